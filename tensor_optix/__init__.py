@@ -1,0 +1,78 @@
+"""Reinforcement learning that trains by itself.
+
+Every public name is loaded when it is first used, so that importing the package loads no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tensor_optix.adapters.pytorch.torch_evaluator import TorchEvaluator as TorchEvaluator
+    from tensor_optix.algorithms.torch_ppo import TorchPPOAgent as TorchPPOAgent
+    from tensor_optix.core.backoff_scheduler import BackoffScheduler as BackoffScheduler
+    from tensor_optix.core.base_agent import BaseAgent as BaseAgent
+    from tensor_optix.core.base_evaluator import BaseEvaluator as BaseEvaluator
+    from tensor_optix.core.base_evaluator import MeanReturnEvaluator as MeanReturnEvaluator
+    from tensor_optix.core.base_optimizer import BaseOptimizer as BaseOptimizer
+    from tensor_optix.core.base_pipeline import BasePipeline as BasePipeline
+    from tensor_optix.core.callbacks import LoopCallback as LoopCallback
+    from tensor_optix.core.checkpoint_registry import CheckpointRegistry as CheckpointRegistry
+    from tensor_optix.core.loop_controller import LoopController as LoopController
+    from tensor_optix.core.normalizers import ObsNormalizer as ObsNormalizer
+    from tensor_optix.core.normalizers import RewardNormalizer as RewardNormalizer
+    from tensor_optix.core.normalizers import RunningMeanStd as RunningMeanStd
+    from tensor_optix.core.trajectory_buffer import compute_gae as compute_gae
+    from tensor_optix.core.trajectory_buffer import make_minibatches as make_minibatches
+    from tensor_optix.core.types import EpisodeData as EpisodeData
+    from tensor_optix.core.types import EvalMetrics as EvalMetrics
+    from tensor_optix.core.types import HyperparamSet as HyperparamSet
+    from tensor_optix.core.types import LoopState as LoopState
+    from tensor_optix.core.types import PolicySnapshot as PolicySnapshot
+    from tensor_optix.optimizer import RLOptimizer as RLOptimizer
+    from tensor_optix.pipeline.batch_pipeline import BatchPipeline as BatchPipeline
+    from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline as VectorBatchPipeline
+
+__version__ = "2.0.0.dev0"
+
+_MODULES = {
+    "TorchEvaluator": "adapters.pytorch.torch_evaluator",
+    "TorchPPOAgent": "algorithms.torch_ppo",
+    "BackoffScheduler": "core.backoff_scheduler",
+    "BaseAgent": "core.base_agent",
+    "BaseEvaluator": "core.base_evaluator",
+    "MeanReturnEvaluator": "core.base_evaluator",
+    "BaseOptimizer": "core.base_optimizer",
+    "BasePipeline": "core.base_pipeline",
+    "LoopCallback": "core.callbacks",
+    "CheckpointRegistry": "core.checkpoint_registry",
+    "LoopController": "core.loop_controller",
+    "ObsNormalizer": "core.normalizers",
+    "RewardNormalizer": "core.normalizers",
+    "RunningMeanStd": "core.normalizers",
+    "compute_gae": "core.trajectory_buffer",
+    "make_minibatches": "core.trajectory_buffer",
+    "EpisodeData": "core.types",
+    "EvalMetrics": "core.types",
+    "HyperparamSet": "core.types",
+    "LoopState": "core.types",
+    "PolicySnapshot": "core.types",
+    "RLOptimizer": "optimizer",
+    "BatchPipeline": "pipeline.batch_pipeline",
+    "VectorBatchPipeline": "pipeline.vector_pipeline",
+}
+
+__all__ = sorted(_MODULES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

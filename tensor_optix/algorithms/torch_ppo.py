@@ -1,0 +1,54 @@
+"""PPO for discrete actions on PyTorch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from tensor_optix.adapters.backend import Backend
+from tensor_optix.adapters.pytorch import backend
+from tensor_optix.algorithms import distributions
+from tensor_optix.algorithms._ppo import PPO
+
+if TYPE_CHECKING:
+    from torch import nn, optim
+
+    from tensor_optix.core.normalizers import RewardNormalizer
+    from tensor_optix.core.types import HyperparamSet
+
+
+class TorchPPOAgent(PPO):
+    """PPO for discrete actions on PyTorch.
+
+    Networks receive float32 (bytes, booleans and doubles are converted) and run in evaluation mode, so
+    that the policy that learns is the one that acted.
+
+    Args:
+        actor: `[B, ...]` observations to `[B, A]` logits.
+        critic: `[B, ...]` observations to values, `[B, 1]` or `[B]`.
+        optimizer: Holds the parameters of both, for example
+            `torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=3e-4)`.
+        hyperparams: See `PPOHyperparams`; all are optional.
+        device: "auto" (a GPU where there is one), "cpu", "cuda", ...
+        reward_normalizer: Scales the rewards that are learned from; scores stay raw.
+
+    Raises:
+        ValueError: On an unknown hyperparameter, a value out of range, or an optimizer that does not
+            hold exactly the parameters of actor and critic.
+    """
+
+    ops: ClassVar[Backend] = backend
+    distribution: ClassVar[distributions.Distribution] = distributions.categorical
+
+    def __init__(
+        self,
+        actor: nn.Module,
+        critic: nn.Module,
+        optimizer: optim.Optimizer,
+        hyperparams: HyperparamSet | None = None,
+        device: str = "auto",
+        reward_normalizer: RewardNormalizer | None = None,
+    ) -> None:
+        place = backend.resolve_device(device)
+        actor.to(place).eval()
+        critic.to(place).eval()
+        super().__init__(actor, critic, optimizer, hyperparams, reward_normalizer)

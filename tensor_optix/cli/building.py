@@ -1,0 +1,129 @@
+"""Environments and agents from plain settings: what `train` and `evaluate` build alike."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+from tensor_optix.cli.errors import CommandError
+from tensor_optix.pipeline.vector_env import make_vector_env
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
+    from tensor_optix.cli.run_directory import RunConfig
+    from tensor_optix.pipeline.vector_env import VectorEnv
+
+ADAM_EPSILON = 1e-5
+"""Usual for PPO (Huang et al. 2022); the optimizer's own 1e-8 makes the first steps jumpy."""
+
+_NETWORKS = 1
+_EPISODES = 2
+
+
+def derived_seeds(seed: int, purpose: int, count: int) -> list[int]:
+    """Return `count` seeds below 2**31 that follow from `seed`, different ones for each purpose."""
+    words = np.random.SeedSequence(seed, spawn_key=(purpose,)).generate_state(count)
+    return [int(word) % 2**31 for word in words]
+
+
+def episode_seed(seed: int) -> int:
+    """Return the seed of the environments that `evaluate` plays in, none that training uses."""
+    return derived_seeds(seed, _EPISODES, 1)[0]
+
+
+def open_environments(
+    env_id: str, num_envs: int, backend: str, seed: int | None, warn: Callable[[str], None]
+) -> VectorEnv:
+    """Make environments, and check that the command can train in them.
+
+    Args:
+        env_id: See `make_vector_env`, as for `num_envs`, `backend` and `seed`.
+        num_envs: N.
+        backend: The backend or "auto".
+        seed: None: any.
+        warn: Is told what the packages warned of, if all went well.
+
+    Raises:
+        CommandError: If they cannot be made, or have spaces that the command does not support.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            env = make_vector_env(env_id, num_envs, backend, seed)
+        except (ValueError, ImportError) as error:
+            raise CommandError(str(error)) from error
+        except Exception as error:
+            raise CommandError(
+                f'cannot make "{env_id}": {type(error).__name__}: {error}; try another --backend'
+            ) from error
+    try:
+        _require_supported(env_id, env)
+    except CommandError:
+        env.close()
+        raise
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        warn(message)
+    return env
+
+
+def build_agent(env: VectorEnv, config: RunConfig) -> TorchPPOAgent:
+    """Build the agent of a run, with the weights that its seed gives.
+
+    Raises:
+        CommandError: If the device cannot be used.
+    """
+    import torch
+
+    from tensor_optix.adapters.pytorch.networks import mlp
+    from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
+    from tensor_optix.core.types import HyperparamSet
+
+    _require_device(config.device)
+    assert env.observation_space.shape is not None
+    assert isinstance(env.action_space, Discrete)
+    (width,) = env.observation_space.shape
+    actor_seed, critic_seed = derived_seeds(config.seed, _NETWORKS, 2)
+    # A small last layer makes the first policy almost uniform.
+    actor = mlp(width, int(env.action_space.n), config.hidden_sizes, actor_seed, output_gain=0.01)
+    critic = mlp(width, 1, config.hidden_sizes, critic_seed)
+    optimizer = torch.optim.Adam(
+        [*actor.parameters(), *critic.parameters()],
+        lr=config.hyperparams["learning_rate"],
+        eps=ADAM_EPSILON,
+    )
+    hyperparams = HyperparamSet(dict(config.hyperparams))
+    return TorchPPOAgent(actor, critic, optimizer, hyperparams, device=config.device)
+
+
+def _require_supported(env_id: str, env: VectorEnv) -> None:
+    seen, actions = env.observation_space, env.action_space
+    is_vector = isinstance(seen, Box) and len(seen.shape) == 1
+    if not is_vector or not np.issubdtype(seen.dtype or np.void, np.floating):
+        raise CommandError(
+            f'unsupported space: "{env_id}" observes {seen}; the command supports vectors of floats '
+            "(a 1-d float Box) for now; choose or wrap an environment that gives such"
+        )
+    if not isinstance(actions, Discrete):
+        raise CommandError(
+            f'unsupported space: "{env_id}" takes actions from {actions}; the command supports '
+            "Discrete actions for now; choose or wrap an environment that takes such"
+        )
+
+
+def _require_device(device: str) -> None:
+    import torch
+
+    from tensor_optix.adapters.pytorch.backend import resolve_device
+
+    try:
+        torch.empty(0, device=resolve_device(device))
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CommandError(
+            f"device {device!r} cannot be used: {reason}; choose --device cpu or auto"
+        ) from error

@@ -1,0 +1,63 @@
+"""Ctrl-C and SIGTERM: the first lets the window under way end, the second ends at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """Listens for the signals while it is entered as a context.
+
+    Args:
+        stop: Called on the first signal; asks the work to end soon. It is a signal handler: it should
+            only set flags. A second signal raises KeyboardInterrupt.
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._owner = os.getpid()
+        self._before: dict[signal.Signals, Any] = {}
+        self.signal: signal.Signals | None = None
+        """The first signal that came."""
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as shells have it; 0 where none came."""
+        return 0 if self.signal is None else 128 + self.signal
+
+    def __enter__(self) -> Self:
+        # Python lets only the main thread set handlers.
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:
+            self._handle_in_worker(number)
+            return
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+        self._stop()
+
+    def _handle_in_worker(self, number: int) -> None:
+        """A forked environment process: a terminal sends it Ctrl-C too, but the window goes on."""
+        if number == signal.SIGTERM:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)

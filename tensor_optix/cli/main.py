@@ -1,0 +1,101 @@
+"""The `tensor-optix` command: arguments come in, an exit code goes out.
+
+0: done. 1: the training crashed. 2: it cannot be done as asked, and nothing was written. 130 and 143:
+ended by Ctrl-C and SIGTERM. Heavy packages are imported by the subcommands that need them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from tensor_optix.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from tensor_optix.cli.options import EvaluateOptions, TrainOptions
+
+# The parser joins the lines of a paragraph, and does not wrap them: so these are short.
+DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to gain.
+
+- tensor-optix train CartPole-v1
+- tensor-optix evaluate runs/CartPole-v1/TIME
+- tensor-optix --version"""
+
+_EXTRA_OF = {"tyro": "cli", "rich": "cli", "matplotlib": "cli", "torch": "torch"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments after the command's name. None: those of this process.
+
+    Returns:
+        The exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        from tensor_optix import __version__
+
+        print(f"tensor-optix {__version__}")
+        return 0
+    try:
+        return _dispatch(arguments or ["--help"])
+    except CommandError as error:
+        # Messages of other packages may hold line breaks.
+        print("tensor-optix: error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("tensor-optix: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output is gone; keep Python from failing when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _dispatch(arguments: list[str]) -> int:
+    _require_packages("tyro", "rich")
+    from tensor_optix.cli.options import TrainOptions
+
+    try:
+        options = _parse(arguments)
+        options.check()
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 2
+    _require_packages("matplotlib", "torch")
+    if isinstance(options, TrainOptions):
+        from tensor_optix.cli.training import train
+
+        return train(options)
+    from tensor_optix.cli.evaluation import evaluate
+
+    return evaluate(options)
+
+
+def _parse(arguments: list[str]) -> TrainOptions | EvaluateOptions:
+    import tyro
+
+    from tensor_optix.cli.options import EvaluateOptions, TrainOptions
+
+    return tyro.cli(
+        Annotated[TrainOptions, tyro.conf.subcommand("train")]
+        | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")],  # type: ignore[arg-type]
+        prog="tensor-optix",
+        description=DESCRIPTION,
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+
+
+def _require_packages(*names: str) -> None:
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise CommandError(
+                f"{name} is not installed: pip install 'tensor-optix[{_EXTRA_OF[name]}]'"
+            )

@@ -1,0 +1,95 @@
+"""What a display, the curve and the report tell of a run: window reports and events in, figures out."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tensor_optix.core.callbacks import LoopCallback, LoopEvent, WindowReport
+from tensor_optix.core.types import LoopState
+
+SPEED_SECONDS = 10.0
+"""The speed shown is that of the last so many seconds."""
+
+_KEPT = ("best", "baseline", "degradation", "rollback", "tuned", "dormant", "error")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """An event of the loop, and when it was."""
+
+    kind: str
+    total_steps: int
+    seconds: float
+    numbers: Mapping[str, Any]
+
+
+class TrainingRecord(LoopCallback):
+    """Keeps the scores and decisions of a run. Has to hear before those who show them."""
+
+    def __init__(self) -> None:
+        self._begun = time.perf_counter()
+        self._recent: deque[tuple[float, int]] = deque([(0.0, 0)])
+        self.last: WindowReport | None = None
+        self.steps: list[int] = []
+        """Environment steps at each score."""
+        self.scores: list[float] = []
+        self.bests: list[float] = []
+        """The best score as it stood with each score."""
+        self.decisions: list[Decision] = []
+        self.stop_reason: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.perf_counter() - self._begun
+
+    @property
+    def total_steps(self) -> int:
+        """Environment steps so far."""
+        return 0 if self.last is None else self.last.total_steps
+
+    @property
+    def state(self) -> LoopState:
+        """What the loop believed after the last window."""
+        return LoopState.ACTIVE if self.last is None else self.last.state
+
+    @property
+    def steps_per_second(self) -> float:
+        """The speed of the last seconds."""
+        (begun, before), (ended, after) = self._recent[0], self._recent[-1]
+        return (after - before) / (ended - begun) if ended > begun else 0.0
+
+    @property
+    def best_decision(self) -> Decision | None:
+        """When the best policy was found."""
+        crowned = (one for one in reversed(self.decisions) if one.kind in ("best", "baseline"))
+        return next(crowned, None)
+
+    def on_loop_start(self) -> None:
+        """Start the clock."""
+        self._begun = time.perf_counter()
+
+    def on_window(self, report: WindowReport) -> None:
+        """Take down a window."""
+        self.last = report
+        self._recent.append((report.seconds, report.total_steps))
+        while len(self._recent) > 2 and self._recent[0][0] < report.seconds - SPEED_SECONDS:
+            self._recent.popleft()
+        if report.score is not None:
+            self.steps.append(report.total_steps)
+            self.scores.append(report.score)
+            self.bests.append(report.score if report.best is None else report.best)
+
+    def on_event(self, event: LoopEvent) -> None:
+        """Take down a decision. Of a series of plateaus only the first is one."""
+        if event.kind == "stop":
+            self.stop_reason = event.numbers.get("reason")
+        is_first_plateau = event.kind == "plateau" and self.state is not LoopState.COOLING
+        if event.kind in _KEPT or is_first_plateau:
+            self.decisions.append(
+                Decision(event.kind, event.total_steps, self.seconds, event.numbers)
+            )

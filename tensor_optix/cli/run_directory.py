@@ -1,0 +1,163 @@
+"""A run directory: where each file of a run lies, who may use it, and `run.json`, its description.
+
+    run.json             what was asked for: all that `evaluate` needs to rebuild the agent
+    checkpoints/         the best policies
+    metrics.jsonl, events.jsonl   the log
+    learning_curve.png, report.txt, traceback.txt   the last one only after a crash
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import time
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tensor_optix.cli.errors import CommandError
+from tensor_optix.core.durable_files import write_json
+from tensor_optix.core.run_log import EVENTS_FILE, METRICS_FILE
+
+PACKAGES = ("numpy", "torch", "gymnasium", "envpool")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run was asked to do."""
+
+    env_id: str
+    backend: str
+    """The backend that stepped the environments, never "auto"."""
+    seed: int
+    num_envs: int
+    window_size: int
+    max_steps: int | None
+    hidden_sizes: tuple[int, ...]
+    device: str
+    hyperparams: dict[str, Any]
+
+
+class RunDirectory:
+    """The files of one run. Nothing is written before `create`.
+
+    Args:
+        path: The directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "run.json"
+        self.checkpoints = path / "checkpoints"
+        self.curve = path / "learning_curve.png"
+        self.report = path / "report.txt"
+        self.traceback = path / "traceback.txt"
+
+    def require_free(self) -> None:
+        """Check that a run can be kept here.
+
+        Raises:
+            CommandError: If another run is here, or nothing can be written.
+        """
+        names = (self.config.name, self.checkpoints.name, METRICS_FILE, EVENTS_FILE)
+        try:
+            for name in names:
+                if (self.path / name).exists():
+                    raise CommandError(f"{self.path} holds another run; choose another --run-dir")
+            ancestor = self.path
+            while not ancestor.exists():
+                ancestor = ancestor.parent
+        except OSError as error:
+            raise CommandError(_cannot_use(self.path, error.strerror)) from error
+        if not ancestor.is_dir():
+            raise CommandError(_cannot_use(self.path, f"{ancestor} is a file"))
+        if not os.access(ancestor, os.W_OK | os.X_OK):
+            raise CommandError(_cannot_use(self.path, f"{ancestor} is not writable"))
+
+    def create(self, config: RunConfig) -> None:
+        """Make the directory and write `run.json`.
+
+        Raises:
+            CommandError: If that fails, or another process was faster; nothing is left behind.
+        """
+        missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            # Claims the directory: of two runs that start at once, one fails here.
+            self.config.open("x").close()
+            write_json(self.config, _described(config))
+        except OSError as error:
+            for path in missing:
+                if path.is_dir():
+                    _remove_if_empty(path)
+            if isinstance(error, FileExistsError):
+                raise CommandError(
+                    f"{self.path} holds another run; choose another --run-dir"
+                ) from error
+            raise CommandError(_cannot_use(self.path, error.strerror)) from error
+
+    def read_config(self) -> RunConfig:
+        """Read `run.json`.
+
+        Raises:
+            CommandError: If there is none, or it is damaged.
+        """
+        if not self.config.is_file():
+            raise CommandError(
+                f"{self.path} holds no run (no {self.config.name}); give the directory that "
+                "`tensor-optix train` printed"
+            )
+        try:
+            stored = json.loads(self.config.read_text(encoding="utf-8"))
+            config = RunConfig(**{field.name: stored[field.name] for field in fields(RunConfig)})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CommandError(
+                f"{self.config} is damaged ({type(error).__name__}: {error}); restore it, or train anew"
+            ) from error
+        return config
+
+
+def new_run_directory(env_id: str) -> RunDirectory:
+    """Return `runs/ENV_ID/TIME`, with a number appended where that exists; nothing is made yet."""
+    parent = Path("runs") / re.sub(r"[^\w.-]+", "-", env_id)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path, count = parent / stamp, 1
+    while path.exists():
+        count += 1
+        path = parent / f"{stamp}-{count}"
+    return RunDirectory(path)
+
+
+def _described(config: RunConfig) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        **asdict(config),
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    from tensor_optix import __version__
+
+    found = {"tensor_optix": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _cannot_use(path: Path, reason: str | None) -> str:
+    return f"cannot keep a run in {path}: {reason}; choose another --run-dir"
+
+
+def _remove_if_empty(path: Path) -> None:
+    try:
+        path.rmdir()
+    except OSError:
+        return

@@ -1,0 +1,1 @@
+"""The loop, its contracts and its state; NumPy and the kernels only."""

@@ -1,0 +1,286 @@
+"""When to evaluate, and what state the loop is in: scores come in, a `LoopState` goes out.
+
+For each evaluation the loop calls `record_score`, asks `is_improvement` and `looks_degraded`, and
+records one decision: `record_improvement`, `record_non_improvement`, `record_suspicion` or
+`record_degradation`. No clock, no agent and no file is touched here.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+from tensor_optix.core.scheduler_settings import SchedulerSettings
+from tensor_optix.core.statistics import noise_std, rises_significantly
+from tensor_optix.core.types import LoopState
+
+logger = logging.getLogger(__name__)
+
+
+class BackoffScheduler:
+    """Evaluates ever more rarely while nothing improves, and declares DORMANT in the end.
+
+    The arguments, by keyword or in order, are the fields of `SchedulerSettings`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        base_interval: int = 1,
+        backoff_factor: float = 2.0,
+        max_interval_episodes: int = 100,
+        plateau_threshold: int = 5,
+        dormant_threshold: int = 20,
+        degradation_threshold: float = 0.95,
+        min_degradation_drop: float = 1e-4,
+        min_episodes_before_dormant: int = 0,
+        min_episodes_before_degradation: int = 5,
+        noise_k: float = 2.0,
+        score_window: int = 20,
+        trend_window: int = 8,
+    ) -> None:
+        self._settings = SchedulerSettings(
+            base_interval=base_interval,
+            backoff_factor=backoff_factor,
+            max_interval_episodes=max_interval_episodes,
+            plateau_threshold=plateau_threshold,
+            dormant_threshold=dormant_threshold,
+            degradation_threshold=degradation_threshold,
+            min_degradation_drop=min_degradation_drop,
+            min_episodes_before_dormant=min_episodes_before_dormant,
+            min_episodes_before_degradation=min_episodes_before_degradation,
+            noise_k=noise_k,
+            score_window=score_window,
+            trend_window=trend_window,
+        )
+        self._state = LoopState.ACTIVE
+        self._interval = base_interval
+        self._non_improvements = 0
+        self._evaluations = 0
+        self._best: float | None = None
+        self._scores: list[float] = []
+        self._restarted_at = 0
+        self._undecided = False  # the last score of record_score awaits its decision
+        self._counted = False  # the latest evaluation was counted by its decision
+        self._degraded = False
+
+    @property
+    def current_state(self) -> LoopState:
+        """What the evaluations so far say."""
+        return self._state
+
+    @property
+    def current_interval(self) -> int:
+        """Windows from one evaluation to the next."""
+        return self._interval
+
+    @property
+    def consecutive_non_improvements(self) -> int:
+        """Evaluations since the last improvement."""
+        return self._non_improvements
+
+    @property
+    def best_score(self) -> float | None:
+        """The best score recorded as an improvement, None before the first. It never falls."""
+        return self._best
+
+    @property
+    def total_episodes(self) -> int:
+        """The number of evaluations counted."""
+        return self._evaluations
+
+    @property
+    def settings(self) -> SchedulerSettings:
+        """The arguments."""
+        return self._settings
+
+    def should_adapt(self, episode_count: int) -> bool:
+        """Whether window `episode_count` is to be evaluated: each one, while a fall is in doubt."""
+        if episode_count == 0 or self._state is LoopState.WATCHDOG:
+            return True
+        return episode_count % self.current_interval == 0
+
+    def record_score(self, score: float) -> None:
+        """Take the score of an evaluation, before the decision on it. Not finite: ignored."""
+        if not math.isfinite(score):
+            logger.warning("the score %s is not finite: it is ignored", score)
+            return
+        self._scores.append(float(score))
+        self._undecided = True
+        self._counted = False
+
+    def record_baseline(self, score: float) -> None:
+        """Take the score of window 0 as the first best."""
+        self.record_improvement(score)
+
+    def record_improvement(self, score: float) -> None:
+        """Count an improving evaluation. Its score is kept, unless `record_score` took it already.
+
+        A score that is not finite is no improvement and is counted as none.
+        """
+        if not math.isfinite(score):
+            logger.warning("the score %s is not finite: it is no improvement", score)
+            self.record_non_improvement()
+            return
+        if not self._undecided:
+            self._scores.append(float(score))
+        self._best = float(score) if self._best is None else max(self._best, float(score))
+        self._evaluations += 1
+        self._non_improvements = 0
+        self._interval = self._settings.base_interval
+        self._state = LoopState.ACTIVE
+        self._undecided = False
+        self._counted = True
+        self._degraded = False
+
+    def record_non_improvement(self) -> None:
+        """Count an evaluation that improved nothing: the interval grows, the state may change."""
+        grown = int(self._interval * self._settings.backoff_factor)
+        self._interval = min(grown, self._settings.max_interval_episodes)
+        self._count_non_improvement()
+        self._state = self._state_of_counter()
+
+    def record_suspicion(self) -> None:
+        """Count an evaluation that looks degraded: WATCHDOG until the next confirms or clears it.
+
+        The interval stays. A second suspicion on end is an ordinary non-improvement.
+        """
+        if self._state is LoopState.WATCHDOG:
+            self.record_non_improvement()
+            return
+        self._count_non_improvement()
+        self._state = LoopState.WATCHDOG
+
+    def record_degradation(self) -> None:
+        """Record a degradation: ACTIVE, with the interval kept and no evaluation counted.
+
+        It may follow `record_non_improvement` for the same score, or stand for it. Only the first
+        since the last improvement has that effect, or a run that has collapsed would never stop.
+        Any further one changes nothing, and counts as a non-improvement where it stands alone.
+        """
+        if not self._degraded:
+            self._degraded = True
+            self._state = LoopState.ACTIVE
+        elif not self._counted:
+            self.record_non_improvement()
+        self._undecided = False
+        self._counted = False
+
+    def record_restart(self) -> None:
+        """Begin anew with another policy: counter, interval and state; the best score is kept."""
+        self._non_improvements = 0
+        self._interval = self._settings.base_interval
+        self._state = LoopState.ACTIVE
+        self._restarted_at = len(self._scores)
+        self._undecided = False
+        self._counted = False
+        self._degraded = False
+
+    def noise(self) -> float:
+        """Return the standard deviation of the recent scores around their local trend."""
+        return noise_std(self._recent(self._settings.score_window))
+
+    def margin(self, improvement_margin: float = 0.0) -> float:
+        """Return the gain over the best that rules out luck.
+
+        `max(improvement_margin, noise_k * noise)`, where the noise leaves the trend out: a steady
+        rise has none.
+        """
+        return max(self._least_gain(improvement_margin), self._settings.noise_k * self.noise())
+
+    def is_improvement(self, score: float, improvement_margin: float = 0.0) -> bool:
+        """Whether a score is an improvement.
+
+        It is one if it beats the best by more than the margin, or if it beats it by more than
+        `improvement_margin` while the scores rise significantly: what is too small to stand out at
+        once counts when it adds up. The first finite score always is one, an equal score never.
+        """
+        if not math.isfinite(score):
+            return False
+        if self._best is None:
+            return True
+        gain = score - self._best
+        if gain <= self._least_gain(improvement_margin):
+            return False
+        return gain > self.margin(improvement_margin) or self.is_improving()
+
+    def is_improving(self) -> bool:
+        """Whether the last `trend_window` or the last `score_window` scores rise significantly."""
+        settings = self._settings
+        windows = {settings.trend_window, settings.score_window}
+        return any(rises_significantly(self._recent(length)) for length in windows)
+
+    def check_degradation(self, score: float) -> bool:
+        """Whether `score < best - max(|best| * (1 - degradation_threshold), min_degradation_drop)`.
+
+        Never before there is a best, nor before `min_episodes_before_degradation` evaluations.
+        """
+        settings = self._settings
+        if self._best is None or self._evaluations < settings.min_episodes_before_degradation:
+            return False
+        share = abs(self._best) * (1.0 - settings.degradation_threshold)
+        return score < self._best - max(share, settings.min_degradation_drop)
+
+    def looks_degraded(self, score: float) -> bool:
+        """Whether `check_degradation` holds and the noise alone does not explain the fall.
+
+        The best score is itself a lucky one, about `noise_k` deviations up, so a fall has to be
+        deeper than `2.5 * noise_k` of them.
+        """
+        if not self.check_degradation(score) or self._best is None:
+            return False
+        return score < self._best - 2.5 * self._settings.noise_k * self.noise()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that changes, as JSON values."""
+        return {
+            "state": self._state.value,
+            "interval": self._interval,
+            "non_improvements": self._non_improvements,
+            "evaluations": self._evaluations,
+            "best": self._best,
+            "scores": list(self._scores),
+            "restarted_at": self._restarted_at,
+            "undecided": self._undecided,
+            "counted": self._counted,
+            "degraded": self._degraded,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self._state = LoopState(state["state"])
+        self._interval = int(state["interval"])
+        self._non_improvements = int(state["non_improvements"])
+        self._evaluations = int(state["evaluations"])
+        self._best = state["best"]
+        self._scores = [float(score) for score in state["scores"]]
+        self._restarted_at = int(state["restarted_at"])
+        self._undecided = bool(state["undecided"])
+        self._counted = bool(state["counted"])
+        self._degraded = bool(state["degraded"])
+
+    def _recent(self, length: int) -> list[float]:
+        return self._scores[max(self._restarted_at, len(self._scores) - length) :]
+
+    def _least_gain(self, improvement_margin: float) -> float:
+        return improvement_margin
+
+    def _count_non_improvement(self) -> None:
+        self._evaluations += 1
+        self._non_improvements += 1
+        self._undecided = False
+        self._counted = True
+
+    def _state_of_counter(self) -> LoopState:
+        finished = self._is_finished()
+        if finished and self._evaluations >= self._settings.min_episodes_before_dormant:
+            return LoopState.DORMANT
+        # Held back by the minimum of evaluations it is COOLING, whatever the plateau threshold.
+        cooling = finished or self._non_improvements >= self._settings.plateau_threshold
+        return LoopState.COOLING if cooling else LoopState.ACTIVE
+
+    def _is_finished(self) -> bool:
+        return self._non_improvements >= self._settings.dormant_threshold

@@ -1,0 +1,89 @@
+"""The contract of an agent: six methods, and optional hooks that a capable agent overrides."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
+
+
+class BaseAgent(ABC):
+    """A policy that acts and learns. The six abstract methods are all that the loop needs.
+
+    Batched acting, greedy acting and whole-learner checkpoints have defaults built from the six.
+    """
+
+    default_param_bounds: dict[str, tuple[float, float]] = {}
+    """Bounds of the hyperparameters that a tuner may change."""
+    default_log_params: Sequence[str] = ()
+    """Those of them that are tuned on a logarithmic scale."""
+    default_min_episodes_before_dormant: int = 0
+    """Evaluations before DORMANT may be declared, where the user names none."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # A user who overrides `act` of a ready-made agent means it for batches, too.
+        if "act" in cls.__dict__ and "act_batch" not in cls.__dict__:
+            cls.act_batch = BaseAgent.act_batch  # type: ignore[method-assign]
+
+    @abstractmethod
+    def act(self, observation: Any) -> Any:
+        """Choose an action for one observation. Called freely: must not record anything."""
+
+    @abstractmethod
+    def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
+        """Improve the policy from one window; return diagnostics (may be empty)."""
+
+    @abstractmethod
+    def get_hyperparams(self) -> HyperparamSet:
+        """Return a copy of the hyperparameters in force."""
+
+    @abstractmethod
+    def set_hyperparams(self, hyperparams: HyperparamSet) -> None:
+        """Put hyperparameters in force."""
+
+    @abstractmethod
+    def save_weights(self, path: PathLike) -> None:
+        """Write the policy into the directory `path`, creating it."""
+
+    @abstractmethod
+    def load_weights(self, path: PathLike) -> None:
+        """Read a policy that `save_weights` wrote."""
+
+    @property
+    def is_on_policy(self) -> bool:
+        """Whether the agent learns only from its current policy's data. Off-policy: no rollback."""
+        return True
+
+    def act_batch(self, observations: Array) -> Array:
+        """Choose actions for `[N, ...]` observations; return `[N]` or `[N, A]`."""
+        return np.stack([np.asarray(self.act(observation)) for observation in observations])
+
+    def act_greedy(self, observations: Array) -> Array:
+        """Choose the policy's best actions for `[N, ...]` observations, without exploration."""
+        return self.act_batch(observations)
+
+    def observe(self, step: Any) -> None:
+        """Take one vector step while collecting (off-policy agents learn here)."""
+
+    def seed(self, seed: int) -> None:
+        """Make every random choice of the agent follow from `seed`."""
+
+    def save_state(self, path: PathLike) -> None:
+        """Write the whole learner (weights, optimizer, ...) into the directory `path`."""
+        self.save_weights(path)
+
+    def load_state(self, path: PathLike) -> None:
+        """Read a learner that `save_state` wrote."""
+        self.load_weights(path)
+
+    def average_weights(self, paths: Sequence[PathLike]) -> bool:
+        """Take on the mean of stored weights; return whether the agent can."""
+        return False
+
+    def perturb_weights(self, noise_scale: float) -> None:
+        """Multiply every weight by `1 + noise_scale * N(0, 1)`."""

@@ -1,0 +1,113 @@
+"""The contract of an evaluator, and the default one: the mean return of finished episodes."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from tensor_optix.core.types import Array, EpisodeData, EvalMetrics
+
+
+class BaseEvaluator(ABC):
+    """Turns a window into a score."""
+
+    @abstractmethod
+    def score(self, episode_data: EpisodeData, train_diagnostics: dict[str, Any]) -> EvalMetrics:
+        """Score a window. A NaN `primary_score` says that the window holds no evidence."""
+
+    def score_validation(self, episode_data: EpisodeData) -> EvalMetrics:
+        """Score a window of held-out data, which has no diagnostics."""
+        return self.score(episode_data, {})
+
+    def combine(self, train: EvalMetrics, val: EvalMetrics) -> EvalMetrics:
+        """Join a training and a validation score; the validation score is the one that counts."""
+        metrics: dict[str, Any] = {f"train_{name}": value for name, value in train.metrics.items()}
+        metrics |= {f"val_{name}": value for name, value in val.metrics.items()}
+        metrics["train_score"] = train.primary_score
+        metrics["val_score"] = val.primary_score
+        metrics["generalization_gap"] = train.primary_score - val.primary_score
+        return EvalMetrics(val.primary_score, metrics, train.episode_id)
+
+    def compare(self, candidate: EvalMetrics, baseline: EvalMetrics) -> bool:
+        """Whether `candidate` is the better one."""
+        return candidate.beats(baseline)
+
+
+class MeanReturnEvaluator(BaseEvaluator):
+    """Score a window by the mean return of the episodes that finished in it.
+
+    Returns are counted from each episode's own first step, over window borders, where the data source
+    tracks them (`EpisodeData.finished_returns`); otherwise from the window's first row. A window in
+    which no episode finished scores NaN: it says nothing about the policy.
+
+    Args:
+        primary_score_fn: `fn(episode_data, train_diagnostics) -> float` that replaces the mean return,
+            for instance for a task without episodes.
+    """
+
+    def __init__(
+        self, primary_score_fn: Callable[[EpisodeData, dict[str, Any]], float] | None = None
+    ) -> None:
+        self._primary_score_fn = primary_score_fn
+
+    def score(self, episode_data: EpisodeData, train_diagnostics: dict[str, Any]) -> EvalMetrics:
+        """Score a window; the metrics hold the reward statistics and every numeric diagnostic."""
+        returns, lengths = finished_episodes(episode_data)
+        if self._primary_score_fn is not None:
+            primary = float(self._primary_score_fn(episode_data, train_diagnostics))
+        else:
+            primary = _mean(returns)
+        rewards = _valid_rewards(episode_data)
+        metrics: dict[str, Any] = {
+            "primary_score": primary,
+            "total_reward": float(rewards.sum()),
+            "mean_reward": _mean(rewards),
+            "reward_std": _std(rewards),
+            "episode_length": _mean(lengths),
+            "finished_episodes": len(returns),
+            "return_std": _std(returns),
+        }
+        metrics |= {
+            name: float(value)
+            for name, value in train_diagnostics.items()
+            if isinstance(value, Real | np.number)
+        }
+        return EvalMetrics(primary, metrics, episode_data.episode_id)
+
+
+def finished_episodes(episode: EpisodeData) -> tuple[Array, Array]:
+    """Return the returns `[K]` and lengths `[K]` of the episodes that finished in a window."""
+    if episode.finished_returns is not None and episode.finished_lengths is not None:
+        return episode.finished_returns, episode.finished_lengths
+    rewards = episode.grid(episode.rewards, np.float64)
+    dones = episode.grid(episode.dones)
+    valid = np.ones(dones.shape, bool) if episode.valid is None else episode.grid(episode.valid)
+    returns: list[float] = []
+    lengths: list[int] = []
+    for n in range(episode.num_envs):
+        start = 0
+        for end in np.flatnonzero(dones[:, n] & valid[:, n]):
+            rows = valid[start : end + 1, n]
+            returns.append(float(rewards[start : end + 1, n][rows].sum()))
+            lengths.append(int(rows.sum()))
+            start = int(end) + 1
+    return np.asarray(returns), np.asarray(lengths, np.int64)
+
+
+def _valid_rewards(episode: EpisodeData) -> Array:
+    rewards = np.asarray(episode.rewards, np.float64)
+    return rewards if episode.valid is None else rewards[np.asarray(episode.valid, bool)]
+
+
+def _mean(values: Array) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def _std(values: Array) -> float:
+    with np.errstate(invalid="ignore"):
+        return float(np.std(values)) if len(values) else math.nan

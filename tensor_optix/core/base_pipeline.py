@@ -1,0 +1,40 @@
+"""The contract of a pipeline: an endless source of windows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+from tensor_optix.core.base_agent import BaseAgent
+from tensor_optix.core.types import EpisodeData
+
+EpisodeBoundaryFn: TypeAlias = Callable[[int, float, Any], bool]
+"""`(step_count, elapsed_seconds, last_observation) -> whether the window ends here`."""
+
+
+class BasePipeline(ABC):
+    """Steps an environment with an agent and yields what happened, window by window."""
+
+    @abstractmethod
+    def setup(self) -> None:
+        """Begin afresh: make or reset the environments, with the pipeline's seed."""
+
+    @abstractmethod
+    def episodes(self) -> Iterator[EpisodeData]:
+        """Yield windows without end. A window is collected when it is asked for, not before."""
+
+    @abstractmethod
+    def teardown(self) -> None:
+        """Let go of what `setup` acquired. Called once after every `setup`, also after an error."""
+
+    @property
+    @abstractmethod
+    def is_live(self) -> bool:
+        """Whether the data come from a running system that cannot be reset."""
+
+    def set_agent(self, agent: BaseAgent) -> None:
+        """Let `agent` choose the actions from the next step on."""
+
+    def seed(self, seed: int) -> None:
+        """Make the environments follow from `seed`, from the next `setup` on."""

@@ -1,0 +1,128 @@
+"""The contract of a callback: the loop tells, a callback listens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from tensor_optix.core.types import EvalMetrics, LoopState, PolicySnapshot
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WindowReport:
+    """What one pass of the loop did: the row that progress displays and logs show."""
+
+    episode_id: int
+    """The window's number, from 0."""
+    num_steps: int
+    """Environment steps of this window."""
+    total_steps: int
+    """Environment steps of the run so far, this window included."""
+    seconds: float
+    """Since the run began."""
+    collect_seconds: float
+    learn_seconds: float
+    score: float | None
+    """The raw score; None when the window was not evaluated or held no finished episode."""
+    smoothed: float | None
+    best: float | None
+    """The best score so far."""
+    state: LoopState
+    interval: int
+    """Windows between two evaluations, as it was before this one was evaluated."""
+    improved: bool = False
+    """Whether this evaluation counts as an improvement."""
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    """What `learn` returned."""
+
+
+@dataclass(frozen=True)
+class LoopEvent:
+    """A decision of the loop, with the numbers that it was taken on.
+
+    `kind` is one of: start, baseline, best, plateau, degradation, rollback, tuned, dormant, stop, error.
+    """
+
+    kind: str
+    episode_id: int
+    total_steps: int
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+class LoopCallback:
+    """Override what you want to hear. An exception here is logged and does not stop the training."""
+
+    def on_loop_start(self) -> None:
+        """Hear that the run begins."""
+
+    def on_loop_stop(self) -> None:
+        """Hear that the run is over, also after an error. The agent holds the best policy."""
+
+    def on_episode_end(self, episode_id: int, eval_metrics: EvalMetrics | None) -> None:
+        """Hear that a window is done; None when it was not evaluated."""
+
+    def on_improvement(self, snapshot: PolicySnapshot) -> None:
+        """Hear that a new best policy was saved."""
+
+    def on_plateau(self, episode_id: int, state: LoopState) -> None:
+        """Hear that an evaluation left the loop COOLING."""
+
+    def on_dormant(self, episode_id: int) -> bool | None:
+        """Hear that nothing is left to gain. Return True to claim the event: the loop goes on."""
+
+    def on_degradation(self, episode_id: int, eval_metrics: EvalMetrics) -> None:
+        """Hear that the score fell away from the best."""
+
+    def on_hyperparam_update(self, old_params: dict[str, Any], new_params: dict[str, Any]) -> None:
+        """Hear of the hyperparameters after an evaluation, changed or not."""
+
+    def on_window(self, report: WindowReport) -> None:
+        """Hear the figures of the window that just ended."""
+
+    def on_event(self, event: LoopEvent) -> None:
+        """Hear of a decision and its numbers."""
+
+
+class CallbackList:
+    """Tells every listener, in order; what one of them raises is logged."""
+
+    def __init__(self, callbacks: Iterable[LoopCallback] = ()) -> None:
+        self._callbacks = list(callbacks)
+
+    def add(self, callback: LoopCallback) -> None:
+        """Add a listener."""
+        self._callbacks.append(callback)
+
+    def emit(self, hook: str, *args: Any) -> list[Any]:
+        """Call one hook of every listener; return what they answer."""
+        answers = []
+        for callback in list(self._callbacks):
+            try:
+                answers.append(getattr(callback, hook)(*args))
+            except Exception:
+                logger.exception("%s.%s raised; training goes on", type(callback).__name__, hook)
+        return answers
+
+
+class VerboseCallback(LoopCallback):
+    """Write one line per evaluation to a stream."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+
+    def on_window(self, report: WindowReport) -> None:
+        """Write the line of an evaluated window."""
+        if report.score is None or report.smoothed is None:
+            return
+        suffix = "  ← improvement detected, reset" if report.improved else ""
+        print(
+            f"  [loop] ep={report.episode_id:4d}  raw={report.score:7.1f}  "
+            f"smoothed={report.smoothed:7.1f}  state={report.state.name}  "
+            f"interval={report.interval}{suffix}",
+            file=self._stream,
+            flush=True,
+        )

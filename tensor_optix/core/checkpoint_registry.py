@@ -1,0 +1,278 @@
+"""The best policies of a run: an agent and the score of its very weights go in, the best come out.
+
+The score of a window belongs to the weights that collected it, before they learned from it. So the
+loop stages the agent first, and commits or discards when the score is known. What the files look
+like is `snapshot_store`'s business.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tensor_optix.core.snapshot_record import SnapshotRecord, describe, rank
+from tensor_optix.core.snapshot_store import (
+    SnapshotError,
+    SnapshotStore,
+    StagedSnapshot,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.types import EvalMetrics, HyperparamSet, PathLike, PolicySnapshot
+
+logger = logging.getLogger(__name__)
+
+
+class CheckpointRegistry:
+    """Keeps the best snapshots of the current run on disk.
+
+    The current run is the one named by `begin_run`; without it, the run that last saved into the
+    directory. Other runs' snapshots stay where they are and never compete.
+
+    A snapshot with a NaN or infinite score is saved with a warning; it ranks last and is never the
+    best. Nothing is written before the first `stage` or `save`, and an interrupted or failed save
+    leaves the earlier snapshots as they were.
+
+    Args:
+        checkpoint_dir: The directory; may be moved or copied as a whole.
+        max_snapshots: How many snapshots of the run are kept: the best ones.
+
+    Raises:
+        ValueError: If `max_snapshots` is below 1.
+    """
+
+    def __init__(self, checkpoint_dir: PathLike = "./checkpoints", max_snapshots: int = 10) -> None:
+        if max_snapshots < 1:
+            raise ValueError(f"max_snapshots must be at least 1, got {max_snapshots}")
+        self._store = SnapshotStore(Path(checkpoint_dir).absolute())
+        self._max_snapshots = max_snapshots
+        self._run_id: str | None = None
+        self._is_clean = False
+        self._manifest_checked = False
+
+    @property
+    def directory(self) -> Path:
+        """The checkpoint directory, absolute."""
+        return self._store.directory
+
+    @property
+    def run_id(self) -> str | None:
+        """The current run; None when there is none yet."""
+        return self._current_run(self._records())
+
+    @property
+    def snapshots(self) -> list[PolicySnapshot]:
+        """The current run's snapshots, best first; of equal scores the older first."""
+        return [record.policy_snapshot(self.directory) for record in self._ranked()]
+
+    @property
+    def best(self) -> PolicySnapshot | None:
+        """The current run's best snapshot; None if no snapshot has a finite score."""
+        contenders = self._contenders()
+        return contenders[0].policy_snapshot(self.directory) if contenders else None
+
+    def begin_run(self, run_id: str | None = None) -> str:
+        """Make a run the current one, so that only its own snapshots are seen and ranked.
+
+        Args:
+            run_id: An earlier run's id continues that run; None begins a new one.
+
+        Returns:
+            The run's id. Other registries on the directory see the run from its first snapshot on.
+        """
+        if run_id == "":
+            raise ValueError("run_id must not be empty; pass None for a new run")
+        self._run_id = uuid.uuid4().hex if run_id is None else run_id
+        return self._run_id
+
+    def save(
+        self, agent: BaseAgent, eval_metrics: EvalMetrics, hyperparams: HyperparamSet
+    ) -> PolicySnapshot:
+        """Save the agent as it is now: `stage` and `commit` in one.
+
+        Raises:
+            ValueError: Naming the value that JSON cannot hold; nothing is written.
+            OSError: When the disk refuses; the earlier snapshots are untouched.
+        """
+        description = describe(eval_metrics, hyperparams, score=None)
+        staged = self.stage(agent)
+        try:
+            return self._commit(staged, description)
+        except BaseException:
+            self.discard(staged)
+            raise
+
+    def stage(self, agent: BaseAgent) -> StagedSnapshot:
+        """Write the agent's whole state aside, in case its score turns out to be worth keeping.
+
+        Cheap, as nothing waits for the disk. End it with `commit` or `discard`.
+        """
+        if not self._is_clean:
+            self._store.clean()
+            self._is_clean = True
+        staged = self._store.stage()
+        try:
+            agent.save_state(str(staged.weights))
+        except BaseException:
+            self.discard(staged)
+            raise
+        return staged
+
+    def commit(
+        self,
+        staged: StagedSnapshot,
+        eval_metrics: EvalMetrics,
+        hyperparams: HyperparamSet,
+        score: float | None = None,
+    ) -> PolicySnapshot:
+        """Make a staged snapshot part of the run, and prune the run to its best `max_snapshots`.
+
+        Args:
+            staged: What `stage` returned. After an error it can still be committed or discarded.
+            eval_metrics: The evaluation of exactly these weights.
+            hyperparams: The hyperparameters in force with them.
+            score: Rank by this instead of `eval_metrics.primary_score`.
+
+        Returns:
+            The snapshot. Its files are gone again if the run holds `max_snapshots` better ones.
+
+        Raises:
+            ValueError: Naming the value that JSON cannot hold, or if `staged` is used up.
+            OSError: When the disk refuses; the earlier snapshots are untouched.
+        """
+        return self._commit(staged, describe(eval_metrics, hyperparams, score))
+
+    def discard(self, staged: StagedSnapshot) -> None:
+        """Delete a staged snapshot. Does nothing if it is committed or discarded already."""
+        self._store.remove(staged.path)
+
+    def score_of(self, snapshot: PolicySnapshot) -> float:
+        """Return the score that a stored snapshot is ranked by.
+
+        Raises:
+            SnapshotError: If the directory does not hold the snapshot.
+        """
+        return self._find(snapshot).score
+
+    def load(self, snapshot: PolicySnapshot, agent: BaseAgent) -> None:
+        """Put a snapshot's state and hyperparameters into the agent, after checking every file.
+
+        Raises:
+            SnapshotError: If files are missing or not what was saved; the agent is untouched.
+        """
+        record = self._find(snapshot)
+        self._store.verify(record)
+        agent.load_state(record.policy_snapshot(self.directory).weights_path)
+        agent.set_hyperparams(snapshot.hyperparams.copy())
+
+    def load_best(self, agent: BaseAgent) -> PolicySnapshot | None:
+        """Load the best snapshot whose files are sound.
+
+        Returns:
+            The snapshot that was loaded; None if there is none, the agent then being untouched.
+        """
+        sound = self._sound(self._contenders(), limit=1)
+        if not sound:
+            return None
+        snapshot = sound[0].policy_snapshot(self.directory)
+        agent.load_state(snapshot.weights_path)
+        agent.set_hyperparams(snapshot.hyperparams.copy())
+        return snapshot
+
+    def load_ensemble(
+        self, agent: BaseAgent, top_k: int = 3, score_band: float = 0.1
+    ) -> PolicySnapshot | None:
+        """Load the mean of the best snapshots' weights, and the best one's hyperparameters.
+
+        Args:
+            agent: If its `average_weights` returns False, the best snapshot alone is loaded.
+            top_k: How many snapshots to average at most.
+            score_band: Only those with `score >= best - |best| * score_band`.
+
+        Returns:
+            The best of them; None if no snapshot is sound, the agent then being untouched.
+
+        Raises:
+            ValueError: If `top_k` is below 1 or `score_band` negative.
+        """
+        if top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {top_k}")
+        if not score_band >= 0:
+            raise ValueError(f"score_band must be >= 0, got {score_band}")
+        sound = self._sound(self._contenders(), limit=top_k)
+        if not sound:
+            return None
+        lowest = sound[0].score - abs(sound[0].score) * score_band
+        members = [
+            record.policy_snapshot(self.directory) for record in sound if record.score >= lowest
+        ]
+        if len(members) == 1 or not agent.average_weights([one.weights_path for one in members]):
+            agent.load_state(members[0].weights_path)
+        agent.set_hyperparams(members[0].hyperparams.copy())
+        return members[0]
+
+    def _commit(self, staged: StagedSnapshot, description: dict[str, Any]) -> PolicySnapshot:
+        if not staged.path.is_dir():
+            raise ValueError(f"{staged.path.name} is committed or discarded already; stage again")
+        records = self._records()
+        run_id = self._current_run(records) or self.begin_run()
+        sequence = 1 + max((record.sequence for record in records), default=0)
+        record = self._store.seal(
+            staged,
+            {**description, "run_id": run_id, "sequence": sequence, "timestamp": time.time()},
+        )
+        others = [other for other in records if other.run_id != run_id]
+        own = rank([*(other for other in records if other.run_id == run_id), record])
+        kept, dropped = own[: self._max_snapshots], own[self._max_snapshots :]
+        self._store.publish(staged, record, [*others, *kept])
+        if not math.isfinite(record.score):
+            logger.warning("a snapshot with score %s can never be the best", record.score)
+        for old in dropped:
+            self._store.remove(self.directory / old.directory_name)
+        return record.policy_snapshot(self.directory)
+
+    def _records(self) -> list[SnapshotRecord]:
+        records = self._store.records()
+        if records and not self._manifest_checked:
+            self._manifest_checked = True
+            self._store.ensure_manifest(records)
+        return records
+
+    def _current_run(self, records: Sequence[SnapshotRecord]) -> str | None:
+        if self._run_id is not None:
+            return self._run_id
+        return records[-1].run_id if records else None
+
+    def _ranked(self) -> list[SnapshotRecord]:
+        records = self._records()
+        run_id = self._current_run(records)
+        return rank([record for record in records if record.run_id == run_id])
+
+    def _contenders(self) -> list[SnapshotRecord]:
+        return [record for record in self._ranked() if math.isfinite(record.score)]
+
+    def _sound(self, records: Sequence[SnapshotRecord], limit: int) -> list[SnapshotRecord]:
+        sound: list[SnapshotRecord] = []
+        for record in records:
+            if len(sound) == limit:
+                break
+            try:
+                self._store.verify(record)
+            except SnapshotError as error:
+                logger.warning("skipping a damaged checkpoint: %s", error)
+            else:
+                sound.append(record)
+        return sound
+
+    def _find(self, snapshot: PolicySnapshot) -> SnapshotRecord:
+        for record in self._records():
+            if record.snapshot_id == snapshot.snapshot_id:
+                return record
+        raise SnapshotError(f"{self.directory} holds no snapshot {snapshot.snapshot_id}")

@@ -1,0 +1,207 @@
+"""Normalised observations and rewards: raw ones go in, values of about unit scale come out.
+
+Neither sees a NaN or infinite value in its statistics, and `freeze` holds everything still, for
+evaluation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tensor_optix import kernels
+from tensor_optix.core.running_moments import EPSILON, Freezable, RunningMeanStd, stored_array
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike
+
+    from tensor_optix.core.types import Array
+
+__all__ = ["ObsNormalizer", "RewardNormalizer", "RunningMeanStd"]
+
+
+class ObsNormalizer(Freezable):
+    """Observations of mean 0 and variance 1 per component.
+
+    Args:
+        obs_shape: The shape `[...]` of one observation.
+        clip: Bound of the normalised values, in standard deviations; 0 for none.
+
+    Raises:
+        ValueError: If `clip` is negative.
+    """
+
+    def __init__(self, obs_shape: tuple[int, ...], clip: float = 10.0) -> None:
+        self._clip = _checked_clip(clip)
+        self._moments = RunningMeanStd(obs_shape)
+
+    @property
+    def mean(self) -> Array:
+        """A copy of the mean, `[...]` float64."""
+        return self._moments.mean
+
+    @property
+    def var(self) -> Array:
+        """A copy of the variance, `[...]` float64."""
+        return self._moments.var
+
+    def update(self, obs: ArrayLike) -> None:
+        """Take in one observation `[...]` or a batch `[B, ...]`."""
+        if not self.frozen:
+            self._moments.update(obs)
+
+    def normalize(self, obs: ArrayLike) -> Array:
+        """Return one observation `[...]` or a batch `[B, ...]`, normalised, as float32."""
+        return self._moments.normalize(obs, self._clip)
+
+    def update_and_normalize(self, obs: ArrayLike) -> Array:
+        """Return what `update` and then `normalize` return, in one call."""
+        if self.frozen:
+            return self.normalize(obs)
+        return self._moments.update_and_normalize(obs, self._clip)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of the statistics: `mean`, `var`, `count`."""
+        return self._moments.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Take on what `state_dict` returned; ValueError if it does not fit."""
+        self._moments.load_state_dict(state)
+
+
+class RewardNormalizer(Freezable):
+    """Rewards divided by the standard deviation of the discounted return so far.
+
+    Each environment carries a running return `R = gamma * R + r`, which starts again at 0 when its
+    episode ends. No mean is subtracted: the sign of a reward is part of the task.
+
+    Args:
+        gamma: The discount.
+        clip: Bound of the normalised rewards; 0 for none.
+
+    Raises:
+        ValueError: If `gamma` is outside [0, 1] or `clip` is negative.
+    """
+
+    def __init__(self, gamma: float = 0.99, clip: float = 10.0) -> None:
+        if not 0 <= gamma <= 1:
+            raise ValueError(f"gamma must be in [0, 1], got {gamma}")
+        self._gamma = gamma
+        self._clip = _checked_clip(clip)
+        self._moments = RunningMeanStd()
+        self._returns = np.zeros(0)
+
+    @property
+    def var(self) -> float:
+        """The variance of the running returns."""
+        return float(self._moments.var)
+
+    @property
+    def returns(self) -> Array:
+        """A copy of the running returns, `[N]` float64; `[0]` after a reset."""
+        return self._returns.copy()
+
+    def step(self, rewards: ArrayLike, dones: ArrayLike | None = None) -> None:
+        """Take in one step: `R = gamma * R + r`, then the statistics, then `R = 0` where done.
+
+        Args:
+            rewards: A scalar, or `[N]` with one reward per environment.
+            dones: The same shape; where an episode ended with this reward. None: nowhere.
+        """
+        row = np.reshape(np.asarray(rewards, np.float64), (1, -1))
+        ended = np.zeros(row.shape, bool) if dones is None else np.reshape(dones, (1, -1))
+        self.update(row, ended)
+
+    def update(self, rewards: ArrayLike, dones: ArrayLike, valid: ArrayLike | None = None) -> None:
+        """Take in a whole window: the same as `step`, row by row.
+
+        A NaN or infinite reward counts as 0 in R and is left out of the statistics.
+
+        Args:
+            rewards: `[T, N]`, or `[T]` for one environment.
+            dones: The same shape; where an episode ended.
+            valid: The same shape; rows with False are passed over. None: all are valid.
+
+        Raises:
+            ValueError: If the shapes differ, or N is not that of the steps before.
+        """
+        values = _columns(rewards, np.float64)
+        ended = _columns(dones, bool)
+        counted = np.ones(values.shape, bool) if valid is None else _columns(valid, bool)
+        if ended.shape != values.shape or counted.shape != values.shape:
+            raise ValueError(
+                f"dones and valid must have the shape {values.shape} of rewards, "
+                f"got {ended.shape} and {counted.shape}"
+            )
+        num_envs = values.shape[1]
+        if self._returns.size not in (0, num_envs):
+            raise ValueError(
+                f"rewards must be of {self._returns.size} environments, as before, got {num_envs}; "
+                "call reset() when the environments change"
+            )
+        if self.frozen or values.size == 0:
+            return
+        before = self._returns if self._returns.size else np.zeros(num_envs)
+        ended = ended & counted
+        known = counted & np.isfinite(values)
+        returns = _running_returns(
+            np.where(known, values, 0.0), ended, np.where(counted, self._gamma, 1.0), before
+        )
+        self._moments.update(np.where(known, returns, np.nan))
+        self._returns = np.where(ended[-1], 0.0, returns[-1])
+
+    def normalize(self, rewards: ArrayLike) -> Array:
+        """Return `clip(rewards / sqrt(var + 1e-8))` in the same shape, as float32."""
+        with np.errstate(over="ignore"):
+            values = np.ascontiguousarray(rewards, np.float32).reshape(-1, 1)
+        out = np.empty_like(values)
+        var = self._moments.var.reshape(1)
+        kernels.normalize(values, np.zeros(1), var, self._clip, EPSILON, out)
+        return out.reshape(np.shape(rewards))
+
+    def reset(self) -> None:
+        """Start every running return at 0 again; the number of environments may change."""
+        if not self.frozen:
+            self._returns = np.zeros(0)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of `mean`, `var`, `count` and of the running `returns` `[N]`."""
+        return {**self._moments.state_dict(), "returns": self.returns}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Take on what `state_dict` returned; ValueError if it does not fit."""
+        returns = stored_array(state, "returns", None)
+        self._moments.load_state_dict(state)
+        self._returns = returns.reshape(-1)
+
+
+def _running_returns(rewards: Array, ended: Array, factors: Array, before: Array) -> Array:
+    """Return `R_t = factor_t * R_(t-1) + r_t` for `[T, N]`, R being 0 after an ended row.
+
+    Computed by doubling: after k passes a row holds the sum over the 2^k rows up to it, and the
+    factor that the R before those rows still has.
+    """
+    returns: Array = rewards.copy()
+    factors = factors.copy()
+    factors[1:][ended[:-1]] = 0.0
+    span = 1
+    while span < len(returns):
+        returns[span:] += factors[span:] * returns[:-span]
+        factors[span:] *= factors[:-span].copy()
+        span *= 2
+    returns += factors * before
+    return returns
+
+
+def _columns(values: ArrayLike, dtype: type) -> Array:
+    array: Array = np.asarray(values, dtype)
+    return array.reshape(-1, 1) if array.ndim < 2 else array
+
+
+def _checked_clip(clip: float) -> float:
+    if not clip >= 0:
+        raise ValueError(f"clip must be >= 0 (0 for none), got {clip}")
+    return float(clip)

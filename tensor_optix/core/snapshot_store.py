@@ -1,0 +1,266 @@
+"""The files of a checkpoint directory: sealed snapshots go in, verified ones come out.
+
+    manifest.json                     an index, for people and tools
+    snapshot_<8 hex>/metadata.json    score, metrics, hyperparameters, run, hash of each file
+    snapshot_<8 hex>/weights/         what the agent wrote
+    .staging_<owner>_<8 hex>          unfinished work of one process
+
+The snapshot directories are the truth. One appears by a single rename, when all it holds is on the
+disk already, so that a killed process leaves either a whole snapshot or a staging directory. The
+manifest follows from them and can be rebuilt. All paths inside the files are relative, so that the
+directory may be moved. Plain JSON, no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+import uuid
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tensor_optix.core.durable_files import matches, seal, sync_directory, write_json
+from tensor_optix.core.json_values import to_json
+from tensor_optix.core.snapshot_record import SnapshotRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_MANIFEST = "manifest.json"
+_METADATA = "metadata.json"
+_WEIGHTS = "weights"
+_SNAPSHOT_NAME = re.compile(r"snapshot_([0-9a-f]{8})")
+_STAGING_NAME = re.compile(r"\.staging_([0-9a-f]{8})_([0-9]+)_([0-9a-f]{8})_[0-9a-f]{8}")
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+# Tells this process from an earlier one that had the same process id.
+_PROCESS = uuid.uuid4().hex[:8]
+
+
+class SnapshotError(RuntimeError):
+    """A snapshot is missing, incomplete or altered."""
+
+
+@dataclass(frozen=True)
+class StagedSnapshot:
+    """An agent's state, written to a private directory and not yet part of the checkpoints."""
+
+    path: Path
+    """The private directory; it is renamed when the snapshot is committed."""
+
+    @property
+    def weights(self) -> Path:
+        """The directory that the agent writes into."""
+        return self.path / _WEIGHTS
+
+
+class SnapshotStore:
+    """Reads and writes the snapshots of one directory. It knows files, not which policy is good.
+
+    Args:
+        directory: Need not exist; it is created by the first `stage`.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._known: dict[str, SnapshotRecord | None] = {}
+
+    def stage(self) -> StagedSnapshot:
+        """Make an empty private directory on the same filesystem."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self._private_path()
+        path.mkdir()
+        return StagedSnapshot(path)
+
+    def seal(self, staged: StagedSnapshot, metadata: dict[str, Any]) -> SnapshotRecord:
+        """Add metadata with the size and hash of each file, and bring everything onto the disk.
+
+        Args:
+            staged: What `stage` returned, with the agent's files in it.
+            metadata: In JSON form; without the fields that follow from the files and the directory.
+        """
+        staged.weights.mkdir(exist_ok=True)
+        marks = {
+            path.relative_to(staged.path).as_posix(): seal(path)
+            for path in _files(staged.path)
+            if path != staged.path / _METADATA
+        }
+        name = self._free_name()
+        sealed = {
+            "snapshot_id": name.removeprefix("snapshot_"),
+            **metadata,
+            "weights_path": f"{name}/{_WEIGHTS}",
+            "files": marks,
+        }
+        write_json(staged.path / _METADATA, sealed)
+        for folder in [staged.path, *(path for path in staged.path.rglob("*") if path.is_dir())]:
+            sync_directory(folder)
+        return SnapshotRecord.parse(sealed)
+
+    def publish(
+        self, staged: StagedSnapshot, record: SnapshotRecord, manifest: Sequence[SnapshotRecord]
+    ) -> None:
+        """Put a sealed snapshot in place, with the manifest that lists it; both or neither.
+
+        Raises:
+            OSError: When the disk refuses; the directory is then as before.
+        """
+        target = self.directory / record.directory_name
+        os.rename(staged.path, target)
+        try:
+            self.write_manifest(manifest)
+        except BaseException:
+            os.rename(target, staged.path)
+            raise
+        try:
+            sync_directory(self.directory)
+        except OSError:
+            # All is in place and readable; only a power failure right now could undo it.
+            logger.warning("could not flush %s to the disk", self.directory, exc_info=True)
+
+    def write_manifest(self, records: Sequence[SnapshotRecord]) -> None:
+        """Replace the manifest in one step."""
+        entries = [
+            {
+                "snapshot_id": record.snapshot_id,
+                "snapshot_dir": record.directory_name,
+                "primary_score": record.metadata["primary_score"],
+                "score": to_json(record.score, "score"),
+                "episode_id": record.metadata["episode_id"],
+                "timestamp": record.metadata["timestamp"],
+                "run_id": record.run_id,
+            }
+            for record in sorted(records, key=lambda record: record.sequence)
+        ]
+        draft = self._private_path()
+        try:
+            write_json(draft, entries)
+            os.replace(draft, self.directory / _MANIFEST)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+    def ensure_manifest(self, records: Sequence[SnapshotRecord]) -> None:
+        """Rebuild the manifest, with a warning, if it is missing or no JSON list."""
+        try:
+            if isinstance(json.loads((self.directory / _MANIFEST).read_bytes()), list):
+                return
+            problem = "it is not a list"
+        except (OSError, ValueError) as error:
+            problem = str(error)
+        logger.warning(
+            "rebuilding the manifest of %s from %d snapshots: %s",
+            self.directory,
+            len(records),
+            problem,
+        )
+        try:
+            self.write_manifest(records)
+        except OSError:
+            logger.warning("could not write the manifest of %s", self.directory, exc_info=True)
+
+    def records(self) -> list[SnapshotRecord]:
+        """Return the metadata of every snapshot in the directory, oldest first."""
+        if not self.directory.is_dir():
+            return []
+        names = (_SNAPSHOT_NAME.fullmatch(name) for name in os.listdir(self.directory))
+        found = {match[1] for match in names if match}
+        for snapshot_id in found - self._known.keys():
+            self._known[snapshot_id] = self._read(snapshot_id)
+        # Metadata never change once in place, so that only new directories are read.
+        self._known = {name: record for name, record in self._known.items() if name in found}
+        present = [record for record in self._known.values() if record is not None]
+        return sorted(present, key=lambda record: record.sequence)
+
+    def verify(self, record: SnapshotRecord) -> None:
+        """Check every file of a snapshot.
+
+        Raises:
+            SnapshotError: Naming the first file that is missing or differs in size or SHA-256.
+        """
+        for name, mark in record.files.items():
+            path = self.directory / record.directory_name / name
+            try:
+                same = matches(path, mark)
+            except (OSError, KeyError, TypeError) as error:
+                raise SnapshotError(f"snapshot {record.snapshot_id}: {name}: {error}") from error
+            if not same:
+                raise SnapshotError(
+                    f"snapshot {record.snapshot_id}: {name} is not what was saved (size or SHA-256 "
+                    "differ); restore the file or load another snapshot"
+                )
+
+    def remove(self, path: Path) -> None:
+        """Delete a snapshot or staged directory; a failure is only logged."""
+        try:
+            # The rename makes the removal atomic: no half-deleted snapshot can ever be read.
+            hidden = self._private_path()
+            os.rename(path, hidden)
+            shutil.rmtree(hidden)
+        except FileNotFoundError:
+            return
+        except OSError:
+            logger.warning("could not remove %s", path, exc_info=True)
+
+    def clean(self) -> None:
+        """Delete what dead processes of this host left unfinished. Nothing else is touched."""
+        if not self.directory.is_dir():
+            return
+        for path in self.directory.iterdir():
+            match = _STAGING_NAME.fullmatch(path.name)
+            if match is None or _may_be_alive(match[1], int(match[2]), match[3]):
+                continue
+            logger.info("removing %s, left by a process that has ended", path)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _private_path(self) -> Path:
+        owner = f"{_HOST}_{os.getpid()}_{_PROCESS}"
+        return self.directory / f".staging_{owner}_{uuid.uuid4().hex[:8]}"
+
+    def _free_name(self) -> str:
+        while True:
+            name = f"snapshot_{uuid.uuid4().hex[:8]}"
+            if not (self.directory / name).exists():
+                return name
+
+    def _read(self, snapshot_id: str) -> SnapshotRecord | None:
+        folder = self.directory / f"snapshot_{snapshot_id}"
+        if folder.is_symlink():
+            return None
+        try:
+            record = SnapshotRecord.parse(json.loads((folder / _METADATA).read_bytes()))
+            record.policy_snapshot(self.directory)
+            if record.snapshot_id != snapshot_id:
+                raise ValueError(f"snapshot_id must be {snapshot_id}, got {record.snapshot_id}")
+            return record
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            logger.warning("ignoring %s: its metadata cannot be read: %r", folder, error)
+            return None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _may_be_alive(host: str, pid: int, process: str) -> bool:
+    if host != _HOST or os.name != "posix":
+        return True
+    if pid == os.getpid():
+        return process == _PROCESS
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

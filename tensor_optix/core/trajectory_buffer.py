@@ -1,0 +1,187 @@
+"""From a window of rows to advantages and minibatches: the face of the GAE and gather kernels.
+
+Rewards, values and ends come in as `[T]` or `[T, N]`; advantages and returns of the same shape go out,
+to the agents. `terminated` and `truncated` become one `done` here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from tensor_optix import kernels
+from tensor_optix.core.types import Array, EpisodeData
+
+
+def compute_gae(
+    rewards: Any,
+    values: Any,
+    dones: Any,
+    gamma: float = 0.99,
+    gae_lambda: float = 0.95,
+    last_value: Any = 0.0,
+    valid: Any = None,
+) -> tuple[Array, Array]:
+    """Compute generalized advantage estimates (Schulman et al. 2016, eq. 16).
+
+    `delta_t = r_t + gamma * V_{t+1} * (1 - d_t) - V_t`,
+    `A_t = delta_t + gamma * lambda * (1 - d_t) * A_{t+1}`, `R_t = A_t + V_t`.
+
+    Args:
+        rewards: `[T]` or `[T, N]`.
+        values: The same shape, the critic's values of the observations acted on.
+        dones: The same shape, whether the episode ended at that row.
+        gamma: Discount in [0, 1].
+        gae_lambda: In [0, 1].
+        last_value: Scalar or `[N]`, the value of the observation after the last row.
+        valid: The same shape; rows that are False get zeros and cut the recursion. None: all valid.
+
+    Returns:
+        Advantages and returns, float32, shaped as `rewards`.
+
+    Raises:
+        ValueError: If a shape or a number does not fit.
+    """
+    shape = np.shape(rewards)
+    if len(shape) not in (1, 2):
+        raise ValueError(f"rewards must be [T] or [T, N], got shape {shape}")
+    grid = shape if len(shape) == 2 else (shape[0], 1)
+    last_values = np.broadcast_to(np.asarray(last_value, np.float32).reshape(-1), grid[1:])
+    advantages, returns = np.empty(grid, np.float32), np.empty(grid, np.float32)
+    kernels.gae(
+        _grid(rewards, "rewards", shape, grid, np.float32),
+        _grid(values, "values", shape, grid, np.float32),
+        _grid(dones, "dones", shape, grid, np.bool_),
+        _grid(np.ones(shape, bool) if valid is None else valid, "valid", shape, grid, np.bool_),
+        np.ascontiguousarray(last_values),
+        gamma,
+        gae_lambda,
+        advantages,
+        returns,
+    )
+    return advantages.reshape(shape), returns.reshape(shape)
+
+
+def episode_advantages(
+    episode: EpisodeData,
+    rewards: Array,
+    values: Array,
+    end_values: Array,
+    last_values: Array,
+    discounts: tuple[float, float],
+) -> tuple[Array, Array, Array]:
+    """Compute the advantages of a window, with time limits bootstrapped from the final observation.
+
+    A truncated row is paid `gamma * V(final observation)` and then ends the episode (Pardo et al. 2018).
+    Where a source gives no end observations, a truncated last row is bootstrapped from `last_values`. A row
+    whose next observation is not known at all is left out: its target is unknown.
+
+    Args:
+        episode: The window, R = T * N rows.
+        rewards: `[R]` float32, normalised or not.
+        values: `[R]`, the critic's values of `episode.observations`.
+        end_values: `[K]`, its values of `episode.end_observations`; empty where there are none.
+        last_values: `[N]`, its values of the observations after the last rows.
+        discounts: `(gamma, gae_lambda)`.
+
+    Returns:
+        Advantages `[R]`, returns `[R]` and which rows can be learned from, `[R]` bool.
+    """
+    gamma, gae_lambda = discounts
+    terminated = np.asarray(episode.terminated, bool)
+    truncated = np.asarray(episode.truncated, bool) & ~terminated
+    valid = np.ones(len(rewards), bool) if episode.valid is None else episode.valid.astype(bool)
+    rewards = np.array(rewards, np.float32)
+    if episode.end_rows is not None and len(end_values):
+        cut = truncated[episode.end_rows]
+        rewards[episode.end_rows[cut]] += np.float32(gamma) * end_values[cut]
+        dones = terminated | truncated
+    else:
+        dones, last_row = terminated, len(rewards) - episode.num_envs
+        known = ~truncated
+        known[last_row:] = True if episode.final_obs is not None else terminated[last_row:]
+        valid &= known
+    advantages, returns = compute_gae(
+        episode.grid(rewards),
+        episode.grid(values),
+        episode.grid(dones),
+        gamma,
+        gae_lambda,
+        last_values,
+        episode.grid(valid),
+    )
+    return advantages.reshape(-1), returns.reshape(-1), valid
+
+
+def make_minibatches(
+    data: Mapping[str, Array],
+    minibatch_size: int,
+    shuffle: bool = True,
+    rng: np.random.Generator | None = None,
+) -> Iterator[dict[str, Array]]:
+    """Yield the rows of `data` (arrays of one length) in minibatches; the last one may be short."""
+    if minibatch_size < 1:
+        raise ValueError(f"minibatch_size must be at least 1, got {minibatch_size}")
+    lengths = {name: len(field) for name, field in data.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"all fields must have the same number of rows, got {lengths}")
+    length = next(iter(lengths.values()), 0)
+    order = np.arange(length)
+    if shuffle:
+        (rng or np.random.default_rng()).shuffle(order)
+    for start in range(0, length, minibatch_size):
+        rows = order[start : start + minibatch_size]
+        yield {name: field[rows] for name, field in data.items()}
+
+
+class MinibatchSampler:
+    """Shuffles rows and gathers every field of them into reused buffers, one native call per epoch.
+
+    Args:
+        seed: Where the permutations start from.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.state = np.array([seed], np.uint64)
+        """`[1]` uint64, the generator's state; part of a checkpoint."""
+        self._buffers: dict[str, Array] = {}
+
+    def epoch(self, fields: Mapping[str, Array], rows: Array) -> dict[str, Array]:
+        """Return `fields[name][rows]` in a fresh random order.
+
+        Args:
+            fields: C-contiguous arrays `[R, ...]`.
+            rows: `[B]` int32, the rows to use; shuffled in place.
+
+        Returns:
+            Arrays `[B, ...]`, valid until the next call.
+        """
+        kernels.shuffle(rows, self.state)
+        gathered = {name: self._buffer(name, field, len(rows)) for name, field in fields.items()}
+        kernels.gather(list(fields.values()), rows, list(gathered.values()))
+        return gathered
+
+    def _buffer(self, name: str, like: Array, length: int) -> Array:
+        buffer = self._buffers.get(name)
+        shape = (length, *like.shape[1:])
+        if buffer is None or buffer.dtype != like.dtype or buffer.size < math.prod(shape):
+            buffer = self._buffers[name] = np.empty(shape, like.dtype)
+        return buffer.reshape(-1)[: math.prod(shape)].reshape(shape)
+
+
+def explained_variance(values: Array, returns: Array) -> float:
+    """Return `1 - Var(returns - values) / Var(returns)`: 1 is a perfect critic, 0 a constant one."""
+    variance = float(np.var(returns))
+    return 0.0 if variance < 1e-12 else 1.0 - float(np.var(returns - values)) / variance
+
+
+def _grid(
+    data: Any, name: str, shape: tuple[int, ...], grid: tuple[int, ...], dtype: Any
+) -> Array:
+    array = np.ascontiguousarray(data, dtype)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have the shape of rewards, {shape}, got {array.shape}")
+    return array.reshape(grid)

@@ -1,0 +1,152 @@
+"""The five values that travel between the parts of the library. Nothing else is shared.
+
+Shapes, here and everywhere: T rows in time, N environments, R = T * N flat rows (row `t * N + n`),
+K finished episodes, A components of an action, `...` the shape of one observation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+PathLike: TypeAlias = str | Path
+
+
+class LoopState(Enum):
+    """What the loop believes about the training."""
+
+    ACTIVE = "ACTIVE"
+    """Learning: the score is improving, or has not stopped improving for long."""
+    COOLING = "COOLING"
+    """No recent improvement."""
+    DORMANT = "DORMANT"
+    """Nothing left to gain: the loop stops."""
+    WATCHDOG = "WATCHDOG"
+    """The score fell; the next evaluation confirms the degradation or clears it."""
+
+
+@dataclass
+class EpisodeData:
+    """One window of interaction, time-major.
+
+    With one environment the arrays are `[T, ...]`; with N of them they are flat, `[T * N, ...]`, and
+    `grid` gives any of them as `[T, N, ...]`. A window need not start or end with an episode.
+    """
+
+    observations: Array
+    """`[R, ...]`, what each action was chosen from, in the environment's own dtype."""
+    actions: Array
+    """`[R]` or `[R, A]`."""
+    rewards: Sequence[float] | Array
+    """`[R]`, as the environment paid them."""
+    terminated: Sequence[bool] | Array
+    """`[R]`, the episode ended by its own rules at this row."""
+    truncated: Sequence[bool] | Array
+    """`[R]`, the episode was cut (a time limit) at this row."""
+    infos: list[dict[str, Any]]
+    """One dict per row, or empty where the environment's infos are not kept."""
+    episode_id: int
+    """The window's number, from 0."""
+    values: Array | None = None
+    log_probs: Array | None = None
+    """`[R]`, only where another policy than the learner's chose the actions."""
+    timestamp: float = field(default_factory=time.time)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    episode_starts: list[int] | None = None
+    """Flat rows at which an episode (or this window's part of one) begins; 0 is always among them."""
+    final_obs: Array | None = None
+    """The observation after the last row: `[...]` with one environment, None if the last row ended
+    an episode; `[N, ...]` with several."""
+    num_envs: int = 1
+    valid: Array | None = None
+    """`[R]` bool. False marks rows that are no transition (an environment's own reset step): they are
+    never learned from and never counted. None: all are valid."""
+    end_rows: Array | None = None
+    """`[K]` int, the flat rows at which episodes ended, ascending."""
+    end_observations: Array | None = None
+    """`[K, ...]`, the true last observation of each of these episodes."""
+    finished_returns: Array | None = None
+    """`[K]` float, the undiscounted return of each episode that finished in this window, from its own
+    first step, also where that lies in an earlier window. None: the data source does not track it."""
+    finished_lengths: Array | None = None
+    """`[K]` int, their lengths in steps."""
+
+    @property
+    def dones(self) -> list[bool]:
+        """`terminated or truncated`, row by row."""
+        ended = np.asarray(self.terminated, bool) | np.asarray(self.truncated, bool)
+        return [bool(done) for done in ended]
+
+    @property
+    def total_reward(self) -> float:
+        """The sum of the rewards."""
+        return float(np.sum(self.rewards, dtype=np.float64))
+
+    @property
+    def length(self) -> int:
+        """The number of rows, valid or not."""
+        return len(self.rewards)
+
+    @property
+    def num_steps(self) -> int:
+        """The number of environment steps: the valid rows."""
+        return self.length if self.valid is None else int(np.count_nonzero(self.valid))
+
+    def grid(self, rows: Sequence[Any] | Array, dtype: Any = None) -> Array:
+        """Return per-row data `[T * N, ...]` as `[T, N, ...]`."""
+        flat = np.asarray(rows, dtype=dtype)
+        return flat.reshape(-1, self.num_envs, *flat.shape[1:])
+
+
+@dataclass
+class EvalMetrics:
+    """What an evaluator says about a window. Higher `primary_score` is better; NaN: no evidence."""
+
+    primary_score: float
+    metrics: dict[str, Any]
+    episode_id: int
+    timestamp: float = field(default_factory=time.time)
+
+    def beats(self, other: EvalMetrics, margin: float = 0.0) -> bool:
+        """Whether this score is strictly greater than the other's plus `margin`."""
+        return self.primary_score > other.primary_score + margin
+
+    @property
+    def generalization_gap(self) -> float | None:
+        """`train_score - val_score`, or None where either is missing."""
+        if "train_score" not in self.metrics or "val_score" not in self.metrics:
+            return None
+        return float(self.metrics["train_score"]) - float(self.metrics["val_score"])
+
+
+@dataclass
+class HyperparamSet:
+    """Hyperparameters by name. What they mean is the agent's business."""
+
+    params: dict[str, Any]
+    episode_id: int = 0
+    timestamp: float = field(default_factory=time.time)
+
+    def copy(self) -> HyperparamSet:
+        """Return an independent copy with the same id and timestamp."""
+        return replace(self, params=dict(self.params))
+
+
+@dataclass
+class PolicySnapshot:
+    """A policy kept on disk, with the score that its very weights made."""
+
+    snapshot_id: str
+    eval_metrics: EvalMetrics
+    hyperparams: HyperparamSet
+    weights_path: str
+    episode_id: int
+    timestamp: float = field(default_factory=time.time)

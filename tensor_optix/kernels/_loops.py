@@ -1,0 +1,204 @@
+"""The loops of the numba kernels: clean arrays come in (see `_checks.py`), outputs are filled.
+
+Operation by operation as in the C++ kernels, in the same order and precision, so that both backends
+give the same bits. No fastmath for the same reason.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+_jit: Callable[[Callable[..., Any]], Callable[..., Any]] = partial(
+    njit, cache=True, error_model="numpy", nogil=True
+)
+
+_ZERO = np.float32(0.0)
+_CHUNK = 256
+_PARTIAL = 4
+
+_U0, _U27, _U30, _U31, _U32 = (np.uint64(n) for n in (0, 27, 30, 31, 32))
+_LOW = np.uint64(0xFFFFFFFF)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX2 = np.uint64(0x94D049BB133111EB)
+
+
+@_jit
+def gae_loop(
+    rewards: Array,
+    values: Array,
+    dones: Array,
+    valid: Array,
+    last_values: Array,
+    discount: np.float32,
+    decay: np.float32,
+    advantages: Array,
+    returns: Array,
+) -> None:
+    """Fill `advantages` and `returns`, last row first."""
+    rows, envs = rewards.shape
+    for t in range(rows - 1, -1, -1):
+        last = t + 1 == rows
+        for n in range(envs):
+            next_value = last_values[n] if last else values[t + 1, n]
+            carry = _ZERO if last else advantages[t + 1, n]
+            ended = rewards[t, n] - values[t, n]
+            going = (rewards[t, n] + discount * next_value - values[t, n]) + decay * carry
+            chosen = ended if dones[t, n] != 0 else going
+            advantages[t, n] = chosen if valid[t, n] != 0 else _ZERO
+            returns[t, n] = chosen + values[t, n] if valid[t, n] != 0 else _ZERO
+
+
+@_jit
+def returns_loop(
+    rewards: Array,
+    dones: Array,
+    valid: Array,
+    last_values: Array,
+    discount: np.float32,
+    returns: Array,
+) -> None:
+    """Fill `returns`, last row first."""
+    rows, envs = rewards.shape
+    for t in range(rows - 1, -1, -1):
+        for n in range(envs):
+            carry = last_values[n] if t + 1 == rows else returns[t + 1, n]
+            reward = rewards[t, n]
+            chosen = reward if dones[t, n] != 0 else reward + discount * carry
+            returns[t, n] = chosen if valid[t, n] != 0 else _ZERO
+
+
+@_jit
+def _is_finite(batch: Array, row: int) -> bool:
+    """Return whether no entry of the row is NaN or infinite."""
+    for d in range(batch.shape[1]):  # noqa: SIM110 - numba compiles no generator expressions
+        if not np.isfinite(batch[row, d]):
+            return False
+    return True
+
+
+@_jit
+def moments_loop(batch: Array, mean: Array, var: Array, count: Array) -> None:
+    """Merge the finite rows of `batch` into the state, 256 rows at a time."""
+    rows, dims = batch.shape
+    kept = np.empty(_CHUNK, np.int64)
+    for first in range(0, rows, _CHUNK):
+        size = 0
+        for r in range(first, min(first + _CHUNK, rows)):
+            if _is_finite(batch, r):
+                kept[size] = r
+                size += 1
+        if size == 0:
+            continue
+        for d in range(dims):
+            chunk_mean = _sum(batch, kept, size, d, 0.0, False) / size
+            chunk_m2 = _sum(batch, kept, size, d, chunk_mean, True)
+            total = count[0] + size
+            delta = chunk_mean - mean[d]
+            mean[d] = mean[d] + delta * (size / total)
+            spread = delta * delta * (count[0] * (size / total))
+            var[d] = (var[d] * count[0] + chunk_m2 + spread) / total
+        count[0] += size
+
+
+@_jit
+def _sum(batch: Array, kept: Array, size: int, d: int, shift: float, square: bool) -> float:
+    """Return the column's sum of `x - shift`, or of its square, in four partial sums."""
+    sums = np.zeros(_PARTIAL)
+    for k in range(size):
+        x = batch[kept[k], d] - shift
+        sums[k % _PARTIAL] += x * x if square else x
+    return (sums[0] + sums[1]) + (sums[2] + sums[3])  # type: ignore[no-any-return]
+
+
+@_jit
+def normalize_loop(
+    batch: Array, mean: Array, var: Array, limit: float, epsilon: float, out: Array
+) -> None:
+    """Fill `out` with the clipped `(batch - mean) / sqrt(var + epsilon)`."""
+    rows, dims = batch.shape
+    scale = np.empty(dims)
+    for d in range(dims):
+        scale[d] = 1.0 / np.sqrt(var[d] + epsilon)
+    for r in range(rows):
+        for d in range(dims):
+            y = (batch[r, d] - mean[d]) * scale[d]
+            y = limit if y > limit else y
+            out[r, d] = -limit if y < -limit else y
+
+
+@_jit
+def _draw(state: np.uint64) -> np.uint64:
+    """Return the upper half of the splitmix64 word of `state`."""
+    z = (state ^ (state >> _U30)) * _MIX1
+    z = (z ^ (z >> _U27)) * _MIX2
+    return (z ^ (z >> _U31)) >> _U32
+
+
+@_jit
+def shuffle_loop(indices: Array, state: Array) -> None:
+    """Permute `indices` in place, from the top; advance `state`."""
+    s = state[0]
+    for i in range(len(indices) - 1, 0, -1):
+        bound = np.uint64(i + 1)
+        s = s + _GOLDEN
+        product = _draw(s) * bound
+        if (product & _LOW) < bound:
+            threshold = ((_LOW - bound) + np.uint64(1)) % bound
+            while (product & _LOW) < threshold:
+                s = s + _GOLDEN
+                product = _draw(s) * bound
+        j = np.int64(product >> _U32)
+        kept = indices[i]
+        indices[i] = indices[j]
+        indices[j] = kept
+    state[0] = s
+
+
+@_jit
+def gather_words(source: Array, indices: Array, output: Array) -> None:
+    """Fill `output[i] = source[indices[i]]`; both are flat, one word a row."""
+    for i in range(len(indices)):
+        output[i] = source[indices[i]]
+
+
+@_jit
+def gather_bytes(source: Array, indices: Array, output: Array) -> None:
+    """Fill `output[i] = source[indices[i]]`; both are `[rows, bytes]`."""
+    for i in range(len(indices)):
+        row = indices[i]
+        for b in range(source.shape[1]):
+            output[i, b] = source[row, b]
+
+
+@_jit
+def episodes_loop(
+    rewards: Array,
+    dones: Array,
+    valid: Array,
+    running_returns: Array,
+    running_lengths: Array,
+    finished_returns: Array,
+    finished_lengths: Array,
+    finished_envs: Array,
+) -> int:
+    """Add the valid rows, report the finished episodes; return how many."""
+    finished = 0
+    for n in range(len(rewards)):
+        if valid[n] == 0:
+            continue
+        running_returns[n] += rewards[n]
+        running_lengths[n] += 1
+        if dones[n] != 0:
+            finished_returns[finished] = running_returns[n]
+            finished_lengths[finished] = running_lengths[n]
+            finished_envs[finished] = n
+            running_returns[n] = 0.0
+            running_lengths[n] = 0
+            finished += 1
+    return finished

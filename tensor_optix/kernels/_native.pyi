@@ -1,0 +1,47 @@
+"""Types of the compiled kernels; `_numba.py` documents the same functions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_F32 = NDArray[np.float32]
+_F64 = NDArray[np.float64]
+_Mask = NDArray[np.uint8] | NDArray[np.bool_]
+
+def gae(
+    rewards: _F32,
+    values: _F32,
+    dones: _Mask,
+    valid: _Mask,
+    last_values: _F32,
+    gamma: float,
+    gae_lambda: float,
+    advantages: _F32,
+    returns: _F32,
+) -> None: ...
+def discounted_returns(
+    rewards: _F32, dones: _Mask, valid: _Mask, last_values: _F32, gamma: float, returns: _F32
+) -> None: ...
+def update_moments(batch: _F32, mean: _F64, var: _F64, count: _F64) -> None: ...
+def normalize(
+    batch: _F32, mean: _F64, var: _F64, clip: float, epsilon: float, out: _F32
+) -> None: ...
+def update_and_normalize(
+    batch: _F32, mean: _F64, var: _F64, count: _F64, clip: float, epsilon: float, out: _F32
+) -> None: ...
+def shuffle(indices: NDArray[np.int32], state: NDArray[np.uint64]) -> None: ...
+def gather(
+    sources: Sequence[NDArray[Any]], indices: NDArray[np.int32], outputs: Sequence[NDArray[Any]]
+) -> None: ...
+def episode_statistics(
+    rewards: _F32,
+    dones: _Mask,
+    valid: _Mask,
+    running_returns: _F64,
+    running_lengths: NDArray[np.int64],
+    finished_returns: _F64,
+    finished_lengths: NDArray[np.int64],
+    finished_envs: NDArray[np.int32],
+) -> int: ...

@@ -1,0 +1,1 @@
+"""Where data come from: vector environments and the pipelines that collect windows from them."""

@@ -1,0 +1,122 @@
+"""What the batch and the vector pipeline have in common: collecting windows from a `VectorEnv`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from tensor_optix.core.base_agent import BaseAgent
+from tensor_optix.core.base_pipeline import BasePipeline
+from tensor_optix.core.types import Array, EpisodeData
+from tensor_optix.pipeline.rollout import EpisodeStatistics, Rollout
+from tensor_optix.pipeline.vector_env import VectorEnv
+
+
+class RolloutPipeline(BasePipeline):
+    """Steps a vector environment and yields windows; episodes go on over their borders.
+
+    Two rollouts are used in turn: what a window shows is valid until the next but one is asked for.
+
+    Args:
+        make_env: Makes the environments, with a seed or None; called by the first `setup`.
+        agent: Chooses the actions; may also be given later, by `set_agent`.
+        window_size: Rows per environment and window.
+        seed: Where the environments' randomness starts, at every `setup`. None: anywhere.
+    """
+
+    def __init__(
+        self,
+        make_env: Callable[[int | None], VectorEnv],
+        agent: BaseAgent | None,
+        window_size: int,
+        seed: int | None,
+    ) -> None:
+        if window_size < 1:
+            raise ValueError(f"window_size must be at least 1, got {window_size}")
+        self.window_size = window_size
+        self._agent = agent
+        self._seed = seed
+        self._make_env = make_env
+        self._env: VectorEnv | None = None
+        self._is_set_up = False
+
+    @property
+    def env(self) -> VectorEnv:
+        """The vector environment, made when first asked for."""
+        if self._env is None:
+            self._env = self._make_env(self._seed)
+        return self._env
+
+    @property
+    def n_steps(self) -> int:
+        """Another name of `window_size`."""
+        return self.window_size
+
+    @property
+    def is_live(self) -> bool:
+        """False: the environments can be reset."""
+        return False
+
+    def set_agent(self, agent: BaseAgent) -> None:
+        """Let `agent` choose the actions from the next step on."""
+        self._agent = agent
+
+    def seed(self, seed: int) -> None:
+        """Make the environments follow from `seed`, from the next `setup` on."""
+        self._seed = seed
+
+    def setup(self) -> None:
+        """Reset the environments; the next window is number 0."""
+        env = self.env
+        env.reset(self._seed)
+        self._window = 0
+        self._rollouts = (Rollout(env, self.window_size), Rollout(env, self.window_size))
+        self._statistics = EpisodeStatistics(env.num_envs)
+        shape, dtype = env.observation_space.shape, env.observation_space.dtype
+        self._observations = np.zeros((env.num_envs, *(shape or ())), dtype)
+        for _ in range(env.num_envs // env.batch_size):
+            first = env.recv()
+            self._observations[first.env_ids] = first.observations
+        self._is_set_up = True
+
+    def episodes(self) -> Iterator[EpisodeData]:
+        """Yield windows without end."""
+        if not self._is_set_up:
+            self.setup()
+        while True:
+            yield self._collect()
+
+    def teardown(self) -> None:
+        """Close the environments, if they were made here; a later `setup` makes them again."""
+        self._is_set_up = False
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+
+    def _collect(self) -> EpisodeData:
+        if self._agent is None:
+            raise RuntimeError(
+                f"{type(self).__name__} has no agent: pass agent=, or give the pipeline to RLOptimizer"
+            )
+        rollout = self._rollouts[self._window % 2]
+        rollout.clear()
+        env = self.env
+        self._act(rollout, np.arange(env.num_envs), self._observations)
+        in_flight = env.num_envs
+        while in_flight:
+            step = env.recv()
+            rollout.finish(step)
+            if rollout.is_full:
+                self._observations[step.env_ids] = step.observations
+                in_flight -= len(step.env_ids)
+            else:
+                self._act(rollout, step.env_ids, step.observations)
+        episode = rollout.to_episode(self._window, self._observations, self._statistics)
+        self._window += 1
+        return episode
+
+    def _act(self, rollout: Rollout, env_ids: Array, observations: Array) -> None:
+        assert self._agent is not None
+        actions = self._agent.act_batch(observations)
+        self.env.send(rollout.begin(env_ids, observations, actions), env_ids)

@@ -1,0 +1,173 @@
+"""What every environment backend gives to a pipeline: one row format, one small contract.
+
+In comes nothing but spaces and sizes; out go `VectorEnv`, the contract that the backends beside
+this module fulfil, and `VectorStep`, the value that travels from a backend to a pipeline.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+
+if TYPE_CHECKING:
+    from tensor_optix.core.types import Array
+
+AnySpace: TypeAlias = Space[Any]
+
+NO_REWARD = np.float32(0)
+SUPPORTED_SPACES = (Box, Discrete, MultiBinary, MultiDiscrete)
+
+
+class VectorStep(NamedTuple):
+    """What came back for B environments.
+
+    A row is the transition that began at the observation delivered before for that environment
+    and took the action sent for it. The arrays belong to the environment: they stay as they are
+    until the next `send()` or `reset()`, are not to be written to, and are copied by a consumer
+    that keeps them.
+    """
+
+    env_ids: Array
+    """`[B]` int64, the environment of each row."""
+    observations: Array
+    """`[B, ...]`, what to act on next, in the environment's own dtype."""
+    rewards: Array
+    """`[B]` float32, 0 where the row is not valid."""
+    terminated: Array
+    """`[B]` bool, the episode ended by its own rules. May be set together with `truncated`."""
+    truncated: Array
+    """`[B]` bool, the episode was cut."""
+    valid: Array
+    """`[B]` bool. False where the row is no transition but a first observation."""
+    end_observations: Array
+    """`[K, ...]`, the true last observation of each episode that ended here: one for each row with
+    `terminated | truncated`, in row order."""
+
+
+class VectorEnv(ABC):
+    """N copies of an environment, stepped together, whatever runs them.
+
+    `reset()` comes first; from then on `recv()` and `send()` alternate. The first rows after a
+    reset carry the first observations and are not valid. An episode that ends is followed by a new
+    one on its own: its first observation comes either with the ending row already or with the next
+    row of that environment, which then is not valid and whose action is ignored. An exception of
+    an environment passes through `send()` or `recv()` as it is.
+
+    Attributes:
+        name: The backend, for instance `"sync"` or `"envpool-async"`.
+        num_envs: N, how many environments there are.
+        batch_size: B, how many rows each `recv()` delivers. N means all of them, in order; less
+            means those that finished first, in any order, and `send()` answers exactly these.
+        observation_space: The space of one environment's observation.
+        action_space: The space of one environment's action.
+        max_episode_steps: The time limit of an episode in steps, None where unknown.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spaces: tuple[AnySpace, AnySpace],
+        num_envs: int,
+        batch_size: int | None = None,
+        max_episode_steps: int | None = None,
+    ) -> None:
+        """Check and keep what describes the environments.
+
+        Args:
+            name: The backend's name.
+            spaces: The observation space and the action space of one environment.
+            num_envs: N, at least 1.
+            batch_size: B, a divisor of N. None: N.
+            max_episode_steps: The time limit, None where unknown.
+
+        Raises:
+            ValueError: If a space is not supported or N is no multiple of B.
+        """
+        self.name = name
+        self.num_envs = num_envs
+        self.batch_size = num_envs if batch_size is None else batch_size
+        check_batch_size(num_envs, self.batch_size)
+        self.observation_space = _supported("observation", spaces[0])
+        self.action_space = _supported("action", spaces[1])
+        self.max_episode_steps = max_episode_steps
+
+    @abstractmethod
+    def reset(self, seed: int | None = None) -> None:
+        """Begin afresh: every environment starts a new episode, unanswered rows are dropped.
+
+        Args:
+            seed: The same seed followed by the same actions gives the same rows. None: go on with
+                the random state that the environments have.
+        """
+
+    @abstractmethod
+    def recv(self) -> VectorStep:
+        """Wait for B rows and return them.
+
+        Raises:
+            RuntimeError: If nothing was sent since the last `recv()`.
+        """
+
+    @abstractmethod
+    def send(self, actions: Array, env_ids: Array) -> None:
+        """Send one action to each environment of the rows just received.
+
+        Args:
+            actions: `[B]` or `[B, ...]`, in the order of the rows. It may be reused on return.
+            env_ids: `[B]`, the `env_ids` of these rows.
+
+        Raises:
+            RuntimeError: If there are no received rows to answer.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what the library made itself; an environment that the user made stays open.
+
+        A second call does nothing.
+        """
+
+
+def check_batch_size(num_envs: int, batch_size: int) -> None:
+    """Check that N environments split into batches of B.
+
+    Raises:
+        ValueError: If N is below 1 or no multiple of B.
+    """
+    if num_envs < 1:
+        raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+    if batch_size < 1 or num_envs % batch_size:
+        raise ValueError(
+            f"num_envs must be a multiple of batch_size, got num_envs={num_envs} and "
+            f"batch_size={batch_size}"
+        )
+
+
+def space_dtype(space: AnySpace) -> np.dtype[Any]:
+    """Return the dtype of a supported space's elements."""
+    if space.dtype is None:
+        raise ValueError(f"the space {space} has no dtype; give it one")
+    return np.dtype(space.dtype)
+
+
+def constant(values: Array) -> Array:
+    """Return `values`, from now on read-only, so that it can be handed out again and again."""
+    values.flags.writeable = False
+    return values
+
+
+def _supported(role: str, space: AnySpace) -> AnySpace:
+    if isinstance(space, SUPPORTED_SPACES):
+        return space
+    remedy = (
+        "gymnasium.wrappers.FlattenObservation makes a Dict or a Tuple a Box"
+        if role == "observation"
+        else "gymnasium.wrappers.TransformAction can translate it"
+    )
+    raise ValueError(
+        f"unsupported {role} space {space}: expected Box, Discrete, MultiDiscrete or MultiBinary; "
+        f"{remedy}"
+    )

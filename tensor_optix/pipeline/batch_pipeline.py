@@ -1,0 +1,52 @@
+"""Windows of a fixed number of steps from one environment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tensor_optix.pipeline._rollout_pipeline import RolloutPipeline
+from tensor_optix.pipeline.vector_env import VectorEnv, make_vector_env, wrap_env
+
+if TYPE_CHECKING:
+    from tensor_optix.core.base_agent import BaseAgent
+
+
+class BatchPipeline(RolloutPipeline):
+    """Steps one environment continuously; it is reset only where an episode ends.
+
+    Args:
+        env: A Gymnasium environment; it stays yours and is not closed. Or None, with `env_id`.
+        agent: Chooses the actions; `RLOptimizer` sets its own.
+        window_size: Steps per window.
+        env_id: The id of a registered environment, made and closed here.
+        n_steps: Another name of `window_size`.
+        seed: Makes the environment reproducible.
+
+    Raises:
+        ValueError: Unless exactly one of `env` and `env_id` is given.
+    """
+
+    def __init__(
+        self,
+        env: Any = None,
+        agent: BaseAgent | None = None,
+        window_size: int | None = None,
+        *,
+        env_id: str | None = None,
+        n_steps: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if (env is None) == (env_id is None):
+            raise ValueError("BatchPipeline takes either env= or env_id=")
+        if window_size is not None and n_steps is not None and window_size != n_steps:
+            raise ValueError(
+                f"window_size and n_steps are one thing, got {window_size} and {n_steps}"
+            )
+
+        def make_env(seed: int | None) -> VectorEnv:
+            if env_id is None:
+                return wrap_env(env)
+            return make_vector_env(env_id, num_envs=1, backend="sync", seed=seed)
+
+        chosen = window_size if window_size is not None else n_steps
+        super().__init__(make_env, agent, 200 if chosen is None else chosen, seed)

@@ -1,0 +1,272 @@
+"""PPO: its signal, its guards, and what it does with each kind of window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from tensor_optix.adapters.pytorch import backend  # noqa: E402
+from tensor_optix.algorithms import distributions, losses  # noqa: E402
+from tensor_optix.algorithms.torch_ppo import TorchPPOAgent  # noqa: E402
+from tensor_optix.core.normalizers import RewardNormalizer  # noqa: E402
+from tensor_optix.core.types import EpisodeData, HyperparamSet  # noqa: E402
+from tests.contracts.agent_contract import AgentContract  # noqa: E402
+
+
+def make_agent(
+    seed: int = 0, obs_shape: tuple[int, ...] = (4,), num_actions: int = 3, **params: Any
+) -> TorchPPOAgent:
+    torch.manual_seed(seed)
+    size = int(np.prod(obs_shape))
+
+    def network(outputs: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(size, 16), nn.Tanh(), nn.Linear(16, outputs)
+        )
+
+    actor, critic = network(num_actions), network(1)
+    optimizer = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=1e-3)
+    agent = TorchPPOAgent(actor, critic, optimizer, HyperparamSet(params), device="cpu")
+    agent.seed(seed)
+    return agent
+
+
+def make_episode(
+    rows: int = 128, obs_shape: tuple[int, ...] = (4,), dtype: Any = np.float32, num_envs: int = 1
+) -> EpisodeData:
+    rng = np.random.default_rng(5)
+    if dtype == np.uint8:
+        observations = rng.integers(0, 256, (rows, *obs_shape), dtype)
+    else:
+        observations = rng.standard_normal((rows, *obs_shape)).astype(dtype)
+    terminated = rng.random(rows) < 0.05
+    final = rng.standard_normal((num_envs, *obs_shape)).astype(np.float32)
+    return EpisodeData(
+        observations=observations,
+        actions=rng.integers(0, 3, rows),
+        rewards=rng.standard_normal(rows).astype(np.float32),
+        terminated=terminated,
+        truncated=np.zeros(rows, bool),
+        infos=[],
+        episode_id=0,
+        num_envs=num_envs,
+        final_obs=final if num_envs > 1 else final[0],
+    )
+
+
+def weights(agent: TorchPPOAgent) -> list[np.ndarray]:
+    networks = (agent._actor, agent._critic)
+    return [p.detach().numpy().copy() for net in networks for p in net.parameters()]
+
+
+class TestTorchPPOContract(AgentContract):
+    @pytest.fixture
+    def make_agent(self):
+        return make_agent
+
+    @pytest.fixture
+    def episode(self):
+        return make_episode()
+
+
+def test_actions_of_a_single_observation_are_python_ints():
+    assert type(make_agent().act(np.zeros(4, np.float32))) is int
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((1,), np.float32), ((4,), np.float64), ((4, 84, 84), np.uint8), ((2, 3), np.float32)],
+)
+def test_any_observation_shape_and_dtype_acts_and_learns(shape, dtype):
+    agent = make_agent(obs_shape=shape, n_epochs=1)
+    episode = make_episode(8, shape, dtype)
+    agent.act(episode.observations[0])
+    assert agent.learn(episode)["n_updates"] == 1
+
+
+def test_the_ratio_is_one_before_the_first_update():
+    diagnostics = make_agent(n_epochs=1, minibatch_size=128).learn(make_episode())
+    assert diagnostics["n_updates"] == 1
+    assert abs(diagnostics["approx_kl"]) < 1e-6
+    assert abs(diagnostics["policy_loss"]) < 1e-5
+
+
+def test_every_row_is_used_in_every_epoch_also_in_a_short_last_minibatch():
+    diagnostics = make_agent(n_epochs=2, minibatch_size=50).learn(make_episode(128))
+    assert diagnostics["n_updates"] == 2 * 3
+
+
+def test_diagnostics_have_the_documented_names():
+    diagnostics = make_agent().learn(make_episode())
+    names = "policy_loss value_loss entropy approx_kl explained_var explained_variance n_updates"
+    assert set(names.split()) <= set(diagnostics)
+    assert diagnostics["entropy"] == pytest.approx(np.log(3), abs=0.1)
+
+
+def test_invalid_rows_are_never_learned_from():
+    """Whatever an environment's reset rows hold, the update is the same."""
+    episode = make_episode()
+    episode.valid = np.ones(128, bool)
+    episode.terminated[39] = True
+    episode.valid[40] = False
+    changed = make_episode()
+    changed.terminated[39], changed.valid = True, episode.valid
+    changed.rewards[40] = 1e6
+    changed.observations[40] = 1e3
+    changed.actions[40] = 2
+    one, other = make_agent(), make_agent()
+    assert one.learn(episode) == other.learn(changed)
+
+
+def test_a_row_with_a_nan_reward_is_left_out_and_the_weights_stay_finite():
+    episode = make_episode()
+    episode.rewards[64] = np.nan
+    agent = make_agent()
+    diagnostics = agent.learn(episode)
+    assert diagnostics["n_skipped_updates"] == 0
+    assert all(np.isfinite(w).all() for w in weights(agent))
+
+
+def test_an_update_with_a_gradient_that_is_not_finite_is_left_out_and_said_so(caplog):
+    episode = make_episode()
+    episode.observations[3] = np.inf
+    agent = make_agent(n_epochs=1)
+    agent.learn(episode)
+    assert all(np.isfinite(w).all() for w in weights(agent))
+    episode = make_episode()
+    episode.log_probs = np.full(128, np.nan, np.float32)
+    diagnostics = agent.learn(episode)
+    assert diagnostics["n_updates"] == 0
+    assert diagnostics["n_skipped_updates"] == 2
+    assert "not finite" in caplog.text
+
+
+def test_a_window_without_a_usable_row_changes_nothing():
+    episode = make_episode()
+    episode.valid = np.zeros(128, bool)
+    agent = make_agent()
+    before = weights(agent)
+    assert agent.learn(episode)["n_updates"] == 0
+    assert all(np.array_equal(a, b) for a, b in zip(before, weights(agent), strict=True))
+
+
+def test_log_probs_of_another_behaviour_policy_are_used():
+    episode = make_episode()
+    episode.log_probs = np.full(128, -3.0, np.float32)
+    diagnostics = make_agent(n_epochs=1, minibatch_size=128).learn(episode)
+    assert diagnostics["approx_kl"] > 0.1
+
+
+def test_a_time_limit_is_no_termination_for_the_critic():
+    """A reward of 1 for ever, cut every 10 steps: the value is 1 / (1 - gamma) = 10, not less."""
+    rows, gamma = 200, 0.9
+    truncated = np.arange(rows) % 10 == 9
+    observation = np.ones((rows, 1), np.float32)
+    ends = np.flatnonzero(truncated)
+    episode = EpisodeData(
+        observations=observation,
+        actions=np.zeros(rows, np.int64),
+        rewards=np.ones(rows, np.float32),
+        terminated=np.zeros(rows, bool),
+        truncated=truncated,
+        infos=[],
+        episode_id=0,
+        end_rows=ends,
+        end_observations=np.ones((len(ends), 1), np.float32),
+    )
+    agent = make_agent(obs_shape=(1,), num_actions=1, gamma=gamma, learning_rate=1e-2)
+    for _ in range(60):
+        agent.learn(episode)
+    assert float(agent._values(observation[:1])[0]) == pytest.approx(10.0, rel=0.05)
+
+
+def test_the_learning_rate_is_the_optimizers_and_read_back_from_it():
+    agent = make_agent()
+    assert agent.get_hyperparams().params["learning_rate"] == 1e-3
+    agent.set_hyperparams(HyperparamSet({"learning_rate": 2e-4}))
+    assert agent._optimizer.param_groups[0]["lr"] == 2e-4
+    assert agent.get_hyperparams().params["clip_ratio"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"gae_lambda": 1.5}, r"gae_lambda must be in \[0, 1\], got 1.5"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
+        ({"minibatch_size": 0}, "minibatch_size must be a whole number of at least 1, got 0"),
+        ({"clip_ration": 0.2}, "unknown hyperparameter 'clip_ration'; did you mean 'clip_ratio'?"),
+    ],
+)
+def test_wrong_hyperparameters_are_refused_at_construction(params, message):
+    with pytest.raises(ValueError, match=message):
+        make_agent(**params)
+
+
+def test_an_optimizer_that_misses_the_critic_is_refused_by_name():
+    actor, critic = nn.Linear(4, 2), nn.Linear(4, 1)
+    optimizer = torch.optim.Adam(actor.parameters())
+    with pytest.raises(ValueError, match=r"misses critic.weight, critic.bias; build it from"):
+        TorchPPOAgent(actor, critic, optimizer)
+
+
+def test_a_subclass_that_overrides_act_is_asked_for_batches_too():
+    class Always(TorchPPOAgent):
+        def act(self, observation: Any) -> int:
+            assert self._actor is not None
+            return 1
+
+    networks = nn.Linear(4, 3), nn.Linear(4, 1)
+    optimizer = torch.optim.Adam([p for net in networks for p in net.parameters()])
+    agent = Always(*networks, optimizer)
+    np.testing.assert_array_equal(agent.act_batch(np.zeros((5, 4), np.float32)), np.ones(5))
+
+
+def test_a_reward_normalizer_changes_what_is_learned_and_is_saved_with_the_agent(tmp_path):
+    networks = nn.Linear(4, 3), nn.Linear(4, 1)
+    parameters = [p for net in networks for p in net.parameters()]
+    optimizer = torch.optim.Adam(parameters)
+    agent = TorchPPOAgent(*networks, optimizer, reward_normalizer=RewardNormalizer())
+    agent.learn(make_episode())
+    agent.save_state(tmp_path)
+    other = TorchPPOAgent(
+        *networks, torch.optim.Adam(parameters), reward_normalizer=RewardNormalizer()
+    )
+    other.load_state(tmp_path)
+    rewards = np.linspace(-1, 1, 5, dtype=np.float32)
+    np.testing.assert_array_equal(
+        agent._reward_normalizer.normalize(rewards), other._reward_normalizer.normalize(rewards)
+    )
+    assert not np.allclose(agent._reward_normalizer.normalize(rewards), rewards)
+
+
+def test_the_policy_loss_is_equation_7_of_the_paper():
+    rng = np.random.default_rng(0)
+    log_ratio, advantages = rng.normal(0, 0.4, 200), rng.standard_normal(200)
+    ratio = np.exp(log_ratio)
+    expected = -np.mean(
+        [min(r * a, min(max(r, 0.8), 1.2) * a) for r, a in zip(ratio, advantages, strict=True)]
+    )
+    loss = losses.clipped_surrogate(
+        backend, torch.tensor(log_ratio), torch.tensor(advantages), torch.tensor(0.2)
+    )
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
+def test_categorical_log_probs_entropy_and_samples_agree_with_softmax():
+    logits = np.array([[1.0, 0.0, -1.0]], np.float32)
+    probabilities = np.exp(logits[0]) / np.exp(logits[0]).sum()
+    categorical = distributions.categorical
+    log_prob = categorical.log_prob(backend, torch.tensor(logits), torch.tensor([2]))
+    entropy = categorical.entropy(backend, torch.tensor(logits))
+    assert float(log_prob) == pytest.approx(np.log(probabilities[2]), rel=1e-5)
+    assert float(entropy) == pytest.approx(-(probabilities * np.log(probabilities)).sum(), rel=1e-5)
+    draws = categorical.sample(np.random.default_rng(0), np.repeat(logits, 20_000, axis=0))
+    frequencies = np.bincount(draws, minlength=3) / len(draws)
+    np.testing.assert_allclose(frequencies, probabilities, atol=0.02)
+    assert categorical.greedy(logits)[0] == 0

@@ -1,0 +1,95 @@
+"""What every agent must do. Inherit `AgentContract` and give it the two fixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tensor_optix.core.base_agent import BaseAgent
+from tensor_optix.core.types import EpisodeData, HyperparamSet
+
+
+class AgentContract:
+    """A subclass provides `make_agent(seed) -> agent` and `episode`, a window that it can learn from."""
+
+    @pytest.fixture
+    def make_agent(self) -> Callable[[int], BaseAgent]:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def episode(self) -> EpisodeData:
+        raise NotImplementedError
+
+    def greedy(self, agent: BaseAgent, episode: EpisodeData) -> Any:
+        return agent.act_greedy(np.asarray(episode.observations))
+
+    def test_act_takes_one_observation_and_act_batch_many(self, make_agent, episode):
+        agent = make_agent(0)
+        observations = np.asarray(episode.observations)
+        assert np.shape(agent.act(observations[0])) == np.shape(episode.actions[0])
+        assert np.shape(agent.act_batch(observations[:3])) == np.shape(episode.actions[:3])
+
+    def test_learn_returns_diagnostics_and_changes_the_policy_that_is_saved(
+        self, make_agent, episode, tmp_path
+    ):
+        agent = make_agent(0)
+        agent.save_weights(tmp_path / "before")
+        assert isinstance(agent.learn(episode), dict)
+        after = self.greedy(agent, episode), agent.learn(episode)
+        agent.load_weights(tmp_path / "before")
+        again = make_agent(0)
+        np.testing.assert_array_equal(self.greedy(agent, episode), self.greedy(again, episode))
+        assert after is not None
+
+    def test_acting_leaves_no_trace_in_what_is_learned(self, make_agent, episode, tmp_path):
+        """Validation, an external score, a second run: all may call `act` between two windows."""
+        quiet, busy = make_agent(0), make_agent(0)
+        observations = np.asarray(episode.observations)
+        for observation in observations[:20]:
+            busy.act(observation)
+        busy.act_greedy(observations)
+        assert quiet.learn(episode) == busy.learn(episode)
+
+    def test_hyperparams_come_as_a_copy(self, make_agent):
+        agent = make_agent(0)
+        agent.get_hyperparams().params.clear()
+        assert agent.get_hyperparams().params
+
+    def test_hyperparams_that_are_set_are_in_force(self, make_agent):
+        agent = make_agent(0)
+        for name, (low, high) in agent.default_param_bounds.items():
+            value = (low + high) / 2
+            params = agent.get_hyperparams().params
+            agent.set_hyperparams(HyperparamSet(params | {name: value}))
+            assert agent.get_hyperparams().params[name] == pytest.approx(value)
+
+    def test_save_perturb_load_restores_the_policy(self, make_agent, episode, tmp_path):
+        agent = make_agent(0)
+        before = agent.learn(episode), self.greedy(agent, episode)
+        agent.save_state(tmp_path / "state")
+        agent.perturb_weights(0.5)
+        agent.learn(episode)
+        agent.load_state(tmp_path / "state")
+        np.testing.assert_array_equal(self.greedy(agent, episode), before[1])
+
+    def test_a_restored_learner_goes_on_bit_for_bit(self, make_agent, episode, tmp_path):
+        straight, resumed = make_agent(0), make_agent(1)
+        straight.learn(episode)
+        straight.save_state(tmp_path / "state")
+        resumed.load_state(tmp_path / "state")
+        resumed.set_hyperparams(straight.get_hyperparams())
+        assert straight.learn(episode) == resumed.learn(episode)
+        observations = np.asarray(episode.observations)
+        np.testing.assert_array_equal(
+            straight.act_batch(observations), resumed.act_batch(observations)
+        )
+
+    def test_the_same_seed_learns_the_same_and_another_does_not(self, make_agent, episode):
+        assert make_agent(0).learn(episode) == make_agent(0).learn(episode)
+        observations = np.asarray(episode.observations)
+        first, same = make_agent(0).act_batch(observations), make_agent(0).act_batch(observations)
+        np.testing.assert_array_equal(first, same)
+        assert not np.array_equal(first, make_agent(3).act_batch(observations))

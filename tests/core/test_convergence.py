@@ -1,0 +1,215 @@
+"""The plateau test and the automatic scheduler, on simulated learning curves."""
+
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+
+from tensor_optix.core.auto_scheduler import AutoScheduler
+from tensor_optix.core.convergence import plateau_test
+from tensor_optix.core.types import LoopState
+
+
+def stop_of(scores, scheduler=None):
+    """Return the index of the score at which the scheduler becomes DORMANT, infinite if never."""
+    scheduler = scheduler or AutoScheduler()
+    for index, score in enumerate(map(float, scores)):
+        scheduler.record_score(score)
+        if scheduler.is_improvement(score):
+            scheduler.record_improvement(score)
+        else:
+            scheduler.record_non_improvement()
+        if scheduler.current_state is LoopState.DORMANT:
+            return index
+    return math.inf
+
+
+def stops_of(curve, seeds):
+    return np.array([stop_of(curve(np.random.default_rng(seed))) for seed in range(seeds)])
+
+
+def saturating(tau, noise):
+    t = np.arange(800)
+    return lambda rng: 1.0 - np.exp(-t / tau) + noise * rng.normal(size=800)
+
+
+def cartpole(rng):
+    """20 to 500 in 30 evaluations, with 20 % noise on the way and dips to 200..400 after."""
+    scores = np.concatenate([np.linspace(20.0, 500.0, 31), np.full(150, 500.0)])
+    scores[:30] *= 1.0 + 0.2 * rng.normal(size=30)
+    dips = (rng.random(181) < 0.08) & (np.arange(181) > 30)
+    scores[dips] = rng.uniform(200.0, 400.0, dips.sum())
+    return np.minimum(scores, 500.0)
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(1.0, 0.0), (1e-3, -5.0), (10.0, 1e4), (3.0, -1e4)])
+def test_a_steady_rise_is_never_dormant(slope, offset):
+    def curve(rng):
+        return offset + slope * (np.arange(500) + 0.01 * 500 * rng.normal(size=500))
+
+    assert np.isinf(stops_of(curve, 5)).all()
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.05])
+@pytest.mark.parametrize("tau", [10, 30, 60])
+def test_a_saturating_curve_stops_near_its_asymptote_and_soon(tau, noise):
+    stops = stops_of(saturating(tau, noise), 25)
+    assert np.mean(1.0 - np.exp(-stops / tau) >= 0.95) >= 0.95
+    assert np.median(stops) <= 1.5 * tau * math.log(100.0) + 20
+
+
+def test_a_saturating_curve_without_noise_stops_too():
+    assert 90 < stop_of(saturating(30, 0.0)(np.random.default_rng(0))) <= 227
+
+
+def test_a_cartpole_like_run_stops_25_to_60_evaluations_after_its_maximum():
+    after = stops_of(cartpole, 200) - 30
+    assert np.mean(after >= 25) >= 0.95
+    assert np.mean(after <= 60) >= 0.95
+
+
+def test_scores_constant_at_their_maximum_stop_about_as_late_as_they_rose():
+    after = stop_of(np.concatenate([np.linspace(20.0, 500.0, 26), np.full(100, 500.0)])) - 25
+    assert 22 <= after <= 33
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.05])
+def test_a_pause_of_15_evaluations_is_not_the_end(noise):
+    def curve(rng):
+        stages = (np.linspace(0, 0.5, 30), np.full(15, 0.5), np.linspace(0.5, 1, 30), np.ones(100))
+        scores = np.concatenate(stages)
+        return scores + noise * rng.normal(size=len(scores))
+
+    stops = stops_of(curve, 40)
+    assert np.mean(stops >= 75) >= 0.95
+    assert np.isfinite(stops).all()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.05])
+def test_a_flat_start_of_40_evaluations_is_not_the_end(noise):
+    def curve(rng):
+        scores = np.concatenate([np.zeros(40), np.linspace(0, 1, 40), np.ones(150)])
+        return scores + noise * rng.normal(size=len(scores))
+
+    stops = stops_of(curve, 40)
+    assert np.mean(stops >= 80) >= 0.95
+    assert np.isfinite(stops).all()
+
+
+def test_stationary_noise_stops():
+    assert np.median(stops_of(lambda rng: rng.normal(200.0, 30.0, 400), 40)) <= 160
+    assert stops_of(lambda rng: rng.choice([300.0, 500.0], 400), 40).max() <= 200
+    assert stop_of([5.0] * 300) == 80
+
+
+def test_a_collapse_is_a_plateau():
+    risen = np.linspace(20.0, 500.0, 26)
+    scores = np.concatenate([risen, np.full(10, 500.0), np.full(40, 9.0)])
+    test = plateau_test(scores)
+    assert test.is_plateau
+    assert max(test.improvements) <= 0.0
+    assert 36 < stop_of(scores) <= 36 + 25
+
+
+def test_the_numbers_of_a_verdict_are_those_of_its_definition():
+    scores = np.concatenate([np.linspace(0.0, 100.0, 60), np.full(40, 100.0)])
+    test = plateau_test(scores)
+    assert test.horizons == (12, 20)
+    assert test.improvements == pytest.approx((0.0, 0.0))
+    assert test.gain == pytest.approx(100.0 - scores[:12].mean())
+    assert test.has_gained
+    assert not test.still_rising
+    assert test.is_plateau
+    assert test.uncertainties == pytest.approx(
+        (2.0 * test.noise * math.sqrt(2 / 12), 2.0 * test.noise * math.sqrt(2 / 20))
+    )
+
+
+def test_scores_that_are_not_finite_are_no_evidence():
+    scores = cartpole(np.random.default_rng(0))[:70]
+    holed = np.insert(scores, [5, 20, 50], math.nan)
+    assert plateau_test(holed) == plateau_test(scores)
+
+
+def test_a_restart_needs_evidence_of_its_own_and_keeps_the_gain():
+    scores = np.concatenate([np.linspace(0.0, 100.0, 60), np.full(40, 100.0)])
+    assert not plateau_test(scores, since=90).is_plateau
+    assert plateau_test(scores, since=60).is_plateau
+    assert plateau_test(scores, since=60).gain == pytest.approx(100.0 - scores[:8].mean())
+
+    scheduler = AutoScheduler()
+    stop_of(scores, scheduler)
+    scheduler.record_restart()
+    assert 30 < stop_of([100.0] * 100, scheduler) < 45
+
+
+def test_an_empty_history_has_no_plateau():
+    test = plateau_test([])
+    assert not test.is_plateau
+    assert test.evaluations == 0
+
+
+def test_the_interval_stays_a_small_share_of_the_windows():
+    scheduler = AutoScheduler()
+    scheduler.record_baseline(1.0)
+    evaluated = []
+    for window in range(1, 2000):
+        if scheduler.should_adapt(window):
+            evaluated.append(window)
+            scheduler.record_non_improvement()
+    assert evaluated[:99] == list(range(1, 100))
+    windows = np.array(evaluated)
+    assert (np.diff(windows) <= np.maximum(1, 2 * (windows[1:] // 50))).all()
+    assert len(evaluated) < 400
+
+
+def test_explicit_intervals_are_obeyed():
+    scheduler = AutoScheduler(max_interval_episodes=8, base_interval=None)
+    scheduler.record_baseline(1.0)
+    seen = []
+    for window in range(1, 40):
+        if scheduler.should_adapt(window):
+            seen.append(window)
+            scheduler.record_non_improvement()
+    assert seen == [1, 2, 4, 8, 16, 24, 32]
+
+
+def test_an_explicit_dormant_threshold_is_obeyed_and_switches_the_test_off():
+    flat = AutoScheduler(dormant_threshold=3)
+    assert stop_of([1.0] * 10, flat) == 3
+    assert flat.last_plateau_test is None
+    scores = np.concatenate([np.linspace(20.0, 500.0, 26), np.full(200, 500.0)])
+    assert stop_of(scores, AutoScheduler(dormant_threshold=100)) == 125
+
+
+def test_a_minimum_of_evaluations_holds_for_a_plateau_as_well():
+    scores = np.concatenate([np.linspace(20.0, 500.0, 26), np.full(200, 500.0)])
+    assert stop_of(scores, AutoScheduler(min_episodes_before_dormant=90)) == 89
+
+
+def test_an_unknown_argument_is_refused():
+    with pytest.raises(TypeError, match="dormant_treshold"):
+        AutoScheduler(dormant_treshold=3)
+
+
+def test_an_automatic_scheduler_goes_on_from_its_state_dict():
+    scores = cartpole(np.random.default_rng(7))
+    whole, first, second = AutoScheduler(), AutoScheduler(), AutoScheduler()
+    stop = stop_of(scores, whole)
+    assert stop_of(scores[:40], first) == math.inf
+    first.should_adapt(400)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert second.current_interval == first.current_interval
+    assert stop_of(scores[40:], second) == stop - 40
+
+
+def test_a_verdict_on_thousands_of_scores_takes_less_than_a_millisecond():
+    scores = list(np.random.default_rng(0).normal(size=4000))
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        plateau_test(scores)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1e-3

@@ -1,0 +1,391 @@
+"""The loop, driven by scores that are known beforehand."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tensor_optix.core.backoff_scheduler import BackoffScheduler
+from tensor_optix.core.base_evaluator import MeanReturnEvaluator
+from tensor_optix.core.callbacks import LoopCallback
+from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+from tensor_optix.core.loop_controller import LoopController
+from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState
+from tests.scripted import (
+    CountingAgent,
+    Diary,
+    OffPolicyAgent,
+    ScriptedOptimizer,
+    ScriptedPipeline,
+)
+
+
+class Setup:
+    """A loop over scripted scores, with everything that it touches."""
+
+    def __init__(self, directory: Any, score_of: Any, agent: Any = None, **options: Any) -> None:
+        scheduler_options = options.pop("scheduler", {})
+        self.agent = agent or CountingAgent()
+        self.pipeline = options.pop("pipeline", None) or ScriptedPipeline(score_of)
+        self.diary = Diary()
+        self.registry = CheckpointRegistry(directory, options.pop("max_snapshots", 10))
+        self.scheduler = BackoffScheduler(**scheduler_options)
+        options.setdefault("score_smoothing", 1)
+        self.controller = LoopController(
+            self.agent,
+            options.pop("evaluator", None) or MeanReturnEvaluator(),
+            options.pop("optimizer", None),
+            self.pipeline,
+            self.registry,
+            self.scheduler,
+            callbacks=[self.diary, *options.pop("callbacks", [])],
+            **options,
+        )
+
+    def run(self) -> Setup:
+        self.controller.run()
+        return self
+
+
+EVERY_WINDOW = {"max_interval_episodes": 1}
+
+
+def rising_then_falling(updates: int, window: int) -> float:
+    """The policy with 5 updates is the best one: 100."""
+    return 100.0 - 10.0 * abs(updates - 5)
+
+
+def test_the_saved_weights_are_those_that_made_the_score(tmp_path):
+    setup = Setup(tmp_path, rising_then_falling, max_episodes=9, scheduler=EVERY_WINDOW).run()
+    assert setup.agent.updates == 5
+    assert setup.controller.best_snapshot.eval_metrics.primary_score == 100.0
+
+
+def test_run_restores_the_hyperparameters_of_the_best_policy_too(tmp_path):
+    setup = Setup(
+        tmp_path,
+        rising_then_falling,
+        max_episodes=9,
+        optimizer=ScriptedOptimizer(),
+        scheduler=EVERY_WINDOW,
+    ).run()
+    # The best window, number 5, was collected after 4 suggestions (none follows the baseline).
+    assert setup.agent.params["learning_rate"] == pytest.approx(0.1 * 5)
+
+
+def test_exactly_max_episodes_windows_are_collected_and_learned(tmp_path):
+    setup = Setup(tmp_path, lambda updates, window: 0.0, max_episodes=5).run()
+    assert setup.pipeline.collected == 5
+    assert len(setup.agent.learned) == 5
+
+
+@pytest.mark.parametrize("optimizer", [None, ScriptedOptimizer(), ScriptedOptimizer(probing=True)])
+def test_a_constant_score_stops_at_the_documented_evaluation(tmp_path, optimizer):
+    setup = Setup(tmp_path, lambda updates, window: 1.0, optimizer=optimizer).run()
+    assert setup.diary.named("on_dormant") == [1300]
+    assert setup.pipeline.collected == 1301
+    assert setup.controller.state is LoopState.DORMANT
+
+
+def test_a_collapse_without_rollback_still_comes_to_an_end(tmp_path):
+    setup = Setup(
+        tmp_path,
+        lambda updates, window: 500.0 if window < 20 else 9.0,
+        scheduler={"max_interval_episodes": 1, "dormant_threshold": 20},
+        max_episodes=200,
+    ).run()
+    assert setup.diary.named("on_dormant")[0] <= 20 + 5 + 20
+    assert "degradation" in setup.diary.kinds()
+
+
+def test_a_collapse_with_rollback_reloads_the_best_weights_once_confirmed(tmp_path):
+    """The policy falls apart from its 10th update on; the best ones before scored 500."""
+    setup = Setup(
+        tmp_path,
+        lambda updates, window: 500.0 + updates if updates < 10 else 9.0,
+        scheduler={"max_interval_episodes": 1, "noise_k": 0.0},
+        rollback_on_degradation=True,
+        max_episodes=14,
+    ).run()
+    kinds = setup.diary.kinds()
+    assert kinds.index("degradation") < kinds.index("rollback")
+    collected = [report.score for report in setup.diary.windows]
+    assert collected[10:12] == [9.0, 9.0]
+    assert collected[12] >= 500.0
+
+
+def test_off_policy_agents_are_neither_checked_for_degradation_nor_rolled_back(tmp_path):
+    setup = Setup(
+        tmp_path,
+        lambda updates, window: 500.0 if window < 10 else 9.0,
+        agent=OffPolicyAgent(),
+        scheduler=EVERY_WINDOW,
+        rollback_on_degradation=True,
+        max_episodes=20,
+    ).run()
+    assert not setup.diary.named("on_degradation")
+    assert "rollback" not in setup.diary.kinds()
+
+
+def test_min_episodes_before_degradation_is_respected(tmp_path):
+    setup = Setup(
+        tmp_path,
+        lambda updates, window: 500.0 if window < 3 else 9.0,
+        scheduler={"max_interval_episodes": 1, "min_episodes_before_degradation": 1000},
+        max_episodes=15,
+    ).run()
+    assert not setup.diary.named("on_degradation")
+
+
+@pytest.mark.parametrize("first", [math.nan, math.inf])
+def test_a_score_that_is_not_finite_is_never_the_best(tmp_path, first):
+    setup = Setup(
+        tmp_path,
+        lambda updates, window: first if window == 0 else float(window),
+        scheduler=EVERY_WINDOW,
+        max_episodes=4,
+    ).run()
+    assert setup.controller.best_snapshot.eval_metrics.primary_score == 3.0
+    assert setup.diary.named("on_episode_end")[0] == (0, None)
+
+
+def test_windows_without_a_finished_episode_are_no_evidence(tmp_path, caplog):
+    """The best score stays, the counters stay, and after many such windows the user is told why."""
+
+    class Endless(ScriptedPipeline):
+        def window(self, window: int) -> EpisodeData:
+            episode = super().window(window)
+            episode.terminated = [window == 0]
+            return episode
+
+    pipeline = Endless(lambda updates, window: 7.0)
+    setup = Setup(tmp_path, None, pipeline=pipeline, scheduler=EVERY_WINDOW, max_episodes=60)
+    with caplog.at_level(logging.WARNING):
+        setup.run()
+    assert setup.controller.best_snapshot.eval_metrics.primary_score == 7.0
+    assert setup.scheduler.consecutive_non_improvements == 0
+    assert sum("primary_score_fn" in record.message for record in caplog.records) == 1
+
+
+def test_the_baseline_is_evaluated_on_validation_and_its_rise_is_checkpointed(tmp_path):
+    """The training score is flat at 100; only validation sees the policy improve from 50 on."""
+    validation = ScriptedPipeline(lambda updates, window: 50.0 + updates)
+    validation.set_agent = lambda agent: setattr(validation, "agent", setup.agent)
+    setup = Setup(
+        tmp_path,
+        lambda updates, window: 100.0,
+        val_pipeline=validation,
+        scheduler=EVERY_WINDOW,
+        max_episodes=6,
+    )
+    setup.run()
+    best = setup.controller.best_snapshot.eval_metrics
+    assert best.primary_score == 55.0
+    assert best.generalization_gap == 45.0
+    assert setup.agent.updates == 5
+
+
+def test_validation_acts_greedily_and_is_never_learned_from(tmp_path):
+    seen = []
+    validation = ScriptedPipeline(lambda updates, window: 1.0)
+    validation.set_agent = lambda agent: (seen.append(agent), setattr(validation, "agent", agent))
+    setup = Setup(tmp_path, lambda u, w: 1.0, val_pipeline=validation, max_episodes=3).run()
+    assert type(seen[0]).__name__ == "GreedyAgent"
+    assert len(setup.agent.learned) == 3
+    assert validation.teardowns == 1
+
+
+def test_an_external_score_decides_which_checkpoint_is_best_and_nothing_else(tmp_path):
+    setup = Setup(
+        tmp_path,
+        lambda updates, window: float(updates),
+        checkpoint_score_fn=lambda agent: -float(abs(agent.updates - 2)),
+        scheduler=EVERY_WINDOW,
+        max_episodes=8,
+    ).run()
+    assert setup.agent.updates == 2
+    assert setup.controller.state is LoopState.ACTIVE
+
+
+def test_a_probe_window_is_never_the_best(tmp_path):
+    optimizer = ScriptedOptimizer()
+
+    def score_of(updates: int, window: int) -> float:
+        optimizer.probing = window == 3
+        return 1000.0 if window == 3 else float(window)
+
+    setup = Setup(
+        tmp_path, score_of, optimizer=optimizer, scheduler=EVERY_WINDOW, max_episodes=6
+    ).run()
+    assert setup.controller.best_snapshot.eval_metrics.primary_score == 5.0
+
+
+def test_a_lucky_episode_does_not_crown_a_policy(tmp_path):
+    """One window is a single lucky episode of 110; a later one shows 100 in each of 30 episodes."""
+
+    class Episodes(ScriptedPipeline):
+        def window(self, window: int) -> EpisodeData:
+            episode = super().window(window)
+            returns = {0: [20.0, 80.0] * 5, 1: [110.0], 2: [100.0] * 30}[window]
+            episode.finished_returns = np.asarray(returns)
+            episode.finished_lengths = np.ones(len(returns), np.int64)
+            return episode
+
+    pipeline = Episodes(lambda updates, window: 0.0)
+    setup = Setup(tmp_path, None, pipeline=pipeline, scheduler=EVERY_WINDOW, max_episodes=3).run()
+    assert setup.agent.updates == 2
+
+
+def test_stop_before_run_is_honoured_and_the_next_run_trains(tmp_path):
+    setup = Setup(tmp_path, lambda updates, window: 0.0, max_episodes=3)
+    setup.controller.stop()
+    setup.run()
+    assert setup.pipeline.collected == 0
+    setup.run()
+    assert setup.pipeline.collected == 3
+
+
+def test_stop_from_a_callback_ends_the_run_after_the_window(tmp_path):
+    class Stopper(LoopCallback):
+        def on_episode_end(self, episode_id: int, eval_metrics: EvalMetrics | None) -> None:
+            if episode_id == 2:
+                setup.controller.stop()
+
+    setup = Setup(tmp_path, lambda updates, window: 0.0, callbacks=[Stopper()])
+    setup.run()
+    assert setup.pipeline.collected == 3
+
+
+def test_a_second_run_goes_on_from_the_best_and_keeps_it(tmp_path):
+    setup = Setup(tmp_path, lambda u, w: float(u), scheduler=EVERY_WINDOW, max_episodes=3)
+    setup.run()
+    assert setup.agent.updates == 2
+    setup.run()
+    assert setup.controller.best_snapshot.eval_metrics.primary_score == 4.0
+
+
+def test_an_error_in_the_environment_propagates_after_best_is_restored_and_all_is_torn_down(
+    tmp_path,
+):
+    def score_of(updates: int, window: int) -> float:
+        if window == 7:
+            raise NameError("a mistake in the environment")
+        return rising_then_falling(updates, window)
+
+    setup = Setup(tmp_path, score_of, scheduler=EVERY_WINDOW)
+    with pytest.raises(NameError, match="a mistake in the environment"):
+        setup.run()
+    assert setup.agent.updates == 5
+    assert setup.pipeline.teardowns == 1
+    assert setup.diary.calls[-1][0] == "on_loop_stop"
+
+
+def test_a_failing_restore_neither_masks_the_error_nor_prevents_the_teardown(tmp_path):
+    class Unloadable(CountingAgent):
+        def load_weights(self, path: Any) -> None:
+            raise OSError("cannot load")
+
+    def score_of(updates: int, window: int) -> float:
+        if window == 2:
+            raise NameError("a mistake in the environment")
+        return 1.0
+
+    setup = Setup(tmp_path, score_of, agent=Unloadable())
+    with pytest.raises(NameError):
+        setup.run()
+    assert setup.pipeline.teardowns == 1
+
+    setup = Setup(tmp_path, lambda u, w: 1.0, agent=Unloadable(), max_episodes=2)
+    with pytest.raises(OSError, match="cannot load"):
+        setup.run()
+    assert setup.pipeline.teardowns == 1
+
+
+def test_an_exception_in_a_callback_is_logged_and_training_goes_on(tmp_path, caplog):
+    class Broken(LoopCallback):
+        def on_episode_end(self, episode_id: int, eval_metrics: EvalMetrics | None) -> None:
+            raise RuntimeError("broken listener")
+
+    setup = Setup(tmp_path, lambda u, w: 0.0, callbacks=[Broken()], max_episodes=3)
+    with caplog.at_level(logging.ERROR):
+        setup.run()
+    assert setup.pipeline.collected == 3
+    assert "broken listener" in caplog.text
+
+
+def test_a_callback_that_claims_dormancy_restarts_the_scheduler(tmp_path):
+    class Claim(LoopCallback):
+        claims = 0
+
+        def on_dormant(self, episode_id: int) -> bool:
+            self.claims += 1
+            return self.claims < 3
+
+    claim = Claim()
+    thresholds = {"max_interval_episodes": 1, "plateau_threshold": 2, "dormant_threshold": 4}
+    Setup(tmp_path, lambda u, w: 1.0, callbacks=[claim], scheduler=thresholds).run()
+    assert claim.claims == 3
+
+
+def test_hooks_are_called_when_the_contract_says(tmp_path):
+    thresholds = {"max_interval_episodes": 1, "plateau_threshold": 2, "dormant_threshold": 4}
+    setup = Setup(
+        tmp_path,
+        lambda updates, window: float(min(window, 2)),
+        optimizer=ScriptedOptimizer(),
+        scheduler=thresholds,
+    ).run()
+    diary = setup.diary
+    hooks = [name for name, _ in diary.calls]
+    assert hooks[0] == "on_loop_start"
+    assert hooks[-1] == "on_loop_stop"
+    assert [episode_id for episode_id, _ in diary.named("on_episode_end")] == list(range(7))
+    assert len(diary.named("on_improvement")) == 2
+    assert [episode_id for episode_id, _ in diary.named("on_plateau")] == [4, 5]
+    assert diary.named("on_dormant") == [6]
+    assert len(diary.named("on_hyperparam_update")) == 6
+
+
+def test_the_optimizer_hears_of_improvements_and_plateaus(tmp_path):
+    optimizer = ScriptedOptimizer()
+    Setup(
+        tmp_path,
+        lambda updates, window: float(min(window, 2)),
+        optimizer=optimizer,
+        scheduler={"max_interval_episodes": 1, "plateau_threshold": 1},
+        max_episodes=4,
+    ).run()
+    assert optimizer.calls == ["improvement", "suggest", "improvement", "suggest", "plateau", "suggest"]
+
+
+def test_the_verbose_line_has_the_documented_form(tmp_path, capsys):
+    Setup(
+        tmp_path,
+        lambda updates, window: [20.0, 30.0, 30.0, 30.0][window],
+        verbose=True,
+        max_episodes=4,
+        score_smoothing=2,
+    ).run()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "  [loop] ep=   0  raw=   20.0  smoothed=   20.0  state=ACTIVE  interval=1"
+    assert lines[1] == (
+        "  [loop] ep=   1  raw=   30.0  smoothed=   25.0  state=ACTIVE  interval=1"
+        "  ← improvement detected, reset"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"score_smoothing": 0}, "score_smoothing must be at least 1, got 0"),
+        ({"max_episodes": 0}, "max_episodes must be at least 1 or None, got 0"),
+        ({"improvement_margin": -1.0}, "improvement_margin must not be negative, got -1.0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_at_once(tmp_path, option, message):
+    with pytest.raises(ValueError, match=message):
+        Setup(tmp_path, lambda u, w: 0.0, **option)

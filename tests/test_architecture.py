@@ -1,0 +1,87 @@
+"""Imports run one way, and only the adapters know a framework."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import tensor_optix
+
+PACKAGE = Path(tensor_optix.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+FRAMEWORKS = {"torch", "tensorflow", "keras"}
+
+MAY_IMPORT = {
+    "kernels": {"kernels"},
+    "core": {"core", "kernels"},
+    "pipeline": {"pipeline", "core", "kernels"},
+    "optimizers": {"optimizers", "core", "kernels"},
+    "adapters": {"adapters", "core", "kernels"},
+    "algorithms": {"algorithms", "adapters", "core", "kernels"},
+    "optimizer": {"optimizers", "core"},
+}
+"""Which parts each part may import; `cli` and the lazy catalogue may import all."""
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def is_type_checking(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def imports_of(path: Path, with_types: bool = True) -> set[str]:
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and is_type_checking(node) and not with_types
+        for child in ast.walk(node)
+    }
+    names = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_one_way(path):
+    part = part_of(path)
+    if part not in MAY_IMPORT:
+        return
+    inner = {name.split(".")[1] for name in imports_of(path) if name.startswith("tensor_optix.")}
+    assert inner <= MAY_IMPORT[part]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_adapters_import_a_framework(path):
+    if "adapters" in path.relative_to(PACKAGE).parts:
+        return
+    roots = {name.split(".")[0] for name in imports_of(path, with_types=False)}
+    assert not roots & FRAMEWORKS
+
+
+def test_the_algorithms_themselves_know_no_backend():
+    for path in (PACKAGE / "algorithms").glob("*.py"):
+        if path.name.startswith(("torch_", "tf_")):
+            continue
+        imported = imports_of(path, with_types=False)
+        assert not any(name.startswith("tensor_optix.adapters") for name in imported), path.name
+
+
+def test_only_the_bindings_know_python():
+    for path in (PACKAGE.parent / "kernels").glob("*.hpp"):
+        assert path.name in {"arguments.hpp", "docs.hpp"} or "Python.h" not in path.read_text()
+        assert path.name in {"arguments.hpp", "docs.hpp"} or "nanobind" not in path.read_text()
+
+
+def test_no_file_is_a_drawer_for_everything():
+    assert not {path.stem for path in MODULES} & {"utils", "common", "misc", "helpers"}

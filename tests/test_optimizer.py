@@ -1,0 +1,119 @@
+"""RLOptimizer: its arguments and its promises."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from tensor_optix import RLOptimizer
+from tensor_optix.core.types import LoopState
+from tests.scripted import CountingAgent, Diary, ScriptedPipeline
+
+
+def flat(updates: int, window: int) -> float:
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [("max_episode", "max_episodes"), ("calbacks", "callbacks"), ("run_directory", "run_dir")],
+)
+def test_a_misspelt_argument_is_refused_with_the_closest_match(name, close):
+    with pytest.raises(TypeError, match=f"no argument '{name}'; did you mean '{close}'"):
+        RLOptimizer(CountingAgent(), ScriptedPipeline(flat), **{name: 1})
+
+
+def test_a_custom_agent_of_six_methods_trains_and_a_flat_score_stops_by_itself(tmp_path):
+    optimizer = RLOptimizer(
+        agent=CountingAgent(),
+        pipeline=ScriptedPipeline(flat),
+        checkpoint_dir=tmp_path,
+    )
+    optimizer.run()
+    assert optimizer.state is LoopState.DORMANT
+    assert optimizer.best_snapshot is not None
+
+
+def test_explicit_thresholds_are_obeyed_to_the_window(tmp_path):
+    diary = Diary()
+    pipeline = ScriptedPipeline(flat)
+    RLOptimizer(
+        agent=CountingAgent(),
+        pipeline=pipeline,
+        checkpoint_dir=tmp_path,
+        base_interval=1,
+        backoff_factor=2.0,
+        max_interval_episodes=100,
+        dormant_threshold=20,
+        callbacks=[diary],
+    ).run()
+    assert diary.named("on_dormant") == [1300]
+
+
+def test_the_run_directory_holds_checkpoints_metrics_and_events(tmp_path):
+    RLOptimizer(
+        agent=CountingAgent(), pipeline=ScriptedPipeline(flat), run_dir=tmp_path, max_episodes=3
+    ).run()
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
+    assert "baseline" in (tmp_path / "events.jsonl").read_text()
+    assert (tmp_path / "checkpoints" / "manifest.json").exists()
+    with pytest.raises(ValueError, match="holds another run"):
+        RLOptimizer(agent=CountingAgent(), pipeline=ScriptedPipeline(flat), run_dir=tmp_path)
+
+
+def test_verbose_lines_may_go_to_a_file(tmp_path, capsys):
+    log = tmp_path / "verbose.txt"
+    RLOptimizer(
+        agent=CountingAgent(),
+        pipeline=ScriptedPipeline(flat),
+        checkpoint_dir=tmp_path / "checkpoints",
+        max_episodes=2,
+        verbose=True,
+        verbose_log_file=log,
+    ).run()
+    assert capsys.readouterr().out == ""
+    assert log.read_text().startswith("  [loop] ep=   0")
+
+
+def test_the_default_checkpoint_directory_is_the_documented_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    RLOptimizer(agent=CountingAgent(), pipeline=ScriptedPipeline(flat), max_episodes=1).run()
+    assert (tmp_path / "checkpoints" / "manifest.json").exists()
+
+
+SAME_WEIGHTS = """
+    import hashlib, sys, tempfile
+    import torch
+    from tensor_optix import HyperparamSet, RLOptimizer, TorchPPOAgent, VectorBatchPipeline
+
+    torch.manual_seed(1)
+    actor = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Linear(16, 2))
+    critic = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
+    adam = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=3e-4)
+    agent = TorchPPOAgent(actor, critic, adam, device="cpu")
+    pipeline = VectorBatchPipeline(env_id="CartPole-v1", num_envs=4, window_size=32, backend=sys.argv[1])
+    with tempfile.TemporaryDirectory() as directory:
+        RLOptimizer(agent, pipeline, checkpoint_dir=directory, seed=7, max_episodes=20).run()
+    digest = hashlib.sha256()
+    for parameter in [*actor.parameters(), *critic.parameters()]:
+        digest.update(parameter.detach().numpy().tobytes())
+    print(digest.hexdigest())
+"""
+
+
+@pytest.mark.parametrize("backend", ["envpool", "sync"])
+def test_the_same_seed_gives_identical_weights_after_20_windows(backend):
+    pytest.importorskip("torch")
+    if backend == "envpool":
+        pytest.importorskip("envpool")
+    script = textwrap.dedent(SAME_WEIGHTS)
+    digests = [
+        subprocess.run(
+            [sys.executable, "-c", script, backend], check=True, capture_output=True, text=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert digests[0] == digests[1] != ""

@@ -1,0 +1,95 @@
+"""What `import tensor_optix` gives, and what it must not load."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tensor_optix
+
+PACKAGE = Path(tensor_optix.__file__).parent
+
+
+@pytest.mark.parametrize("name", tensor_optix.__all__)
+def test_every_public_name_can_be_imported_and_is_documented(name):
+    if name.startswith("Torch"):
+        pytest.importorskip("torch")
+    assert inspect.getdoc(getattr(tensor_optix, name))
+
+
+def test_the_lazy_catalogue_is_the_one_that_type_checkers_see():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {node.names[0].asname: node.module for node in block.body}  # type: ignore[attr-defined]
+    lazy = {
+        name: f"tensor_optix.{getattr(tensor_optix, '_MODULES')[name]}"
+        for name in tensor_optix.__all__
+    }
+    assert seen == lazy
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'RLOptimiser'"):
+        _ = tensor_optix.RLOptimiser  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("core.types", "EpisodeData"),
+        ("core.base_agent", "BaseAgent"),
+        ("core.base_evaluator", "BaseEvaluator"),
+        ("core.base_optimizer", "BaseOptimizer"),
+        ("core.base_pipeline", "BasePipeline"),
+        ("core.base_pipeline", "EpisodeBoundaryFn"),
+        ("core.loop_controller", "LoopController"),
+        ("core.loop_controller", "LoopCallback"),
+        ("core.backoff_scheduler", "BackoffScheduler"),
+        ("core.checkpoint_registry", "CheckpointRegistry"),
+        ("core.normalizers", "RewardNormalizer"),
+        ("core.trajectory_buffer", "compute_gae"),
+        ("adapters.pytorch.torch_evaluator", "TorchEvaluator"),
+        ("pipeline.batch_pipeline", "BatchPipeline"),
+        ("pipeline.vector_pipeline", "VectorBatchPipeline"),
+        ("optimizer", "RLOptimizer"),
+    ],
+)
+def test_documented_module_paths_hold(module, name):
+    assert hasattr(importlib.import_module(f"tensor_optix.{module}"), name)
+
+
+def loaded_by(statement: str) -> set[str]:
+    script = f"import sys\n{statement}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    result = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import tensor_optix",
+        "import tensor_optix.core.loop_controller",
+        "from tensor_optix import RLOptimizer, BatchPipeline, BaseAgent, TorchEvaluator",
+    ],
+)
+def test_the_framework_free_part_loads_no_framework(statement):
+    frameworks = {"torch", "tensorflow", "envpool", "matplotlib", "optuna", "rich", "tyro"}
+    assert not loaded_by(statement) & frameworks
+
+
+def test_a_missing_framework_is_named_with_the_command_that_installs_it():
+    statement = (
+        "sys.modules['torch'] = None\n"
+        "try:\n    from tensor_optix import TorchPPOAgent\n"
+        "except ImportError as error:\n    assert 'tensor-optix[torch]' in str(error), error\n"
+        "else:\n    raise AssertionError"
+    )
+    loaded_by(statement)
