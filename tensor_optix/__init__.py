@@ -63,7 +63,7 @@ _MODULES = {
     "VectorBatchPipeline": "pipeline.vector_pipeline",
 }
 
-__all__ = sorted(_MODULES)  # noqa: PLE0605
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tensor_optix.core.auto_scheduler import AutoScheduler
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
-from tensor_optix.core.callbacks import LoopCallback, LoopEvent, VerboseCallback
+from tensor_optix.core.callbacks import LoopCallback, VerboseCallback
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.loop_controller import LoopController
 from tensor_optix.core.run_log import RunLog

@@ -27,10 +27,7 @@ def test_the_lazy_catalogue_is_the_one_that_type_checkers_see():
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
     seen = {node.names[0].asname: node.module for node in block.body}  # type: ignore[attr-defined]
-    lazy = {
-        name: f"tensor_optix.{getattr(tensor_optix, '_MODULES')[name]}"
-        for name in tensor_optix.__all__
-    }
+    lazy = {name: f"tensor_optix.{tensor_optix._MODULES[name]}" for name in tensor_optix.__all__}
     assert seen == lazy
 
 

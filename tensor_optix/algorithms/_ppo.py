@@ -39,7 +39,7 @@ class PPO(BaseAgent):
     ops: ClassVar[Backend]
     distribution: ClassVar[Distribution]
 
-    default_param_bounds: ClassVar[dict[str, tuple[float, float]]] = {
+    default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
         "learning_rate": (1e-4, 3e-3),
         "gamma": (0.95, 0.999),
         "clip_ratio": (0.1, 0.3),
@@ -80,7 +80,9 @@ class PPO(BaseAgent):
             )
             value_loss = losses.squared_error(ops, values(batch["observations"]), batch["returns"])
             entropy = ops.mean(distribution.entropy(ops, outputs))
-            total = policy_loss + scalars["vf_coef"] * value_loss - scalars["entropy_coef"] * entropy
+            total = (
+                policy_loss + scalars["vf_coef"] * value_loss - scalars["entropy_coef"] * entropy
+            )
             return total, {
                 "policy_loss": policy_loss,
                 "value_loss": value_loss,

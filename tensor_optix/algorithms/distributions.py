@@ -36,11 +36,11 @@ def _categorical_sample(rng: np.random.Generator, logits: Array) -> Array:
     exponential = rng.standard_exponential(logits.shape, np.float32)
     np.maximum(exponential, np.float32(1e-30), out=exponential)
     np.log(exponential, out=exponential)
-    return (logits - exponential).argmax(axis=-1)
+    return np.argmax(logits - exponential, axis=-1)
 
 
 def _categorical_greedy(logits: Array) -> Array:
-    return logits.argmax(axis=-1)
+    return np.argmax(logits, axis=-1)
 
 
 def _categorical_log_prob(ops: Backend, logits: Tensor, actions: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from tensor_optix.cli.errors import CommandError
-from tensor_optix.pipeline.vector_env import make_vector_env
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,15 +36,13 @@ def episode_seed(seed: int) -> int:
 
 
 def open_environments(
-    env_id: str, num_envs: int, backend: str, seed: int | None, warn: Callable[[str], None]
+    env_id: str, make: Callable[[], VectorEnv], warn: Callable[[str], None]
 ) -> VectorEnv:
     """Make environments, and check that the command can train in them.
 
     Args:
-        env_id: See `make_vector_env`, as for `num_envs`, `backend` and `seed`.
-        num_envs: N.
-        backend: The backend or "auto".
-        seed: None: any.
+        env_id: What errors call them.
+        make: Makes them.
         warn: Is told what the packages warned of, if all went well.
 
     Raises:
@@ -54,7 +51,7 @@ def open_environments(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            env = make_vector_env(env_id, num_envs, backend, seed)
+            env = make()
         except (ValueError, ImportError) as error:
             raise CommandError(str(error)) from error
         except Exception as error:
@@ -105,8 +102,8 @@ def _require_supported(env_id: str, env: VectorEnv) -> None:
     is_vector = isinstance(seen, Box) and len(seen.shape) == 1
     if not is_vector or not np.issubdtype(seen.dtype or np.void, np.floating):
         raise CommandError(
-            f'unsupported space: "{env_id}" observes {seen}; the command supports vectors of floats '
-            "(a 1-d float Box) for now; choose or wrap an environment that gives such"
+            f'unsupported space: "{env_id}" observes {seen}; the command supports vectors of '
+            "floats (a 1-d float Box) for now; choose or wrap an environment that gives such"
         )
     if not isinstance(actions, Discrete):
         raise CommandError(

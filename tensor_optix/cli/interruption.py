@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
-from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, TracebackType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """Listens for the signals while it is entered as a context.
+    """Listens for the signals while it is entered as a context."""
 
-    Args:
-        stop: Called on the first signal; asks the work to end soon. It is a signal handler: it should
-            only set flags. A second signal raises KeyboardInterrupt.
-    """
-
-    def __init__(self, stop: Callable[[], None]) -> None:
-        self._stop = stop
+    def __init__(self) -> None:
+        self.stop: Callable[[], None] | None = None
+        """Asks the work to end soon, on the first signal; within a signal handler, so it should
+        only set flags. While it is None, and on a second signal, KeyboardInterrupt is raised."""
         self._owner = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
         self.signal: signal.Signals | None = None
@@ -51,10 +50,10 @@ class Interruption:
         if os.getpid() != self._owner:
             self._handle_in_worker(number)
             return
-        if self.signal is not None:
+        is_first, self.signal = self.signal is None, self.signal or signal.Signals(number)
+        if self.stop is None or not is_first:
             raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
-        self._stop()
+        self.stop()
 
     def _handle_in_worker(self, number: int) -> None:
         """A forked environment process: a terminal sends it Ctrl-C too, but the window goes on."""

@@ -1,7 +1,7 @@
 """The `tensor-optix` command: arguments come in, an exit code goes out.
 
-0: done. 1: the training crashed. 2: it cannot be done as asked, and nothing was written. 130 and 143:
-ended by Ctrl-C and SIGTERM. Heavy packages are imported by the subcommands that need them.
+0: done. 1: the training crashed. 2: it cannot be done as asked, and nothing was written. 130 and
+143: ended by Ctrl-C and SIGTERM. Heavy packages are imported by the subcommands that need them.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from tensor_optix.cli.errors import CommandError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tensor_optix.cli.options import EvaluateOptions, TrainOptions
 
 # The parser joins the lines of a paragraph, and does not wrap them: so these are short.
@@ -85,7 +86,7 @@ def _parse(arguments: list[str]) -> TrainOptions | EvaluateOptions:
 
     return tyro.cli(
         Annotated[TrainOptions, tyro.conf.subcommand("train")]
-        | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")],  # type: ignore[arg-type]
+        | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")],
         prog="tensor-optix",
         description=DESCRIPTION,
         args=arguments,

@@ -6,7 +6,7 @@ The parser makes these values from `sys.argv`; `check` tells whether they are in
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 (the parser reads the annotations)
 from typing import Annotated
 
 import tyro
@@ -72,8 +72,8 @@ class TrainOptions:
             _require_at_least_1("hidden-sizes", size)
         if self.max_steps is not None and self.max_steps < self.rows_per_window:
             raise ValueError(
-                f"--max-steps must be at least one window, which is --num-envs times --window-size = "
-                f"{self.rows_per_window}, got {self.max_steps}"
+                "--max-steps must be at least one window, which is --num-envs times --window-size "
+                f"= {self.rows_per_window}, got {self.max_steps}"
             )
         _ = self.hyperparams
 

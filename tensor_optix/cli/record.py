@@ -1,19 +1,24 @@
-"""What a display, the curve and the report tell of a run: window reports and events in, figures out."""
+"""What a display, the curve and the report tell of a run: reports and events in, figures out."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.callbacks import LoopCallback, LoopEvent, WindowReport
 from tensor_optix.core.types import LoopState
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 SPEED_SECONDS = 10.0
 """The speed shown is that of the last so many seconds."""
 
+_CROWNING = ("baseline", "best", "surer")
 _KEPT = ("best", "baseline", "degradation", "rollback", "tuned", "dormant", "error")
 
 
@@ -22,6 +27,8 @@ class Decision:
     """An event of the loop, and when it was."""
 
     kind: str
+    """As in `LoopEvent`; "surer" is a new best policy whose score is not the highest so far: more
+    episodes speak for it."""
     total_steps: int
     seconds: float
     numbers: Mapping[str, Any]
@@ -33,6 +40,7 @@ class TrainingRecord(LoopCallback):
     def __init__(self) -> None:
         self._begun = time.perf_counter()
         self._recent: deque[tuple[float, int]] = deque([(0.0, 0)])
+        self._highest = -math.inf
         self.last: WindowReport | None = None
         self.steps: list[int] = []
         """Environment steps at each score."""
@@ -66,7 +74,7 @@ class TrainingRecord(LoopCallback):
     @property
     def best_decision(self) -> Decision | None:
         """When the best policy was found."""
-        crowned = (one for one in reversed(self.decisions) if one.kind in ("best", "baseline"))
+        crowned = (one for one in reversed(self.decisions) if one.kind in _CROWNING)
         return next(crowned, None)
 
     def on_loop_start(self) -> None:
@@ -90,6 +98,19 @@ class TrainingRecord(LoopCallback):
             self.stop_reason = event.numbers.get("reason")
         is_first_plateau = event.kind == "plateau" and self.state is not LoopState.COOLING
         if event.kind in _KEPT or is_first_plateau:
-            self.decisions.append(
-                Decision(event.kind, event.total_steps, self.seconds, event.numbers)
-            )
+            kind = self._named(event)
+            self.decisions.append(Decision(kind, event.total_steps, self.seconds, event.numbers))
+
+    def _named(self, event: LoopEvent) -> str:
+        if event.kind not in ("best", "baseline"):
+            return event.kind
+        score = event.numbers["score"]
+        is_highest = score > self._highest
+        self._highest = max(self._highest, score)
+        return event.kind if is_highest else "surer"
+
+
+def merged(decisions: Sequence[Decision]) -> list[tuple[Decision, int]]:
+    """Return the decisions with each series of one kind as its last one and their number."""
+    series = (list(group) for _, group in groupby(decisions, key=lambda made: made.kind))
+    return [(group[-1], len(group)) for group in series]

@@ -1,9 +1,9 @@
 """A run directory: where each file of a run lies, who may use it, and `run.json`, its description.
 
-    run.json             what was asked for: all that `evaluate` needs to rebuild the agent
-    checkpoints/         the best policies
-    metrics.jsonl, events.jsonl   the log
-    learning_curve.png, report.txt, traceback.txt   the last one only after a crash
+run.json             what was asked for: all that `evaluate` needs to rebuild the agent
+checkpoints/         the best policies
+metrics.jsonl, events.jsonl   the log
+learning_curve.png, report.txt, traceback.txt   the last one only after a crash
 """
 
 from __future__ import annotations
@@ -64,9 +64,11 @@ class RunDirectory:
         """
         names = (self.config.name, self.checkpoints.name, METRICS_FILE, EVENTS_FILE)
         try:
+            if self.path.is_file():
+                raise CommandError(_cannot_use(self.path, "it is a file"))
             for name in names:
                 if (self.path / name).exists():
-                    raise CommandError(f"{self.path} holds another run; choose another --run-dir")
+                    raise CommandError(_cannot_use(self.path, f"another run is here ({name})"))
             ancestor = self.path
             while not ancestor.exists():
                 ancestor = ancestor.parent
@@ -84,20 +86,20 @@ class RunDirectory:
             CommandError: If that fails, or another process was faster; nothing is left behind.
         """
         missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        claimed = False
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            # Claims the directory: of two runs that start at once, one fails here.
+            # Of two runs that start at once, one fails here.
             self.config.open("x").close()
+            claimed = True
             write_json(self.config, _described(config))
         except OSError as error:
+            if claimed:
+                self.config.unlink(missing_ok=True)
             for path in missing:
-                if path.is_dir():
-                    _remove_if_empty(path)
-            if isinstance(error, FileExistsError):
-                raise CommandError(
-                    f"{self.path} holds another run; choose another --run-dir"
-                ) from error
-            raise CommandError(_cannot_use(self.path, error.strerror)) from error
+                _remove_if_empty(path)
+            reason = "another run is here" if isinstance(error, FileExistsError) else error.strerror
+            raise CommandError(_cannot_use(self.path, reason)) from error
 
     def read_config(self) -> RunConfig:
         """Read `run.json`.
@@ -115,7 +117,8 @@ class RunDirectory:
             config = RunConfig(**{field.name: stored[field.name] for field in fields(RunConfig)})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CommandError(
-                f"{self.config} is damaged ({type(error).__name__}: {error}); restore it, or train anew"
+                f"{self.config} is damaged ({type(error).__name__}: {error}); restore it, "
+                "or train anew"
             ) from error
         return config
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from tensor_optix.core.backoff_scheduler import BackoffScheduler
@@ -65,6 +66,11 @@ class AutoScheduler(BackoffScheduler):
         """Whether window `episode_count` is to be evaluated: each one, while a fall is in doubt."""
         self._windows = max(self._windows, episode_count)
         return super().should_adapt(episode_count)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the numbers that the state rests on, those of the plateau test included."""
+        test = self.last_plateau_test
+        return super().describe() | ({} if test is None else {"plateau_test": asdict(test)})
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes, as JSON values."""

@@ -234,6 +234,16 @@ class BackoffScheduler:
             return False
         return score < self._best - 2.5 * self._settings.noise_k * self.noise()
 
+    def describe(self) -> dict[str, Any]:
+        """Return the numbers that the state rests on, for the log of decisions."""
+        return {
+            "evaluations": self._evaluations,
+            "non_improvements": self._non_improvements,
+            "interval": self.current_interval,
+            "best": self._best,
+            "noise": self.noise(),
+        }
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes, as JSON values."""
         return {

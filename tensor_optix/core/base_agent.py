@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,11 +17,11 @@ class BaseAgent(ABC):
     Batched acting, greedy acting and whole-learner checkpoints have defaults built from the six.
     """
 
-    default_param_bounds: dict[str, tuple[float, float]] = {}
+    default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
     """Bounds of the hyperparameters that a tuner may change."""
-    default_log_params: Sequence[str] = ()
+    default_log_params: ClassVar[Sequence[str]] = ()
     """Those of them that are tuned on a logarithmic scale."""
-    default_min_episodes_before_dormant: int = 0
+    default_min_episodes_before_dormant: ClassVar[int] = 0
     """Evaluations before DORMANT may be declared, where the user names none."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -263,20 +263,19 @@ class LoopController:
     def _transition(self, run: _Run, metrics: EvalMetrics, outcome: _Outcome) -> None:
         """Tell the scheduler what the score means, and act on the state it comes to."""
         scheduler = self._scheduler
-        scheduler.record_score(outcome.smoothed)
-        if self._looks_degraded(outcome.smoothed):
-            if self.state is not LoopState.WATCHDOG:
-                scheduler.record_suspicion()
-                return
-            self._degrade(run, metrics, outcome)
-        elif scheduler.is_improvement(outcome.smoothed, self._margin):
+        scheduler.record_score(outcome.score)
+        if scheduler.is_improvement(outcome.smoothed, self._margin):
             outcome.improved = True
             scheduler.record_improvement(outcome.smoothed)
-        else:
+        elif not self._looks_degraded(outcome.smoothed):
             scheduler.record_non_improvement()
+        elif self.state is LoopState.WATCHDOG:
+            self._degrade(run, metrics, outcome)
+        else:
+            scheduler.record_suspicion()
         if self.state is LoopState.COOLING:
             self._callbacks.emit("on_plateau", metrics.episode_id, self.state)
-            self._event("plateau", **_numbers(scheduler))
+            self._event("plateau", **scheduler.describe())
         elif self.state is LoopState.DORMANT:
             self._rest(metrics)
 
@@ -305,7 +304,7 @@ class LoopController:
 
     def _rest(self, metrics: EvalMetrics) -> None:
         """Stop, unless a callback claims the event."""
-        self._event("dormant", **_numbers(self._scheduler))
+        self._event("dormant", **self._scheduler.describe())
         claims = self._callbacks.emit("on_dormant", metrics.episode_id)
         if any(claim is True for claim in claims):
             self._scheduler.record_restart()
@@ -356,6 +355,3 @@ class LoopController:
         run = self._run
         self._callbacks.emit("on_event", LoopEvent(kind, run.episode_id, run.total_steps, numbers))
 
-
-def _numbers(scheduler):
-    return {}

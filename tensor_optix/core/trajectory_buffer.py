@@ -178,9 +178,7 @@ def explained_variance(values: Array, returns: Array) -> float:
     return 0.0 if variance < 1e-12 else 1.0 - float(np.var(returns - values)) / variance
 
 
-def _grid(
-    data: Any, name: str, shape: tuple[int, ...], grid: tuple[int, ...], dtype: Any
-) -> Array:
+def _grid(data: Any, name: str, shape: tuple[int, ...], grid: tuple[int, ...], dtype: Any) -> Array:
     array = np.ascontiguousarray(data, dtype)
     if array.shape != shape:
         raise ValueError(f"{name} must have the shape of rewards, {shape}, got {array.shape}")

@@ -72,7 +72,7 @@ class EnvPoolEnv(VectorEnv):
         self._make = make
         self._unused_seed = seed
         self._under_way = 0
-        self._sendable = False
+        self._unanswered = 0
         self._ids = None if asynchronous else constant(np.arange(self.num_envs))
         self._all_valid = constant(np.ones(self.batch_size, bool))
         shape = self.observation_space.shape or ()
@@ -93,16 +93,16 @@ class EnvPoolEnv(VectorEnv):
         self._unused_seed = None
         pool.async_reset()
         self._under_way = self.num_envs
-        self._sendable = False
+        self._unanswered = 0
 
     def recv(self) -> VectorStep:
         """Wait for the B environments that finish first."""
         pool = self._open_pool()
-        if self._sendable or not self._under_way:
+        if not self._under_way:
             raise RuntimeError("recv() has nothing to return: call reset() or send() before it")
         observations, rewards, terminated, truncated, info = pool.recv()
         self._under_way -= self.batch_size
-        self._sendable = True
+        self._unanswered += self.batch_size
         ids = info["env_id"].astype(np.int64) if self._ids is None else self._ids
         rewards = np.asarray(rewards, np.float32)
         elapsed = info["elapsed_step"]
@@ -117,11 +117,13 @@ class EnvPoolEnv(VectorEnv):
 
     def send(self, actions: Array, env_ids: Array) -> None:
         """Hand the actions to EnvPool's threads, without waiting for them."""
-        if not self._sendable:
-            raise RuntimeError("send() has no rows to answer: call recv() before it")
+        if len(env_ids) > self._unanswered:
+            raise RuntimeError(
+                f"send() has {self._unanswered} rows to answer, not {len(env_ids)}: call recv() first"
+            )
         self._open_pool().send(actions, None if env_ids is self._ids else np.asarray(env_ids))
-        self._sendable = False
-        self._under_way += self.batch_size
+        self._unanswered -= len(env_ids)
+        self._under_way += len(env_ids)
 
     def close(self) -> None:
         """Close the pool and end its threads if it is the library's; else leave it idle."""

@@ -75,6 +75,7 @@ class RolloutPipeline(BasePipeline):
         self._statistics = EpisodeStatistics(env.num_envs)
         shape, dtype = env.observation_space.shape, env.observation_space.dtype
         self._observations = np.zeros((env.num_envs, *(shape or ())), dtype)
+        self._all_ids = np.arange(env.num_envs)
         for _ in range(env.num_envs // env.batch_size):
             first = env.recv()
             self._observations[first.env_ids] = first.observations
@@ -102,7 +103,7 @@ class RolloutPipeline(BasePipeline):
         rollout = self._rollouts[self._window % 2]
         rollout.clear()
         env = self.env
-        self._act(rollout, np.arange(env.num_envs), self._observations)
+        self._act(rollout, self._all_ids, self._observations)
         in_flight = env.num_envs
         while in_flight:
             step = env.recv()

@@ -121,7 +121,7 @@ class SingleEnv(InProcessEnv):
     def _step(self, actions: Array) -> VectorStep:
         # An environment may keep the array that it is given, and the sender may reuse it: copy.
         action = int(actions[0]) if self._discrete else np.array(actions[0], self._action_dtype)
-        observation, reward, terminated, truncated, _ = self._env.step(action)
+        observation, reward, terminated, truncated, info = self._env.step(action)
         observations = np.asarray(observation, self._dtype)[None]
         ends = self._no_ends
         if terminated or truncated:
@@ -136,4 +136,5 @@ class SingleEnv(InProcessEnv):
             np.array([truncated], bool),
             self._all_valid,
             ends,
+            (info,),
         )

@@ -7,6 +7,7 @@ this module fulfil, and `VectorStep`, the value that travels from a backend to a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -45,12 +46,15 @@ class VectorStep(NamedTuple):
     end_observations: Array
     """`[K, ...]`, the true last observation of each episode that ended here: one for each row with
     `terminated | truncated`, in row order."""
+    infos: Sequence[dict[str, Any]] = ()
+    """The environment's own remarks, one dict per row. Only a plain environment's are kept."""
 
 
 class VectorEnv(ABC):
     """N copies of an environment, stepped together, whatever runs them.
 
-    `reset()` comes first; from then on `recv()` and `send()` alternate. The first rows after a
+    `reset()` comes first; from then on `recv()` and `send()` alternate; where rows come in batches,
+    `send()` may also answer several of them at once. The first rows after a
     reset carry the first observations and are not valid. An episode that ends is followed by a new
     one on its own: its first observation comes either with the ending row already or with the next
     row of that environment, which then is not valid and whose action is ignored. An exception of
@@ -113,7 +117,7 @@ class VectorEnv(ABC):
 
     @abstractmethod
     def send(self, actions: Array, env_ids: Array) -> None:
-        """Send one action to each environment of the rows just received.
+        """Send one action to each environment whose row was received and is not answered yet.
 
         Args:
             actions: `[B]` or `[B, ...]`, in the order of the rows. It may be reused on return.

@@ -89,7 +89,7 @@ class Rollout:
         """
         rows = self._rows(env_ids)
         self._observations[rows] = observations
-        stored = self._actions[rows] if self._lockstep else np.empty_like(self._actions[rows])
+        stored: Array = self._actions[rows]  # a view of the row in lockstep, else a copy
         np.copyto(stored, actions, casting="same_kind")
         if not self._lockstep:
             self._actions[rows] = stored
@@ -137,7 +137,9 @@ class Rollout:
             infos=self._infos,
             episode_id=episode_id,
             episode_starts=_episode_starts(dones, valid),
-            final_obs=None if ended else np.array(next_observations[0] if single else next_observations),
+            final_obs=None
+            if ended
+            else np.array(next_observations[0] if single else next_observations),
             num_envs=self._num_envs,
             valid=None if valid.all() else _flat(valid),
             end_rows=end_rows,

@@ -26,9 +26,7 @@ def make_agent(
     size = int(np.prod(obs_shape))
 
     def network(outputs: int) -> nn.Module:
-        return nn.Sequential(
-            nn.Flatten(), nn.Linear(size, 16), nn.Tanh(), nn.Linear(16, outputs)
-        )
+        return nn.Sequential(nn.Flatten(), nn.Linear(size, 16), nn.Tanh(), nn.Linear(16, outputs))
 
     actor, critic = network(num_actions), network(1)
     optimizer = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=1e-3)

@@ -359,7 +359,14 @@ def test_the_optimizer_hears_of_improvements_and_plateaus(tmp_path):
         scheduler={"max_interval_episodes": 1, "plateau_threshold": 1},
         max_episodes=4,
     ).run()
-    assert optimizer.calls == ["improvement", "suggest", "improvement", "suggest", "plateau", "suggest"]
+    assert optimizer.calls == [
+        "improvement",
+        "suggest",
+        "improvement",
+        "suggest",
+        "plateau",
+        "suggest",
+    ]
 
 
 def test_the_verbose_line_has_the_documented_form(tmp_path, capsys):

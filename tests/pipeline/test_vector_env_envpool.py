@@ -219,9 +219,25 @@ def test_recv_and_send_out_of_turn_are_refused(backend):
     with pytest.raises(RuntimeError, match=r"call recv\(\)"):
         env.send(np.zeros(2, int), np.arange(2))
     env.reset()
-    env.recv()
+    for _ in range(env.num_envs // env.batch_size):
+        env.recv()
     with pytest.raises(RuntimeError, match="nothing to return"):
         env.recv()
+    env.close()
+
+
+def test_several_batches_may_be_answered_at_once():
+    """So a pipeline can let all environments come to rest between two windows."""
+    env = make_vector_env("CartPole-v1", 6, "envpool-async", batch_size=2)
+    env.reset(0)
+    first = np.concatenate([env.recv().env_ids for _ in range(3)])
+    assert sorted(first) == list(range(6))
+    with pytest.raises(RuntimeError, match="has 6 rows to answer, not 7"):
+        env.send(np.zeros(7, int), np.arange(7))
+    env.send(np.zeros(6, int), np.arange(6))
+    second = [env.recv() for _ in range(3)]
+    assert sorted(np.concatenate([step.env_ids for step in second])) == list(range(6))
+    assert all(step.valid.all() for step in second)
     env.close()
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tensor_optix.adapters.backend import LossFn
+from tensor_optix.adapters.pytorch.gradient_descent import TorchGradientDescent
+from tensor_optix.adapters.pytorch.placement import device_of, threads_for, to_tensor
+from tensor_optix.adapters.pytorch.placement import resolve_device as resolve_device
 from tensor_optix.core.types import Array, PathLike
 
 INFERENCE_ROWS = 4096
 """Rows per forward pass without gradients: bounds the memory that activations take."""
-
-SMALL_NETWORK = 200_000
-"""Below this many parameters one thread is faster than several: the work is dispatch, not arithmetic."""
 
 exp = torch.exp
 square = torch.square
@@ -53,13 +52,6 @@ def flatten_values(values: Tensor) -> Tensor:
     return values.reshape(values.shape[0])
 
 
-def resolve_device(device: str) -> torch.device:
-    """Return the device named, or for "auto" the GPU where there is one."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
-
-
 def network_input(observations: Tensor) -> Tensor:
     """Return observations as networks take them: bytes, booleans and doubles become float32."""
     if observations.dtype in (torch.uint8, torch.float64, torch.bool):
@@ -69,17 +61,17 @@ def network_input(observations: Tensor) -> Tensor:
 
 def inference(fn: Callable[..., Tensor], networks: Sequence[nn.Module]) -> Callable[..., Array]:
     """Return a function of tensors `[B, ...]` as one of arrays, without gradients, in chunks."""
-    device = _device(networks[0])
-    threads = _threads(networks)
+    device = device_of(networks[0])
+    threads = threads_for(networks)
 
     def forward(*arrays: Array) -> Array:
         outputs: Array
         with torch.inference_mode(), threads():
             if len(arrays[0]) <= INFERENCE_ROWS:
-                outputs = fn(*(_to_tensor(array, device) for array in arrays)).cpu().numpy()
+                outputs = fn(*(to_tensor(array, device) for array in arrays)).cpu().numpy()
             else:
                 parts = (
-                    (_to_tensor(array[i : i + INFERENCE_ROWS], device) for array in arrays)
+                    (to_tensor(array[i : i + INFERENCE_ROWS], device) for array in arrays)
                     for i in range(0, len(arrays[0]), INFERENCE_ROWS)
                 )
                 outputs = np.concatenate([fn(*part).cpu().numpy() for part in parts])
@@ -88,65 +80,15 @@ def inference(fn: Callable[..., Tensor], networks: Sequence[nn.Module]) -> Calla
     return forward
 
 
-class _GradientDescent:
-    """Backward pass, clipping and the user's optimizer, one minibatch after the other."""
-
-    def __init__(
-        self, loss_fn: LossFn, networks: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
-    ) -> None:
-        _require_same_parameters(networks, optimizer)
-        self._loss_fn = loss_fn
-        self._optimizer = optimizer
-        self._parameters = [p for p in _parameters(networks).values() if p.requires_grad]
-        self._device = _device(next(iter(networks.values())))
-        self._threads = _threads(list(networks.values()))
-        _prefer_fused(optimizer)
-
-    def run_epoch(
-        self,
-        fields: Mapping[str, Array],
-        minibatch_size: int,
-        max_grad_norm: float,
-        scalars: Mapping[str, float],
-    ) -> dict[str, float]:
-        """Make one update per minibatch of consecutive rows; the last one may be short."""
-        tensors = {name: _to_tensor(field, self._device) for name, field in fields.items()}
-        constants = {name: torch.tensor(value) for name, value in scalars.items()}
-        length = len(next(iter(tensors.values())))
-        totals: dict[str, Tensor] = {}
-        skipped = 0
-        with self._threads():
-            starts = range(0, length, minibatch_size)
-            for start in starts:
-                batch = {name: t[start : start + minibatch_size] for name, t in tensors.items()}
-                loss, diagnostics = self._loss_fn(batch, constants)
-                skipped += not self._step(loss, max_grad_norm)
-                for name, value in diagnostics.items():
-                    totals[name] = totals[name] + value.detach() if name in totals else value.detach()
-        updates = len(starts)
-        means = {name: float(total) / max(updates, 1) for name, total in totals.items()}
-        return means | {"n_updates": updates - skipped, "n_skipped_updates": skipped}
-
-    def _step(self, loss: Tensor, max_grad_norm: float) -> bool:
-        for parameter in self._parameters:
-            parameter.grad = None
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self._parameters, max_grad_norm)
-        if not bool(torch.isfinite(norm)):
-            return False
-        self._optimizer.step()
-        return True
-
-
 def gradient_descent(
     loss_fn: LossFn, networks: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
-) -> _GradientDescent:
+) -> TorchGradientDescent:
     """Bind a loss to the networks it trains and the user's optimizer.
 
     Raises:
         ValueError: If the optimizer does not hold exactly the networks' trainable parameters.
     """
-    return _GradientDescent(loss_fn, networks, optimizer)
+    return TorchGradientDescent(loss_fn, networks, optimizer)
 
 
 def learning_rate(optimizer: torch.optim.Optimizer) -> float:
@@ -223,15 +165,6 @@ def perturb_network(network: nn.Module, scale: float, seed: int) -> None:
             parameter.mul_(1.0 + scale * torch.from_numpy(noise).to(parameter.device))
 
 
-def _to_tensor(array: Array, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
-
-
-def _device(network: nn.Module) -> torch.device:
-    parameter = next(network.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
-
-
 def _state(network: nn.Module) -> dict[str, Tensor]:
     # Cloned, because safetensors refuses variables that share memory.
     return {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
@@ -239,64 +172,3 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
-
-
-def _parameters(networks: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
-    named = {}
-    for prefix, network in networks.items():
-        named |= {f"{prefix}.{name}": p for name, p in network.named_parameters()}
-    return named
-
-
-def _require_same_parameters(
-    networks: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
-) -> None:
-    named = _parameters(networks)
-    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
-    missing = [name for name, p in named.items() if p.requires_grad and id(p) not in held]
-    if missing:
-        raise ValueError(
-            f"optimizer must hold every parameter of {' and '.join(networks)}, but misses "
-            f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}; build it from "
-            f"{' + '.join(f'list({name}.parameters())' for name in networks)}"
-        )
-    known = {id(p) for p in named.values()}
-    if any(p not in known for p in held):
-        raise ValueError(
-            f"optimizer holds parameters that belong to neither {' nor '.join(networks)}"
-        )
-
-
-def _prefer_fused(optimizer: torch.optim.Optimizer) -> None:
-    """Choose the one-kernel form of Adam, where the user left that choice open."""
-    if not isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW) or optimizer.state:
-        return
-    for group in optimizer.param_groups:
-        plain = not (group["foreach"] or group["capturable"] or group["differentiable"])
-        floating = all(p.is_floating_point() for p in group["params"])
-        if group["fused"] is None and plain and floating:
-            group["fused"] = True
-
-
-def _threads(networks: Sequence[nn.Module]) -> Callable[[], Any]:
-    """Return a context that runs small networks on the CPU with a single thread."""
-    size = sum(p.numel() for network in networks for p in network.parameters())
-    on_cpu = all(_device(network).type == "cpu" for network in networks)
-
-    @contextmanager
-    def single_thread() -> Iterator[None]:
-        before = torch.get_num_threads()
-        if before == 1:
-            yield
-            return
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
-
-    @contextmanager
-    def unchanged() -> Iterator[None]:
-        yield
-
-    return single_thread if on_cpu and size < SMALL_NETWORK else unchanged

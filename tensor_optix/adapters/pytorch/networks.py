@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 try:
     import torch
 except ImportError as error:
     raise ImportError("this needs PyTorch: pip install 'tensor-optix[torch]'") from error
+import itertools
+from typing import TYPE_CHECKING
+
 from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HIDDEN_GAIN = 2.0**0.5
 """Gain of the hidden layers, usual for policy gradients (Huang et al. 2022, "The 37 implementation
@@ -31,8 +35,8 @@ def mlp(
         out_features: The length of an output.
         hidden: Widths of the hidden layers; empty makes a linear map.
         seed: The same one gives the same weights.
-        output_gain: Scale of the last layer. A small one, such as 0.01, makes a policy that starts out
-            almost uniform.
+        output_gain: Scale of the last layer. A small one, such as 0.01, makes a policy that starts
+            out almost uniform.
 
     Returns:
         A network of `[B, D]` float32 to `[B, out_features]`.
@@ -45,7 +49,7 @@ def mlp(
         raise ValueError(f"the sizes of a network must be at least 1, got {sizes}")
     generator = torch.Generator().manual_seed(seed)
     layers: list[nn.Module] = []
-    for index, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         is_last = index == len(sizes) - 2
         layers.append(_linear(fan_in, fan_out, output_gain if is_last else HIDDEN_GAIN, generator))
         if not is_last:
@@ -55,7 +59,7 @@ def mlp(
 
 def _linear(fan_in: int, fan_out: int, gain: float, generator: torch.Generator) -> nn.Linear:
     # The constructor of nn.Linear would draw from the global random state.
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # type: ignore[no-untyped-call]
     nn.init.orthogonal_(layer.weight, gain, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer

@@ -1,0 +1,180 @@
+"""Live progress: the record of a run comes in, a panel in a terminal or plain lines go out.
+
+Everything is drawn from within the loop's own calls, a few times a second at most: no
+thread, no cost worth mentioning.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from tensor_optix.cli import words
+from tensor_optix.cli.record import merged
+from tensor_optix.core.callbacks import LoopCallback, LoopEvent, WindowReport
+
+if TYPE_CHECKING:
+    from tensor_optix.cli.record import TrainingRecord
+    from tensor_optix.cli.run_directory import RunConfig
+
+PANEL_SECONDS = 0.5
+LINE_SECONDS = 5.0
+BEST_SECONDS = 1.0
+"""New bests come in quick succession while a policy learns: a line for one of them this often."""
+MAX_WIDTH = 100
+SHOWN_DECISIONS = 4
+
+
+class Display(LoopCallback):
+    """What both displays have in common.
+
+    Args:
+        record: Of the run; it hears of everything first.
+        config: Of the run.
+        console: Where to draw.
+    """
+
+    def __init__(self, record: TrainingRecord, config: RunConfig, console: Console) -> None:
+        self._record = record
+        self._config = config
+        self._console = console
+        self._shown_at = -1e9
+
+    def note(self, text: str) -> None:
+        """Show a line that is no progress: a warning, or that the run is about to stop."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Show the last state, and leave the terminal as it was found."""
+
+    def _is_due(self, seconds: float) -> bool:
+        now = time.perf_counter()
+        if now - self._shown_at < seconds:
+            return False
+        self._shown_at = now
+        return True
+
+
+class PlainDisplay(Display):
+    """Lines of text: one every few seconds, and one for each decision."""
+
+    def on_loop_start(self) -> None:
+        """Say what begins."""
+        config = self._config
+        self.note(
+            f"{config.env_id}: {config.num_envs} environments on {config.backend}, "
+            f"seed {config.seed}"
+        )
+
+    def on_window(self, report: WindowReport) -> None:
+        """Write a line, if it is time to."""
+        record = self._record
+        made = record.decisions[-1] if record.decisions else None
+        is_new_best = made is not None and (made.kind, made.total_steps) == (
+            "best",
+            report.total_steps,
+        )
+        if self._is_due(BEST_SECONDS if is_new_best else LINE_SECONDS):
+            score = record.scores[-1] if record.scores else None
+            self._line(
+                report.total_steps,
+                f"score {words.number(score)}  best {words.number(report.best)}  "
+                f"{record.steps_per_second:,.0f} steps/s  {words.STATES[report.state]}",
+            )
+
+    def on_event(self, event: LoopEvent) -> None:
+        """Write a line for a decision; new bests are in the other lines."""
+        made = self._record.decisions[-1] if self._record.decisions else None
+        if made is None or (made.kind, made.total_steps) != (event.kind, event.total_steps):
+            return
+        if made.kind not in ("best", "baseline", "error"):
+            self._line(made.total_steps, words.decision(made))
+
+    def _line(self, steps: int, text: str) -> None:
+        self.note(f"{words.clock(self._record.seconds)}  {steps:>12,} steps  {text}")
+
+
+class LiveDisplay(Display):
+    """A panel that is redrawn in place."""
+
+    def __init__(self, record: TrainingRecord, config: RunConfig, console: Console) -> None:
+        super().__init__(record, config, console)
+        self._live = Live(console=console, auto_refresh=False)
+        self._live.start()
+
+    def on_window(self, report: WindowReport) -> None:
+        """Redraw, if it is time to."""
+        if self._is_due(PANEL_SECONDS):
+            self._live.update(self._panel(), refresh=True)
+
+    def close(self) -> None:
+        """Draw the end, and give the cursor back."""
+        if self._record.last is not None:
+            self._live.update(self._panel(), refresh=True)
+        self._live.stop()
+
+    def _panel(self) -> Panel:
+        config = self._config
+        width = min(self._console.width, MAX_WIDTH)
+        rows = Table.grid(padding=(0, 2))
+        rows.add_column(style="dim", no_wrap=True)
+        rows.add_column(overflow="ellipsis", no_wrap=True)
+        for name, text in self._figures(width - 17):
+            rows.add_row(name, text)
+        decided = [
+            Text(
+                f"{words.clock(made.seconds):>8}  {words.decision(made, count)}",
+                overflow="ellipsis",
+                no_wrap=True,
+            )
+            for made, count in merged(self._record.decisions)[-SHOWN_DECISIONS:]
+        ]
+        return Panel(
+            Group(rows, Text(), *decided, Text("Ctrl-C ends the run and keeps the best", "dim")),
+            title=f"[bold]{config.env_id}[/bold]",
+            subtitle=f"{config.num_envs} envs on {config.backend}, seed {config.seed}",
+            width=width,
+            border_style="cyan",
+        )
+
+    def _figures(self, width: int) -> list[tuple[str, str]]:
+        record = self._record
+        score = record.scores[-1] if record.scores else None
+        best = record.bests[-1] if record.bests else None
+        often = words.interval(record.last.interval) if record.last is not None else ""
+        total, limit = f"{record.total_steps:,}", self._config.max_steps
+        return [
+            ("steps", total if limit is None else f"{total} of at most {limit:,}"),
+            ("speed", f"{record.steps_per_second:,.0f} steps/s"),
+            ("elapsed", words.clock(record.seconds)),
+            ("score", words.number(score)),
+            ("best", words.number(best)),
+            ("state", f"{words.STATES[record.state]}, {often}"),
+            ("scores", words.sparkline(record.scores, max(width, 10))),
+        ]
+
+
+class _Console(Console):
+    """A console whose reader may go away (`tensor-optix train ... | head`): training goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing more."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def make_display(record: TrainingRecord, config: RunConfig, plain: bool) -> Display:
+    """Return a panel for a terminal that can draw one, else plain lines."""
+    console = _Console(highlight=False)
+    can_draw = console.is_terminal and not console.is_dumb_terminal
+    if plain or not can_draw or not console.encoding.lower().startswith("utf"):
+        return PlainDisplay(record, config, console)
+    return LiveDisplay(record, config, console)

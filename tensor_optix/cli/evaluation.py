@@ -1,0 +1,178 @@
+"""`tensor-optix evaluate`: a run directory comes in, the figures of its best policy go out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensor_optix.cli import words
+from tensor_optix.cli.building import build_agent, episode_seed, open_environments
+from tensor_optix.cli.errors import CommandError
+from tensor_optix.cli.run_directory import RunDirectory
+from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+from tensor_optix.pipeline.play import play_episodes
+from tensor_optix.pipeline.vector_env import make_vector_env
+
+if TYPE_CHECKING:
+    from tensor_optix.cli.options import EvaluateOptions
+    from tensor_optix.cli.run_directory import RunConfig
+    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.types import Array, PolicySnapshot
+
+MAX_ENVS = 16
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was played, and what came of it."""
+
+    config: RunConfig
+    snapshot: PolicySnapshot
+    backend: str
+    seed: int
+    returns: Array
+    """`[E]`."""
+    lengths: Array
+    """`[E]`, in steps."""
+
+
+def evaluate(options: EvaluateOptions) -> int:
+    """Play the best policy of a run, and print how it did.
+
+    Returns:
+        0.
+
+    Raises:
+        CommandError: If there is no run, or none of its policies is intact.
+    """
+    played = _play(options)
+    if options.json:
+        print(json.dumps(_as_json(played), indent=1, allow_nan=False))
+    else:
+        print(_as_text(played))
+    return 0
+
+
+def _play(options: EvaluateOptions) -> Evaluation:
+    directory = RunDirectory(options.run_dir)
+    if not directory.path.is_dir():
+        raise CommandError(f"{directory.path} is no directory; give that of a run")
+    config = directory.read_config()
+    damage = _Warnings()
+    logger = logging.getLogger("tensor_optix")
+    logger.addHandler(damage)
+    try:
+        registry = CheckpointRegistry(directory.checkpoints)
+        if registry.best is None:
+            raise CommandError(_nothing_to_play(directory))
+        seed = episode_seed(config.seed if options.seed is None else options.seed)
+        # First come, first served would pair the episodes with other batches in every run.
+        backend = "envpool" if config.backend == "envpool-async" else config.backend
+        count = min(options.episodes, MAX_ENVS)
+        env = open_environments(
+            config.env_id,
+            lambda: make_vector_env(config.env_id, count, backend, seed),
+            damage.messages.append,
+        )
+        try:
+            agent = build_agent(env, config)
+            snapshot = _load_best(registry, agent, directory)
+            for message in damage.messages:
+                print(f"warning: {message}", file=sys.stderr)
+            returns, lengths = play_episodes(agent, env, options.episodes)
+        finally:
+            env.close()
+    finally:
+        logger.removeHandler(damage)
+    return Evaluation(config, snapshot, env.name, seed, returns, lengths)
+
+
+def _load_best(
+    registry: CheckpointRegistry, agent: BaseAgent, directory: RunDirectory
+) -> PolicySnapshot:
+    try:
+        snapshot = registry.load_best(agent)
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        raise CommandError(
+            f"the best policy in {directory.checkpoints} does not fit {directory.config} "
+            f"({type(error).__name__}: {error}); restore the files, or train anew"
+        ) from error
+    if snapshot is None:
+        raise CommandError(
+            f"every checkpoint in {directory.checkpoints} is damaged (size or SHA-256 differ); "
+            "restore the files, or train anew"
+        )
+    return snapshot
+
+
+def _nothing_to_play(directory: RunDirectory) -> str:
+    return (
+        f"{directory.checkpoints} holds no readable checkpoint: the run ended before its first "
+        "score, or the files are damaged; restore them, or train anew"
+    )
+
+
+class _Warnings(logging.Handler):
+    """Keeps what the library warned of, to be told after what matters more."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def _figures(values: Array) -> dict[str, float | None]:
+    """Mean, standard deviation, least and greatest of those that are finite; None if none is."""
+    finite = values[np.isfinite(values)]
+    names = ("mean", "std", "min", "max")
+    if not len(finite):
+        return dict.fromkeys(names)
+    figures = (finite.mean(), finite.std(), finite.min(), finite.max())
+    return {name: float(figure) for name, figure in zip(names, figures, strict=True)}
+
+
+def _as_json(played: Evaluation) -> dict[str, Any]:
+    return {
+        "env_id": played.config.env_id,
+        "backend": played.backend,
+        "seed": played.seed,
+        "training_seed": played.config.seed,
+        "snapshot": played.snapshot.snapshot_id,
+        "training_score": played.snapshot.eval_metrics.primary_score,
+        "episodes": len(played.returns),
+        "episodes_without_finite_return": int(np.count_nonzero(~np.isfinite(played.returns))),
+        "return": _figures(played.returns),
+        "length": _figures(played.lengths),
+        "returns": [float(one) if np.isfinite(one) else None for one in played.returns],
+        "lengths": played.lengths.tolist(),
+    }
+
+
+def _as_text(played: Evaluation) -> str:
+    config, snapshot = played.config, played.snapshot
+    score = words.number(snapshot.eval_metrics.primary_score)
+    lines = [
+        f"{config.env_id}: {len(played.returns)} episodes, best actions, on {played.backend}",
+        f"policy   {snapshot.snapshot_id}, scored {score} in training",
+        f"seed     {played.seed}, of fresh episodes (training ran with {config.seed})",
+        "              mean       std       min       max",
+        _row("return", _figures(played.returns)),
+        _row("length", _figures(played.lengths)),
+    ]
+    lost = int(np.count_nonzero(~np.isfinite(played.returns)))
+    if lost:
+        lines.append(
+            f"{lost} episodes had rewards that are not finite, and are not in these figures"
+        )
+    return "\n".join(lines)
+
+
+def _row(name: str, figures: dict[str, float | None]) -> str:
+    return f"{name:<8}" + "".join(f"{words.number(figure):>10}" for figure in figures.values())

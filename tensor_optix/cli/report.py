@@ -1,0 +1,148 @@
+"""The closing report: the record of a run and its end come in, plain words go out."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tensor_optix.cli import words
+from tensor_optix.cli.record import merged
+
+if TYPE_CHECKING:
+    from tensor_optix.cli.record import Decision, TrainingRecord
+    from tensor_optix.cli.run_directory import RunConfig, RunDirectory
+    from tensor_optix.core.types import PolicySnapshot
+
+WIDTH = 79
+MAX_DECISIONS = 40
+"""More of them are left out in the middle; events.jsonl has them all."""
+
+
+class Ending(Enum):
+    """How a training ended."""
+
+    FINISHED = "finished"
+    """By itself."""
+    CAPPED = "capped"
+    """At the step limit."""
+    INTERRUPTED = "interrupted"
+    """By a signal."""
+    CRASHED = "crashed"
+    """By an exception."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a training."""
+
+    ending: Ending
+    snapshot: PolicySnapshot | None
+    """The best policy."""
+    error: BaseException | None = None
+    signal: str = ""
+    """The name of the signal."""
+
+
+def closing_report(
+    record: TrainingRecord, config: RunConfig, directory: RunDirectory, outcome: Outcome
+) -> str:
+    """Tell how the training went, in lines of at most 79 characters where paths allow."""
+    seconds = record.seconds
+    speed = record.total_steps / seconds if seconds > 0 else 0.0
+    lines = [
+        f"{config.env_id}: {_TITLES[outcome.ending]}",
+        "",
+        *_paragraph("why", _why(record, config, outcome)),
+        *_paragraph(
+            "steps", f"{record.total_steps:,} in {words.clock(seconds)} ({speed:,.0f} steps/s)"
+        ),
+        *_paragraph(
+            "run", f"{config.num_envs} environments on {config.backend}, seed {config.seed}"
+        ),
+        *_best(record, directory, outcome),
+        *_decisions(record.decisions),
+        "",
+    ]
+    if outcome.snapshot is not None:
+        lines.append(f"evaluate   tensor-optix evaluate {shlex.quote(str(directory.path))}")
+    return "\n".join([*lines, *_files(directory)]) + "\n"
+
+
+_TITLES = {
+    Ending.FINISHED: "training is done",
+    Ending.CAPPED: "training reached its step limit",
+    Ending.INTERRUPTED: "training was interrupted",
+    Ending.CRASHED: "training crashed",
+}
+
+
+def _why(record: TrainingRecord, config: RunConfig, outcome: Outcome) -> str:
+    match outcome.ending:
+        case Ending.INTERRUPTED:
+            return f"{outcome.signal} came. What was learned so far is kept."
+        case Ending.CRASHED:
+            error = outcome.error
+            return f"{type(error).__name__}: {error}. What was learned before is kept."
+        case Ending.CAPPED:
+            return (
+                f"another window would exceed the limit of {config.max_steps:,} steps "
+                f"(state: {words.STATES[record.state]}); more steps may give a better policy."
+            )
+    dormant = [made for made in record.decisions if made.kind == "dormant"]
+    if not dormant:
+        return f"{record.stop_reason}."
+    return f"nothing is left to gain. {words.plateau(dormant[-1].numbers)}"
+
+
+def _best(record: TrainingRecord, directory: RunDirectory, outcome: Outcome) -> list[str]:
+    snapshot = outcome.snapshot
+    if snapshot is None:
+        return _paragraph(
+            "best", "no policy was scored, so none was kept: no episode ended in time"
+        )
+    found = record.best_decision
+    when = f" after {found.total_steps:,} steps" if found is not None else ""
+    score = words.number(snapshot.eval_metrics.primary_score)
+    episodes = snapshot.eval_metrics.metrics.get("finished_episodes")
+    basis = f", the mean return of {episodes} episodes" if episodes else ""
+    return [
+        *_paragraph("best", f"{score}{when}{basis}; kept in"),
+        f"           {directory.checkpoints / Path(snapshot.weights_path).parent.name}",
+    ]
+
+
+def _decisions(decisions: list[Decision]) -> list[str]:
+    if not decisions:
+        return []
+    rows = [line for made, count in merged(decisions) for line in _row(made, count)]
+    if len(rows) > MAX_DECISIONS:
+        half = MAX_DECISIONS // 2
+        left_out = f"           ... {len(rows) - MAX_DECISIONS} more, see events.jsonl ..."
+        rows = [*rows[:half], left_out, *rows[-half:]]
+    return ["", "decisions      time         steps", *rows]
+
+
+def _row(made: Decision, count: int) -> list[str]:
+    head = f"{words.clock(made.seconds):>19}  {made.total_steps:>12,}  "
+    return textwrap.wrap(
+        words.decision(made, count),
+        WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+    )
+
+
+def _files(directory: RunDirectory) -> list[str]:
+    names = [directory.curve.name, directory.report.name, "metrics.jsonl", "events.jsonl"]
+    if directory.traceback.exists():
+        names.append(directory.traceback.name)
+    return [f"files      {directory.path}", *_paragraph("", ", ".join(names))]
+
+
+def _paragraph(name: str, text: str) -> list[str]:
+    text = " ".join(text.split())
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{name:<11}", subsequent_indent=" " * 11)

@@ -1,0 +1,202 @@
+"""`tensor-optix train`: options come in, a run directory and an exit code go out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tensor_optix.cli.building import build_agent, open_environments
+from tensor_optix.cli.display import Display, make_display
+from tensor_optix.cli.interruption import Interruption
+from tensor_optix.cli.record import TrainingRecord
+from tensor_optix.cli.report import Ending, Outcome, closing_report
+from tensor_optix.cli.run_directory import RunConfig, RunDirectory, new_run_directory
+from tensor_optix.core.callbacks import LoopCallback, WindowReport
+from tensor_optix.core.types import LoopState
+from tensor_optix.optimizer import RLOptimizer
+from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tensor_optix.cli.options import TrainOptions
+    from tensor_optix.core.base_agent import BaseAgent
+
+
+def train(options: TrainOptions) -> int:
+    """Train as asked, and leave a run directory.
+
+    Returns:
+        0: done. 1: it crashed. 128 + n: signal n ended it.
+
+    Raises:
+        CommandError: If it cannot be done; nothing was written.
+    """
+    with Interruption() as interruption:
+        try:
+            return _Training(options, interruption).run()
+        except KeyboardInterrupt:
+            print("tensor-optix: interrupted before the run was complete", file=sys.stderr)
+            return interruption.exit_code
+
+
+class _Training:
+    """One run of the command."""
+
+    def __init__(self, options: TrainOptions, interruption: Interruption) -> None:
+        self._options = options
+        self._interruption = interruption
+        self._record = TrainingRecord()
+        if options.run_dir is None:
+            self._directory = new_run_directory(options.env_id)
+        else:
+            self._directory = RunDirectory(options.run_dir)
+
+    def run(self) -> int:
+        options, notes = self._options, list[str]()
+        self._directory.require_free()
+        pipeline = VectorBatchPipeline(
+            window_size=options.window_size,
+            env_id=options.env_id,
+            num_envs=options.num_envs,
+            backend=options.backend,
+        )
+        try:
+            env = open_environments(options.env_id, lambda: pipeline.env, notes.append)
+            self._config = _config(options, env.name)
+            agent = build_agent(env, self._config)
+            self._directory.create(self._config)
+            display = make_display(self._record, self._config, options.plain)
+            with _warnings_shown(display):
+                for note in notes:
+                    display.note(f"warning: {note}")
+                outcome = self._train(agent, pipeline, display)
+        finally:
+            pipeline.teardown()
+        return self._close(outcome, display)
+
+    def _train(self, agent: BaseAgent, pipeline: VectorBatchPipeline, display: Display) -> Outcome:
+        optimizer = RLOptimizer(
+            agent,
+            pipeline,
+            seed=self._config.seed,
+            run_dir=self._directory.path,
+            callbacks=[self._record, display],
+        )
+        cap = _StepCap(self._options.max_steps, self._options.rows_per_window, optimizer.stop)
+        optimizer.add_callback(cap)
+
+        def stop() -> None:
+            optimizer.stop()
+            display.note("ending after this window; once more ends at once")
+
+        self._interruption.stop = stop
+        error: BaseException | None = None
+        try:
+            optimizer.run()
+        except (Exception, KeyboardInterrupt) as caught:
+            error = caught
+        finally:
+            display.close()
+        if self._interruption.signal is not None:
+            name = self._interruption.signal.name
+            said = "Ctrl-C" if name == "SIGINT" else name
+            return Outcome(Ending.INTERRUPTED, optimizer.best_snapshot, signal=said)
+        if error is not None:
+            return Outcome(Ending.CRASHED, optimizer.best_snapshot, error)
+        ending = Ending.CAPPED if cap.is_reached else Ending.FINISHED
+        return Outcome(ending, optimizer.best_snapshot)
+
+    def _close(self, outcome: Outcome, display: Display) -> int:
+        """Write what the run leaves behind; a full disk costs only what does not fit."""
+        from tensor_optix.cli.curve import draw_curve
+
+        directory, record, config = self._directory, self._record, self._config
+        error = outcome.error
+        if error is not None:
+            text = "".join(traceback.format_exception(error))
+            _attempt(lambda: directory.traceback.write_text(text, encoding="utf-8"), display)
+        _attempt(lambda: draw_curve(record, config, directory.curve), display)
+        report = closing_report(record, config, directory, outcome)
+        _attempt(lambda: directory.report.write_text(report, encoding="utf-8"), display)
+        display.note("\n" + report.rstrip())
+        if error is not None:
+            print(
+                f"tensor-optix: training crashed: {type(error).__name__}: {error}; "
+                f"the traceback is in {directory.traceback}",
+                file=sys.stderr,
+            )
+            return 1
+        return self._interruption.exit_code
+
+
+class _StepCap(LoopCallback):
+    """Stops the loop before a window that could exceed the limit."""
+
+    def __init__(
+        self, max_steps: int | None, rows_per_window: int, stop: Callable[[], None]
+    ) -> None:
+        self._max_steps = max_steps
+        self._rows = rows_per_window
+        self._stop = stop
+        self.is_reached = False
+
+    def on_window(self, report: WindowReport) -> None:
+        """Stop, if the next window might be too much; not a loop that rests already."""
+        if self._max_steps is None or report.state is LoopState.DORMANT:
+            return
+        if report.total_steps + self._rows > self._max_steps:
+            self.is_reached = True
+            self._stop()
+
+
+class _NoteHandler(logging.Handler):
+    """Shows warnings of the library between the progress lines."""
+
+    def __init__(self, display: Display) -> None:
+        super().__init__(logging.WARNING)
+        self._display = display
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        reason = f" ({type(error).__name__}: {error})" if error is not None else ""
+        self._display.note(f"{record.levelname.lower()}: {record.getMessage()}{reason}")
+
+
+@contextmanager
+def _warnings_shown(display: Display) -> Iterator[None]:
+    logger = logging.getLogger("tensor_optix")
+    handler = _NoteHandler(display)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _config(options: TrainOptions, backend: str) -> RunConfig:
+    drawn = int(np.random.SeedSequence().generate_state(1)[0])
+    return RunConfig(
+        env_id=options.env_id,
+        backend=backend,
+        seed=drawn if options.seed is None else options.seed,
+        num_envs=options.num_envs,
+        window_size=options.window_size,
+        max_steps=options.max_steps,
+        hidden_sizes=options.hidden_sizes,
+        device=options.device,
+        hyperparams=asdict(options.hyperparams),
+    )
+
+
+def _attempt(write: Callable[[], object], display: Display) -> None:
+    try:
+        write()
+    except Exception as error:
+        display.note(f"error: not written: {type(error).__name__}: {error}")

@@ -1,0 +1,122 @@
+"""Figures and decisions in words: numbers come in, short plain text goes out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+from tensor_optix.core.types import LoopState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tensor_optix.cli.record import Decision
+
+STATES = {
+    LoopState.ACTIVE: "learning",
+    LoopState.COOLING: "no recent gain",
+    LoopState.WATCHDOG: "checking a fall",
+    LoopState.DORMANT: "nothing left to gain",
+}
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def number(value: float | None) -> str:
+    """Return a score with four significant digits or so; "-" for none."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    if abs(value) >= 1e6 or 0.0 < abs(value) < 1e-3:
+        return f"{value:.3g}"
+    decimals = max(0, min(4, 3 - math.floor(math.log10(abs(value))))) if value else 1
+    return f"{value:,.{min(decimals, 1) if abs(value) >= 10 else decimals}f}"
+
+
+def signed(value: float) -> str:
+    """Return a change with its sign."""
+    return ("+" if value >= 0 else "") + number(value)
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as 1:02:03, or 02:03 below an hour."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+
+
+def interval(windows: int) -> str:
+    """Say how often the policy is evaluated."""
+    return "every window evaluated" if windows == 1 else f"every {windows} windows evaluated"
+
+
+def decision(made: Decision, count: int = 1) -> str:
+    """Say what the loop decided, `count` times in a row."""
+    return _decision(made) + (f" (the last of {count} in a row)" if count > 1 else "")
+
+
+def _decision(made: Decision) -> str:
+    numbers = made.numbers
+    match made.kind:
+        case "baseline":
+            return f"first score {number(numbers.get('score'))}"
+        case "best":
+            return f"new best {number(numbers.get('score'))}"
+        case "surer":
+            return f"kept a policy that is surer of its score, {number(numbers.get('score'))}"
+        case "plateau":
+            return "no gain in the last evaluations"
+        case "degradation":
+            fallen, best = number(numbers.get("smoothed")), number(numbers.get("best"))
+            return f"the score fell to {fallen} from {best}"
+        case "rollback":
+            return "went back to the best policy"
+        case "tuned":
+            return f"tuned: {_changes(numbers)}"
+        case "dormant":
+            return "nothing left to gain"
+        case "error":
+            return f"failed: {numbers.get('reason')}"
+        case _:
+            return made.kind
+
+
+def plateau(numbers: Mapping[str, Any]) -> str:
+    """Say what the plateau test found, where the event carries it.
+
+    Args:
+        numbers: Of the "dormant" event: the fields of `PlateauTest`, as far as they are there.
+    """
+    names = ("horizons", "improvements", "uncertainties", "gain")
+    horizons, changes, errors, gain = (numbers.get(name) for name in names)
+    if not horizons or not changes or not errors or gain is None:
+        return "No evaluation has shown a gain for long."
+    if not all(map(math.isfinite, [*changes, *errors])):
+        return "No evaluation has shown a gain for long."
+    parts = [
+        f"{signed(change)} over the last {horizon} evaluations (noise alone: up to {number(error)})"
+        for horizon, change, error in zip(horizons, changes, errors, strict=True)
+    ]
+    if not numbers.get("has_gained", True):
+        end = "Nothing was gained since the first evaluation that stands out of the noise."
+    else:
+        end = f"That is small against the {number(gain)} gained in all."
+    return f"The score changed by {' and by '.join(parts)}. {end}"
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """Draw a series as at most `width` bars; neighbours share one by their mean."""
+    values = [value for value in values if math.isfinite(value)]
+    if not values:
+        return ""
+    width = min(width, len(values))
+    edges = [index * len(values) // width for index in range(width + 1)]
+    means = [sum(values[begin:end]) / (end - begin) for begin, end in itertools.pairwise(edges)]
+    low, high = min(means), max(means)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[round((mean - low) * scale)] for mean in means)
+
+
+def _changes(numbers: Mapping[str, Any]) -> str:
+    before, after = numbers.get("before", {}), numbers.get("effective", {})
+    changed = [name for name in after if after[name] != before.get(name)]
+    return ", ".join(f"{name} {before.get(name):.4g} -> {after[name]:.4g}" for name in changed)
