@@ -1,11 +1,11 @@
 // The Python face of the kernels: checks every argument, releases the GIL, calls the kernel. With
-// arguments.hpp it is all that knows Python.
+// bindings_arguments.hpp it is all that knows Python.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
-#include "arguments.hpp"
-#include "docs.hpp"
+#include "bindings_arguments.hpp"
+#include "bindings_docs.hpp"
 #include "episodes.hpp"
 #include "minibatches.hpp"
 #include "moments.hpp"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -18,6 +17,8 @@ from tensor_optix.core.loop_controller import LoopController
 from tensor_optix.core.run_log import RunLog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_evaluator import BaseEvaluator
     from tensor_optix.core.base_optimizer import BaseOptimizer

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +13,9 @@ from tensor_optix.core.base_optimizer import BaseOptimizer
 from tensor_optix.core.base_pipeline import BasePipeline
 from tensor_optix.core.callbacks import LoopCallback, LoopEvent, WindowReport
 from tensor_optix.core.types import EpisodeData, HyperparamSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 class CountingAgent(BaseAgent):

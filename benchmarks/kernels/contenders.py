@@ -166,7 +166,7 @@ def plain_update_and_normalize(
 def plain_shuffle(indices: Array, state: Array) -> None:
     """Fisher-Yates over numba's own generator."""
     for i in range(len(indices) - 1, 0, -1):
-        j = np.random.randint(0, i + 1)  # noqa: NPY002 - numba compiles this one
+        j = np.random.randint(0, i + 1)  # noqa: NPY002 (numba knows no Generator here)
         indices[i], indices[j] = indices[j], indices[i]
 
 

@@ -7,9 +7,10 @@ inside the compiled calls only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from tensor_optix.core.types import Array, PathLike
+if TYPE_CHECKING:
+    from tensor_optix.core.types import Array, PathLike
 
 Tensor: TypeAlias = Any
 Network: TypeAlias = Any
@@ -48,11 +49,21 @@ class GradientDescent(Protocol):
 class Backend(Protocol):
     """The functions of a framework's backend module."""
 
-    def exp(self, x: Tensor, /) -> Tensor: ...  # noqa: D102
-    def square(self, x: Tensor, /) -> Tensor: ...  # noqa: D102
-    def mean(self, x: Tensor, /) -> Tensor: ...  # noqa: D102
-    def minimum(self, x: Tensor, y: Tensor, /) -> Tensor: ...  # noqa: D102
-    def clip(self, x: Tensor, low: Tensor, high: Tensor, /) -> Tensor: ...  # noqa: D102
+    def exp(self, x: Tensor, /) -> Tensor:
+        """Compute e**x."""
+
+    def square(self, x: Tensor, /) -> Tensor:
+        """Compute x**2."""
+
+    def mean(self, x: Tensor, /) -> Tensor:
+        """Average over all elements."""
+
+    def minimum(self, x: Tensor, y: Tensor, /) -> Tensor:
+        """Take the smaller of two, element by element."""
+
+    def clip(self, x: Tensor, low: Tensor, high: Tensor, /) -> Tensor:
+        """Limit to [low, high]."""
+
     def sum_last(self, x: Tensor, /) -> Tensor:
         """Sum over the last axis."""
 

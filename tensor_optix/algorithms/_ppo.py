@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,6 +25,8 @@ from tensor_optix.core.trajectory_buffer import (
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from tensor_optix.adapters.backend import Backend, Network, Optimizer, Tensor
     from tensor_optix.algorithms.distributions import Distribution
     from tensor_optix.core.normalizers import RewardNormalizer

@@ -6,12 +6,13 @@ same network outputs; densities are written over a backend's `ops`, for the loss
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tensor_optix.adapters.backend import Backend, Tensor
     from tensor_optix.core.types import Array
 
@@ -36,11 +37,11 @@ def _categorical_sample(rng: np.random.Generator, logits: Array) -> Array:
     exponential = rng.standard_exponential(logits.shape, np.float32)
     np.maximum(exponential, np.float32(1e-30), out=exponential)
     np.log(exponential, out=exponential)
-    return np.argmax(logits - exponential, axis=-1)
+    return np.asarray(np.argmax(logits - exponential, axis=-1))
 
 
 def _categorical_greedy(logits: Array) -> Array:
-    return np.argmax(logits, axis=-1)
+    return np.asarray(np.argmax(logits, axis=-1))
 
 
 def _categorical_log_prob(ops: Backend, logits: Tensor, actions: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from tensor_optix.adapters.backend import Backend
 from tensor_optix.adapters.pytorch import backend
 from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms._ppo import PPO
@@ -12,6 +11,7 @@ from tensor_optix.algorithms._ppo import PPO
 if TYPE_CHECKING:
     from torch import nn, optim
 
+    from tensor_optix.adapters.backend import Backend
     from tensor_optix.core.normalizers import RewardNormalizer
     from tensor_optix.core.types import HyperparamSet
 

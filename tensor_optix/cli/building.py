@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import textwrap
 import warnings
 from typing import TYPE_CHECKING
 
@@ -48,10 +51,17 @@ def open_environments(
     Raises:
         CommandError: If they cannot be made, or have spaces that the command does not support.
     """
+    if os.getcwd() not in sys.path:
+        # So that the module of "module:id" may lie here, as with `python -m`.
+        sys.path.append(os.getcwd())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             env = make()
+        except ModuleNotFoundError as error:
+            raise CommandError(
+                f'cannot make "{env_id}": {error}; install that module, or run where it lies'
+            ) from error
         except (ValueError, ImportError) as error:
             raise CommandError(str(error)) from error
         except Exception as error:
@@ -120,7 +130,7 @@ def _require_device(device: str) -> None:
     try:
         torch.empty(0, device=resolve_device(device))
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = textwrap.shorten(str(error), 80) or type(error).__name__
         raise CommandError(
             f"device {device!r} cannot be used: {reason}; choose --device cpu or auto"
         ) from error

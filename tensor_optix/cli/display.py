@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from tensor_optix.cli.record import TrainingRecord
     from tensor_optix.cli.run_directory import RunConfig
 
-PANEL_SECONDS = 0.5
+PANEL_SECONDS = 1.0
 LINE_SECONDS = 5.0
 BEST_SECONDS = 1.0
 """New bests come in quick succession while a policy learns: a line for one of them this often."""
 MAX_WIDTH = 100
 SHOWN_DECISIONS = 4
+_SEARCHED_DECISIONS = 200
+_HINT = "Ctrl-C ends the run after this window and keeps the best; twice: at once"
 
 
 class Display(LoopCallback):
@@ -118,12 +120,13 @@ class LiveDisplay(Display):
     def close(self) -> None:
         """Draw the end, and give the cursor back."""
         if self._record.last is not None:
-            self._live.update(self._panel(), refresh=True)
+            self._live.update(self._panel(is_over=True), refresh=True)
         self._live.stop()
 
-    def _panel(self) -> Panel:
+    def _panel(self, is_over: bool = False) -> Panel:
         config = self._config
-        width = min(self._console.width, MAX_WIDTH)
+        # The terminal writes ^C behind the panel: in a full line it would wrap and break the frame.
+        width = min(self._console.width - 2, MAX_WIDTH)
         rows = Table.grid(padding=(0, 2))
         rows.add_column(style="dim", no_wrap=True)
         rows.add_column(overflow="ellipsis", no_wrap=True)
@@ -135,10 +138,12 @@ class LiveDisplay(Display):
                 overflow="ellipsis",
                 no_wrap=True,
             )
-            for made, count in merged(self._record.decisions)[-SHOWN_DECISIONS:]
+            for made, count in merged(self._record.decisions[-_SEARCHED_DECISIONS:])[
+                -SHOWN_DECISIONS:
+            ]
         ]
         return Panel(
-            Group(rows, Text(), *decided, Text("Ctrl-C ends the run and keeps the best", "dim")),
+            Group(rows, Text(), *decided, *([] if is_over else [Text(_HINT, "dim")])),
             title=f"[bold]{config.env_id}[/bold]",
             subtitle=f"{config.num_envs} envs on {config.backend}, seed {config.seed}",
             width=width,

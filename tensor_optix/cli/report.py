@@ -83,7 +83,7 @@ _TITLES = {
 def _why(record: TrainingRecord, config: RunConfig, outcome: Outcome) -> str:
     match outcome.ending:
         case Ending.INTERRUPTED:
-            return f"{outcome.signal} came. What was learned so far is kept."
+            return f"{outcome.signal} ended it. What was learned until then is kept."
         case Ending.CRASHED:
             error = outcome.error
             return f"{type(error).__name__}: {error}. What was learned before is kept."
@@ -108,7 +108,8 @@ def _best(record: TrainingRecord, directory: RunDirectory, outcome: Outcome) -> 
     when = f" after {found.total_steps:,} steps" if found is not None else ""
     score = words.number(snapshot.eval_metrics.primary_score)
     episodes = snapshot.eval_metrics.metrics.get("finished_episodes")
-    basis = f", the mean return of {episodes} episodes" if episodes else ""
+    plural = "" if episodes == 1 else "s"
+    basis = f", the mean return of {episodes} episode{plural}" if episodes else ""
     return [
         *_paragraph("best", f"{score}{when}{basis}; kept in"),
         f"           {directory.checkpoints / Path(snapshot.weights_path).parent.name}",

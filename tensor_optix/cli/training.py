@@ -91,12 +91,7 @@ class _Training:
         )
         cap = _StepCap(self._options.max_steps, self._options.rows_per_window, optimizer.stop)
         optimizer.add_callback(cap)
-
-        def stop() -> None:
-            optimizer.stop()
-            display.note("ending after this window; once more ends at once")
-
-        self._interruption.stop = stop
+        self._interruption.stop = optimizer.stop
         error: BaseException | None = None
         try:
             optimizer.run()

@@ -26,10 +26,7 @@ def number(value: float | None) -> str:
     """Return a score with four significant digits or so; "-" for none."""
     if value is None or not math.isfinite(value):
         return "-"
-    if abs(value) >= 1e6 or 0.0 < abs(value) < 1e-3:
-        return f"{value:.3g}"
-    decimals = max(0, min(4, 3 - math.floor(math.log10(abs(value))))) if value else 1
-    return f"{value:,.{min(decimals, 1) if abs(value) >= 10 else decimals}f}"
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def signed(value: float) -> str:
@@ -51,7 +48,7 @@ def interval(windows: int) -> str:
 
 def decision(made: Decision, count: int = 1) -> str:
     """Say what the loop decided, `count` times in a row."""
-    return _decision(made) + (f" (the last of {count} in a row)" if count > 1 else "")
+    return _decision(made) + (f" ({count} in a row)" if count > 1 else "")
 
 
 def _decision(made: Decision) -> str:
@@ -62,7 +59,7 @@ def _decision(made: Decision) -> str:
         case "best":
             return f"new best {number(numbers.get('score'))}"
         case "surer":
-            return f"kept a policy that is surer of its score, {number(numbers.get('score'))}"
+            return f"kept a surer policy, score {number(numbers.get('score'))}"
         case "plateau":
             return "no gain in the last evaluations"
         case "degradation":
@@ -81,26 +78,29 @@ def _decision(made: Decision) -> str:
 
 
 def plateau(numbers: Mapping[str, Any]) -> str:
-    """Say what the plateau test found, where the event carries it.
+    """Say what the decision to stop rests on.
 
     Args:
-        numbers: Of the "dormant" event: the fields of `PlateauTest`, as far as they are there.
+        numbers: Of the "dormant" event: how many evaluations did not improve and, where it was asked,
+            the fields of `PlateauTest`.
     """
-    names = ("horizons", "improvements", "uncertainties", "gain")
-    horizons, changes, errors, gain = (numbers.get(name) for name in names)
-    if not horizons or not changes or not errors or gain is None:
-        return "No evaluation has shown a gain for long."
-    if not all(map(math.isfinite, [*changes, *errors])):
-        return "No evaluation has shown a gain for long."
-    parts = [
-        f"{signed(change)} over the last {horizon} evaluations (noise alone: up to {number(error)})"
-        for horizon, change, error in zip(horizons, changes, errors, strict=True)
-    ]
-    if not numbers.get("has_gained", True):
-        end = "Nothing was gained since the first evaluation that stands out of the noise."
+    test = numbers.get("plateau_test")
+    waited = f"{numbers['non_improvements']} evaluations in a row brought no improvement"
+    if test is None or not all(map(math.isfinite, test["improvements"])):
+        return f"{waited}."
+    errors = test["uncertainties"]
+    changes = " and ".join(
+        f"{signed(change)} over the last {horizon} (noise alone makes up to {number(error)})"
+        for change, horizon, error in zip(
+            test["improvements"], test["horizons"], errors, strict=True
+        )
+    )
+    reason = "A plateau is confirmed" if test["is_plateau"] else waited
+    if test["has_gained"]:
+        scale = f"small against the {number(test['gain'])} gained since the start"
     else:
-        end = f"That is small against the {number(gain)} gained in all."
-    return f"The score changed by {' and by '.join(parts)}. {end}"
+        scale = "and nothing that stands out of the noise was gained since the start"
+    return f"{reason}. Evaluations changed by {changes}: {scale}."
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

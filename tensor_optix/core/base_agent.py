@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
 
 class BaseAgent(ABC):

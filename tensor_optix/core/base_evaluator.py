@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tensor_optix.core.types import Array, EpisodeData, EvalMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class BaseEvaluator(ABC):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from tensor_optix.core.types import EvalMetrics, HyperparamSet
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tensor_optix.core.types import EvalMetrics, HyperparamSet
 
 
 class BaseOptimizer(ABC):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tensor_optix.core.base_agent import BaseAgent
-from tensor_optix.core.types import EpisodeData
+if TYPE_CHECKING:
+    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.types import EpisodeData
 
 EpisodeBoundaryFn: TypeAlias = Callable[[int, float, Any], bool]
 """`(step_count, elapsed_seconds, last_observation) -> whether the window ends here`."""

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tensor_optix.core.types import EvalMetrics, HyperparamSet, PolicySnapshot
-
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
     from tensor_optix.core.snapshot_store import StagedSnapshot
+    from tensor_optix.core.types import EvalMetrics, HyperparamSet, PolicySnapshot
 
 logger = logging.getLogger(__name__)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from tensor_optix.core.types import EvalMetrics, LoopState, PolicySnapshot
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tensor_optix.core.types import EvalMetrics, LoopState, PolicySnapshot
 
 logger = logging.getLogger(__name__)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tensor_optix.core.base_agent import BaseAgent
-from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
+
+if TYPE_CHECKING:
+    from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
 
 class GreedyAgent(BaseAgent):

@@ -9,7 +9,6 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,8 @@ from tensor_optix.core.greedy_agent import GreedyAgent
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from tensor_optix.core.backoff_scheduler import BackoffScheduler
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_evaluator import BaseEvaluator
@@ -354,4 +355,3 @@ class LoopController:
     def _event(self, kind: str, **numbers: Any) -> None:
         run = self._run
         self._callbacks.emit("on_event", LoopEvent(kind, run.episode_id, run.total_steps, numbers))
-

@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from tensor_optix.core.callbacks import LoopCallback, LoopEvent, WindowReport
-from tensor_optix.core.types import PathLike
+
+if TYPE_CHECKING:
+    from tensor_optix.core.types import PathLike
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FILE = "events.jsonl"

@@ -7,13 +7,16 @@ to the agents. `terminated` and `truncated` become one `done` here, and nowhere 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tensor_optix import kernels
-from tensor_optix.core.types import Array, EpisodeData
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tensor_optix.core.types import Array, EpisodeData
 
 
 def compute_gae(

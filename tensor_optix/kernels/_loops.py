@@ -76,7 +76,7 @@ def returns_loop(
 @_jit
 def _is_finite(batch: Array, row: int) -> bool:
     """Return whether no entry of the row is NaN or infinite."""
-    for d in range(batch.shape[1]):  # noqa: SIM110 - numba compiles no generator expressions
+    for d in range(batch.shape[1]):  # noqa: SIM110 (numba compiles no all() of a generator)
         if not np.isfinite(batch[row, d]):
             return False
     return True

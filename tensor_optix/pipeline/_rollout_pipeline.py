@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.base_pipeline import BasePipeline
-from tensor_optix.core.types import Array, EpisodeData
 from tensor_optix.pipeline.rollout import EpisodeStatistics, Rollout
-from tensor_optix.pipeline.vector_env import VectorEnv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.types import Array, EpisodeData
+    from tensor_optix.pipeline.vector_env import VectorEnv
 
 
 class RolloutPipeline(BasePipeline):

@@ -7,13 +7,14 @@ this module fulfil, and `VectorStep`, the value that travels from a backend to a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tensor_optix.core.types import Array
 
 AnySpace: TypeAlias = Space[Any]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.pipeline._rollout_pipeline import RolloutPipeline
 from tensor_optix.pipeline.vector_env import VectorEnv, from_env_fns, make_vector_env
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from tensor_optix.core.base_agent import BaseAgent
 
 

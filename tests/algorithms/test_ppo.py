@@ -9,14 +9,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
+from torch import nn
 
-from tensor_optix.adapters.pytorch import backend  # noqa: E402
-from tensor_optix.algorithms import distributions, losses  # noqa: E402
-from tensor_optix.algorithms.torch_ppo import TorchPPOAgent  # noqa: E402
-from tensor_optix.core.normalizers import RewardNormalizer  # noqa: E402
-from tensor_optix.core.types import EpisodeData, HyperparamSet  # noqa: E402
-from tests.contracts.agent_contract import AgentContract  # noqa: E402
+from tensor_optix.adapters.pytorch import backend
+from tensor_optix.algorithms import distributions, losses
+from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
+from tensor_optix.core.normalizers import RewardNormalizer
+from tensor_optix.core.types import EpisodeData, HyperparamSet
+from tests.contracts.agent_contract import AgentContract
 
 
 def make_agent(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.types import EpisodeData, HyperparamSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tensor_optix.core.base_agent import BaseAgent
 
 
 class AgentContract:

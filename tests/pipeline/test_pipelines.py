@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -11,10 +11,12 @@ import pytest
 
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.trajectory_buffer import compute_gae
-from tensor_optix.core.types import EpisodeData
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.scripted import CountingAgent
+
+if TYPE_CHECKING:
+    from tensor_optix.core.types import EpisodeData
 
 
 class Counter(gymnasium.Env[np.ndarray, int]):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,11 +15,15 @@ except ImportError as error:
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tensor_optix.adapters.backend import LossFn
 from tensor_optix.adapters.pytorch.gradient_descent import TorchGradientDescent
 from tensor_optix.adapters.pytorch.placement import device_of, threads_for, to_tensor
 from tensor_optix.adapters.pytorch.placement import resolve_device as resolve_device
-from tensor_optix.core.types import Array, PathLike
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tensor_optix.adapters.backend import LossFn
+    from tensor_optix.core.types import Array, PathLike
 
 INFERENCE_ROWS = 4096
 """Rows per forward pass without gradients: bounds the memory that activations take."""

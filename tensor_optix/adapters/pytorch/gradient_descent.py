@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from tensor_optix.adapters.backend import LossFn
 from tensor_optix.adapters.pytorch.placement import device_of, threads_for, to_tensor
-from tensor_optix.core.types import Array
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tensor_optix.adapters.backend import LossFn
+    from tensor_optix.core.types import Array
 
 
 class TorchGradientDescent:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tensor_optix.core.types import Array
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tensor_optix.core.types import Array
 
 SMALL_NETWORK = 200_000
 """Below this many parameters one thread is faster than several: the work is dispatch, not arithmetic."""

@@ -1,0 +1,136 @@
+"""`tensor-optix evaluate`: the figures of the best policy, and what is said when there is none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tensor_optix.cli.main import main
+
+
+def evaluated(capsys: pytest.CaptureFixture[str], run: Path, *options: str) -> dict[str, Any]:
+    assert main(["evaluate", str(run), "--json", *options]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+@pytest.fixture
+def copied_run(finished_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished_run, tmp_path / "copy"))
+
+
+def test_the_figures_are_those_of_the_episodes(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = evaluated(capsys, finished_run)
+    returns = np.array(result["returns"])
+    assert result["episodes"] == len(returns) == len(result["lengths"]) == 20
+    assert result["return"] == {
+        "mean": pytest.approx(returns.mean()),
+        "std": pytest.approx(returns.std()),
+        "min": returns.min(),
+        "max": returns.max(),
+    }
+    # CartPole pays 1 for each step.
+    assert result["lengths"] == list(returns)
+
+
+def test_the_same_seed_gives_the_same_figures(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = evaluated(capsys, finished_run, "--seed", "3")
+    assert first == evaluated(capsys, finished_run, "--seed", "3")
+    assert first["returns"] != evaluated(capsys, finished_run, "--seed", "4")["returns"]
+
+
+def test_the_episodes_are_not_those_of_the_training(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = evaluated(capsys, finished_run, "--seed", "5")
+    assert result["training_seed"] == 5
+    assert result["seed"] != 5
+    assert evaluated(capsys, finished_run)["seed"] == result["seed"]
+
+
+def test_the_text_has_the_figures_and_the_seeds(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = evaluated(capsys, finished_run)
+    assert main(["evaluate", str(finished_run)]) == 0
+    text = capsys.readouterr().out
+    assert "20 episodes, best actions" in text
+    assert f"{result['return']['mean']:.4g}" in text
+    assert f"{result['seed']}, of fresh episodes (training ran with 5)" in text
+
+
+def test_nothing_is_written_by_an_evaluation(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
+    evaluated(capsys, finished_run, "--episodes", "3")
+    assert before == {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
+
+
+def test_a_run_directory_may_be_moved(
+    finished_run: Path, copied_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = evaluated(capsys, copied_run)
+    assert moved["returns"] == evaluated(capsys, finished_run)["returns"]
+
+
+def test_if_the_best_is_damaged_the_next_is_played_and_said_so(
+    copied_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = evaluated(capsys, copied_run)["snapshot"]
+    weights = copied_run / "checkpoints" / f"snapshot_{best}" / "weights" / "actor.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert main(["evaluate", str(copied_run), "--json"]) == 0
+    said = capsys.readouterr()
+    assert "warning: skipping a damaged checkpoint" in said.err
+    assert json.loads(said.out)["snapshot"] != best
+
+
+def refused(capsys: pytest.CaptureFixture[str], run: Path) -> str:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main(["evaluate", str(run)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    return said.err
+
+
+def test_damaged_checkpoints_are_refused_in_one_line(
+    copied_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for weights in copied_run.rglob("actor.safetensors"):
+        weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert "every checkpoint" in refused(capsys, copied_run)
+
+
+def test_missing_checkpoints_are_refused_in_one_line(
+    copied_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(copied_run / "checkpoints")
+    assert "holds no readable checkpoint" in refused(capsys, copied_run)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"env_id": "CartPole-v1"}'])
+def test_a_damaged_run_json_is_refused_in_one_line(
+    text: str, copied_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copied_run / "run.json").write_text(text)
+    assert "run.json is damaged" in refused(capsys, copied_run)
+
+
+def test_weights_of_another_size_are_refused_in_one_line(
+    copied_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((copied_run / "run.json").read_text())
+    (copied_run / "run.json").write_text(json.dumps(config | {"hidden_sizes": [9]}))
+    assert "does not fit" in refused(capsys, copied_run)

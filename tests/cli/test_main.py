@@ -1,0 +1,139 @@
+"""The command line itself: help, version, and errors of one line that leave nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tensor_optix import __version__
+from tensor_optix.cli.main import main
+from tests.cli.conftest import files_below
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+NEEDS_NO_TORCH = """
+import sys
+from tensor_optix.cli.main import main
+code = main(sys.argv[1:])
+assert "torch" not in sys.modules, "torch was imported"
+sys.exit(code)
+"""
+
+
+def without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", NEEDS_NO_TORCH, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tensor-optix {__version__}\n"
+
+
+def test_no_arguments_print_the_help(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    bare = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert bare == capsys.readouterr().out
+    assert "train" in bare
+    assert "evaluate" in bare
+
+
+@pytest.mark.parametrize("arguments", [[], ["train", "--help"], ["evaluate", "--help"]])
+def test_help_fits_80_columns(
+    arguments: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 0
+    assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 80
+
+
+def test_train_help_documents_the_hyperparameters_with_their_defaults(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["train", "--help"])
+    text = capsys.readouterr().out
+    for part in ("--gae-lambda", "Trade of bias for variance", "0.95", "--learning-rate", "0.0003"):
+        assert part in text
+
+
+def test_the_module_can_be_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tensor_optix.cli", "--version"]
+    assert subprocess.run(command, capture_output=True, check=True).stdout.startswith(b"tensor-")
+
+
+def test_help_and_errors_do_not_import_torch() -> None:
+    assert without_torch("train", "--help").returncode == 0
+    misspelt = without_torch("train", "CartPol-v1")
+    assert misspelt.returncode == 2
+    assert misspelt.stderr.count("\n") == 1
+    assert 'did you mean "CartPole-v1"?' in misspelt.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train", "CartPole-v1", "--num-envs", "0"], "--num-envs must be at least 1, got 0"),
+        (["train", "CartPole-v1", "--window-size", "-3"], "--window-size must be at least 1"),
+        (["train", "CartPole-v1", "--gamma", "1.5"], "gamma must be in [0, 1], got 1.5"),
+        (["train", "CartPole-v1", "--minibatch-size", "0"], "minibatch_size must be"),
+        (["train", "CartPole-v1", "--hidden-sizes", "64", "0"], "--hidden-sizes must be"),
+        (["train", "CartPole-v1", "--seed", "-1"], "--seed must be at least 0"),
+        (["train", "CartPole-v1", "--max-steps", "100"], "--num-envs times --window-size = 2048"),
+        (["train", "CartPole-v1", "--backend", "gpu"], "backend must be one of auto, envpool"),
+        (["train", "CartPole-v1", "--device", "quantum"], "choose --device cpu or auto"),
+        (["train", "CartPole-v0815"], "unknown environment"),
+        (["train", "no_such_module:Some-v0"], "No module named 'no_such_module'; install"),
+        (["train", "Pendulum-v1"], "supports Discrete actions for now"),
+        (["train", "FrozenLake-v1"], "supports vectors of floats"),
+        (["evaluate", "nowhere"], "nowhere is no directory"),
+        (["evaluate", "."], "holds no run (no run.json)"),
+        (["evaluate", ".", "--episodes", "0"], "--episodes must be at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
+    arguments: list[str], expected: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("tensor-optix: error: ")
+    assert said.err.count("\n") == 1
+    assert expected in said.err
+    assert files_below(here) == set()
+
+
+def test_a_misspelt_option_is_refused_and_leaves_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "CartPole-v1", "--gama", "0.9"]) == 2
+    assert "--gamma" in capsys.readouterr().err
+    assert files_below(here) == set()
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"),
+    [("tyro", "cli"), ("rich", "cli"), ("matplotlib", "cli"), ("torch", "torch")],
+)
+def test_a_missing_extra_is_named_with_its_command(
+    package: str,
+    extra: str,
+    here: Path,
+    train: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert train() == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"pip install 'tensor-optix[{extra}]'" in said
+    assert files_below(here) == set()

@@ -1,0 +1,137 @@
+"""Playing episodes: a fixed share for each environment, true returns, no row that is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+
+from tensor_optix.core.base_agent import BaseAgent
+from tensor_optix.core.greedy_agent import GreedyAgent
+from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
+from tensor_optix.pipeline.play import play_episodes
+from tensor_optix.pipeline.vector_env import VectorEnv, VectorStep, make_vector_env
+
+
+class ScriptedEnv(VectorEnv):
+    """Environment n has episodes of `lengths[n]` steps that pay 1 each; a reset takes a row.
+
+    The reset row claims a reward of 100 and an end, which count for nothing.
+    """
+
+    def __init__(self, lengths: list[int], nan_at: tuple[int, int] | None = None) -> None:
+        super().__init__("scripted", (Box(-1, 1, (1,), np.float32), Discrete(3)), len(lengths))
+        self._lengths = np.array(lengths)
+        self._nan_at = nan_at
+        self.actions: list[Array] = []
+
+    def reset(self, seed: int | None = None) -> None:
+        self._elapsed = np.full(self.num_envs, -1)
+        self._episode = np.zeros(self.num_envs, int)
+        self._advance()
+
+    def _advance(self) -> None:
+        self._elapsed = np.where(self._elapsed == self._lengths, 0, self._elapsed + 1)
+
+    def recv(self) -> VectorStep:
+        valid = self._elapsed > 0
+        rewards = np.where(valid, 1.0, 100.0).astype(np.float32)
+        done = self._elapsed == self._lengths
+        if self._nan_at is not None:
+            env, episode = self._nan_at
+            if self._episode[env] == episode and valid[env]:
+                rewards[env] = np.nan
+        self._episode += done
+        observations = np.zeros((self.num_envs, 1), np.float32)
+        fields: dict[str, Any] = {
+            "env_ids": np.arange(self.num_envs),
+            "observations": observations,
+            "rewards": rewards,
+            "terminated": done | ~valid,
+            "truncated": np.zeros(self.num_envs, bool),
+            "valid": valid,
+            "end_observations": observations[done],
+        }
+        return VectorStep(**fields)
+
+    def send(self, actions: Array, env_ids: Array) -> None:
+        self.actions.append(actions)
+        self._advance()
+
+    def close(self) -> None:
+        pass
+
+
+class GreedyIsTwo(BaseAgent):
+    """Explores with 0, but knows that 2 is best."""
+
+    def act(self, observation: Any) -> int:
+        return 0
+
+    def act_greedy(self, observations: Array) -> Array:
+        return np.full(len(observations), 2)
+
+    def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
+        raise AssertionError("nothing is learned from playing")
+
+    def get_hyperparams(self) -> HyperparamSet:
+        return HyperparamSet({})
+
+    def set_hyperparams(self, hyperparams: HyperparamSet) -> None:
+        pass
+
+    def save_weights(self, path: PathLike) -> None:
+        pass
+
+    def load_weights(self, path: PathLike) -> None:
+        pass
+
+
+def test_short_episodes_are_not_preferred() -> None:
+    returns, lengths = play_episodes(GreedyIsTwo(), ScriptedEnv([1, 10]), 6)
+    assert list(returns) == [1, 1, 1, 10, 10, 10]
+    assert list(lengths) == [1, 1, 1, 10, 10, 10]
+
+
+def test_the_first_environments_play_what_does_not_divide() -> None:
+    returns, _ = play_episodes(GreedyIsTwo(), ScriptedEnv([2, 3, 4]), 5)
+    assert list(returns) == [2, 2, 3, 3, 4]
+
+
+def test_fewer_episodes_than_environments_are_one_each() -> None:
+    returns, _ = play_episodes(GreedyIsTwo(), ScriptedEnv([5, 2, 1, 1]), 2)
+    assert list(returns) == [5, 2]
+
+
+def test_a_nan_reward_spoils_its_own_episode_only() -> None:
+    returns, lengths = play_episodes(GreedyIsTwo(), ScriptedEnv([2, 3], nan_at=(0, 1)), 6)
+    np.testing.assert_array_equal(returns, [2, np.nan, 2, 3, 3, 3])
+    assert list(lengths) == [2, 2, 2, 3, 3, 3]
+
+
+def test_the_best_actions_are_sent_in_the_dtype_of_the_space() -> None:
+    env = ScriptedEnv([3])
+    play_episodes(GreedyIsTwo(), env, 1)
+    assert all(list(actions) == [2] for actions in env.actions)
+    assert env.actions[0].dtype == env.action_space.dtype
+
+
+def test_no_episodes_are_an_error() -> None:
+    with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
+        play_episodes(GreedyIsTwo(), ScriptedEnv([1]), 0)
+
+
+@pytest.mark.parametrize("backend", ["sync", "envpool"])
+def test_real_environments_give_the_lengths_of_their_episodes(backend: str) -> None:
+    if backend == "envpool":
+        pytest.importorskip("envpool")
+    env = make_vector_env("CartPole-v1", 3, backend, seed=1)
+    agent = GreedyAgent(GreedyIsTwo())
+    agent.act_greedy = lambda observations: np.zeros(len(observations), int)  # type: ignore[method-assign]
+    returns, lengths = play_episodes(agent, env, 7)
+    env.close()
+    # Always pushing to the left drops the pole within 8 to 11 steps.
+    assert set(lengths) <= set(range(7, 12))
+    np.testing.assert_array_equal(returns, lengths)

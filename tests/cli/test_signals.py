@@ -1,0 +1,84 @@
+"""Ctrl-C and SIGTERM during a training: the best policy, the curve and the report are kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import matplotlib.image
+import pytest
+
+from tensor_optix.cli.interruption import Interruption
+from tensor_optix.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEADLINE_SECONDS = 60.0
+
+
+def start_training(run_dir: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tensor_optix.cli", "train", "CartPole-v1"]
+    process = subprocess.Popen(
+        [*command, "--num-envs", "2", "--window-size", "64", "--run-dir", str(run_dir)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics, begun = run_dir / "metrics.jsonl", time.monotonic()
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 5):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() - begun < DEADLINE_SECONDS
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, "Ctrl-C ended it"), (signal.SIGTERM, 143, "SIGTERM ended it")],
+)
+def test_a_signal_ends_the_run_and_keeps_the_best(
+    number: signal.Signals,
+    code: int,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "run"
+    process = start_training(run)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == code
+    assert err == ""
+    assert said in out
+    assert said in (run / "report.txt").read_text()
+    assert matplotlib.image.imread(run / "learning_curve.png").shape[:2] == (720, 1200)
+    assert main(["evaluate", str(run), "--episodes", "2"]) == 0
+
+
+def test_the_first_signal_asks_and_the_second_insists() -> None:
+    asked = list[int]()
+    with Interruption() as interruption:
+        interruption.stop = lambda: asked.append(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked == [1]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert interruption.exit_code == 130
+
+
+def test_a_signal_before_there_is_anything_to_stop_interrupts() -> None:
+    with Interruption() as interruption, pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert interruption.exit_code == 143
+
+
+def test_the_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with Interruption():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -1,0 +1,166 @@
+"""`tensor-optix train`: what a run leaves behind, says, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.image
+import pytest
+
+from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
+from tensor_optix.cli.main import main
+from tests.cli.conftest import files_below
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_directory_holds_all_that_was_promised(finished_run: Path) -> None:
+    assert {path.name for path in finished_run.iterdir()} == {
+        "run.json",
+        "checkpoints",
+        "metrics.jsonl",
+        "events.jsonl",
+        "learning_curve.png",
+        "report.txt",
+    }
+
+
+def test_run_json_describes_the_run(finished_run: Path) -> None:
+    config = json.loads((finished_run / "run.json").read_text())
+    assert config["env_id"] == "CartPole-v1"
+    assert config["backend"] != "auto"
+    assert (config["seed"], config["num_envs"], config["window_size"]) == (5, 2, 64)
+    assert config["hidden_sizes"] == [8]
+    assert config["hyperparams"]["n_epochs"] == 1
+    assert config["hyperparams"]["clip_ratio"] == 0.2
+    assert config["versions"]["tensor_optix"]
+
+
+def test_the_learning_curve_is_an_image_with_something_on_it(finished_run: Path) -> None:
+    image = matplotlib.image.imread(finished_run / "learning_curve.png")
+    assert image.shape[:2] == (720, 1200)
+    assert (image[..., :3] < 0.9).any(axis=2).mean() > 0.005
+
+
+def test_the_report_says_why_how_much_and_what_next(finished_run: Path) -> None:
+    report = (finished_run / "report.txt").read_text()
+    last = rows(finished_run / "metrics.jsonl")[-1]
+    assert "limit of 2,048 steps" in report
+    assert f"{last['total_steps']:,} in 00:" in report
+    assert f"tensor-optix evaluate {finished_run}" in report
+    (kept,) = re.findall(r"\S*snapshot_[0-9a-f]{8}", report)
+    assert (finished_run / "checkpoints" / Path(kept).name / "weights").is_dir()
+
+
+def test_the_step_limit_is_neared_but_not_exceeded(finished_run: Path) -> None:
+    assert 2048 - 128 < rows(finished_run / "metrics.jsonl")[-1]["total_steps"] <= 2048
+
+
+def test_plain_lines_tell_what_runs_and_how_it_goes(
+    train: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--seed", "5") == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    first, second, *_ = said.out.splitlines()
+    assert re.fullmatch(r"CartPole-v1: 2 environments on \w+, seed 5", first)
+    assert re.fullmatch(
+        r"\d\d:\d\d +\d+ steps  score [\d.-]+  best [\d.-]+  [\d,]+ steps/s  learning", second
+    )
+    assert "CartPole-v1: training reached its step limit" in said.out
+    assert "\x1b" not in said.out
+
+
+def test_the_same_seed_gives_the_same_scores(train: Callable[..., int], here: Path) -> None:
+    for name in ("a", "b"):
+        assert train("--seed", "7", "--run-dir", name) == 0
+    scores = [[row["score"] for row in rows(here / name / "metrics.jsonl")] for name in ("a", "b")]
+    assert len(scores[0]) > 10
+    assert scores[0] == scores[1]
+
+
+def test_two_runs_in_a_row_get_directories_and_seeds_of_their_own(
+    train: Callable[..., int], here: Path
+) -> None:
+    assert train(steps=256) == 0
+    assert train(steps=256) == 0
+    first, second = sorted((here / "runs" / "CartPole-v1").iterdir())
+    seeds = [json.loads((run / "run.json").read_text())["seed"] for run in (first, second)]
+    assert seeds[0] != seeds[1]
+
+
+def test_a_directory_with_another_run_is_refused_and_untouched(
+    train: Callable[..., int],
+    here: Path,
+    finished_run: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
+    assert train("--run-dir", str(finished_run)) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "another run is here" in said
+    assert before == {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
+
+
+@pytest.mark.parametrize("run_dir", ["file", "file/below", "n" * 300, "/proc/self/nowhere"])
+def test_an_impossible_run_directory_is_refused(
+    run_dir: str, train: Callable[..., int], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "file").touch()
+    assert train("--run-dir", run_dir) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "choose another --run-dir" in said
+    assert files_below(here) == {"file"}
+
+
+def test_a_crash_keeps_what_was_learned(
+    train: Callable[..., int],
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    learn, calls = TorchPPOAgent.learn, list[int]()
+
+    def failing(self: TorchPPOAgent, episode_data: Any) -> dict[str, Any]:
+        calls.append(1)
+        if len(calls) > 5:
+            raise ArithmeticError("the fifth was the last")
+        return learn(self, episode_data)
+
+    monkeypatch.setattr(TorchPPOAgent, "learn", failing)
+    assert train("--run-dir", "run") == 1
+    said = capsys.readouterr()
+    assert said.err == (
+        "tensor-optix: training crashed: ArithmeticError: the fifth was the last; "
+        "the traceback is in run/traceback.txt\n"
+    )
+    assert "training crashed" in (here / "run" / "report.txt").read_text()
+    assert "in failing" in (here / "run" / "traceback.txt").read_text()
+    assert (here / "run" / "learning_curve.png").exists()
+    monkeypatch.undo()
+    assert main(["evaluate", str(here / "run"), "--episodes", "2"]) == 0
+
+
+def test_an_environment_may_lie_in_the_working_directory(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "my_cart.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('MyCart-v0', 'gymnasium.envs.classic_control:CartPoleEnv', "
+        "max_episode_steps=20)\n"
+    )
+    options = ["--num-envs", "2", "--window-size", "64", "--max-steps", "256"]
+    assert main(["train", "my_cart:MyCart-v0", *options, "--backend", "sync"]) == 0
+    (run,) = (here / "runs" / "my_cart-MyCart-v0").iterdir()
+    assert main(["evaluate", str(run), "--episodes", "2"]) == 0
+    assert "MyCart-v0" in capsys.readouterr().out

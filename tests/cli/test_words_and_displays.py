@@ -1,0 +1,170 @@
+"""What is shown: figures in words, the panel in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tensor_optix.cli import words
+from tensor_optix.cli.display import LiveDisplay, PlainDisplay
+from tensor_optix.cli.record import Decision, TrainingRecord, merged
+from tensor_optix.cli.report import Ending, Outcome, closing_report
+from tensor_optix.cli.run_directory import RunConfig, RunDirectory
+from tensor_optix.core.callbacks import LoopEvent, WindowReport
+from tensor_optix.core.convergence import plateau_test
+from tensor_optix.core.types import LoopState
+
+CONFIG = RunConfig("Cart-v1", "envpool", 9, 8, 256, None, (64, 64), "cpu", {})
+
+
+def window(index: int, score: float | None, **changes: Any) -> WindowReport:
+    figures: dict[str, Any] = {
+        "episode_id": index,
+        "num_steps": 100,
+        "total_steps": 100 * (index + 1),
+        "seconds": 0.5 * (index + 1),
+        "collect_seconds": 0.1,
+        "learn_seconds": 0.1,
+        "score": score,
+        "smoothed": score,
+        "best": score,
+        "state": LoopState.ACTIVE,
+        "interval": 1,
+    }
+    return WindowReport(**(figures | changes))
+
+
+def fed(*displays: Any, record: TrainingRecord) -> None:
+    """Let everyone hear a little training."""
+    hearers = (record, *displays)
+    for index, score in enumerate([10.0, 20.0, 30.0]):
+        kind = "best" if index else "baseline"
+        event = LoopEvent(kind, index, 100 * (index + 1), {"score": score})
+        for hearer in hearers:
+            hearer.on_event(event)
+        for hearer in hearers:
+            hearer.on_window(window(index, score))
+    event = LoopEvent("degradation", 3, 400, {"smoothed": 5.0, "best": 30.0})
+    for hearer in hearers:
+        hearer.on_event(event)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (float("nan"), "-"),
+        (0.0, "0"),
+        (487.25, "487.2"),
+        (-12345.6, "-12,346"),
+        (1.2346, "1.235"),
+        (0.01234, "0.01234"),
+        (2.5e7, "25,000,000"),
+        (2.5e10, "2.5e+10"),
+    ],
+)
+def test_numbers_are_short(value: float | None, text: str) -> None:
+    assert words.number(value) == text
+
+
+def test_durations_read_as_clocks() -> None:
+    assert words.clock(65) == "01:05"
+    assert words.clock(3725) == "1:02:05"
+
+
+def test_a_sparkline_rises_with_its_values_and_fits() -> None:
+    assert words.sparkline([1, 2, 3, 4, 5, 6, 7, 8], 8) == "▁▂▃▄▅▆▇█"
+    assert len(words.sparkline(list(range(1000)), 40)) == 40
+    assert words.sparkline([3.0, float("nan"), 3.0], 10) == "▁▁"
+    assert words.sparkline([], 10) == ""
+
+
+def dormant(**test: Any) -> LoopEvent:
+    """The event as the loop sends it, with the real test of a curve that has come to rest."""
+    scores = [*np.linspace(0.0, 400.0, 20), *(400.0 + np.tile([3.0, -3.0], 30))]
+    numbers = {"non_improvements": 33, "plateau_test": asdict(plateau_test(scores)) | test}
+    return LoopEvent("dormant", 4, 500, numbers)
+
+
+def test_a_confirmed_plateau_is_told_with_its_numbers() -> None:
+    text = words.plateau(dormant(improvements=(0.5, -1.25), gain=403.0).numbers)
+    assert text.startswith("A plateau is confirmed. Evaluations changed by +0.5 over the last 10 ")
+    assert "-1.25 over the last 16 (noise alone makes up to " in text
+    assert text.endswith("small against the 403 gained since the start.")
+
+
+def test_a_counter_that_ran_out_is_told_as_such() -> None:
+    text = words.plateau(dormant(is_plateau=False).numbers)
+    assert text.startswith("33 evaluations in a row brought no improvement. Evaluations changed")
+    assert words.plateau({"non_improvements": 21}) == (
+        "21 evaluations in a row brought no improvement."
+    )
+
+
+def test_a_best_that_is_only_surer_is_not_called_a_new_best() -> None:
+    record = TrainingRecord()
+    for score in (10.0, 30.0, 29.0, 31.0):
+        record.on_event(LoopEvent("best", 0, 0, {"score": score}))
+    assert [made.kind for made in record.decisions] == ["best", "best", "surer", "best"]
+
+
+def test_a_series_of_decisions_is_one() -> None:
+    made = [Decision(kind, 0, 0.0, {}) for kind in ("best", "best", "tuned", "best")]
+    assert [count for _, count in merged(made)] == [2, 1, 1]
+
+
+def test_only_the_first_of_several_plateaus_is_a_decision() -> None:
+    record = TrainingRecord()
+    for index in range(3):
+        record.on_event(LoopEvent("plateau", index, 0))
+        record.on_window(window(index, 1.0, state=LoopState.COOLING))
+    assert len(record.decisions) == 1
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_panel_fits_the_terminal_and_shows_the_run(width: int) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+    record = TrainingRecord()
+    display = LiveDisplay(record, CONFIG, console)
+    fed(display, record=record)
+    with console.capture() as capture:
+        display.close()
+    shown = [line for line in capture.get().splitlines() if any(edge in line for edge in "│╭╰")]
+    text = "\n".join(shown)
+    for part in ("Cart-v1", "8 envs on envpool, seed 9", "300", "learning, every window", "▁▅█"):
+        assert part in text
+    assert "new best 30 (2 in a row)" in text
+    assert "the score fell to 5 from 30" in text
+    assert {len(line) for line in shown if line.startswith(("│", "╰"))} == {min(width - 2, 100)}
+
+
+def test_plain_lines_have_progress_and_decisions() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    record = TrainingRecord()
+    display = PlainDisplay(record, CONFIG, console)
+    with console.capture() as capture:
+        display.on_loop_start()
+        fed(display, record=record)
+    lines = capture.get().splitlines()
+    assert lines[0] == "Cart-v1: 8 environments on envpool, seed 9"
+    assert lines[1].endswith("score 10  best 10  200 steps/s  learning")
+    # The other windows came within the second.
+    assert lines[2].endswith("400 steps  the score fell to 5 from 30")
+    assert len(lines) == 3
+
+
+def test_the_report_of_a_run_that_rests_gives_the_numbers_of_the_test(tmp_path: Any) -> None:
+    record = TrainingRecord()
+    fed(record=record)
+    record.on_event(dormant(improvements=(0.5, 0.25)))
+    outcome = Outcome(Ending.FINISHED, None)
+    report = closing_report(record, CONFIG, RunDirectory(tmp_path / "run"), outcome)
+    text = " ".join(report.split())
+    assert "nothing is left to gain. A plateau is confirmed. Evaluations changed by +0.5" in text
+    assert "the score fell to 5 from 30" in text
+    assert "evaluate " not in report
