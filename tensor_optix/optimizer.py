@@ -152,9 +152,13 @@ class RLOptimizer:
         """
         self._controller.run()
 
-    def stop(self) -> None:
-        """End the run after the window under way; before `run()`: let it return at once."""
-        self._controller.stop()
+    def stop(self, reason: str = "stop() was called") -> None:
+        """End the run after the window under way; before `run()`: let it return at once.
+
+        Args:
+            reason: What the log says of it.
+        """
+        self._controller.stop(reason)
 
     def add_callback(self, callback: LoopCallback) -> None:
         """Add a listener."""

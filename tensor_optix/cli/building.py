@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import textwrap
 import warnings
 from typing import TYPE_CHECKING
 
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
     from tensor_optix.cli.run_directory import RunConfig
     from tensor_optix.pipeline.vector_env import VectorEnv
-
-ADAM_EPSILON = 1e-5
-"""Usual for PPO (Huang et al. 2022); the optimizer's own 1e-8 makes the first steps jumpy."""
 
 _NETWORKS = 1
 _EPISODES = 2
@@ -84,13 +80,15 @@ def build_agent(env: VectorEnv, config: RunConfig) -> TorchPPOAgent:
     Raises:
         CommandError: If the device cannot be used.
     """
-    import torch
-
-    from tensor_optix.adapters.pytorch.networks import mlp
+    from tensor_optix.adapters.pytorch.networks import adam, mlp
+    from tensor_optix.adapters.pytorch.placement import resolve_device
     from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
     from tensor_optix.core.types import HyperparamSet
 
-    _require_device(config.device)
+    try:
+        resolve_device(config.device)
+    except ValueError as error:
+        raise CommandError(str(error).replace("choose", "choose --device")) from error
     assert env.observation_space.shape is not None
     assert isinstance(env.action_space, Discrete)
     (width,) = env.observation_space.shape
@@ -98,11 +96,7 @@ def build_agent(env: VectorEnv, config: RunConfig) -> TorchPPOAgent:
     # A small last layer makes the first policy almost uniform.
     actor = mlp(width, int(env.action_space.n), config.hidden_sizes, actor_seed, output_gain=0.01)
     critic = mlp(width, 1, config.hidden_sizes, critic_seed)
-    optimizer = torch.optim.Adam(
-        [*actor.parameters(), *critic.parameters()],
-        lr=config.hyperparams["learning_rate"],
-        eps=ADAM_EPSILON,
-    )
+    optimizer = adam([actor, critic], config.hyperparams["learning_rate"])
     hyperparams = HyperparamSet(dict(config.hyperparams))
     return TorchPPOAgent(actor, critic, optimizer, hyperparams, device=config.device)
 
@@ -120,17 +114,3 @@ def _require_supported(env_id: str, env: VectorEnv) -> None:
             f'unsupported space: "{env_id}" takes actions from {actions}; the command supports '
             "Discrete actions for now; choose or wrap an environment that takes such"
         )
-
-
-def _require_device(device: str) -> None:
-    import torch
-
-    from tensor_optix.adapters.pytorch.backend import resolve_device
-
-    try:
-        torch.empty(0, device=resolve_device(device))
-    except (RuntimeError, AssertionError) as error:
-        reason = textwrap.shorten(str(error), 80) or type(error).__name__
-        raise CommandError(
-            f"device {device!r} cannot be used: {reason}; choose --device cpu or auto"
-        ) from error

@@ -18,9 +18,10 @@ class Interruption:
     """Listens for the signals while it is entered as a context."""
 
     def __init__(self) -> None:
-        self.stop: Callable[[], None] | None = None
-        """Asks the work to end soon, on the first signal; within a signal handler, so it should
-        only set flags. While it is None, and on a second signal, KeyboardInterrupt is raised."""
+        self.stop: Callable[[str], None] | None = None
+        """Asks the work to end soon, and tells why, on the first signal; within a signal handler, so
+        it should only set flags. While it is None, and on a second signal, KeyboardInterrupt is
+        raised."""
         self._owner = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
         self.signal: signal.Signals | None = None
@@ -53,7 +54,7 @@ class Interruption:
         is_first, self.signal = self.signal is None, self.signal or signal.Signals(number)
         if self.stop is None or not is_first:
             raise KeyboardInterrupt
-        self.stop()
+        self.stop(f"{self.signal.name} was received")
 
     def _handle_in_worker(self, number: int) -> None:
         """A forked environment process: a terminal sends it Ctrl-C too, but the window goes on."""

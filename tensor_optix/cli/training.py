@@ -135,7 +135,7 @@ class _StepCap(LoopCallback):
     """Stops the loop before a window that could exceed the limit."""
 
     def __init__(
-        self, max_steps: int | None, rows_per_window: int, stop: Callable[[], None]
+        self, max_steps: int | None, rows_per_window: int, stop: Callable[[str], None]
     ) -> None:
         self._max_steps = max_steps
         self._rows = rows_per_window
@@ -148,7 +148,7 @@ class _StepCap(LoopCallback):
             return
         if report.total_steps + self._rows > self._max_steps:
             self.is_reached = True
-            self._stop()
+            self._stop(f"the cap of {self._max_steps} steps was reached")
 
 
 class _NoteHandler(logging.Handler):

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 PRIOR_EPISODES = 4
 """How many episodes the variance of earlier windows counts for."""
 
+NEGLIGIBLE_GAIN = 1e-3
+"""A bound that is higher by less than this share, for no higher a score, is not worth a checkpoint."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -110,7 +113,7 @@ class BestPolicy:
             rank = self._confidence.lower_bound(metrics)
         else:
             rank = candidate.external_score
-        if not rank > self._rank:
+        if not rank > self._rank + self._least_gain(candidate, metrics):
             self.discard(candidate)
             return False
         self._rank = rank
@@ -118,6 +121,12 @@ class BestPolicy:
             candidate.staged, metrics, candidate.hyperparams, score=rank
         )
         return True
+
+    def _least_gain(self, candidate: Candidate, metrics: EvalMetrics) -> float:
+        is_own_score = candidate.external_score is None
+        if self.score is None or not is_own_score or metrics.primary_score > self.score:
+            return 0.0
+        return NEGLIGIBLE_GAIN * abs(self._rank)
 
     def restore(self, agent: BaseAgent) -> PolicySnapshot | None:
         """Put the best policy into the agent, with its hyperparameters; None if there is none."""

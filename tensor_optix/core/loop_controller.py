@@ -134,9 +134,9 @@ class LoopController:
         """Add a listener."""
         self._callbacks.add(callback)
 
-    def stop(self) -> None:
+    def stop(self, reason: str = "stop() was called") -> None:
         """End the run after the window under way; before `run()`: let it return at once."""
-        self._stop_reason = "stop() was called"
+        self._stop_reason = reason
 
     def run(self) -> None:
         """Train until DORMANT, the cap, or `stop()`.

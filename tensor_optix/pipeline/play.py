@@ -75,7 +75,7 @@ class _Tally:
         self._return[env_ids] += np.where(valid, rewards, 0.0)
         self._length[env_ids] += valid
         done = env_ids[ended]
-        kept = done[self._owed.sum() > np.arange(len(done))]
+        kept = done[self._owed[done] > 0]
         self.returns[self._next[kept]] = self._return[kept]
         self.lengths[self._next[kept]] = self._length[kept]
         self._next[kept] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -56,6 +57,10 @@ def test_a_signal_ends_the_run_and_keeps_the_best(
     assert err == ""
     assert said in out
     assert said in (run / "report.txt").read_text()
+    # The window under way was finished: nothing was torn.
+    kinds = [json.loads(line)["kind"] for line in (run / "events.jsonl").read_text().splitlines()]
+    assert kinds[-1] == "stop"
+    assert "error" not in kinds
     assert matplotlib.image.imread(run / "learning_curve.png").shape[:2] == (720, 1200)
     assert main(["evaluate", str(run), "--episodes", "2"]) == 0
 
@@ -63,7 +68,7 @@ def test_a_signal_ends_the_run_and_keeps_the_best(
 def test_the_first_signal_asks_and_the_second_insists() -> None:
     asked = list[int]()
     with Interruption() as interruption:
-        interruption.stop = lambda: asked.append(1)
+        interruption.stop = lambda reason: asked.append(1)
         os.kill(os.getpid(), signal.SIGINT)
         assert asked == [1]
         with pytest.raises(KeyboardInterrupt):

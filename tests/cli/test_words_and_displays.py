@@ -94,7 +94,7 @@ def dormant(**test: Any) -> LoopEvent:
 def test_a_confirmed_plateau_is_told_with_its_numbers() -> None:
     text = words.plateau(dormant(improvements=(0.5, -1.25), gain=403.0).numbers)
     assert text.startswith("A plateau is confirmed. Evaluations changed by +0.5 over the last 10 ")
-    assert "-1.25 over the last 16 (noise alone makes up to " in text
+    assert "-1.25 over the last 19 (noise alone makes up to " in text
     assert text.endswith("small against the 403 gained since the start.")
 
 

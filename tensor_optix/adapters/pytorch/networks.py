@@ -19,6 +19,16 @@ HIDDEN_GAIN = 2.0**0.5
 details of PPO")."""
 
 
+ADAM_EPSILON = 1e-5
+"""Usual for policy gradients (Huang et al. 2022); PyTorch's 1e-8 makes the first steps jumpy."""
+
+
+def adam(networks: Sequence[nn.Module], learning_rate: float) -> torch.optim.Adam:
+    """Return Adam over the parameters of all networks."""
+    parameters = [parameter for network in networks for parameter in network.parameters()]
+    return torch.optim.Adam(parameters, lr=learning_rate, eps=ADAM_EPSILON)
+
+
 def mlp(
     in_features: int,
     out_features: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,19 @@ SMALL_NETWORK = 200_000
 
 
 def resolve_device(device: str) -> torch.device:
-    """Return the device named, or for "auto" the GPU where there is one."""
+    """Return the device named, or for "auto" the GPU where there is one.
+
+    Raises:
+        ValueError: If this machine or this build of PyTorch cannot use it.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = textwrap.shorten(str(error), 80) or type(error).__name__
+        message = f"device {device!r} cannot be used: {reason}; choose cpu or auto"
+        raise ValueError(message) from error
     return torch.device(device)
 
 
