@@ -6,17 +6,16 @@ Windows come from a pipeline; weights, decisions and events go out. Only this mo
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections import deque
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.best_policy import BestPolicy, Candidate
-from tensor_optix.core.callbacks import CallbackList, LoopEvent, VerboseCallback, WindowReport
+from tensor_optix.core.callbacks import CallbackList, LoopEvent, VerboseCallback
 from tensor_optix.core.callbacks import LoopCallback as LoopCallback
 from tensor_optix.core.greedy_agent import GreedyAgent
+from tensor_optix.core.run_state import Outcome, RunState
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
 
 if TYPE_CHECKING:
@@ -31,50 +30,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WINDOWS_WITHOUT_EVIDENCE = 50
-"""After so many evaluations without a finished episode the user is told, once."""
-
-
-@dataclass
-class _Outcome:
-    """What an evaluation of a window led to."""
-
-    score: float
-    smoothed: float
-    improved: bool = False
-
-
-@dataclass
-class _Run:
-    """The state of one `run()`."""
-
-    started: float = field(default_factory=time.perf_counter)
-    episode_id: int = 0
-    total_steps: int = 0
-    windows_without_evidence: int = 0
-    recent_scores: deque[float] = field(default_factory=deque)
-    history: list[EvalMetrics] = field(default_factory=list)
-
 
 class LoopController:
     """Trains an agent until nothing is left to gain, and leaves it with the best policy found.
 
-    Args:
-        agent: Acts and learns.
-        evaluator: Scores windows.
-        optimizer: Proposes hyperparameters after each evaluation. None: they stay as they are.
-        pipeline: Gives the windows.
-        checkpoint_registry: Keeps the best policies.
-        backoff_scheduler: Decides when to evaluate, and what the scores mean.
-        rollback_on_degradation: Restore the best policy when the score has fallen (on-policy agents).
-        improvement_margin: The least gain that counts as an improvement.
-        max_episodes: Collect at most so many windows. None: until DORMANT.
-        callbacks: Listeners.
-        val_pipeline: Held-out windows; the agent acts greedily there, never learns, and their score is
-            the one that counts.
-        score_smoothing: Evaluated scores whose mean is compared with the best.
-        checkpoint_score_fn: `fn(agent) -> float`, decides which checkpoint is the best, and nothing else.
-        verbose: Print one line per evaluation.
+    The arguments are those of `RLOptimizer`, which documents them, with the parts already made: the
+    registry keeps the best policies, the scheduler decides when to evaluate and what the scores mean.
 
     Raises:
         ValueError: If a number is out of range.
@@ -109,7 +70,6 @@ class LoopController:
         self._pipeline = pipeline
         self._best = BestPolicy(checkpoint_registry, checkpoint_score_fn)
         self._scheduler = backoff_scheduler
-        self._can_degrade = agent.is_on_policy
         self._rollback = rollback_on_degradation
         self._margin = improvement_margin
         self._max_episodes = max_episodes
@@ -117,6 +77,7 @@ class LoopController:
         self._val_pipeline = val_pipeline
         self._score_smoothing = score_smoothing
         self._stop_reason: str | None = None
+        self._is_set_up = False
         if verbose:
             self._callbacks.add(VerboseCallback())
 
@@ -145,7 +106,8 @@ class LoopController:
         hyperparameters, and the pipelines are torn down.
         """
         self._best.begin()
-        run = self._run = _Run(recent_scores=deque(maxlen=self._score_smoothing))
+        self._scheduler.record_restart()
+        run = self._run = RunState(self._score_smoothing)
         self._callbacks.emit("on_loop_start")
         self._event("start")
         try:
@@ -158,60 +120,47 @@ class LoopController:
             raise
         self._finish(failed=False)
 
-    def _train(self, run: _Run) -> None:
+    def _train(self, run: RunState) -> None:
+        self._is_set_up = True
         self._pipeline.set_agent(self._agent)
         if self._val_pipeline is not None:
             self._val_pipeline.set_agent(GreedyAgent(self._agent))
         self._pipeline.setup()
-        windows = islice(self._pipeline.episodes(), self._max_episodes)
         begun = time.perf_counter()
-        for episode_id, episode in enumerate(windows):
-            collected = time.perf_counter()
-            self._pass(run, episode_id, episode, collected - begun)
+        for episode_id, episode in enumerate(islice(self._pipeline.episodes(), self._max_episodes)):
+            run.enter(episode, episode_id)
+            self._pass(run, episode, time.perf_counter() - begun)
             if self._stop_reason is not None:
                 return
             begun = time.perf_counter()
+        is_capped = run.episode_id + 1 == self._max_episodes
         self._stop_reason = (
             f"the cap of {self._max_episodes} windows was reached"
-            if self._max_episodes is not None
+            if is_capped
             else "the data source ended"
         )
 
-    def _pass(
-        self, run: _Run, episode_id: int, episode: EpisodeData, collect_seconds: float
-    ) -> None:
+    def _pass(self, run: RunState, episode: EpisodeData, collect_seconds: float) -> None:
         """Take one window through the loop."""
-        run.episode_id = episode_id
-        run.total_steps += episode.num_steps
         interval = self._scheduler.current_interval
-        due = not run.history or self._scheduler.should_adapt(episode_id)
+        due = not run.history or self._scheduler.should_adapt(run.episode_id)
         candidate = self._best.stage(self._agent) if due else None
-        validation = self._validate() if due else None
-        begun = time.perf_counter()
-        diagnostics = self._agent.learn(episode)
-        learn_seconds = time.perf_counter() - begun
-        outcome = metrics = None
-        if candidate is not None:
-            metrics = self._evaluator.score(episode, diagnostics)
-            if validation is not None:
-                metrics = self._evaluator.combine(metrics, validation)
+        try:
+            validation = self._validate() if due else None
+            begun = time.perf_counter()
+            diagnostics = self._agent.learn(episode)
+            learn_seconds = time.perf_counter() - begun
+            metrics = self._evaluate(episode, diagnostics, validation) if due else None
+        except BaseException:
+            if candidate is not None:
+                self._best.discard(candidate)
+            raise
+        outcome = None
+        if candidate is not None and metrics is not None:
             outcome = self._decide(run, metrics, candidate)
-        self._callbacks.emit("on_episode_end", episode_id, metrics if outcome else None)
-        report = WindowReport(
-            episode_id=episode_id,
-            num_steps=episode.num_steps,
-            total_steps=run.total_steps,
-            seconds=time.perf_counter() - run.started,
-            collect_seconds=collect_seconds,
-            learn_seconds=learn_seconds,
-            score=outcome.score if outcome else None,
-            smoothed=outcome.smoothed if outcome else None,
-            best=self._best.score,
-            state=self.state,
-            interval=interval,
-            improved=outcome.improved if outcome else False,
-            diagnostics=diagnostics,
-        )
+        self._callbacks.emit("on_episode_end", run.episode_id, metrics if outcome else None)
+        clock, loop = (collect_seconds, learn_seconds), (self._best.score, self.state, interval)
+        report = run.report(episode, outcome, clock, loop, diagnostics)
         self._callbacks.emit("on_window", report)
 
     def _validate(self) -> EvalMetrics | None:
@@ -221,33 +170,26 @@ class LoopController:
         self._val_pipeline.setup()
         return self._evaluator.score_validation(next(iter(self._val_pipeline.episodes())))
 
-    def _decide(self, run: _Run, metrics: EvalMetrics, candidate: Candidate) -> _Outcome | None:
+    def _evaluate(
+        self, episode: EpisodeData, diagnostics: dict[str, Any], validation: EvalMetrics | None
+    ) -> EvalMetrics:
+        metrics = self._evaluator.score(episode, diagnostics)
+        return metrics if validation is None else self._evaluator.combine(metrics, validation)
+
+    def _decide(self, run: RunState, metrics: EvalMetrics, candidate: Candidate) -> Outcome | None:
         """Checkpoint, transition, tune. A score that is not finite is no evidence: no decision."""
-        score = metrics.primary_score
-        if not math.isfinite(score):
-            self._best.discard(candidate)
-            self._note_missing_evidence(run)
-            return None
         is_baseline = not run.history
-        run.history.append(metrics)
-        run.recent_scores.append(score)
-        outcome = _Outcome(score, sum(run.recent_scores) / len(run.recent_scores))
+        outcome = run.take_score(metrics)
+        if outcome is None:
+            self._best.discard(candidate)
+            return None
         self._checkpoint(metrics, candidate, is_baseline)
         if is_baseline:
             self._scheduler.record_baseline(outcome.smoothed)
-            return outcome
-        self._transition(run, metrics, outcome)
-        self._tune(run, metrics, outcome)
+        else:
+            self._transition(run, metrics, outcome)
+            self._tune(run, metrics, outcome)
         return outcome
-
-    def _note_missing_evidence(self, run: _Run) -> None:
-        run.windows_without_evidence += 1
-        if run.windows_without_evidence == WINDOWS_WITHOUT_EVIDENCE:
-            logger.warning(
-                "no finite score in %d evaluations: no episode finishes, or the score is NaN. For a task "
-                "without episodes give the evaluator a primary_score_fn",
-                WINDOWS_WITHOUT_EVIDENCE,
-            )
 
     def _checkpoint(self, metrics: EvalMetrics, candidate: Candidate, is_baseline: bool) -> None:
         """Keep the weights that made the score, if they are the best so far."""
@@ -261,7 +203,7 @@ class LoopController:
         if not is_baseline:
             self._callbacks.emit("on_improvement", self._best.snapshot)
 
-    def _transition(self, run: _Run, metrics: EvalMetrics, outcome: _Outcome) -> None:
+    def _transition(self, run: RunState, metrics: EvalMetrics, outcome: Outcome) -> None:
         """Tell the scheduler what the score means, and act on the state it comes to."""
         scheduler = self._scheduler
         scheduler.record_score(outcome.score)
@@ -291,7 +233,7 @@ class LoopController:
             and self._scheduler.looks_degraded(score)
         )
 
-    def _degrade(self, run: _Run, metrics: EvalMetrics, outcome: _Outcome) -> None:
+    def _degrade(self, run: RunState, metrics: EvalMetrics, outcome: Outcome) -> None:
         """Record a confirmed fall, and restore the best policy where that was asked for."""
         self._scheduler.record_degradation()
         self._callbacks.emit("on_degradation", metrics.episode_id, metrics)
@@ -299,7 +241,7 @@ class LoopController:
         if not self._rollback:
             return
         restored = self._best.restore(self._agent)
-        run.recent_scores.clear()
+        run.forget_recent()
         if restored is not None:
             self._event("rollback", snapshot=restored.snapshot_id)
 
@@ -312,7 +254,7 @@ class LoopController:
         elif self._stop_reason is None:
             self._stop_reason = "nothing left to gain"
 
-    def _tune(self, run: _Run, metrics: EvalMetrics, outcome: _Outcome) -> None:
+    def _tune(self, run: RunState, metrics: EvalMetrics, outcome: Outcome) -> None:
         """Let the optimizer choose the next window's hyperparameters."""
         before = self._agent.get_hyperparams()
         if self._optimizer is not None:
@@ -328,30 +270,39 @@ class LoopController:
             self._event("tuned", before=before.params, effective=after.params)
 
     def _finish(self, failed: bool) -> None:
-        """Restore the best policy, tear down, say goodbye; each of them whatever the others do."""
-        try:
-            self._restore_best(failed)
-        finally:
-            try:
-                self._pipeline.teardown()
-                if self._val_pipeline is not None:
-                    self._val_pipeline.teardown()
-            finally:
-                reason, self._stop_reason = self._stop_reason, None
-                self._event("stop", reason=reason, best=self._best.score)
-                self._callbacks.emit("on_loop_stop")
+        """Restore the best policy, tear down, say goodbye; each of them whatever the others do.
 
-    def _restore_best(self, failed: bool) -> None:
-        try:
-            restored = self._best.restore(self._agent)
-        except Exception:
-            if not failed:
-                raise
-            logger.exception("the best policy could not be restored")
-            return
-        if restored is None and self._run.total_steps:
+        After a failure their own errors are logged, so that they do not hide the first one.
+        """
+        with ExitStack() as stack:
+            stack.callback(self._say_goodbye)
+            if self._is_set_up:
+                self._is_set_up = False
+                if self._val_pipeline is not None:
+                    stack.callback(_attempt, self._val_pipeline.teardown, failed)
+                stack.callback(_attempt, self._pipeline.teardown, failed)
+            _attempt(self._restore_best, failed)
+
+    def _restore_best(self) -> None:
+        if self._best.restore(self._agent) is None and self._run.total_steps:
             logger.warning("no policy was ever evaluated; the agent keeps its latest weights")
+
+    def _say_goodbye(self) -> None:
+        reason, self._stop_reason = self._stop_reason, None
+        self._event("stop", reason=reason, best=self._best.score)
+        self._callbacks.emit("on_loop_stop")
 
     def _event(self, kind: str, **numbers: Any) -> None:
         run = self._run
         self._callbacks.emit("on_event", LoopEvent(kind, run.episode_id, run.total_steps, numbers))
+
+
+def _attempt(action: Callable[[], None], only_log: bool) -> None:
+    try:
+        action()
+    except Exception:
+        if not only_log:
+            raise
+        logger.exception(
+            "%s failed after the run had failed", getattr(action, "__qualname__", action)
+        )

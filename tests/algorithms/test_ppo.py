@@ -73,6 +73,12 @@ class TestTorchPPOContract(AgentContract):
         return make_episode()
 
 
+def test_another_seed_acts_otherwise():
+    observations, one, other = make_episode().observations, make_agent(), make_agent()
+    other.seed(1)
+    assert not np.array_equal(one.act_batch(observations), other.act_batch(observations))
+
+
 def test_actions_of_a_single_observation_are_python_ints():
     assert type(make_agent().act(np.zeros(4, np.float32))) is int
 

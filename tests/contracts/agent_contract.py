@@ -90,9 +90,8 @@ class AgentContract:
             straight.act_batch(observations), resumed.act_batch(observations)
         )
 
-    def test_the_same_seed_learns_the_same_and_another_does_not(self, make_agent, episode):
-        assert make_agent(0).learn(episode) == make_agent(0).learn(episode)
+    def test_the_same_seed_acts_and_learns_the_same(self, make_agent, episode):
         observations = np.asarray(episode.observations)
         first, same = make_agent(0).act_batch(observations), make_agent(0).act_batch(observations)
         np.testing.assert_array_equal(first, same)
-        assert not np.array_equal(first, make_agent(3).act_batch(observations))
+        assert make_agent(0).learn(episode) == make_agent(0).learn(episode)

@@ -9,6 +9,13 @@ import pytest
 
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator, finished_episodes
 from tensor_optix.core.types import EpisodeData, EvalMetrics
+from tests.contracts.evaluator_contract import EvaluatorContract
+
+
+class TestMeanReturnEvaluatorContract(EvaluatorContract):
+    @pytest.fixture
+    def evaluator(self):
+        return MeanReturnEvaluator()
 
 
 def window(rewards, terminated, truncated=None, **fields) -> EpisodeData:

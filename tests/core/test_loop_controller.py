@@ -245,8 +245,10 @@ def test_stop_before_run_is_honoured_and_the_next_run_trains(tmp_path):
     setup.controller.stop()
     setup.run()
     assert setup.pipeline.collected == 0
+    assert setup.pipeline.setups == setup.pipeline.teardowns == 0
     setup.run()
     assert setup.pipeline.collected == 3
+    assert setup.pipeline.setups == setup.pipeline.teardowns == 1
 
 
 def test_stop_from_a_callback_ends_the_run_after_the_window(tmp_path):
@@ -303,6 +305,34 @@ def test_a_failing_restore_neither_masks_the_error_nor_prevents_the_teardown(tmp
     with pytest.raises(OSError, match="cannot load"):
         setup.run()
     assert setup.pipeline.teardowns == 1
+
+
+def test_a_failing_teardown_does_not_mask_the_error(tmp_path, caplog):
+    class Stuck(ScriptedPipeline):
+        def teardown(self) -> None:
+            raise OSError("cannot close")
+
+    def score_of(updates: int, window: int) -> float:
+        raise NameError("a mistake in the environment")
+
+    with pytest.raises(NameError):
+        Setup(tmp_path, None, pipeline=Stuck(score_of)).run()
+    assert "cannot close" in caplog.text
+
+
+def test_a_failing_learn_leaves_nothing_half_written(tmp_path):
+    class Unteachable(CountingAgent):
+        def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
+            raise RuntimeError("cannot learn")
+
+    with pytest.raises(RuntimeError, match="cannot learn"):
+        Setup(tmp_path, lambda u, w: 1.0, agent=Unteachable()).run()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_reason_of_the_end_is_told(tmp_path):
+    setup = Setup(tmp_path, lambda u, w: 1.0, max_episodes=2).run()
+    assert setup.diary.events[-1].numbers["reason"] == "the cap of 2 windows was reached"
 
 
 def test_an_exception_in_a_callback_is_logged_and_training_goes_on(tmp_path, caplog):

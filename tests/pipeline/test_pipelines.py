@@ -13,6 +13,7 @@ from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.trajectory_buffer import compute_gae
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
+from tests.contracts.pipeline_contract import PipelineContract
 from tests.scripted import CountingAgent
 
 if TYPE_CHECKING:
@@ -46,6 +47,18 @@ class Counter(gymnasium.Env[np.ndarray, int]):
 
     def close(self) -> None:
         self.closed = True
+
+
+class TestBatchPipelineContract(PipelineContract):
+    @pytest.fixture
+    def pipeline(self):
+        return BatchPipeline(env=Counter(), window_size=4)
+
+
+class TestVectorBatchPipelineContract(PipelineContract):
+    @pytest.fixture
+    def pipeline(self):
+        return VectorBatchPipeline([Counter, Counter], window_size=4)
 
 
 def collect(pipeline: Any, count: int) -> list[EpisodeData]:

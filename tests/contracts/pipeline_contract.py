@@ -1,0 +1,62 @@
+"""What every pipeline must do. Inherit `PipelineContract` and give it the fixture."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.scripted import CountingAgent
+
+if TYPE_CHECKING:
+    from tensor_optix.core.base_pipeline import BasePipeline
+
+
+class PipelineContract:
+    """A subclass provides `pipeline`, without an agent."""
+
+    @pytest.fixture
+    def pipeline(self) -> BasePipeline:
+        raise NotImplementedError
+
+    def test_windows_are_numbered_from_0_and_their_fields_have_one_length(self, pipeline):
+        pipeline.set_agent(CountingAgent())
+        pipeline.setup()
+        for number, episode in enumerate(islice(pipeline.episodes(), 3)):
+            assert episode.episode_id == number
+            lengths = {len(episode.rewards), len(episode.terminated), len(episode.truncated)}
+            assert lengths == {len(episode.observations)} == {len(episode.actions)}
+            assert episode.episode_starts is None or episode.episode_starts[0] == 0
+        pipeline.teardown()
+
+    def test_a_window_is_collected_when_it_is_asked_for_and_not_before(self, pipeline):
+        agent = CountingAgent()
+        asked = []
+        pipeline.set_agent(agent)
+        pipeline.setup()
+        source = pipeline.episodes()
+        agent.act = lambda observation: asked.append(observation) or 0
+        assert not asked
+        next(source)
+        pipeline.teardown()
+
+    def test_two_windows_running_never_share_memory(self, pipeline):
+        pipeline.set_agent(CountingAgent())
+        pipeline.setup()
+        source = pipeline.episodes()
+        first, second = next(source), next(source)
+        assert not np.shares_memory(first.observations, second.observations)
+        pipeline.teardown()
+
+    def test_it_can_be_set_up_again_after_teardown(self, pipeline):
+        pipeline.set_agent(CountingAgent())
+        for _ in range(2):
+            pipeline.setup()
+            assert next(iter(pipeline.episodes())).episode_id == 0
+            pipeline.teardown()
+
+    def test_it_says_whether_it_is_live(self, pipeline):
+        assert pipeline.is_live in (True, False)
+        pipeline.teardown()
