@@ -60,46 +60,47 @@ class PPO(BaseAgent):
         self._critic = critic
         self._optimizer = optimizer
         self._reward_normalizer = reward_normalizer
-        ops, distribution = self.ops, self.distribution
-
-        def policy(observations: Tensor) -> Tensor:
-            return actor(ops.network_input(observations))
-
-        def values(observations: Tensor) -> Tensor:
-            return ops.flatten_values(critic(ops.network_input(observations)))
-
-        def log_probs(observations: Tensor, actions: Tensor) -> Tensor:
-            return distribution.log_prob(ops, policy(observations), actions)
-
-        def loss(
-            batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
-        ) -> tuple[Tensor, dict[str, Tensor]]:
-            outputs = policy(batch["observations"])
-            log_ratio = distribution.log_prob(ops, outputs, batch["actions"]) - batch["log_probs"]
-            policy_loss = losses.clipped_surrogate(
-                ops, log_ratio, batch["advantages"], scalars["clip_ratio"]
-            )
-            value_loss = losses.squared_error(ops, values(batch["observations"]), batch["returns"])
-            entropy = ops.mean(distribution.entropy(ops, outputs))
-            total = (
-                policy_loss + scalars["vf_coef"] * value_loss - scalars["entropy_coef"] * entropy
-            )
-            return total, {
-                "policy_loss": policy_loss,
-                "value_loss": value_loss,
-                "entropy": entropy,
-                "approx_kl": losses.approximate_kl(ops, log_ratio),
-            }
-
-        self._policy = ops.inference(policy, [actor])
-        self._values = ops.inference(values, [critic])
-        self._log_probs = ops.inference(log_probs, [actor])
+        ops = self.ops
+        self._policy = ops.inference(self._policy_tensor, [actor])
+        self._values = ops.inference(self._values_tensor, [critic])
+        self._log_probs = ops.inference(self._log_probs_tensor, [actor])
         networks = {"actor": actor, "critic": critic}
-        self._descent = ops.gradient_descent(loss, networks, optimizer)
+        self._descent = ops.gradient_descent(self._loss, networks, optimizer)
         self.seed(int(np.random.SeedSequence().generate_state(1)[0]))
         self._hyperparams = PPOHyperparams(learning_rate=ops.learning_rate(optimizer))
         if hyperparams is not None:
             self.set_hyperparams(hyperparams)
+
+    def _policy_tensor(self, observations: Tensor) -> Tensor:
+        return self._actor(self.ops.network_input(observations))
+
+    def _values_tensor(self, observations: Tensor) -> Tensor:
+        return self.ops.flatten_values(self._critic(self.ops.network_input(observations)))
+
+    def _log_probs_tensor(self, observations: Tensor, actions: Tensor) -> Tensor:
+        outputs = self._policy_tensor(observations)
+        return self.distribution.log_prob(self.ops, outputs, actions)
+
+    def _loss(
+        self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute `L = policy loss + vf_coef * MSE(V, R) - entropy_coef * entropy`, eq. 9 of the paper."""
+        ops, distribution = self.ops, self.distribution
+        outputs = self._policy_tensor(batch["observations"])
+        log_ratio = distribution.log_prob(ops, outputs, batch["actions"]) - batch["log_probs"]
+        policy_loss = losses.clipped_surrogate(
+            ops, log_ratio, batch["advantages"], scalars["clip_ratio"]
+        )
+        values = self._values_tensor(batch["observations"])
+        value_loss = losses.squared_error(ops, values, batch["returns"])
+        entropy = ops.mean(distribution.entropy(ops, outputs))
+        total = policy_loss + scalars["vf_coef"] * value_loss - scalars["entropy_coef"] * entropy
+        return total, {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            "approx_kl": losses.approximate_kl(ops, log_ratio),
+        }
 
     def seed(self, seed: int) -> None:
         """Make action sampling and minibatches follow from `seed`."""

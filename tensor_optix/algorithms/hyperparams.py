@@ -57,8 +57,9 @@ class Hyperparams:
     def _require_count(self, *names: str) -> None:
         for name in names:
             value = getattr(self, name)
-            if isinstance(value, bool) or value != int(value) or value < 1:
+            if isinstance(value, bool) or not value >= 1 or value % 1 != 0:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value}")
+            object.__setattr__(self, name, int(value))
 
 
 @dataclass(frozen=True)

@@ -274,3 +274,9 @@ def test_categorical_log_probs_entropy_and_samples_agree_with_softmax():
     frequencies = np.bincount(draws, minlength=3) / len(draws)
     np.testing.assert_allclose(frequencies, probabilities, atol=0.02)
     assert categorical.greedy(logits)[0] == 0
+
+
+def test_counts_that_a_tuner_made_floats_are_whole_numbers_again():
+    agent = make_agent(n_epochs=2.0, minibatch_size=64.0)
+    assert agent.learn(make_episode())["n_updates"] == 4
+    assert type(agent.get_hyperparams().params["n_epochs"]) is int
