@@ -9,6 +9,8 @@ greedy score over 20 fresh episodes.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import re
 import statistics
@@ -76,14 +78,11 @@ def train(seed: int, directory: Path) -> Result:
 
 def played_by_the_command(directory: Path) -> float:
     """Return the mean that `tensor-optix evaluate` reports."""
-    import contextlib
-    import io
-
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         code = tensor_optix(["evaluate", str(directory), "--episodes", str(EPISODES), "--json"])
     assert code == 0, code
-    return float(json.loads(output.getvalue())["mean"])
+    return float(json.loads(output.getvalue())["return"]["mean"])
 
 
 def result(seed: int, directory: Path, seconds: float, greedy: float) -> Result:
@@ -104,13 +103,14 @@ def run() -> None:
     arguments = parser.parse_args()
     for name in arguments.cases:
         results = []
-        for seed in range(arguments.seeds):
-            with tempfile.TemporaryDirectory() as place:
-                results.append(CASES[name](seed, Path(place) / "run"))
         print(f"\n## {name}\n\n| seed | steps | seconds | greedy score | stopped because |")
         print("|---|---|---|---|---|")
-        for r in results:
-            print(f"| {r.seed} | {r.steps} | {r.seconds:.1f} | {r.greedy:.1f} | {r.reason} |")
+        for seed in range(arguments.seeds):
+            with tempfile.TemporaryDirectory() as place, contextlib.redirect_stdout(io.StringIO()):
+                r = CASES[name](seed, Path(place) / "run")
+            results.append(r)
+            row = f"{r.seed} | {r.steps} | {r.seconds:.1f} | {r.greedy:.1f} | {r.reason}"
+            print(f"| {row} |", flush=True)
         middle = [statistics.median(getattr(r, k) for r in results) for k in ("steps", "seconds")]
         print(f"\nmedian: {middle[0]:.0f} steps, {middle[1]:.1f} s", flush=True)
 

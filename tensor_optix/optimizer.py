@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from tensor_optix.core.auto_scheduler import AutoScheduler
-from tensor_optix.core.base_evaluator import MeanReturnEvaluator
+from tensor_optix.core.base_agent import BaseAgent
+from tensor_optix.core.base_evaluator import BaseEvaluator, MeanReturnEvaluator
+from tensor_optix.core.base_optimizer import BaseOptimizer
+from tensor_optix.core.base_pipeline import BasePipeline
 from tensor_optix.core.callbacks import LoopCallback, VerboseCallback
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.loop_controller import LoopController
@@ -19,10 +22,6 @@ from tensor_optix.core.run_log import RunLog
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tensor_optix.core.base_agent import BaseAgent
-    from tensor_optix.core.base_evaluator import BaseEvaluator
-    from tensor_optix.core.base_optimizer import BaseOptimizer
-    from tensor_optix.core.base_pipeline import BasePipeline
     from tensor_optix.core.types import LoopState, PathLike, PolicySnapshot
 
 
@@ -37,7 +36,7 @@ class RLOptimizer:
         evaluator: Scores windows. None: the mean return of finished episodes.
         optimizer: Proposes hyperparameters after each evaluation. None: they stay as they are.
         checkpoint_dir: Where the best policies are kept. None: `run_dir/checkpoints`, or "./checkpoints".
-        max_snapshots: How many of them are kept.
+        max_snapshots: How many of them are kept, of this run: a directory may hold several.
         checkpoint_score_fn: `fn(agent) -> float`, decides which checkpoint is the best, and nothing else.
         max_episodes: Collect at most so many windows. None: until nothing is left to gain.
         base_interval: Windows between two evaluations. None: a small share of the windows so far.
@@ -101,6 +100,15 @@ class RLOptimizer:
         **unknown: Any,
     ) -> None:
         _refuse(unknown)
+        _require(agent, BaseAgent, "agent")
+        _require(pipeline, BasePipeline, "pipeline")
+        for value, kind, name in (
+            (val_pipeline, BasePipeline, "val_pipeline"),
+            (evaluator, BaseEvaluator, "evaluator"),
+            (optimizer, BaseOptimizer, "optimizer"),
+        ):
+            if value is not None:
+                _require(value, kind, name)
         scheduler = AutoScheduler(
             base_interval=base_interval,
             backoff_factor=backoff_factor,
@@ -119,7 +127,9 @@ class RLOptimizer:
             score_window=score_window,
             trend_window=trend_window,
         )
-        listeners = [*(callbacks or [])]
+        if isinstance(callbacks, LoopCallback):
+            raise TypeError(f"callbacks must be a list, got one {type(callbacks).__name__}")
+        listeners = list(callbacks or [])
         if run_dir is not None:
             listeners.append(RunLog(run_dir))
         if verbose_log_file is not None:
@@ -184,6 +194,7 @@ class _VerboseFile(VerboseCallback):
         self._file: TextIO | None = None
 
     def on_loop_start(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = self._path.open("a", encoding="utf-8")
 
     def on_loop_stop(self) -> None:
@@ -197,6 +208,11 @@ def _seed(seed: int, agent: BaseAgent, *pipelines: BasePipeline | None) -> None:
     for child, pipeline in zip(children[1:], pipelines, strict=True):
         if pipeline is not None:
             pipeline.seed(int(child) % 2**31)
+
+
+def _require(value: Any, kind: type, name: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
 
 
 def _refuse(unknown: dict[str, Any]) -> None:

@@ -26,6 +26,46 @@ def test_a_misspelt_argument_is_refused_with_the_closest_match(name, close):
         RLOptimizer(CountingAgent(), ScriptedPipeline(flat), **{name: 1})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"agent": None}, "agent must be a BaseAgent, got NoneType"),
+        ({"pipeline": object()}, "pipeline must be a BasePipeline, got object"),
+        ({"val_pipeline": "no"}, "val_pipeline must be a BasePipeline, got str"),
+        ({"evaluator": max}, "evaluator must be a BaseEvaluator"),
+        ({"callbacks": Diary()}, "callbacks must be a list, got one Diary"),
+        ({"callbacks": [print]}, "a callback must be a LoopCallback"),
+    ],
+)
+def test_parts_of_the_wrong_kind_are_refused_by_name(arguments, message):
+    parts = {"agent": CountingAgent(), "pipeline": ScriptedPipeline(flat)} | arguments
+    with pytest.raises(TypeError, match=message):
+        RLOptimizer(**parts)
+
+
+def test_one_seed_reaches_agent_and_both_pipelines_and_each_gets_its_own(tmp_path):
+    class Seeded(ScriptedPipeline):
+        received: int | None = None
+
+        def seed(self, seed: int) -> None:
+            self.received = seed
+
+    class SeededAgent(CountingAgent):
+        received: int | None = None
+
+        def seed(self, seed: int) -> None:
+            self.received = seed
+
+    def seeds(seed: int) -> list[int | None]:
+        parts = SeededAgent(), Seeded(flat), Seeded(flat)
+        RLOptimizer(*parts, checkpoint_dir=tmp_path, seed=seed)
+        return [part.received for part in parts]
+
+    assert seeds(1) == seeds(1)
+    assert len(set(seeds(1))) == 3
+    assert not set(seeds(1)) & set(seeds(2))
+
+
 def test_a_custom_agent_of_six_methods_trains_and_a_flat_score_stops_by_itself(tmp_path):
     optimizer = RLOptimizer(
         agent=CountingAgent(),
@@ -65,7 +105,7 @@ def test_the_run_directory_holds_checkpoints_metrics_and_events(tmp_path):
 
 
 def test_verbose_lines_may_go_to_a_file(tmp_path, capsys):
-    log = tmp_path / "verbose.txt"
+    log = tmp_path / "logs" / "verbose.txt"
     RLOptimizer(
         agent=CountingAgent(),
         pipeline=ScriptedPipeline(flat),

@@ -77,7 +77,7 @@ class Backend(Protocol):
         """Turn a critic's `[B, 1]` or `[B]` into `[B]`."""
 
     def network_input(self, observations: Tensor, /) -> Tensor:
-        """Return observations as networks take them: bytes, booleans and doubles become float32."""
+        """Return observations as networks take them: float32, but indices `[B]` as int64."""
 
     def inference(
         self, fn: Callable[..., Tensor], networks: Sequence[Network], /
@@ -100,7 +100,7 @@ class Backend(Protocol):
         """Read the learning rate in force back from the optimizer."""
 
     def set_learning_rate(self, optimizer: Optimizer, value: float, /) -> None:
-        """Put a learning rate in force."""
+        """Put a learning rate in force: the first group's; other groups keep their ratio to it."""
 
     def save_network(self, network: Network, path: PathLike, /) -> None:
         """Write every variable of a network to `path` plus the backend's suffix."""

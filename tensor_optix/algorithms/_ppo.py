@@ -25,7 +25,7 @@ from tensor_optix.core.trajectory_buffer import (
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, Network, Optimizer, Tensor
     from tensor_optix.algorithms.distributions import Distribution
@@ -56,6 +56,11 @@ class PPO(BaseAgent):
         hyperparams: HyperparamSet | None = None,
         reward_normalizer: RewardNormalizer | None = None,
     ) -> None:
+        if hyperparams is not None and not isinstance(hyperparams, HyperparamSet):
+            raise TypeError(
+                f"hyperparams must be a HyperparamSet, got {type(hyperparams).__name__}; "
+                "wrap it: HyperparamSet(params=...)"
+            )
         self._actor = actor
         self._critic = critic
         self._optimizer = optimizer
@@ -107,6 +112,22 @@ class PPO(BaseAgent):
         sampling, minibatches = np.random.SeedSequence(seed).spawn(2)
         self._rng = np.random.default_rng(sampling)
         self._minibatches = MinibatchSampler(int(minibatches.generate_state(1, np.uint64)[0]))
+
+    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
+        """Try the networks on observations of zeros.
+
+        Raises:
+            ValueError: If a network cannot take them, or returns what does not fit.
+        """
+        zeros = np.zeros((2, *observation_space.shape), observation_space.dtype)
+        outputs = _attempt("actor", self._policy, zeros)
+        self.distribution.require(action_space, outputs)
+        values = _attempt("critic", self._values, zeros)
+        if values.shape != (2,):
+            raise ValueError(
+                f"the critic must return one value per observation, [B, 1] or [B], got "
+                f"{values.size} values for 2 observations"
+            )
 
     def act(self, observation: Any) -> Any:
         """Sample an action for one observation `[...]`."""
@@ -160,6 +181,8 @@ class PPO(BaseAgent):
         """Compute what the loss needs of every row, and which rows can be learned from."""
         observations = np.ascontiguousarray(episode.observations)
         actions = np.ascontiguousarray(episode.actions)
+        if actions.dtype.kind in "iu":
+            actions = actions.astype(np.int64, copy=False)
         values = self._values(observations)
         if episode.log_probs is None:
             log_probs = self._log_probs(observations, actions)
@@ -174,7 +197,7 @@ class PPO(BaseAgent):
             (self._hyperparams.gamma, self._hyperparams.gae_lambda),
         )
         rows = np.flatnonzero(usable & np.isfinite(advantages)).astype(np.int32)
-        if len(rows):
+        if len(rows) > 1:
             chosen = advantages[rows]
             advantages = (advantages - chosen.mean()) / (chosen.std() + np.float32(1e-8))
         rollout = {
@@ -219,10 +242,10 @@ class PPO(BaseAgent):
         Raises:
             ValueError: On an unknown name or a value out of range; nothing has changed then.
         """
-        self._hyperparams = PPOHyperparams.from_params(
-            asdict(self._hyperparams) | hyperparams.params
-        )
-        self.ops.set_learning_rate(self._optimizer, self._hyperparams.learning_rate)
+        before = self.get_hyperparams().params
+        self._hyperparams = PPOHyperparams.from_params(before | hyperparams.params)
+        if self._hyperparams.learning_rate != before["learning_rate"]:
+            self.ops.set_learning_rate(self._optimizer, self._hyperparams.learning_rate)
 
     def save_weights(self, path: PathLike) -> None:
         """Write actor and critic into the directory `path`."""
@@ -271,6 +294,16 @@ class PPO(BaseAgent):
         """Multiply every weight of actor and critic by `1 + noise_scale * N(0, 1)`."""
         for network in (self._actor, self._critic):
             self.ops.perturb_network(network, noise_scale, int(self._rng.integers(2**63)))
+
+
+def _attempt(name: str, network: Callable[[Array], Array], observations: Array) -> Array:
+    try:
+        return network(observations)
+    except Exception as error:
+        raise ValueError(
+            f"the {name} cannot take observations of shape {observations.shape[1:]} and dtype "
+            f"{observations.dtype}: {error}"
+        ) from error
 
 
 def _summary(epochs: list[dict[str, float]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from gymnasium.spaces import Discrete
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,8 @@ class Distribution(NamedTuple):
     """`(ops, outputs [B, ...]) -> [B]`."""
     to_python: Callable[[Array], Any]
     """One action in the form that a single environment takes."""
+    require: Callable[[Any, Array], None]
+    """`(action space, outputs [B, ...])`: raise a ValueError if they do not belong together."""
 
 
 def _categorical_sample(rng: np.random.Generator, logits: Array) -> Array:
@@ -53,11 +56,24 @@ def _categorical_entropy(ops: Backend, logits: Tensor) -> Tensor:
     return -ops.sum_last(ops.exp(log_probs) * log_probs)
 
 
+def _categorical_require(action_space: Any, logits: Array) -> None:
+    if not isinstance(action_space, Discrete) or action_space.start != 0:
+        raise ValueError(
+            f"this agent needs a Discrete action space that starts at 0, got {action_space}"
+        )
+    if logits.ndim != 2 or logits.shape[1] != action_space.n:
+        raise ValueError(
+            f"the actor must return one logit per action, [B, {action_space.n}] for {action_space}, "
+            f"got {list(logits.shape)} for B = {len(logits)}"
+        )
+
+
 categorical = Distribution(
     sample=_categorical_sample,
     greedy=_categorical_greedy,
     log_prob=_categorical_log_prob,
     entropy=_categorical_entropy,
     to_python=int,
+    require=_categorical_require,
 )
 """A choice among A actions; the actor returns `[B, A]` unnormalised log-probabilities (logits)."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +40,8 @@ class Hyperparams:
                 close = get_close_matches(name, known, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
                 raise ValueError(f"unknown hyperparameter {name!r}; {hint}")
+            if not isinstance(params[name], Real | np.number):
+                raise ValueError(f"{name} must be a number, got {params[name]!r}")
         return cls(**params)
 
     def _require_unit(self, *names: str) -> None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class TorchPPOAgent(PPO):
     """PPO for discrete actions on PyTorch.
 
-    Networks receive float32 (bytes, booleans and doubles are converted) and run in evaluation mode, so
-    that the policy that learns is the one that acted.
+    Networks receive float32 whatever the environment's dtype (the indices of a Discrete observation
+    space: int64) and run in evaluation mode, so that the policy that learns is the one that acted.
 
     Args:
         actor: `[B, ...]` observations to `[B, A]` logits.

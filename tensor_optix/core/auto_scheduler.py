@@ -22,6 +22,7 @@ class AutoScheduler(BackoffScheduler):
       `max(20, half of the evaluations)` of them in a row, unless block means still rise: one lucky
       score, too good to be beaten, must not end a rising run. While nothing has been gained yet, 80
       instead of 20. Passing `dormant_threshold` fixes it and switches the test off.
+    * A degradation is deeper than the noise explains. Fixed by `degradation_threshold`.
     * An improvement is at least 1 % of what was gained so far, so that an endless creep has an end;
       not so with `dormant_threshold`.
 
@@ -39,6 +40,7 @@ class AutoScheduler(BackoffScheduler):
         self._plateau = plateau or PlateauSettings()
         self._paces_itself = not any(name in given for name in _INTERVAL_ARGUMENTS)
         self._stops_itself = "dormant_threshold" not in given
+        self._judges_falls_itself = "degradation_threshold" not in given
         self._windows = 0
         self._test: PlateauTest | None = None
         self._tested = (0, 0)
@@ -66,6 +68,15 @@ class AutoScheduler(BackoffScheduler):
         """Whether window `episode_count` is to be evaluated: each one, while a fall is in doubt."""
         self._windows = max(self._windows, episode_count)
         return super().should_adapt(episode_count)
+
+    def looks_degraded(self, score: float) -> bool:
+        """Whether the score has fallen deeper than its noise explains.
+
+        With a `degradation_threshold` of the user's, `check_degradation` is enough.
+        """
+        if self._judges_falls_itself:
+            return super().looks_degraded(score)
+        return self.check_degradation(score)
 
     def describe(self) -> dict[str, Any]:
         """Return the numbers that the state rests on, those of the plateau test included."""

@@ -225,7 +225,7 @@ class BackoffScheduler:
         return score < self._best - max(share, settings.min_degradation_drop)
 
     def looks_degraded(self, score: float) -> bool:
-        """Whether `check_degradation` holds and the noise alone does not explain the fall.
+        """Whether `check_degradation` holds, and the noise alone does not explain the fall.
 
         The best score is itself a lucky one, about `noise_k` deviations up, so a fall has to be
         deeper than `2.5 * noise_k` of them.

@@ -28,9 +28,10 @@ class BaseAgent(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # A user who overrides `act` of a ready-made agent means it for batches, too.
-        if "act" in cls.__dict__ and "act_batch" not in cls.__dict__:
-            cls.act_batch = BaseAgent.act_batch  # type: ignore[method-assign]
+        # Who overrides `act` of a ready-made agent means it for batches and for validation, too.
+        for name in ("act_batch", "act_greedy"):
+            if _definer(cls, "act") < _definer(cls, name):
+                setattr(cls, name, getattr(BaseAgent, name))
 
     @abstractmethod
     def act(self, observation: Any) -> Any:
@@ -69,8 +70,12 @@ class BaseAgent(ABC):
         """Choose the policy's best actions for `[N, ...]` observations, without exploration."""
         return self.act_batch(observations)
 
-    def observe(self, step: Any) -> None:
-        """Take one vector step while collecting (off-policy agents learn here)."""
+    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
+        """Refuse Gymnasium spaces that the agent cannot deal with, before the first step.
+
+        Raises:
+            ValueError: Naming what was expected, and what the environment has.
+        """
 
     def seed(self, seed: int) -> None:
         """Make every random choice of the agent follow from `seed`."""
@@ -89,3 +94,10 @@ class BaseAgent(ABC):
 
     def perturb_weights(self, noise_scale: float) -> None:
         """Multiply every weight by `1 + noise_scale * N(0, 1)`."""
+
+
+def _definer(cls: type, name: str) -> int:
+    """Return how far up the method resolution order `name` is defined."""
+    return next(
+        (i for i, base in enumerate(cls.__mro__) if name in base.__dict__), len(cls.__mro__)
+    )

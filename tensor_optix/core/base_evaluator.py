@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+SCORE_COUNT = "score_count"
+SCORE_STD = "score_std"
+"""Metrics of a score that is the mean of `SCORE_COUNT` others with the standard deviation `SCORE_STD`: they
+tell how sure it is."""
+
+
 class BaseEvaluator(ABC):
     """Turns a window into a score."""
 
@@ -66,19 +72,19 @@ class MeanReturnEvaluator(BaseEvaluator):
             primary = _mean(returns)
         rewards = _valid_rewards(episode_data)
         metrics: dict[str, Any] = {
+            name: float(value)
+            for name, value in train_diagnostics.items()
+            if isinstance(value, Real | np.number)
+        }
+        metrics |= {
             "primary_score": primary,
             "total_reward": float(rewards.sum()),
             "mean_reward": _mean(rewards),
             "reward_std": _std(rewards),
             "episode_length": _mean(lengths),
-            "finished_episodes": len(returns),
-            "return_std": _std(returns),
         }
-        metrics |= {
-            name: float(value)
-            for name, value in train_diagnostics.items()
-            if isinstance(value, Real | np.number)
-        }
+        if self._primary_score_fn is None:
+            metrics |= {SCORE_COUNT: len(returns), SCORE_STD: _std(returns)}
         return EvalMetrics(primary, metrics, episode_data.episode_id)
 
 

@@ -29,6 +29,11 @@ class BasePipeline(ABC):
     def teardown(self) -> None:
         """Let go of what `setup` acquired. Called once after every `setup`, also after an error."""
 
+    def restart(self) -> None:
+        """Begin fresh episodes, with the seed again, between `setup` and `teardown`."""
+        self.teardown()
+        self.setup()
+
     @property
     @abstractmethod
     def is_live(self) -> bool:

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tensor_optix.core.base_evaluator import SCORE_COUNT, SCORE_STD
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
     from tensor_optix.core.snapshot_store import StagedSnapshot
     from tensor_optix.core.types import EvalMetrics, HyperparamSet, PolicySnapshot
-
 logger = logging.getLogger(__name__)
 
 PRIOR_EPISODES = 4
@@ -36,6 +37,11 @@ class Candidate:
     hyperparams: HyperparamSet
     external_score: float | None
 
+    @property
+    def has_external_score(self) -> bool:
+        """Whether an external score ranks it, one that is a number."""
+        return self.external_score is not None and math.isfinite(self.external_score)
+
 
 class ScoreConfidence:
     """Turns a mean return into a lower bound, one standard error down.
@@ -48,10 +54,10 @@ class ScoreConfidence:
         self._variance: float | None = None
 
     def lower_bound(self, metrics: EvalMetrics) -> float:
-        """Return `score - sqrt(variance / K)`; the plain score where the metrics count no episodes."""
+        """Return `score - sqrt(variance / K)`; the plain score where it is no mean of K others."""
         prefix = "val_" if "val_score" in metrics.metrics else ""
-        count = metrics.metrics.get(f"{prefix}finished_episodes", 0)
-        std = metrics.metrics.get(f"{prefix}return_std", math.nan)
+        count = metrics.metrics.get(prefix + SCORE_COUNT, 0)
+        std = metrics.metrics.get(prefix + SCORE_STD, math.nan)
         if count < 1 or not math.isfinite(std):
             return metrics.primary_score
         variance = std**2
@@ -116,10 +122,14 @@ class BestPolicy:
         if not rank > self._rank + self._least_gain(candidate, metrics):
             self.discard(candidate)
             return False
+        try:
+            self.snapshot = self._registry.commit(
+                candidate.staged, metrics, candidate.hyperparams, score=rank
+            )
+        except BaseException:
+            self.discard(candidate)
+            raise
         self._rank = rank
-        self.snapshot = self._registry.commit(
-            candidate.staged, metrics, candidate.hyperparams, score=rank
-        )
         return True
 
     def _least_gain(self, candidate: Candidate, metrics: EvalMetrics) -> float:

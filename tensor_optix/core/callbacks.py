@@ -93,10 +93,18 @@ class CallbackList:
     """Tells every listener, in order; what one of them raises is logged."""
 
     def __init__(self, callbacks: Iterable[LoopCallback] = ()) -> None:
-        self._callbacks = list(callbacks)
+        self._callbacks: list[LoopCallback] = []
+        for callback in callbacks:
+            self.add(callback)
 
     def add(self, callback: LoopCallback) -> None:
-        """Add a listener."""
+        """Add a listener.
+
+        Raises:
+            TypeError: If it is no `LoopCallback`.
+        """
+        if not isinstance(callback, LoopCallback):
+            raise TypeError(f"a callback must be a LoopCallback, got {type(callback).__name__}")
         self._callbacks.append(callback)
 
     def emit(self, hook: str, *args: Any) -> list[Any]:

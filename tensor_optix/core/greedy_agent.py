@@ -18,6 +18,10 @@ class GreedyAgent(BaseAgent):
     def __init__(self, agent: BaseAgent) -> None:
         self._agent = agent
 
+    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
+        """Ask the agent."""
+        self._agent.check_spaces(observation_space, action_space)
+
     def act(self, observation: Any) -> Any:
         """Choose the best action for one observation."""
         return self._agent.act_greedy(np.asarray(observation)[None])[0]

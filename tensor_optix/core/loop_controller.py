@@ -17,6 +17,7 @@ from tensor_optix.core.callbacks import LoopCallback as LoopCallback
 from tensor_optix.core.greedy_agent import GreedyAgent
 from tensor_optix.core.run_state import Outcome, RunState
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
+from tensor_optix.core.validation import whole_episodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,6 +63,8 @@ class LoopController:
             raise ValueError(f"score_smoothing must be at least 1, got {score_smoothing}")
         if max_episodes is not None and max_episodes < 1:
             raise ValueError(f"max_episodes must be at least 1 or None, got {max_episodes}")
+        if val_pipeline is pipeline:
+            raise ValueError("val_pipeline must be another pipeline than the one trained on")
         if not improvement_margin >= 0.0:
             raise ValueError(f"improvement_margin must not be negative, got {improvement_margin}")
         self._agent = agent
@@ -78,6 +81,7 @@ class LoopController:
         self._score_smoothing = score_smoothing
         self._stop_reason: str | None = None
         self._is_set_up = False
+        self._is_validating = False
         if verbose:
             self._callbacks.add(VerboseCallback())
 
@@ -167,8 +171,13 @@ class LoopController:
         """Score the weights that collected the window on held-out data."""
         if self._val_pipeline is None:
             return None
-        self._val_pipeline.setup()
-        return self._evaluator.score_validation(next(iter(self._val_pipeline.episodes())))
+        if self._is_validating:
+            self._val_pipeline.restart()
+        else:
+            self._is_validating = True
+            self._val_pipeline.setup()
+        window = whole_episodes(iter(self._val_pipeline.episodes()))
+        return self._evaluator.score_validation(window)
 
     def _evaluate(
         self, episode: EpisodeData, diagnostics: dict[str, Any], validation: EvalMetrics | None
@@ -181,7 +190,10 @@ class LoopController:
         is_baseline = not run.history
         outcome = run.take_score(metrics)
         if outcome is None:
-            self._best.discard(candidate)
+            if candidate.has_external_score:
+                self._checkpoint(metrics, candidate, is_baseline)
+            else:
+                self._best.discard(candidate)
             return None
         self._checkpoint(metrics, candidate, is_baseline)
         if is_baseline:
@@ -278,7 +290,8 @@ class LoopController:
             stack.callback(self._say_goodbye)
             if self._is_set_up:
                 self._is_set_up = False
-                if self._val_pipeline is not None:
+                if self._is_validating and self._val_pipeline is not None:
+                    self._is_validating = False
                     stack.callback(_attempt, self._val_pipeline.teardown, failed)
                 stack.callback(_attempt, self._pipeline.teardown, failed)
             _attempt(self._restore_best, failed)

@@ -80,7 +80,8 @@ def episode_advantages(
 
     A truncated row is paid `gamma * V(final observation)` and then ends the episode (Pardo et al. 2018).
     Where a source gives no end observations, a truncated last row is bootstrapped from `last_values`. A row
-    whose next observation is not known at all is left out: its target is unknown.
+    whose next observation is not known at all is left out, and so is one whose reward or value, or
+    whose next one's value, is not finite: its target is unknown, and no other row may catch it.
 
     Args:
         episode: The window, R = T * N rows.
@@ -96,7 +97,7 @@ def episode_advantages(
     gamma, gae_lambda = discounts
     terminated = np.asarray(episode.terminated, bool)
     truncated = np.asarray(episode.truncated, bool) & ~terminated
-    valid = np.ones(len(rewards), bool) if episode.valid is None else episode.valid.astype(bool)
+    valid = np.ones(len(rewards), bool) if episode.valid is None else np.array(episode.valid, bool)
     rewards = np.array(rewards, np.float32)
     if episode.end_rows is not None and len(end_values):
         cut = truncated[episode.end_rows]
@@ -107,6 +108,8 @@ def episode_advantages(
         known = ~truncated
         known[last_row:] = True if episode.final_obs is not None else terminated[last_row:]
         valid &= known
+    next_values = np.append(values[episode.num_envs :], last_values)
+    valid &= np.isfinite(rewards) & np.isfinite(values) & (dones | np.isfinite(next_values))
     advantages, returns = compute_gae(
         episode.grid(rewards),
         episode.grid(values),

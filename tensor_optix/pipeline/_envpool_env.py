@@ -72,6 +72,9 @@ class EnvPoolEnv(VectorEnv):
         self._make = make
         self._unused_seed = seed
         self._under_way = 0
+        # False while a call is open: an exception in it, Ctrl-C say, leaves it unknown which rows are
+        # on their way, and who waited for one that is not would wait for ever.
+        self._is_certain = True
         self._unanswered = 0
         self._ids = None if asynchronous else constant(np.arange(self.num_envs))
         self._all_valid = constant(np.ones(self.batch_size, bool))
@@ -81,7 +84,9 @@ class EnvPoolEnv(VectorEnv):
     def reset(self, seed: int | None = None) -> None:
         """Reset every environment. A seed makes the pool anew, as only then it can be seeded."""
         pool = self._open_pool()
-        self._drain()
+        if not self._is_certain:
+            raise RuntimeError("the environment was interrupted in the middle of a step: close it")
+        self._drain(pool)
         if seed is not None and self._make is None:
             logger.warning("reset(seed=%d) is ignored: EnvPool is seeded when it is made", seed)
         elif seed is not None and seed != self._unused_seed and self._make is not None:
@@ -100,8 +105,10 @@ class EnvPoolEnv(VectorEnv):
         pool = self._open_pool()
         if not self._under_way:
             raise RuntimeError("recv() has nothing to return: call reset() or send() before it")
+        self._is_certain = False
         observations, rewards, terminated, truncated, info = pool.recv()
         self._under_way -= self.batch_size
+        self._is_certain = True
         self._unanswered += self.batch_size
         ids = info["env_id"].astype(np.int64) if self._ids is None else self._ids
         rewards = np.asarray(rewards, np.float32)
@@ -121,22 +128,26 @@ class EnvPoolEnv(VectorEnv):
             raise RuntimeError(
                 f"send() has {self._unanswered} rows to answer, not {len(env_ids)}: call recv() first"
             )
-        self._open_pool().send(actions, None if env_ids is self._ids else np.asarray(env_ids))
+        pool = self._open_pool()
+        self._is_certain = False
+        pool.send(actions, None if env_ids is self._ids else np.asarray(env_ids))
         self._unanswered -= len(env_ids)
         self._under_way += len(env_ids)
+        self._is_certain = True
 
     def close(self) -> None:
         """Close the pool and end its threads if it is the library's; else leave it idle."""
-        if self._pool is None:
+        pool, self._pool = self._pool, None
+        if pool is None:
             return
-        self._drain()
         if self._make is not None:
-            self._pool.close()
-        self._pool = None
+            pool.close()
+        elif self._is_certain:
+            self._drain(pool)
 
-    def _drain(self) -> None:
+    def _drain(self, pool: Any) -> None:
         while self._under_way:
-            self._open_pool().recv()
+            pool.recv()
             self._under_way -= self.batch_size
 
     def _open_pool(self) -> Any:

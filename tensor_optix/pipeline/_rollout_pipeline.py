@@ -36,8 +36,8 @@ class RolloutPipeline(BasePipeline):
         window_size: int,
         seed: int | None,
     ) -> None:
-        if window_size < 1:
-            raise ValueError(f"window_size must be at least 1, got {window_size}")
+        if not isinstance(window_size, int | np.integer) or window_size < 1:
+            raise ValueError(f"window_size must be a whole number >= 1, got {window_size!r}")
         self.window_size = window_size
         self._agent = agent
         self._seed = seed
@@ -73,6 +73,8 @@ class RolloutPipeline(BasePipeline):
     def setup(self) -> None:
         """Reset the environments; the next window is number 0."""
         env = self.env
+        if self._agent is not None:
+            self._agent.check_spaces(env.observation_space, env.action_space)
         env.reset(self._seed)
         self._window = 0
         self._rollouts = (Rollout(env, self.window_size), Rollout(env, self.window_size))
@@ -84,6 +86,10 @@ class RolloutPipeline(BasePipeline):
             first = env.recv()
             self._observations[first.env_ids] = first.observations
         self._is_set_up = True
+
+    def restart(self) -> None:
+        """Reset the environments without making them anew."""
+        self.setup()
 
     def episodes(self) -> Iterator[EpisodeData]:
         """Yield windows without end."""

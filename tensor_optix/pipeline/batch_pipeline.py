@@ -36,6 +36,8 @@ class BatchPipeline(RolloutPipeline):
         n_steps: int | None = None,
         seed: int | None = None,
     ) -> None:
+        if isinstance(env, str):
+            raise TypeError(f"env must be an environment; for an id use env_id={env!r}")
         if (env is None) == (env_id is None):
             raise ValueError("BatchPipeline takes either env= or env_id=")
         if window_size is not None and n_steps is not None and window_size != n_steps:
@@ -45,8 +47,17 @@ class BatchPipeline(RolloutPipeline):
 
         def make_env(seed: int | None) -> VectorEnv:
             if env_id is None:
-                return wrap_env(env)
+                return _require_one(wrap_env(env))
             return make_vector_env(env_id, num_envs=1, backend="sync", seed=seed)
 
         chosen = window_size if window_size is not None else n_steps
         super().__init__(make_env, agent, 200 if chosen is None else chosen, seed)
+
+
+def _require_one(env: VectorEnv) -> VectorEnv:
+    if env.num_envs != 1:
+        raise ValueError(
+            f"BatchPipeline steps one environment, got a vector of {env.num_envs}; use "
+            "VectorBatchPipeline(env=...)"
+        )
+    return env

@@ -86,10 +86,16 @@ class Rollout:
 
         Raises:
             TypeError: If the actions are of another kind than the action space's (floats for ints).
+            ValueError: If there is not one action of the action space's shape per environment.
         """
         rows = self._rows(env_ids)
         self._observations[rows] = observations
         stored: Array = self._actions[rows]  # a view of the row in lockstep, else a copy
+        if np.shape(actions) != stored.shape:
+            raise ValueError(
+                f"act must give actions of shape {stored.shape[1:]} for each of {len(stored)} "
+                f"environments, {stored.shape} in all, got {np.shape(actions)}"
+            )
         np.copyto(stored, actions, casting="same_kind")
         if not self._lockstep:
             self._actions[rows] = stored

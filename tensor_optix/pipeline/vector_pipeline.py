@@ -5,22 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.pipeline._rollout_pipeline import RolloutPipeline
-from tensor_optix.pipeline.vector_env import VectorEnv, from_env_fns, make_vector_env
+from tensor_optix.pipeline.vector_env import (
+    VectorEnv,
+    from_env_fns,
+    make_vector_env,
+    wrap_env,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tensor_optix.core.base_agent import BaseAgent
 
+DEFAULT_NUM_ENVS = 8
+
 
 class VectorBatchPipeline(RolloutPipeline):
     """Steps N environments at once and lets the agent act on all of them in one call.
 
     Args:
-        env_fns: Functions that each make one Gymnasium environment. Or None, with `env_id`.
+        env_fns: Functions that each make one Gymnasium environment. Or None, with `env` or `env_id`.
         agent: Chooses the actions; `RLOptimizer` sets its own.
         window_size: Steps per environment; a window holds `window_size * n_envs` rows.
         async_envs: Run the `env_fns` in a process each.
+        env: A vector environment of Gymnasium's or an EnvPool; it stays yours and is not closed.
         env_id: The id of an environment that EnvPool or Gymnasium knows.
         num_envs: How many of it, 8 if not given.
         backend: Who steps them: "envpool", "envpool-async", "sync", "async", "vector", or "auto": EnvPool
@@ -28,7 +36,7 @@ class VectorBatchPipeline(RolloutPipeline):
         seed: Makes the environments reproducible.
 
     Raises:
-        ValueError: Unless exactly one of `env_fns` and `env_id` is given.
+        ValueError: Unless exactly one of `env_fns`, `env` and `env_id` is given.
     """
 
     def __init__(
@@ -38,21 +46,24 @@ class VectorBatchPipeline(RolloutPipeline):
         window_size: int = 256,
         async_envs: bool = False,
         *,
+        env: Any = None,
         env_id: str | None = None,
         num_envs: int | None = None,
         backend: str = "auto",
         seed: int | None = None,
     ) -> None:
-        if (env_fns is None) == (env_id is None):
-            raise ValueError("VectorBatchPipeline takes either env_fns= or env_id=")
-        if env_fns is not None and num_envs not in (None, len(env_fns)):
-            raise ValueError(f"num_envs is {num_envs}, but there are {len(env_fns)} env_fns")
+        if sum(source is not None for source in (env_fns, env, env_id)) != 1:
+            raise ValueError("VectorBatchPipeline takes one of env_fns=, env= and env_id=")
+        if env_fns is not None:
+            _check_functions(env_fns, num_envs)
 
         def make_env(seed: int | None) -> VectorEnv:
             if env_fns is not None:
                 return from_env_fns(env_fns, asynchronous=async_envs)
-            assert env_id is not None
-            return make_vector_env(env_id, num_envs=num_envs or 8, backend=backend, seed=seed)
+            if env_id is None:
+                return wrap_env(env)
+            number = DEFAULT_NUM_ENVS if num_envs is None else num_envs
+            return make_vector_env(env_id, num_envs=number, backend=backend, seed=seed)
 
         super().__init__(make_env, agent, window_size, seed)
 
@@ -60,3 +71,15 @@ class VectorBatchPipeline(RolloutPipeline):
     def n_envs(self) -> int:
         """The number of environments."""
         return self.env.num_envs
+
+
+def _check_functions(env_fns: Any, num_envs: int | None) -> None:
+    if isinstance(env_fns, str):
+        raise TypeError(f"env_fns must be functions; for an id use env_id={env_fns!r}")
+    if not isinstance(env_fns, list | tuple) or not all(callable(function) for function in env_fns):
+        raise TypeError(
+            "env_fns must be a list of functions that each make one environment, such as "
+            "[lambda: gymnasium.make('CartPole-v1')] * 8"
+        )
+    if num_envs not in (None, len(env_fns)):
+        raise ValueError(f"num_envs is {num_envs}, but there are {len(env_fns)} env_fns")

@@ -31,17 +31,6 @@ class PipelineContract:
             assert episode.episode_starts is None or episode.episode_starts[0] == 0
         pipeline.teardown()
 
-    def test_a_window_is_collected_when_it_is_asked_for_and_not_before(self, pipeline):
-        agent = CountingAgent()
-        asked = []
-        pipeline.set_agent(agent)
-        pipeline.setup()
-        source = pipeline.episodes()
-        agent.act = lambda observation: asked.append(observation) or 0
-        assert not asked
-        next(source)
-        pipeline.teardown()
-
     def test_two_windows_running_never_share_memory(self, pipeline):
         pipeline.set_agent(CountingAgent())
         pipeline.setup()
@@ -56,6 +45,16 @@ class PipelineContract:
             pipeline.setup()
             assert next(iter(pipeline.episodes())).episode_id == 0
             pipeline.teardown()
+
+    def test_a_restart_begins_fresh_episodes(self, pipeline):
+        pipeline.set_agent(CountingAgent())
+        pipeline.setup()
+        first = np.array(next(iter(pipeline.episodes())).observations)
+        pipeline.restart()
+        again = next(iter(pipeline.episodes()))
+        assert again.episode_id == 0
+        assert np.shape(again.observations) == first.shape
+        pipeline.teardown()
 
     def test_it_says_whether_it_is_live(self, pipeline):
         assert pipeline.is_live in (True, False)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from tensor_optix.core.auto_scheduler import AutoScheduler
 from tensor_optix.core.backoff_scheduler import BackoffScheduler
 from tensor_optix.core.types import LoopState
 
@@ -270,6 +271,16 @@ def test_a_loop_that_records_a_degradation_at_every_evaluation_still_stops(also_
             scheduler.record_non_improvement()
         scheduler.record_degradation()
     assert count <= 25
+
+
+def test_an_explicit_degradation_threshold_is_obeyed_to_the_letter_whatever_the_noise():
+    scores = np.random.default_rng(0).normal(100.0, 5.0, 15)
+    exact = AutoScheduler(degradation_threshold=0.95, dormant_threshold=1000)
+    for score in scores:
+        evaluate(exact, score)
+    limit = exact.best_score * 0.95
+    assert exact.looks_degraded(limit - 0.01)
+    assert not exact.looks_degraded(limit + 0.01)
 
 
 def test_ten_percent_noise_hardly_ever_looks_degraded_and_a_collapse_does():

@@ -13,7 +13,7 @@ from tests.scripted import CountingAgent
 
 
 def scored(score: float, episodes: int = 0, std: float = 0.0) -> EvalMetrics:
-    return EvalMetrics(score, {"finished_episodes": episodes, "return_std": std}, 0)
+    return EvalMetrics(score, {"score_count": episodes, "score_std": std}, 0)
 
 
 def offered(best: BestPolicy, metrics: EvalMetrics) -> bool:

@@ -4,59 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 
-from tensor_optix.core.backoff_scheduler import BackoffScheduler
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.callbacks import LoopCallback
-from tensor_optix.core.checkpoint_registry import CheckpointRegistry
-from tensor_optix.core.loop_controller import LoopController
-from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState
+from tensor_optix.core.types import EpisodeData, LoopState
+from tests.core.scripted_loop import EVERY_WINDOW, Setup, rising_then_falling
 from tests.scripted import (
-    CountingAgent,
-    Diary,
     OffPolicyAgent,
     ScriptedOptimizer,
     ScriptedPipeline,
 )
-
-
-class Setup:
-    """A loop over scripted scores, with everything that it touches."""
-
-    def __init__(self, directory: Any, score_of: Any, agent: Any = None, **options: Any) -> None:
-        scheduler_options = options.pop("scheduler", {})
-        self.agent = agent or CountingAgent()
-        self.pipeline = options.pop("pipeline", None) or ScriptedPipeline(score_of)
-        self.diary = Diary()
-        self.registry = CheckpointRegistry(directory, options.pop("max_snapshots", 10))
-        self.scheduler = BackoffScheduler(**scheduler_options)
-        options.setdefault("score_smoothing", 1)
-        self.controller = LoopController(
-            self.agent,
-            options.pop("evaluator", None) or MeanReturnEvaluator(),
-            options.pop("optimizer", None),
-            self.pipeline,
-            self.registry,
-            self.scheduler,
-            callbacks=[self.diary, *options.pop("callbacks", [])],
-            **options,
-        )
-
-    def run(self) -> Setup:
-        self.controller.run()
-        return self
-
-
-EVERY_WINDOW = {"max_interval_episodes": 1}
-
-
-def rising_then_falling(updates: int, window: int) -> float:
-    """The policy with 5 updates is the best one: 100."""
-    return 100.0 - 10.0 * abs(updates - 5)
 
 
 def test_the_saved_weights_are_those_that_made_the_score(tmp_path):
@@ -171,44 +131,23 @@ def test_windows_without_a_finished_episode_are_no_evidence(tmp_path, caplog):
     assert sum("primary_score_fn" in record.message for record in caplog.records) == 1
 
 
-def test_the_baseline_is_evaluated_on_validation_and_its_rise_is_checkpointed(tmp_path):
-    """The training score is flat at 100; only validation sees the policy improve from 50 on."""
-    validation = ScriptedPipeline(lambda updates, window: 50.0 + updates)
-    validation.set_agent = lambda agent: setattr(validation, "agent", setup.agent)
+def test_a_score_of_another_kind_is_not_corrected_by_the_spread_of_the_returns(tmp_path):
+    class Episodes(ScriptedPipeline):
+        def window(self, window: int) -> EpisodeData:
+            episode = super().window(window)
+            episode.finished_returns = np.array([0.0, 1.0 + 200.0 * window])
+            episode.finished_lengths = np.ones(2, np.int64)
+            return episode
+
     setup = Setup(
         tmp_path,
-        lambda updates, window: 100.0,
-        val_pipeline=validation,
+        None,
+        pipeline=Episodes(lambda u, w: 0.0),
+        evaluator=MeanReturnEvaluator(lambda episode, diagnostics: 0.1 * episode.episode_id),
         scheduler=EVERY_WINDOW,
-        max_episodes=6,
-    )
-    setup.run()
-    best = setup.controller.best_snapshot.eval_metrics
-    assert best.primary_score == 55.0
-    assert best.generalization_gap == 45.0
-    assert setup.agent.updates == 5
-
-
-def test_validation_acts_greedily_and_is_never_learned_from(tmp_path):
-    seen = []
-    validation = ScriptedPipeline(lambda updates, window: 1.0)
-    validation.set_agent = lambda agent: (seen.append(agent), setattr(validation, "agent", agent))
-    setup = Setup(tmp_path, lambda u, w: 1.0, val_pipeline=validation, max_episodes=3).run()
-    assert type(seen[0]).__name__ == "GreedyAgent"
-    assert len(setup.agent.learned) == 3
-    assert validation.teardowns == 1
-
-
-def test_an_external_score_decides_which_checkpoint_is_best_and_nothing_else(tmp_path):
-    setup = Setup(
-        tmp_path,
-        lambda updates, window: float(updates),
-        checkpoint_score_fn=lambda agent: -float(abs(agent.updates - 2)),
-        scheduler=EVERY_WINDOW,
-        max_episodes=8,
+        max_episodes=5,
     ).run()
-    assert setup.agent.updates == 2
-    assert setup.controller.state is LoopState.ACTIVE
+    assert setup.agent.updates == 4
 
 
 def test_a_probe_window_is_never_the_best(tmp_path):
@@ -238,113 +177,6 @@ def test_a_lucky_episode_does_not_crown_a_policy(tmp_path):
     pipeline = Episodes(lambda updates, window: 0.0)
     setup = Setup(tmp_path, None, pipeline=pipeline, scheduler=EVERY_WINDOW, max_episodes=3).run()
     assert setup.agent.updates == 2
-
-
-def test_stop_before_run_is_honoured_and_the_next_run_trains(tmp_path):
-    setup = Setup(tmp_path, lambda updates, window: 0.0, max_episodes=3)
-    setup.controller.stop()
-    setup.run()
-    assert setup.pipeline.collected == 0
-    assert setup.pipeline.setups == setup.pipeline.teardowns == 0
-    setup.run()
-    assert setup.pipeline.collected == 3
-    assert setup.pipeline.setups == setup.pipeline.teardowns == 1
-
-
-def test_stop_from_a_callback_ends_the_run_after_the_window(tmp_path):
-    class Stopper(LoopCallback):
-        def on_episode_end(self, episode_id: int, eval_metrics: EvalMetrics | None) -> None:
-            if episode_id == 2:
-                setup.controller.stop()
-
-    setup = Setup(tmp_path, lambda updates, window: 0.0, callbacks=[Stopper()])
-    setup.run()
-    assert setup.pipeline.collected == 3
-
-
-def test_a_second_run_goes_on_from_the_best_and_keeps_it(tmp_path):
-    setup = Setup(tmp_path, lambda u, w: float(u), scheduler=EVERY_WINDOW, max_episodes=3)
-    setup.run()
-    assert setup.agent.updates == 2
-    setup.run()
-    assert setup.controller.best_snapshot.eval_metrics.primary_score == 4.0
-
-
-def test_an_error_in_the_environment_propagates_after_best_is_restored_and_all_is_torn_down(
-    tmp_path,
-):
-    def score_of(updates: int, window: int) -> float:
-        if window == 7:
-            raise NameError("a mistake in the environment")
-        return rising_then_falling(updates, window)
-
-    setup = Setup(tmp_path, score_of, scheduler=EVERY_WINDOW)
-    with pytest.raises(NameError, match="a mistake in the environment"):
-        setup.run()
-    assert setup.agent.updates == 5
-    assert setup.pipeline.teardowns == 1
-    assert setup.diary.calls[-1][0] == "on_loop_stop"
-
-
-def test_a_failing_restore_neither_masks_the_error_nor_prevents_the_teardown(tmp_path):
-    class Unloadable(CountingAgent):
-        def load_weights(self, path: Any) -> None:
-            raise OSError("cannot load")
-
-    def score_of(updates: int, window: int) -> float:
-        if window == 2:
-            raise NameError("a mistake in the environment")
-        return 1.0
-
-    setup = Setup(tmp_path, score_of, agent=Unloadable())
-    with pytest.raises(NameError):
-        setup.run()
-    assert setup.pipeline.teardowns == 1
-
-    setup = Setup(tmp_path, lambda u, w: 1.0, agent=Unloadable(), max_episodes=2)
-    with pytest.raises(OSError, match="cannot load"):
-        setup.run()
-    assert setup.pipeline.teardowns == 1
-
-
-def test_a_failing_teardown_does_not_mask_the_error(tmp_path, caplog):
-    class Stuck(ScriptedPipeline):
-        def teardown(self) -> None:
-            raise OSError("cannot close")
-
-    def score_of(updates: int, window: int) -> float:
-        raise NameError("a mistake in the environment")
-
-    with pytest.raises(NameError):
-        Setup(tmp_path, None, pipeline=Stuck(score_of)).run()
-    assert "cannot close" in caplog.text
-
-
-def test_a_failing_learn_leaves_nothing_half_written(tmp_path):
-    class Unteachable(CountingAgent):
-        def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
-            raise RuntimeError("cannot learn")
-
-    with pytest.raises(RuntimeError, match="cannot learn"):
-        Setup(tmp_path, lambda u, w: 1.0, agent=Unteachable()).run()
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-def test_the_reason_of_the_end_is_told(tmp_path):
-    setup = Setup(tmp_path, lambda u, w: 1.0, max_episodes=2).run()
-    assert setup.diary.events[-1].numbers["reason"] == "the cap of 2 windows was reached"
-
-
-def test_an_exception_in_a_callback_is_logged_and_training_goes_on(tmp_path, caplog):
-    class Broken(LoopCallback):
-        def on_episode_end(self, episode_id: int, eval_metrics: EvalMetrics | None) -> None:
-            raise RuntimeError("broken listener")
-
-    setup = Setup(tmp_path, lambda u, w: 0.0, callbacks=[Broken()], max_episodes=3)
-    with caplog.at_level(logging.ERROR):
-        setup.run()
-    assert setup.pipeline.collected == 3
-    assert "broken listener" in caplog.text
 
 
 def test_a_callback_that_claims_dormancy_restarts_the_scheduler(tmp_path):

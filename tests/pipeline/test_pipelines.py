@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
-from tensor_optix.core.trajectory_buffer import compute_gae
+from tensor_optix.core.trajectory_buffer import compute_gae, episode_advantages
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.contracts.pipeline_contract import PipelineContract
+from tests.pipeline.counting_env import Counter, collect
 from tests.scripted import CountingAgent
-
-if TYPE_CHECKING:
-    from tensor_optix.core.types import EpisodeData
-
-
-class Counter(gymnasium.Env[np.ndarray, int]):
-    """Observes (who, steps of this episode); pays 1 a step; ends at `length`, by a time limit or not."""
-
-    def __init__(self, who: int = 0, length: int = 5, truncates: bool = False) -> None:
-        self.observation_space = gymnasium.spaces.Box(-1e6, 1e6, (2,), np.float32)
-        self.action_space = gymnasium.spaces.Discrete(2)
-        self.who, self.length, self.truncates = who, length, truncates
-        self.steps = self.resets = 0
-        self.closed = False
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
-        super().reset(seed=seed)
-        self.steps = 0
-        self.resets += 1
-        return self.observation(), {}
-
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
-        self.steps += 1
-        over = self.steps >= self.length
-        info = {"steps": self.steps}
-        return self.observation(), 1.0, over and not self.truncates, over and self.truncates, info
-
-    def observation(self) -> np.ndarray:
-        return np.array([self.who, self.steps], np.float32)
-
-    def close(self) -> None:
-        self.closed = True
 
 
 class TestBatchPipelineContract(PipelineContract):
@@ -59,15 +26,6 @@ class TestVectorBatchPipelineContract(PipelineContract):
     @pytest.fixture
     def pipeline(self):
         return VectorBatchPipeline([Counter, Counter], window_size=4)
-
-
-def collect(pipeline: Any, count: int) -> list[EpisodeData]:
-    """Copies of the next windows, because a pipeline reuses its storage."""
-    windows = []
-    source = pipeline.episodes()
-    for _ in range(count):
-        windows.append(copy.deepcopy(next(source)))
-    return windows
 
 
 def test_windows_of_one_environment_go_on_where_the_last_one_stopped():
@@ -171,60 +129,84 @@ def test_an_environment_that_pays_nothing_is_not_credited_with_its_neighbours_re
     pipeline.teardown()
 
 
-def test_a_mistake_in_the_environment_propagates():
-    class Broken(Counter):
-        def step(self, action: int) -> Any:
-            raise NameError("a mistake in the environment")
-
-    pipeline = BatchPipeline(env=Broken(), agent=CountingAgent())
-    with pytest.raises(NameError, match="a mistake"):
-        next(pipeline.episodes())
-
-
-def test_the_users_environment_stays_open_and_a_second_run_works():
-    env = Counter()
-    pipeline = BatchPipeline(env=env, agent=CountingAgent(), window_size=4)
-    for _ in range(2):
-        pipeline.setup()
-        assert next(pipeline.episodes()).observations[0].tolist() == [0, 0]
-        pipeline.teardown()
-    assert not env.closed
-
-
-def test_actions_of_the_wrong_kind_are_refused():
-    class Floats(CountingAgent):
-        def act(self, observation: Any) -> float:
-            return 0.5
-
-    pipeline = BatchPipeline(env=Counter(), agent=Floats())
-    with pytest.raises(TypeError, match="Cannot cast"):
-        next(pipeline.episodes())
-
-
-def test_a_pipeline_without_an_agent_says_so():
-    with pytest.raises(RuntimeError, match="BatchPipeline has no agent: pass agent="):
-        next(BatchPipeline(env=Counter()).episodes())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({}, "either env= or env_id="),
-        ({"env": Counter(), "env_id": "CartPole-v1"}, "either env= or env_id="),
-        ({"env": Counter(), "window_size": 0}, "window_size must be at least 1, got 0"),
-        ({"env": Counter(), "window_size": 5, "n_steps": 6}, "got 5 and 6"),
-    ],
-)
-def test_arguments_that_make_no_sense_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        BatchPipeline(**arguments)
-
-
-def test_env_id_and_n_steps_are_accepted_as_the_documents_have_them():
-    pipeline = BatchPipeline(env_id="CartPole-v1", n_steps=64, agent=CountingAgent(), seed=3)
-    assert pipeline.n_steps == pipeline.window_size == 64
-    assert collect(pipeline, 1)[0].length == 64
+def test_each_environment_has_its_own_final_observation_starts_and_ends():
+    """Environment n ends after n + 2 steps; its reset row, where there is one, is no start."""
+    env_fns = [lambda n=n: Counter(n, length=n + 2) for n in range(3)]
+    pipeline = VectorBatchPipeline(env_fns, CountingAgent(), window_size=4)
+    first, second = collect(pipeline, 2)
+    # Steps that each environment has made of its episode after 4 rows: 0 ended twice in 2 + 1 rows.
+    assert first.final_obs.tolist() == [[0, 1], [1, 0], [2, 4]]
+    assert second.observations[:3].tolist() == first.final_obs.tolist()
+    ends = dict(zip(first.end_rows.tolist(), first.end_observations.tolist(), strict=True))
+    assert ends == {1 * 3 + 0: [0, 2], 2 * 3 + 1: [1, 3], 3 * 3 + 2: [2, 4]}
+    assert first.end_rows.tolist() == sorted(ends)
+    assert first.episode_starts == [0, 1, 2, 3 * 3 + 0]
+    assert first.finished_lengths.tolist() == [2, 3, 4]
     pipeline.teardown()
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_a_time_limit_is_no_termination_all_the_way_from_the_environment_to_the_critic(num_envs):
+    """Each step pays 1, for ever but for a time limit of 5: the return of every row is 10.
+
+    With gamma = 0.9 and a critic that says 10 everywhere, every advantage is 0.
+    """
+    env_fns = [lambda: Counter(length=5, truncates=True) for _ in range(num_envs)]
+    pipeline = VectorBatchPipeline(env_fns, CountingAgent(), window_size=17)
+    for episode in collect(pipeline, 3):
+        advantages, returns, usable = episode_advantages(
+            episode,
+            np.asarray(episode.rewards, np.float32),
+            np.full(episode.length, 10.0, np.float32),
+            np.full(len(episode.end_rows), 10.0, np.float32),
+            np.full(num_envs, 10.0, np.float32),
+            (0.9, 0.95),
+        )
+        assert usable.sum() == episode.num_steps
+        np.testing.assert_allclose(advantages[usable], 0.0, atol=1e-5)
+        np.testing.assert_allclose(returns[usable], 10.0, atol=1e-5)
+    pipeline.teardown()
+
+
+def test_columns_of_different_lengths_are_bootstrapped_from_what_follows_their_last_row():
+    """The value of CartPole's observation is taken to be its position: so each TD error is known."""
+    pytest.importorskip("envpool")
+    pipeline = VectorBatchPipeline(
+        env_id="CartPole-v1",
+        num_envs=6,
+        window_size=11,
+        backend="envpool-async",
+        agent=CountingAgent(),
+        seed=0,
+    )
+    ragged = 0
+    for episode in collect(pipeline, 6):
+        values = episode.observations[:, 0].copy()
+        advantages, _, usable = episode_advantages(
+            episode,
+            np.zeros(episode.length, np.float32),
+            values,
+            episode.end_observations[:, 0].copy(),
+            episode.final_obs[:, 0].copy(),
+            (1.0, 0.0),
+        )
+        velocity = episode.observations[:, 1]
+        going = usable & ~np.asarray(episode.dones)
+        # One step moves the cart by 0.02 s times its velocity.
+        np.testing.assert_allclose(advantages[going], 0.02 * velocity[going], atol=1e-5)
+        lengths = episode.grid(episode.valid).sum(axis=0) if episode.valid is not None else [11]
+        ragged += len(set(np.asarray(lengths).tolist())) > 1
+    assert ragged
+    pipeline.teardown()
+
+
+def test_a_window_is_collected_with_the_agent_as_it_is_then():
+    agent = CountingAgent()
+    pipeline = BatchPipeline(env=Counter(), agent=agent, window_size=3)
+    source = pipeline.episodes()
+    assert next(source).actions.tolist() == [0, 0, 0]
+    agent.act = lambda observation: 1
+    assert next(source).actions.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("backend", ["sync", "envpool", "envpool-async"])

@@ -52,14 +52,13 @@ def take_along(x: Tensor, index: Tensor) -> Tensor:
 
 def flatten_values(values: Tensor) -> Tensor:
     """Turn a critic's `[B, 1]` or `[B]` into `[B]`."""
-    return values.reshape(values.shape[0])
+    return values.reshape(-1)
 
 
 def network_input(observations: Tensor) -> Tensor:
-    """Return observations as networks take them: bytes, booleans and doubles become float32."""
-    if observations.dtype in (torch.uint8, torch.float64, torch.bool):
-        return observations.float()
-    return observations
+    """Return observations as networks take them: float32, but indices `[B]` as int64."""
+    is_index = observations.dim() == 1 and not observations.is_floating_point()
+    return observations.long() if is_index else observations.float()
 
 
 def inference(fn: Callable[..., Tensor], networks: Sequence[nn.Module]) -> Callable[..., Array]:
@@ -100,12 +99,14 @@ def learning_rate(optimizer: torch.optim.Optimizer) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Put a learning rate in force, in every parameter group."""
-    for group in optimizer.param_groups:
+    """Put a learning rate in force: that of the first parameter group; the others keep their ratio."""
+    factor = value / learning_rate(optimizer)
+    for index, group in enumerate(optimizer.param_groups):
+        rate = value if index == 0 else float(group["lr"]) * factor
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(value)
+            group["lr"].fill_(rate)
         else:
-            group["lr"] = value
+            group["lr"] = rate
 
 
 def save_network(network: nn.Module, path: PathLike) -> None:

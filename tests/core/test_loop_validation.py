@@ -1,0 +1,99 @@
+"""The loop with held-out windows, and with a score of the user's own."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from tensor_optix.core.types import LoopState
+from tensor_optix.pipeline.batch_pipeline import BatchPipeline
+from tests.core.scripted_loop import EVERY_WINDOW, Setup
+from tests.pipeline.counting_env import Counter
+from tests.scripted import (
+    ScriptedPipeline,
+)
+
+
+def test_the_baseline_is_evaluated_on_validation_and_its_rise_is_checkpointed(tmp_path):
+    """The training score is flat at 100; only validation sees the policy improve from 50 on."""
+    validation = ScriptedPipeline(lambda updates, window: 50.0 + updates)
+    validation.set_agent = lambda agent: setattr(validation, "agent", setup.agent)
+    setup = Setup(
+        tmp_path,
+        lambda updates, window: 100.0,
+        val_pipeline=validation,
+        scheduler=EVERY_WINDOW,
+        max_episodes=6,
+    )
+    setup.run()
+    best = setup.controller.best_snapshot.eval_metrics
+    assert best.primary_score == 55.0
+    assert best.generalization_gap == 45.0
+    assert setup.agent.updates == 5
+
+
+def test_validation_acts_greedily_and_is_never_learned_from(tmp_path):
+    seen = []
+    validation = ScriptedPipeline(lambda updates, window: 1.0)
+    validation.set_agent = lambda agent: (seen.append(agent), setattr(validation, "agent", agent))
+    setup = Setup(tmp_path, lambda u, w: 1.0, val_pipeline=validation, max_episodes=3).run()
+    assert type(seen[0]).__name__ == "GreedyAgent"
+    assert len(setup.agent.learned) == 3
+    assert validation.teardowns == validation.setups
+
+
+def test_a_policy_that_outlives_the_validation_window_is_validated_all_the_same(tmp_path):
+    """Both pipelines have windows of 4; the policy with k updates lives 2 + k steps in validation."""
+
+    class Longer(Counter):
+        def step(self, action: int) -> Any:
+            self.length = 2 + setup.agent.updates
+            return super().step(action)
+
+    setup = Setup(
+        tmp_path,
+        lambda updates, window: 1.0,
+        val_pipeline=BatchPipeline(env=Longer(), window_size=4),
+        scheduler=EVERY_WINDOW,
+        max_episodes=12,
+    )
+    setup.run()
+    assert setup.agent.updates == 11
+    assert setup.controller.best_snapshot.eval_metrics.primary_score == 13.0
+
+
+def test_the_training_pipeline_cannot_be_its_own_validation(tmp_path):
+    pipeline = ScriptedPipeline(lambda u, w: 1.0)
+    with pytest.raises(ValueError, match="val_pipeline must be another pipeline"):
+        Setup(tmp_path, None, pipeline=pipeline, val_pipeline=pipeline)
+
+
+def test_setups_and_teardowns_of_the_validation_pipeline_are_paired(tmp_path):
+    validation = ScriptedPipeline(lambda updates, window: 1.0)
+    Setup(tmp_path, lambda u, w: 1.0, val_pipeline=validation, max_episodes=5).run()
+    assert validation.setups == validation.teardowns > 1
+
+
+def test_an_external_score_counts_also_where_the_window_holds_no_finished_episode(tmp_path):
+    setup = Setup(
+        tmp_path,
+        lambda updates, window: math.nan,
+        checkpoint_score_fn=lambda agent: -float(abs(agent.updates - 2)),
+        scheduler=EVERY_WINDOW,
+        max_episodes=6,
+    ).run()
+    assert setup.agent.updates == 2
+
+
+def test_an_external_score_decides_which_checkpoint_is_best_and_nothing_else(tmp_path):
+    setup = Setup(
+        tmp_path,
+        lambda updates, window: float(updates),
+        checkpoint_score_fn=lambda agent: -float(abs(agent.updates - 2)),
+        scheduler=EVERY_WINDOW,
+        max_episodes=8,
+    ).run()
+    assert setup.agent.updates == 2
+    assert setup.controller.state is LoopState.ACTIVE

@@ -1,0 +1,78 @@
+"""Held-out windows, with their episodes played to the end."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tensor_optix.core.types import EpisodeData
+from tensor_optix.core.validation import MOST_WINDOWS, whole_episodes
+
+
+def window(dones, finished=(), num_envs=1, number=0) -> EpisodeData:
+    """A window whose rows end episodes where `dones` says; `finished` are their (return, length)."""
+    rows = len(dones)
+    ends = np.flatnonzero(dones)
+    return EpisodeData(
+        observations=np.full((rows, 1), number, np.float32),
+        actions=np.zeros(rows, np.int64),
+        rewards=np.ones(rows, np.float32),
+        terminated=np.array(dones, bool),
+        truncated=np.zeros(rows, bool),
+        infos=[],
+        episode_id=number,
+        num_envs=num_envs,
+        end_rows=ends,
+        finished_returns=np.array([one[0] for one in finished], np.float64),
+        finished_lengths=np.array([one[1] for one in finished], np.int64),
+    )
+
+
+def test_an_episode_that_outlives_the_window_is_played_to_its_end_and_counted():
+    windows = iter([window([0, 0]), window([0, 0]), window([0, 1], [(6.0, 6)]), None])
+    whole = whole_episodes(windows)
+    assert whole.finished_returns.tolist() == [6.0]
+    assert whole.finished_lengths.tolist() == [6]
+    assert whole.length == 2
+    assert next(windows) is None
+
+
+def test_episodes_that_began_after_the_first_window_are_not_counted():
+    """Environment 0 is done with its second episode before environment 1 ends its first."""
+    windows = iter(
+        [
+            window([1, 0, 0, 0], [(1.0, 1)], num_envs=2),
+            window([1, 0, 1, 0], [(2.0, 2), (1.0, 1)], num_envs=2),
+            window([0, 1, 1, 0], [(9.0, 5), (3.0, 3)], num_envs=2),
+        ]
+    )
+    whole = whole_episodes(windows)
+    assert whole.finished_returns.tolist() == [1.0, 2.0, 9.0]
+
+
+def test_a_window_that_ends_with_its_episodes_is_enough():
+    first = window([0, 1], [(2.0, 2)])
+    assert whole_episodes(iter([first])) is first
+
+
+def test_sources_that_do_not_track_episodes_give_one_window():
+    first = window([0, 0])
+    first.finished_returns = None
+    assert whole_episodes(iter([first])) is first
+
+
+def test_an_episode_without_end_is_given_up_and_said_so(caplog):
+    endless = (window([0, 0], number=number) for number in range(10 * MOST_WINDOWS))
+    whole = whole_episodes(endless)
+    assert len(whole.finished_returns) == 0
+    assert "did not end within" in caplog.text
+
+
+def test_the_first_window_survives_the_reuse_of_its_storage():
+    storage = window([0, 0], number=7)
+
+    def windows():
+        yield storage
+        storage.observations[:] = -1.0
+        yield window([0, 1], [(4.0, 4)])
+
+    assert whole_episodes(windows()).observations.tolist() == [[7.0], [7.0]]
