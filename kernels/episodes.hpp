@@ -2,7 +2,7 @@
 // finished.
 #pragma once
 
-#include "common.hpp"
+#include "multiversioning.hpp"
 
 namespace tensor_optix {
 

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <utility>
 
-#include "common.hpp"
+#include "multiversioning.hpp"
 
 namespace tensor_optix {
 

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <limits>
 
-#include "common.hpp"
+#include "multiversioning.hpp"
 
 namespace tensor_optix {
 

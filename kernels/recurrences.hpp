@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "common.hpp"
+#include "multiversioning.hpp"
 
 namespace tensor_optix {
 
