@@ -16,6 +16,7 @@ import numpy as np
 
 from tensor_optix.algorithms import losses
 from tensor_optix.algorithms.hyperparams import PPOHyperparams
+from tensor_optix.algorithms.network_checks import require_values, try_network
 from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.trajectory_buffer import (
     MinibatchSampler,
@@ -25,7 +26,7 @@ from tensor_optix.core.trajectory_buffer import (
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, Network, Optimizer, Tensor
     from tensor_optix.algorithms.distributions import Distribution
@@ -119,15 +120,10 @@ class PPO(BaseAgent):
         Raises:
             ValueError: If a network cannot take them, or returns what does not fit.
         """
-        zeros = np.zeros((2, *observation_space.shape), observation_space.dtype)
-        outputs = _attempt("actor", self._policy, zeros)
-        self.distribution.require(action_space, outputs)
-        values = _attempt("critic", self._values, zeros)
-        if values.shape != (2,):
-            raise ValueError(
-                f"the critic must return one value per observation, [B, 1] or [B], got "
-                f"{values.size} values for 2 observations"
-            )
+        self.distribution.require(
+            action_space, try_network("actor", self._policy, observation_space)
+        )
+        require_values(try_network("critic", self._values, observation_space))
 
     def act(self, observation: Any) -> Any:
         """Sample an action for one observation `[...]`."""
@@ -294,16 +290,6 @@ class PPO(BaseAgent):
         """Multiply every weight of actor and critic by `1 + noise_scale * N(0, 1)`."""
         for network in (self._actor, self._critic):
             self.ops.perturb_network(network, noise_scale, int(self._rng.integers(2**63)))
-
-
-def _attempt(name: str, network: Callable[[Array], Array], observations: Array) -> Array:
-    try:
-        return network(observations)
-    except Exception as error:
-        raise ValueError(
-            f"the {name} cannot take observations of shape {observations.shape[1:]} and dtype "
-            f"{observations.dtype}: {error}"
-        ) from error
 
 
 def _summary(epochs: list[dict[str, float]]) -> dict[str, Any]:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 from tensor_optix.core.best_policy import BestPolicy, Candidate
 from tensor_optix.core.callbacks import CallbackList, LoopEvent, VerboseCallback
 from tensor_optix.core.callbacks import LoopCallback as LoopCallback
-from tensor_optix.core.greedy_agent import GreedyAgent
 from tensor_optix.core.run_state import Outcome, RunState
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
-from tensor_optix.core.validation import whole_episodes
+from tensor_optix.core.validation import Validation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,11 +76,12 @@ class LoopController:
         self._margin = improvement_margin
         self._max_episodes = max_episodes
         self._callbacks = CallbackList(callbacks or [])
-        self._val_pipeline = val_pipeline
+        self._validation = None
+        if val_pipeline is not None:
+            self._validation = Validation(val_pipeline, evaluator, agent)
         self._score_smoothing = score_smoothing
         self._stop_reason: str | None = None
         self._is_set_up = False
-        self._is_validating = False
         if verbose:
             self._callbacks.add(VerboseCallback())
 
@@ -127,8 +127,6 @@ class LoopController:
     def _train(self, run: RunState) -> None:
         self._is_set_up = True
         self._pipeline.set_agent(self._agent)
-        if self._val_pipeline is not None:
-            self._val_pipeline.set_agent(GreedyAgent(self._agent))
         self._pipeline.setup()
         begun = time.perf_counter()
         for episode_id, episode in enumerate(islice(self._pipeline.episodes(), self._max_episodes)):
@@ -137,12 +135,9 @@ class LoopController:
             if self._stop_reason is not None:
                 return
             begun = time.perf_counter()
+        capped = f"the cap of {self._max_episodes} windows was reached"
         is_capped = run.episode_id + 1 == self._max_episodes
-        self._stop_reason = (
-            f"the cap of {self._max_episodes} windows was reached"
-            if is_capped
-            else "the data source ended"
-        )
+        self._stop_reason = capped if is_capped else "the data source ended"
 
     def _pass(self, run: RunState, episode: EpisodeData, collect_seconds: float) -> None:
         """Take one window through the loop."""
@@ -150,7 +145,7 @@ class LoopController:
         due = not run.history or self._scheduler.should_adapt(run.episode_id)
         candidate = self._best.stage(self._agent) if due else None
         try:
-            validation = self._validate() if due else None
+            validation = self._validation.score() if due and self._validation else None
             begun = time.perf_counter()
             diagnostics = self._agent.learn(episode)
             learn_seconds = time.perf_counter() - begun
@@ -166,18 +161,6 @@ class LoopController:
         clock, loop = (collect_seconds, learn_seconds), (self._best.score, self.state, interval)
         report = run.report(episode, outcome, clock, loop, diagnostics)
         self._callbacks.emit("on_window", report)
-
-    def _validate(self) -> EvalMetrics | None:
-        """Score the weights that collected the window on held-out data."""
-        if self._val_pipeline is None:
-            return None
-        if self._is_validating:
-            self._val_pipeline.restart()
-        else:
-            self._is_validating = True
-            self._val_pipeline.setup()
-        window = whole_episodes(iter(self._val_pipeline.episodes()))
-        return self._evaluator.score_validation(window)
 
     def _evaluate(
         self, episode: EpisodeData, diagnostics: dict[str, Any], validation: EvalMetrics | None
@@ -290,9 +273,8 @@ class LoopController:
             stack.callback(self._say_goodbye)
             if self._is_set_up:
                 self._is_set_up = False
-                if self._is_validating and self._val_pipeline is not None:
-                    self._is_validating = False
-                    stack.callback(_attempt, self._val_pipeline.teardown, failed)
+                if self._validation is not None:
+                    stack.callback(_attempt, self._validation.teardown, failed)
                 stack.callback(_attempt, self._pipeline.teardown, failed)
             _attempt(self._restore_best, failed)
 
@@ -316,6 +298,4 @@ def _attempt(action: Callable[[], None], only_log: bool) -> None:
     except Exception:
         if not only_log:
             raise
-        logger.exception(
-            "%s failed after the run had failed", getattr(action, "__qualname__", action)
-        )
+        logger.exception("%r failed after the run had failed", action)

@@ -1,4 +1,4 @@
-"""Held-out windows as whole episodes: windows come in, one window with complete episodes goes out."""
+"""Scores on held-out data: an agent and a pipeline come in, the score of whole episodes goes out."""
 
 from __future__ import annotations
 
@@ -10,15 +10,53 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tensor_optix.core.greedy_agent import GreedyAgent
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tensor_optix.core.types import EpisodeData
+    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.base_evaluator import BaseEvaluator
+    from tensor_optix.core.base_pipeline import BasePipeline
+    from tensor_optix.core.types import EpisodeData, EvalMetrics
 
 logger = logging.getLogger(__name__)
 
 MOST_WINDOWS = 100
 """How many further windows an episode may take to end."""
+
+
+class Validation:
+    """Plays the agent's best actions in a pipeline of its own, fresh episodes each time.
+
+    Args:
+        pipeline: Held-out; never learned from.
+        evaluator: Scores its windows.
+        agent: Acts greedily.
+    """
+
+    def __init__(self, pipeline: BasePipeline, evaluator: BaseEvaluator, agent: BaseAgent) -> None:
+        self._pipeline = pipeline
+        self._evaluator = evaluator
+        self._agent = GreedyAgent(agent)
+        self._is_set_up = False
+
+    def score(self) -> EvalMetrics:
+        """Score the agent as it is now."""
+        if self._is_set_up:
+            self._pipeline.restart()
+        else:
+            self._is_set_up = True
+            self._pipeline.set_agent(self._agent)
+            self._pipeline.setup()
+        window = whole_episodes(iter(self._pipeline.episodes()))
+        return self._evaluator.score_validation(window)
+
+    def teardown(self) -> None:
+        """Let go of the pipeline, if it was used."""
+        if self._is_set_up:
+            self._is_set_up = False
+            self._pipeline.teardown()
 
 
 def whole_episodes(windows: Iterator[EpisodeData]) -> EpisodeData:

@@ -1,0 +1,43 @@
+"""Trying networks before the first step: what does not fit an environment is refused by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tensor_optix.core.types import Array
+
+BATCH = 2
+"""Observations that a network is tried on: more than one, so that a lost batch axis shows."""
+
+
+def try_network(name: str, network: Callable[[Array], Array], observation_space: Any) -> Array:
+    """Return what a network makes of observations of zeros, `[BATCH, ...]`.
+
+    Raises:
+        ValueError: If it cannot take them.
+    """
+    shape, dtype = observation_space.shape, observation_space.dtype
+    try:
+        return network(np.zeros((BATCH, *shape), dtype))
+    except Exception as error:
+        raise ValueError(
+            f"the {name} cannot take observations of shape {shape} and dtype {dtype}: {error}"
+        ) from error
+
+
+def require_values(values: Array) -> None:
+    """Refuse a critic's flattened output if it is not one value per observation.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if values.shape != (BATCH,):
+        raise ValueError(
+            f"the critic must return one value per observation, [B, 1] or [B], got {values.size} "
+            f"values for {BATCH} observations"
+        )
