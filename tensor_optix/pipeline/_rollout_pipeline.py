@@ -43,6 +43,7 @@ class RolloutPipeline(BasePipeline):
         self._seed = seed
         self._make_env = make_env
         self._env: VectorEnv | None = None
+        self._rollouts: tuple[Rollout, Rollout] | None = None
         self._is_set_up = False
 
     @property
@@ -77,7 +78,8 @@ class RolloutPipeline(BasePipeline):
             self._agent.check_spaces(env.observation_space, env.action_space)
         env.reset(self._seed)
         self._window = 0
-        self._rollouts = (Rollout(env, self.window_size), Rollout(env, self.window_size))
+        if self._rollouts is None:
+            self._rollouts = (Rollout(env, self.window_size), Rollout(env, self.window_size))
         self._statistics = EpisodeStatistics(env.num_envs)
         shape, dtype = env.observation_space.shape, env.observation_space.dtype
         self._observations = np.zeros((env.num_envs, *(shape or ())), dtype)
@@ -104,12 +106,14 @@ class RolloutPipeline(BasePipeline):
         if self._env is not None:
             self._env.close()
             self._env = None
+            self._rollouts = None
 
     def _collect(self) -> EpisodeData:
         if self._agent is None:
             raise RuntimeError(
                 f"{type(self).__name__} has no agent: pass agent=, or give the pipeline to RLOptimizer"
             )
+        assert self._rollouts is not None
         rollout = self._rollouts[self._window % 2]
         rollout.clear()
         env = self.env

@@ -100,6 +100,19 @@ def test_a_window_without_a_usable_row_changes_nothing():
     assert all(np.array_equal(a, b) for a, b in zip(before, weights(agent), strict=True))
 
 
+def test_what_is_learned_of_several_environments_is_what_is_learned_of_each_alone():
+    """Advantages are normalised over the window, so the returns are compared: they hold no trace of it."""
+    agent, together = make_agent(), make_episode(40, num_envs=2)
+    rollout, _ = agent._prepare(together)
+    for n in range(2):
+        alone = make_episode(40, num_envs=2)
+        for name in ("observations", "actions", "rewards", "terminated", "truncated"):
+            setattr(alone, name, getattr(alone, name)[n::2])
+        alone.num_envs, alone.final_obs = 1, together.final_obs[n]
+        expected, _ = agent._prepare(alone)
+        np.testing.assert_allclose(rollout["returns"][n::2], expected["returns"], rtol=1e-5)
+
+
 def test_log_probs_of_another_behaviour_policy_are_used():
     episode = make_episode()
     episode.log_probs = np.full(128, -3.0, np.float32)

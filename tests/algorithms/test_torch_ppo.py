@@ -144,6 +144,13 @@ def test_parameter_groups_keep_the_ratio_of_their_learning_rates():
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([2e-4, 2e-2])
 
 
+def test_a_learning_rate_that_has_come_down_to_zero_can_be_raised_again():
+    agent = make_agent()
+    agent._optimizer.param_groups[0]["lr"] = 0.0
+    agent.ops.set_learning_rate(agent._optimizer, 1e-3)
+    assert agent.ops.learning_rate(agent._optimizer) == 1e-3
+
+
 def test_a_learning_rate_schedule_of_the_users_is_not_undone_by_other_hyperparameters():
     agent = make_agent()
     agent._optimizer.param_groups[0]["lr"] = 1e-5

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.trajectory_buffer import compute_gae, episode_advantages
+from tensor_optix.pipeline._rollout_pipeline import RolloutPipeline
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
+from tensor_optix.pipeline.vector_env import VectorEnv, VectorStep
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.contracts.pipeline_contract import PipelineContract
 from tests.pipeline.counting_env import Counter, collect
@@ -168,35 +171,78 @@ def test_a_time_limit_is_no_termination_all_the_way_from_the_environment_to_the_
     pipeline.teardown()
 
 
+class Uneven(VectorEnv):
+    """Two environments that never end; 0 answers twice as often as 1. Observes the steps made."""
+
+    def __init__(self) -> None:
+        space = gymnasium.spaces.Box(-1e6, 1e6, (1,), np.float32)
+        super().__init__("uneven", (space, gymnasium.spaces.Discrete(2)), num_envs=2, batch_size=1)
+
+    slow = 1
+
+    def reset(self, seed: int | None = None) -> None:
+        self.steps = [0, 0]
+        self.waiting = [0, 1]
+        self.turns = 0
+
+    def recv(self) -> VectorStep:
+        turn = self.slow if self.turns % 3 == 2 else 1 - self.slow
+        self.turns += 1
+        n = turn if turn in self.waiting else self.waiting[0]
+        self.waiting.remove(n)
+        is_step = self.steps[n] > 0
+        flags = np.zeros(1, bool)
+        return VectorStep(
+            env_ids=np.array([n]),
+            observations=np.array([[self.steps[n]]], np.float32),
+            rewards=np.zeros(1, np.float32),
+            terminated=flags,
+            truncated=flags,
+            valid=np.array([is_step]),
+            end_observations=np.empty((0, 1), np.float32),
+        )
+
+    def send(self, actions: np.ndarray, env_ids: np.ndarray) -> None:
+        for n in env_ids:
+            self.steps[n] += 1
+            self.waiting.append(int(n))
+
+    def close(self) -> None:
+        pass
+
+
 def test_columns_of_different_lengths_are_bootstrapped_from_what_follows_their_last_row():
-    """The value of CartPole's observation is taken to be its position: so each TD error is known."""
-    pytest.importorskip("envpool")
-    pipeline = VectorBatchPipeline(
-        env_id="CartPole-v1",
-        num_envs=6,
-        window_size=11,
-        backend="envpool-async",
-        agent=CountingAgent(),
-        seed=0,
-    )
-    ragged = 0
-    for episode in collect(pipeline, 6):
+    """The value of an observation is taken to be its step count: every TD error is 1."""
+    pipeline = RolloutPipeline(lambda seed: Uneven(), CountingAgent(), 8, None)
+    for episode in collect(pipeline, 4):
+        lengths = episode.grid(episode.valid).sum(axis=0)
+        assert lengths[0] > lengths[1] > 0
         values = episode.observations[:, 0].copy()
         advantages, _, usable = episode_advantages(
             episode,
-            np.zeros(episode.length, np.float32),
+            np.asarray(episode.rewards, np.float32),
             values,
-            episode.end_observations[:, 0].copy(),
+            np.empty(0, np.float32),
             episode.final_obs[:, 0].copy(),
             (1.0, 0.0),
         )
-        velocity = episode.observations[:, 1]
-        going = usable & ~np.asarray(episode.dones)
-        # One step moves the cart by 0.02 s times its velocity.
-        np.testing.assert_allclose(advantages[going], 0.02 * velocity[going], atol=1e-5)
-        lengths = episode.grid(episode.valid).sum(axis=0) if episode.valid is not None else [11]
-        ragged += len(set(np.asarray(lengths).tolist())) > 1
-    assert ragged
+        assert usable.sum() == episode.num_steps == lengths.sum()
+        np.testing.assert_array_equal(advantages[usable], 1.0)
+    pipeline.teardown()
+
+
+def test_what_an_earlier_window_left_in_a_short_column_is_wiped_out():
+    """First environment 0 is the fast one, and pays; then environment 1 is, and nobody pays."""
+
+    class Paying(Uneven):
+        def recv(self) -> VectorStep:
+            is_early = self.turns < 40
+            self.slow = int(is_early)
+            return super().recv()._replace(rewards=np.array([7.0 * is_early], np.float32))
+
+    pipeline = RolloutPipeline(lambda seed: Paying(), CountingAgent(), 8, None)
+    late = collect(pipeline, 6)[-1]
+    assert not np.any(late.rewards)
     pipeline.teardown()
 
 

@@ -100,9 +100,10 @@ def learning_rate(optimizer: torch.optim.Optimizer) -> float:
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
     """Put a learning rate in force: that of the first parameter group; the others keep their ratio."""
-    factor = value / learning_rate(optimizer)
-    for index, group in enumerate(optimizer.param_groups):
-        rate = value if index == 0 else float(group["lr"]) * factor
+    before = learning_rate(optimizer)
+    for group in optimizer.param_groups:
+        # Where a schedule has come down to 0 there is no ratio to keep.
+        rate = float(group["lr"]) / before * value if before else value
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
         else:
