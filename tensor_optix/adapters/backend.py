@@ -21,28 +21,29 @@ LossFn: TypeAlias = Callable[
 """`(minibatch, scalars) -> (loss, diagnostics)`, written over `ops`."""
 
 
+Update: TypeAlias = Callable[
+    [Mapping[str, Tensor], Mapping[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]
+]
+"""`(minibatch, scalars) -> (diagnostics, rows)`: one update. Diagnostics are scalars, rows are `[B]`."""
+UpdateLoop: TypeAlias = Callable[
+    [Mapping[str, "Array"], int, Mapping[str, float]],
+    tuple[dict[str, float], dict[str, "Array"]],
+]
+"""`(fields [G * B, ...], B, scalars) -> (means of the diagnostics, rows [G * B])`: G updates in order."""
+
+
 class GradientDescent(Protocol):
     """Minimises one loss over named networks with the user's optimizer."""
 
-    def run_epoch(
-        self,
-        fields: Mapping[str, Array],
-        minibatch_size: int,
-        max_grad_norm: float,
-        scalars: Mapping[str, float],
-    ) -> dict[str, float]:
-        """Make one update per minibatch of consecutive rows; the last one may be short.
+    def step(self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Make one update; to be called within an update loop.
 
-        An update whose gradient is not finite is left out, so that no weight ever becomes NaN.
-
-        Args:
-            fields: Arrays `[B, ...]`, already in random order.
-            minibatch_size: Rows per update.
-            max_grad_norm: The gradient's norm is clipped to this.
-            scalars: Numbers that the loss uses and a tuner may change.
+        The gradient's norm is clipped to `scalars["max_grad_norm"]`, where there is one. An update whose
+        gradient is not finite is left out, so that no weight ever becomes NaN. Only the networks' own
+        parameters get gradients, whatever else the loss runs through.
 
         Returns:
-            The mean of each of the loss's diagnostics, and `n_updates`, `n_skipped_updates`.
+            The loss's diagnostics, detached, and `skipped`: 1 where the update was left out, else 0.
         """
 
 
@@ -58,6 +59,12 @@ class Backend(Protocol):
     def mean(self, x: Tensor, /) -> Tensor:
         """Average over all elements."""
 
+    def log(self, x: Tensor, /) -> Tensor:
+        """Compute the natural logarithm."""
+
+    def tanh(self, x: Tensor, /) -> Tensor:
+        """Compute the hyperbolic tangent."""
+
     def minimum(self, x: Tensor, y: Tensor, /) -> Tensor:
         """Take the smaller of two, element by element."""
 
@@ -66,6 +73,12 @@ class Backend(Protocol):
 
     def sum_last(self, x: Tensor, /) -> Tensor:
         """Sum over the last axis."""
+
+    def max_last(self, x: Tensor, /) -> Tensor:
+        """Take the largest along the last axis."""
+
+    def split_last(self, x: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Split the last axis into two halves."""
 
     def log_softmax(self, logits: Tensor, /) -> Tensor:
         """Normalise `[B, A]` logits to log-probabilities."""
@@ -78,6 +91,36 @@ class Backend(Protocol):
 
     def network_input(self, observations: Tensor, /) -> Tensor:
         """Return observations as networks take them: float32, but indices `[B]` as int64."""
+
+    def without_gradient(self, fn: Callable[..., Any], /) -> Callable[..., Any]:
+        """Return a function of tensors that no gradient flows through."""
+
+    def clone(self, network: Network, /) -> Network:
+        """Return a copy of a network, with the same weights and variables of its own."""
+
+    def blend(self, targets: Network, networks: Network, rate: Tensor | float, /) -> None:
+        """Move weights: `target += rate * (network - target)`; 1 copies. Buffers are copied."""
+
+    def scalar(self, value: float, optimizer: Optimizer, /) -> Network:
+        """Return a network without inputs whose output is the one variable that `optimizer` holds.
+
+        Raises:
+            ValueError: If it holds anything but a single number.
+        """
+
+    def twin_critics(self, first: Network, second: Network, /) -> Network:
+        """Return a network of `(observations [B, ...], actions [B, A]) -> [2, B]`: two critics' values.
+
+        A critic takes `[B, D + A]`, observation and action side by side; where observations are no vectors,
+        the two as two arguments. Perceptrons of one shape run as one batched pass. The critics remain
+        networks of their own: whatever changes them changes this one.
+        """
+
+    def update_loop(self, update: Update, networks: Sequence[Network], /) -> UpdateLoop:
+        """Return a function that makes updates with consecutive minibatches; the last may be short.
+
+        `networks` are those that the update uses.
+        """
 
     def inference(
         self, fn: Callable[..., Tensor], networks: Sequence[Network], /

@@ -6,10 +6,11 @@ same network outputs; densities are written over a backend's `ops`, for the loss
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Discrete
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,8 @@ class Distribution(NamedTuple):
     """`(ops, outputs [B, ...], actions) -> [B]`."""
     entropy: Callable[[Backend, Tensor], Tensor]
     """`(ops, outputs [B, ...]) -> [B]`."""
+    recover: Callable[[Array], Array]
+    """`actions` as a window keeps them -> what `log_prob` takes."""
     to_python: Callable[[Array], Any]
     """One action in the form that a single environment takes."""
     require: Callable[[Any, Array], None]
@@ -56,6 +59,10 @@ def _categorical_entropy(ops: Backend, logits: Tensor) -> Tensor:
     return -ops.sum_last(ops.exp(log_probs) * log_probs)
 
 
+def _categorical_recover(actions: Array) -> Array:
+    return actions.astype(np.int64, copy=False)
+
+
 def _categorical_require(action_space: Any, logits: Array) -> None:
     if not isinstance(action_space, Discrete) or action_space.start != 0:
         raise ValueError(
@@ -73,7 +80,103 @@ categorical = Distribution(
     greedy=_categorical_greedy,
     log_prob=_categorical_log_prob,
     entropy=_categorical_entropy,
+    recover=_categorical_recover,
     to_python=int,
     require=_categorical_require,
 )
 """A choice among A actions; the actor returns `[B, A]` unnormalised log-probabilities (logits)."""
+
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+"""The actor's log standard deviations are clamped to this range."""
+SQUASH_EPSILON = 1e-6
+"""Keeps the logarithm of the squashing's derivative finite."""
+LARGEST_ACTION = 1.0 - 2.0**-52
+"""Beyond it the inverse hyperbolic tangent of a double is infinite."""
+
+
+def _squashed_sample(rng: np.random.Generator, outputs: Array) -> Array:
+    mean, log_std = np.split(outputs.astype(np.float64), 2, axis=-1)
+    std = np.exp(np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
+    return np.asarray(np.tanh(mean + std * rng.standard_normal(mean.shape)))
+
+
+def _squashed_greedy(outputs: Array) -> Array:
+    return np.asarray(np.tanh(np.split(outputs.astype(np.float64), 2, axis=-1)[0]))
+
+
+def _squashed_recover(actions: Array) -> Array:
+    # In double precision, because float32 knows no action between tanh(9) and 1.
+    bounded = np.clip(actions.astype(np.float64), -LARGEST_ACTION, LARGEST_ACTION)
+    return np.asarray(np.arctanh(bounded).astype(np.float32))
+
+
+def gaussian_parameters(ops: Backend, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Split `[B, 2A]` into the mean and the clamped log standard deviation, `[B, A]` each."""
+    mean, log_std = ops.split_last(outputs)
+    return mean, ops.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
+
+
+def _squashed_log_prob(ops: Backend, outputs: Tensor, pre_tanh: Tensor) -> Tensor:
+    """Compute the log-density of `a = tanh(u)` (Haarnoja et al. 2018, appendix C, eq. 21).
+
+    `log pi(a) = sum(log N(u; mean, std) - log(1 - tanh(u)^2 + 1e-6))`.
+    """
+    mean, log_std = gaussian_parameters(ops, outputs)
+    squared = ops.square((pre_tanh - mean) / ops.exp(log_std))
+    gaussian = -0.5 * (squared + math.log(2.0 * math.pi)) - log_std
+    squashing = ops.log(1.0 - ops.square(ops.tanh(pre_tanh)) + SQUASH_EPSILON)
+    return ops.sum_last(gaussian - squashing)
+
+
+def _squashed_entropy(ops: Backend, outputs: Tensor) -> Tensor:
+    # Of the Gaussian before squashing: that of the squashed one has no closed form.
+    _, log_std = gaussian_parameters(ops, outputs)
+    return ops.sum_last(log_std + 0.5 * math.log(2.0 * math.pi * math.e))
+
+
+def squashed_draw(ops: Backend, outputs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return actions `tanh(mean + std * noise)` `[B, A]`, differentiable, and their log-densities `[B]`."""
+    mean, log_std = gaussian_parameters(ops, outputs)
+    pre_tanh = mean + ops.exp(log_std) * noise
+    return ops.tanh(pre_tanh), _squashed_log_prob(ops, outputs, pre_tanh)
+
+
+def require_action_dim(action_dim: int, action_space: Any) -> None:
+    """Refuse an action space that is no Box of `action_dim` components.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not isinstance(action_space, Box) or action_space.shape != (action_dim,):
+        raise ValueError(
+            f"this agent, made with action_dim={action_dim}, needs a Box action space of shape "
+            f"({action_dim},), got {action_space}"
+        )
+
+
+def _squashed_to_python(action: Array) -> Array:
+    return np.asarray(action, np.float32)
+
+
+def _squashed_require(action_space: Any, outputs: Array) -> None:
+    if not isinstance(action_space, Box) or len(action_space.shape) != 1:
+        raise ValueError(f"this agent needs a Box action space with one axis, got {action_space}")
+    (size,) = action_space.shape
+    if outputs.ndim != 2 or outputs.shape[1] != 2 * size:
+        raise ValueError(
+            f"the actor must return mean and log_std side by side, [B, {2 * size}] for "
+            f"{action_space}, got {list(outputs.shape)} for B = {len(outputs)}"
+        )
+
+
+squashed_gaussian = Distribution(
+    sample=_squashed_sample,
+    greedy=_squashed_greedy,
+    log_prob=_squashed_log_prob,
+    entropy=_squashed_entropy,
+    recover=_squashed_recover,
+    to_python=_squashed_to_python,
+    require=_squashed_require,
+)
+"""tanh of a Gaussian in A dimensions; the actor returns `[B, 2A]`, mean and log_std side by side. Actions
+are in (-1, 1); `log_prob` takes them before the tanh, because that cannot be undone where it saturates."""

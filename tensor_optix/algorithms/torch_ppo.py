@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from tensor_optix.adapters.pytorch import backend
-from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms._ppo import PPO
 
 if TYPE_CHECKING:
     from torch import nn, optim
 
     from tensor_optix.adapters.backend import Backend
-    from tensor_optix.core.normalizers import RewardNormalizer
+    from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
     from tensor_optix.core.types import HyperparamSet
 
 
@@ -30,6 +29,7 @@ class TorchPPOAgent(PPO):
         hyperparams: See `PPOHyperparams`; all are optional.
         device: "auto" (a GPU where there is one), "cpu", "cuda", ...
         reward_normalizer: Scales the rewards that are learned from; scores stay raw.
+        obs_normalizer: Normalises what the networks see; saved with them, still in evaluation.
 
     Raises:
         ValueError: On an unknown hyperparameter, a value out of range, or an optimizer that does not
@@ -37,7 +37,6 @@ class TorchPPOAgent(PPO):
     """
 
     ops: ClassVar[Backend] = backend
-    distribution: ClassVar[distributions.Distribution] = distributions.categorical
 
     def __init__(
         self,
@@ -47,8 +46,9 @@ class TorchPPOAgent(PPO):
         hyperparams: HyperparamSet | None = None,
         device: str = "auto",
         reward_normalizer: RewardNormalizer | None = None,
+        obs_normalizer: ObsNormalizer | None = None,
     ) -> None:
         place = backend.resolve_device(device)
         actor.to(place).eval()
         critic.to(place).eval()
-        super().__init__(actor, critic, optimizer, hyperparams, reward_normalizer)
+        super().__init__(actor, critic, optimizer, hyperparams, reward_normalizer, obs_normalizer)

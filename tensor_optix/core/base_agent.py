@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
+    from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike, Transitions
 
 
 class BaseAgent(ABC):
@@ -25,6 +25,10 @@ class BaseAgent(ABC):
     """Those of them that are tuned on a logarithmic scale."""
     default_min_episodes_before_dormant: ClassVar[int] = 0
     """Evaluations before DORMANT may be declared, where the user names none."""
+
+    has_unit_actions: bool = False
+    """Whether continuous actions are in [-1, 1], and are to be stretched to the bounds of the action
+    space by who steps the environment."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -61,6 +65,13 @@ class BaseAgent(ABC):
     def is_on_policy(self) -> bool:
         """Whether the agent learns only from its current policy's data. Off-policy: no rollback."""
         return True
+
+    def observe(self, transitions: Transitions) -> None:
+        """See one vector step of the agent's own acting, and perhaps learn from it at once.
+
+        Called by a pipeline between two steps, for agents that are not on-policy. The same rows come
+        once more, as a window, to `learn`.
+        """
 
     def act_batch(self, observations: Array) -> Array:
         """Choose actions for `[N, ...]` observations; return `[N]` or `[N, A]`."""

@@ -17,6 +17,7 @@ class GreedyAgent(BaseAgent):
 
     def __init__(self, agent: BaseAgent) -> None:
         self._agent = agent
+        self.has_unit_actions = agent.has_unit_actions
 
     def check_spaces(self, observation_space: Any, action_space: Any) -> None:
         """Ask the agent."""

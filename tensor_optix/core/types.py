@@ -1,4 +1,4 @@
-"""The five values that travel between the parts of the library. Nothing else is shared.
+"""The values that travel between the parts of the library. Nothing else is shared.
 
 Shapes, here and everywhere: T rows in time, N environments, R = T * N flat rows (row `t * N + n`),
 K finished episodes, A components of an action, `...` the shape of one observation.
@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,30 @@ class EpisodeData:
         """Return per-row data `[T * N, ...]` as `[T, N, ...]`."""
         flat = np.asarray(rows, dtype=dtype)
         return flat.reshape(-1, self.num_envs, *flat.shape[1:])
+
+
+class Transitions(NamedTuple):
+    """What happened in B environments in one step, for agents that learn while collecting.
+
+    The arrays belong to the pipeline and are reused: a consumer that keeps rows copies them.
+    """
+
+    observations: Array
+    """`[B, ...]`, what each action was chosen from, in the environment's own dtype."""
+    actions: Array
+    """`[B]` or `[B, A]`, as the agent chose them."""
+    rewards: Array
+    """`[B]` float32."""
+    next_observations: Array
+    """`[B, ...]`, what the action led to; where an episode ended, its true last observation."""
+    terminated: Array
+    """`[B]` bool, the episode ended by its own rules."""
+    truncated: Array
+    """`[B]` bool, the episode was cut (a time limit)."""
+    env_ids: Array
+    """`[B]` int64, the environment of each row, ascending where all environments are in it."""
+    num_envs: int
+    """N, how many environments there are. B may be less: reset rows are left out."""
 
 
 @dataclass

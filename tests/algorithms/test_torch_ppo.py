@@ -36,7 +36,7 @@ def test_the_learning_rate_is_the_optimizers_and_read_back_from_it():
     agent = make_agent()
     assert agent.get_hyperparams().params["learning_rate"] == 1e-3
     agent.set_hyperparams(HyperparamSet({"learning_rate": 2e-4}))
-    assert agent._optimizer.param_groups[0]["lr"] == 2e-4
+    assert agent._optimizers["optimizer"].param_groups[0]["lr"] == 2e-4
     assert agent.get_hyperparams().params["clip_ratio"] == 0.2
 
 
@@ -146,14 +146,14 @@ def test_parameter_groups_keep_the_ratio_of_their_learning_rates():
 
 def test_a_learning_rate_that_has_come_down_to_zero_can_be_raised_again():
     agent = make_agent()
-    agent._optimizer.param_groups[0]["lr"] = 0.0
-    agent.ops.set_learning_rate(agent._optimizer, 1e-3)
-    assert agent.ops.learning_rate(agent._optimizer) == 1e-3
+    agent._optimizers["optimizer"].param_groups[0]["lr"] = 0.0
+    agent.ops.set_learning_rate(agent._optimizers["optimizer"], 1e-3)
+    assert agent.ops.learning_rate(agent._optimizers["optimizer"]) == 1e-3
 
 
 def test_a_learning_rate_schedule_of_the_users_is_not_undone_by_other_hyperparameters():
     agent = make_agent()
-    agent._optimizer.param_groups[0]["lr"] = 1e-5
+    agent._optimizers["optimizer"].param_groups[0]["lr"] = 1e-5
     agent.set_hyperparams(HyperparamSet({"clip_ratio": 0.1}))
     assert agent.get_hyperparams().params["learning_rate"] == 1e-5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,12 @@ from torch import Tensor, nn
 from tensor_optix.adapters.pytorch.gradient_descent import TorchGradientDescent
 from tensor_optix.adapters.pytorch.placement import device_of, threads_for, to_tensor
 from tensor_optix.adapters.pytorch.placement import resolve_device as resolve_device
+from tensor_optix.adapters.pytorch.twin_critics import TwinCritics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tensor_optix.adapters.backend import LossFn
+    from tensor_optix.adapters.backend import LossFn, Update, UpdateLoop
     from tensor_optix.core.types import Array, PathLike
 
 INFERENCE_ROWS = 4096
@@ -31,6 +33,8 @@ INFERENCE_ROWS = 4096
 exp = torch.exp
 square = torch.square
 mean = torch.mean
+log = torch.log
+tanh = torch.tanh
 minimum = torch.minimum
 clip = torch.clip
 
@@ -38,6 +42,17 @@ clip = torch.clip
 def sum_last(x: Tensor) -> Tensor:
     """Sum over the last axis."""
     return x.sum(dim=-1)
+
+
+def max_last(x: Tensor) -> Tensor:
+    """Take the largest along the last axis."""
+    return x.amax(dim=-1)
+
+
+def split_last(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Split the last axis into two halves."""
+    first, second = x.chunk(2, dim=-1)
+    return first, second
 
 
 def log_softmax(logits: Tensor) -> Tensor:
@@ -59,6 +74,77 @@ def network_input(observations: Tensor) -> Tensor:
     """Return observations as networks take them: float32, but indices `[B]` as int64."""
     is_index = observations.dim() == 1 and not observations.is_floating_point()
     return observations.long() if is_index else observations.float()
+
+
+def without_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of tensors that no gradient flows through."""
+    return torch.no_grad()(fn)
+
+
+def clone(network: nn.Module) -> nn.Module:
+    """Return a copy of a network, with the same weights and variables of its own."""
+    return copy.deepcopy(network).requires_grad_(False)
+
+
+def blend(targets: nn.Module, networks: nn.Module, rate: Tensor | float) -> None:
+    """Move weights: `target += rate * (network - target)`; 1 copies. Buffers are copied."""
+    with torch.no_grad():
+        slow: list[Tensor] = list(targets.parameters())
+        fast: list[Tensor] = list(networks.parameters())
+        torch._foreach_lerp_(slow, fast, float(rate))
+        for target, source in zip(targets.buffers(), networks.buffers(), strict=True):
+            target.copy_(source)
+
+
+def scalar(value: float, optimizer: torch.optim.Optimizer) -> nn.Module:
+    """Return a network without inputs whose output is the one variable that `optimizer` holds.
+
+    Raises:
+        ValueError: If it holds anything but a single number.
+    """
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    if len(held) != 1 or held[0].numel() != 1 or not held[0].requires_grad:
+        shapes = [list(p.shape) for p in held]
+        raise ValueError(
+            "the optimizer of a single number must hold one parameter of one element, for example "
+            f"Adam([torch.zeros(1, requires_grad=True)]), got shapes {shapes}"
+        )
+    parameter = held[0] if isinstance(held[0], nn.Parameter) else nn.Parameter(held[0].detach())
+    optimizer.param_groups[0]["params"] = [parameter]
+    return _Scalar(parameter, value)
+
+
+def twin_critics(first: nn.Module, second: nn.Module) -> TwinCritics:
+    """Return a network of `(observations [B, ...], actions [B, A]) -> [2, B]`, the values of two critics."""
+    return TwinCritics(first, second)
+
+
+def update_loop(update: Update, networks: Sequence[nn.Module]) -> UpdateLoop:
+    """Return a function that makes updates with consecutive minibatches; the last may be short."""
+    device = device_of(networks[0])
+    threads = threads_for(networks)
+
+    def run(
+        fields: Mapping[str, Array], minibatch_size: int, scalars: Mapping[str, float]
+    ) -> tuple[dict[str, float], dict[str, Array]]:
+        tensors = {name: to_tensor(field, device) for name, field in fields.items()}
+        constants = {name: torch.tensor(value) for name, value in scalars.items()}
+        length = len(next(iter(tensors.values())))
+        starts = range(0, length, minibatch_size)
+        totals: dict[str, Tensor] = {}
+        rows: dict[str, list[Tensor]] = {}
+        with threads():
+            for start in starts:
+                batch = {name: t[start : start + minibatch_size] for name, t in tensors.items()}
+                diagnostics, outputs = update(batch, constants)
+                for name, value in diagnostics.items():
+                    totals[name] = totals[name] + value if name in totals else value
+                for name, value in outputs.items():
+                    rows.setdefault(name, []).append(value)
+        means = {name: float(total) / max(len(starts), 1) for name, total in totals.items()}
+        return means, {name: torch.cat(parts).cpu().numpy() for name, parts in rows.items()}
+
+    return run
 
 
 def inference(fn: Callable[..., Tensor], networks: Sequence[nn.Module]) -> Callable[..., Array]:
@@ -168,6 +254,20 @@ def perturb_network(network: nn.Module, scale: float, seed: int) -> None:
         for parameter in network.parameters():
             noise = rng.standard_normal(tuple(parameter.shape), np.float32)
             parameter.mul_(1.0 + scale * torch.from_numpy(noise).to(parameter.device))
+
+
+class _Scalar(nn.Module):
+    """A single number as a network without inputs."""
+
+    def __init__(self, parameter: nn.Parameter, value: float) -> None:
+        super().__init__()
+        self.value = parameter
+        with torch.no_grad():
+            self.value.fill_(value)
+
+    def forward(self) -> Tensor:
+        """Return the number, `[]`."""
+        return self.value.reshape(())
 
 
 def _state(network: nn.Module) -> dict[str, Tensor]:

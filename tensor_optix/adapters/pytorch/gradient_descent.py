@@ -1,4 +1,4 @@
-"""Gradient descent on PyTorch: backward pass, clipping and the user's optimizer, minibatch by minibatch."""
+"""Gradient descent on PyTorch: backward pass, clipping and the user's optimizer."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from tensor_optix.adapters.pytorch.placement import device_of, threads_for, to_tensor
+from tensor_optix.adapters.pytorch.twin_critics import Leaf, leaves_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tensor_optix.adapters.backend import LossFn
-    from tensor_optix.core.types import Array
 
 
 class TorchGradientDescent:
@@ -36,72 +35,43 @@ class TorchGradientDescent:
         _require_same_parameters(networks, optimizer)
         self._loss_fn = loss_fn
         self._optimizer = optimizer
-        self._gradients = _FlatGradients(
-            [p for p in _parameters(networks).values() if p.requires_grad]
-        )
-        self._device = device_of(next(iter(networks.values())))
-        self._threads = threads_for(list(networks.values()))
+        leaves = [leaf for network in networks.values() for leaf in leaves_of(network)]
+        self._gradients = _FlatGradients(leaves)
         _prefer_fused(optimizer)
 
-    def run_epoch(
-        self,
-        fields: Mapping[str, Array],
-        minibatch_size: int,
-        max_grad_norm: float,
-        scalars: Mapping[str, float],
-    ) -> dict[str, float]:
-        """Make one update per minibatch of consecutive rows; the last one may be short."""
-        tensors = {name: to_tensor(field, self._device) for name, field in fields.items()}
-        constants = {name: torch.tensor(value) for name, value in scalars.items()}
-        length = len(next(iter(tensors.values())))
-        totals: dict[str, Tensor] = {}
-        skipped = 0
+    def step(self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Make one update; diagnostics and `skipped` go out."""
         self._gradients.attach()
-        starts = range(0, length, minibatch_size)
-        with self._threads():
-            for start in starts:
-                batch = {name: t[start : start + minibatch_size] for name, t in tensors.items()}
-                loss, diagnostics = self._loss_fn(batch, constants)
-                skipped += not self._step(loss, max_grad_norm)
-                for name, value in diagnostics.items():
-                    totals[name] = (
-                        totals[name] + value.detach() if name in totals else value.detach()
-                    )
-        updates = len(starts)
-        means = {name: float(total) / max(updates, 1) for name, total in totals.items()}
-        return means | {"n_updates": updates - skipped, "n_skipped_updates": skipped}
-
-    def _step(self, loss: Tensor, max_grad_norm: float) -> bool:
-        self._gradients.zero()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if not self._gradients.clip(max_grad_norm):
-            return False
-        self._optimizer.step()
-        return True
+        loss, diagnostics = self._loss_fn(batch, scalars)
+        # Named, so that networks which the loss merely runs through get no gradients.
+        loss.backward(inputs=self._gradients.tensors)
+        max_norm = float(scalars["max_grad_norm"]) if "max_grad_norm" in scalars else math.inf
+        is_finite = self._gradients.clip(max_norm)
+        if is_finite:
+            self._optimizer.step()
+        outputs = {name: value.detach() for name, value in diagnostics.items()}
+        return outputs | {"skipped": torch.tensor(0.0 if is_finite else 1.0)}
 
 
 class _FlatGradients:
-    """The gradients of many parameters as views of one buffer: zeroing and clipping are one call each."""
+    """The gradients of many leaves as views of one buffer: zeroing and clipping are one call each."""
 
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        kinds = {(p.dtype, p.device) for p in parameters}
+    def __init__(self, leaves: Sequence[Leaf]) -> None:
+        self.tensors = [leaf.tensor for leaf in leaves]
         self._buffers = []
-        self._views: list[tuple[nn.Parameter, Tensor]] = []
-        for dtype, device in kinds:
-            members = [p for p in parameters if (p.dtype, p.device) == (dtype, device)]
-            sizes = [p.numel() for p in members]
+        self._views: list[tuple[Tensor, Tensor]] = []
+        for dtype, device in dict.fromkeys((t.dtype, t.device) for t in self.tensors):
+            members = [leaf for leaf in leaves if _kind(leaf) == (dtype, device)]
+            sizes = [leaf.tensor.numel() for leaf in members]
             buffer = torch.zeros(sum(sizes), dtype=dtype, device=device)
-            parts = torch.split(buffer, sizes)
-            self._views += [(p, part.view_as(p)) for p, part in zip(members, parts, strict=True)]
+            for leaf, part in zip(members, torch.split(buffer, sizes), strict=True):
+                self._views += _views(leaf, part.view_as(leaf.tensor))
             self._buffers.append(buffer)
 
     def attach(self) -> None:
-        """Let the parameters' gradients be the views, whatever they were."""
-        for parameter, view in self._views:
-            parameter.grad = view
-
-    def zero(self) -> None:
-        """Forget the gradients."""
+        """Let the gradients be the views, whatever they were, and forget their values."""
+        for tensor, view in self._views:
+            tensor.grad = view
         for buffer in self._buffers:
             buffer.zero_()
 
@@ -114,6 +84,18 @@ class _FlatGradients:
             for buffer in self._buffers:
                 buffer.mul_(max_norm / norm)
         return True
+
+
+def _kind(leaf: Leaf) -> tuple[torch.dtype, torch.device]:
+    return leaf.tensor.dtype, leaf.tensor.device
+
+
+def _views(leaf: Leaf, gradient: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return what gets which part of a leaf's gradient: the leaf, and the parameters it holds."""
+    pairs: list[tuple[Tensor, Tensor]] = [(leaf.tensor, gradient)]
+    if len(leaf.parameters) > 1:
+        pairs += list(zip(leaf.parameters, gradient, strict=True))
+    return pairs
 
 
 def _parameters(networks: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:

@@ -1,0 +1,185 @@
+"""What every agent made of networks has in common: hyperparameters, normalizers, files, random streams.
+
+An algorithm names its networks and optimizers; saving, loading, averaging and tuning follow from the names.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+
+from tensor_optix.algorithms.hyperparams import Hyperparams
+from tensor_optix.core.base_agent import BaseAgent
+from tensor_optix.core.types import Array, HyperparamSet, PathLike
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tensor_optix.adapters.backend import Backend, Network, Optimizer
+    from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
+
+H = TypeVar("H", bound=Hyperparams)
+
+
+class NetworkAgent(BaseAgent, Generic[H]):
+    """An agent over a backend (`ops`), which a public class per framework names.
+
+    Args:
+        networks: What `save_weights` keeps, by name; the policy first.
+        optimizers: Of these networks, by name. The learning rate is that of the first; the others keep
+            their ratio to it.
+        hyperparams: Those that differ from the defaults.
+        obs_normalizer: Normalises what the networks see. It learns while the agent learns, never while
+            the agent merely acts.
+        reward_normalizer: Scales the rewards that are learned from; scores stay raw.
+
+    Raises:
+        TypeError: If `hyperparams` is no `HyperparamSet`.
+        ValueError: On an unknown hyperparameter or a value out of range.
+    """
+
+    ops: ClassVar[Backend]
+    hyperparams_type: ClassVar[type[Hyperparams]]
+
+    def __init__(
+        self,
+        networks: Mapping[str, Network],
+        optimizers: Mapping[str, Optimizer],
+        hyperparams: HyperparamSet | None,
+        obs_normalizer: ObsNormalizer | None,
+        reward_normalizer: RewardNormalizer | None,
+    ) -> None:
+        if hyperparams is not None and not isinstance(hyperparams, HyperparamSet):
+            raise TypeError(
+                f"hyperparams must be a HyperparamSet, got {type(hyperparams).__name__}; "
+                "wrap it: HyperparamSet(params=...)"
+            )
+        self._networks = dict(networks)
+        self._optimizers = dict(optimizers)
+        self._obs_normalizer = obs_normalizer
+        self._reward_normalizer = reward_normalizer
+        self._hyperparams: H = self._read({"learning_rate": self._learning_rate()})
+        self.seed(int(np.random.SeedSequence().generate_state(1)[0]))
+        if hyperparams is not None:
+            self.set_hyperparams(hyperparams)
+
+    def seed(self, seed: int) -> None:
+        """Make every random choice of the agent follow from `seed`."""
+        self._rng = np.random.default_rng(seed)
+
+    def get_hyperparams(self) -> HyperparamSet:
+        """Return the hyperparameters, the learning rate as the optimizer has it."""
+        params = asdict(self._hyperparams)
+        return HyperparamSet(params | {"learning_rate": self._learning_rate()})
+
+    def set_hyperparams(self, hyperparams: HyperparamSet) -> None:
+        """Put hyperparameters in force; those that are not named stay as they are.
+
+        Raises:
+            ValueError: On an unknown name or a value out of range; nothing has changed then.
+        """
+        before = self.get_hyperparams().params
+        self._hyperparams = self._read(before | hyperparams.params)
+        rate = self._hyperparams.learning_rate
+        if rate == before["learning_rate"]:
+            return
+        for optimizer in self._optimizers.values():
+            # Where a schedule has come down to 0 there is no ratio to keep.
+            first = before["learning_rate"]
+            ratio = self.ops.learning_rate(optimizer) / first if first else 1.0
+            self.ops.set_learning_rate(optimizer, rate * ratio)
+
+    def save_weights(self, path: PathLike) -> None:
+        """Write the networks, and what normalises their observations, into the directory `path`."""
+        directory = Path(path)
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, network in self._networks.items():
+            self.ops.save_network(network, directory / name)
+        if self._obs_normalizer is not None:
+            _save_arrays(directory / "obs_normalizer.npz", self._obs_normalizer.state_dict())
+
+    def load_weights(self, path: PathLike) -> None:
+        """Read what `save_weights` wrote."""
+        directory = Path(path)
+        for name, network in self._networks.items():
+            self.ops.load_network(network, directory / name)
+        stored = directory / "obs_normalizer.npz"
+        if self._obs_normalizer is not None and stored.exists():
+            self._obs_normalizer.load_state_dict(_load_arrays(stored))
+        self._weights_changed()
+
+    def save_state(self, path: PathLike) -> None:
+        """Write the whole learner: weights, optimizers, random generators, normalizers."""
+        directory = Path(path)
+        self.save_weights(directory)
+        for name, optimizer in self._optimizers.items():
+            self.ops.save_optimizer(optimizer, directory / name)
+        (directory / "agent.json").write_text(json.dumps(self._progress()))
+        if self._reward_normalizer is not None:
+            _save_arrays(directory / "reward_normalizer.npz", self._reward_normalizer.state_dict())
+
+    def load_state(self, path: PathLike) -> None:
+        """Read a learner; a directory that holds weights only gives weights only."""
+        directory = Path(path)
+        self.load_weights(directory)
+        for name, optimizer in self._optimizers.items():
+            self.ops.load_optimizer(optimizer, directory / name)
+        if (directory / "agent.json").exists():
+            self._resume(json.loads((directory / "agent.json").read_text()))
+        stored = directory / "reward_normalizer.npz"
+        if self._reward_normalizer is not None and stored.exists():
+            self._reward_normalizer.load_state_dict(_load_arrays(stored))
+
+    def average_weights(self, paths: Sequence[PathLike]) -> bool:
+        """Take on the mean of stored networks."""
+        for name, network in self._networks.items():
+            self.ops.average_networks(network, [Path(path) / name for path in paths])
+        self._weights_changed()
+        return True
+
+    def perturb_weights(self, noise_scale: float) -> None:
+        """Multiply every weight of every network by `1 + noise_scale * N(0, 1)`."""
+        for network in self._networks.values():
+            self.ops.perturb_network(network, noise_scale, int(self._rng.integers(2**63)))
+        self._weights_changed()
+
+    def _weights_changed(self) -> None:
+        """Follow a change of weights that no update made: target networks take it on."""
+
+    def _progress(self) -> dict[str, Any]:
+        """Return what a learner must remember beside weights and optimizers, as JSON takes it."""
+        return {"rng": self._rng.bit_generator.state}
+
+    def _resume(self, progress: Mapping[str, Any]) -> None:
+        """Take on what `_progress` returned."""
+        self._rng.bit_generator.state = progress["rng"]
+
+    def _normalized(self, observations: Array) -> Array:
+        """Return observations as the networks are to see them."""
+        if self._obs_normalizer is None:
+            return np.ascontiguousarray(observations)
+        return self._obs_normalizer.normalize(observations)
+
+    def _learn_observations(self, observations: Array, valid: Array | None = None) -> None:
+        """Let the normalizer take in observations `[R, ...]`, of which `valid` marks the real ones."""
+        if self._obs_normalizer is not None:
+            self._obs_normalizer.update(observations if valid is None else observations[valid])
+
+    def _learning_rate(self) -> float:
+        return self.ops.learning_rate(next(iter(self._optimizers.values())))
+
+    def _read(self, params: Mapping[str, Any]) -> Any:
+        return self.hyperparams_type.from_params(params)
+
+
+def _save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def _load_arrays(path: Path) -> dict[str, Array]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
