@@ -43,7 +43,8 @@ class GradientDescent(Protocol):
         parameters get gradients, whatever else the loss runs through.
 
         Returns:
-            The loss's diagnostics, detached, and `skipped`: 1 where the update was left out, else 0.
+            The loss's diagnostics, detached; `grad_norm`, before clipping; `skipped`: 1 where the update was
+            left out, else 0.
         """
 
 
@@ -55,6 +56,9 @@ class Backend(Protocol):
 
     def square(self, x: Tensor, /) -> Tensor:
         """Compute x**2."""
+
+    def absolute(self, x: Tensor, /) -> Tensor:
+        """Compute |x|."""
 
     def mean(self, x: Tensor, /) -> Tensor:
         """Average over all elements."""
@@ -94,6 +98,9 @@ class Backend(Protocol):
 
     def without_gradient(self, fn: Callable[..., Any], /) -> Callable[..., Any]:
         """Return a function of tensors that no gradient flows through."""
+
+    def number(self, fn: Callable[[], Tensor], /) -> Callable[[], float]:
+        """Return a function of one scalar tensor as one of a number."""
 
     def clone(self, network: Network, /) -> Network:
         """Return a copy of a network, with the same weights and variables of its own."""

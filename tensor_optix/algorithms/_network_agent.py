@@ -14,7 +14,7 @@ import numpy as np
 
 from tensor_optix.algorithms.hyperparams import Hyperparams
 from tensor_optix.core.base_agent import BaseAgent
-from tensor_optix.core.types import Array, HyperparamSet, PathLike
+from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +36,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
         obs_normalizer: Normalises what the networks see. It learns while the agent learns, never while
             the agent merely acts.
         reward_normalizer: Scales the rewards that are learned from; scores stay raw.
+        targets: Slow copies of networks, by name: the copy, and what it follows.
 
     Raises:
         TypeError: If `hyperparams` is no `HyperparamSet`.
@@ -52,6 +53,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
         hyperparams: HyperparamSet | None,
         obs_normalizer: ObsNormalizer | None,
         reward_normalizer: RewardNormalizer | None,
+        targets: Mapping[str, tuple[Network, Network]] | None = None,
     ) -> None:
         if hyperparams is not None and not isinstance(hyperparams, HyperparamSet):
             raise TypeError(
@@ -59,6 +61,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
                 "wrap it: HyperparamSet(params=...)"
             )
         self._networks = dict(networks)
+        self._targets = dict(targets or {})
         self._optimizers = dict(optimizers)
         self._obs_normalizer = obs_normalizer
         self._reward_normalizer = reward_normalizer
@@ -118,6 +121,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self.save_weights(directory)
         for name, optimizer in self._optimizers.items():
             self.ops.save_optimizer(optimizer, directory / name)
+        for name, (target, _) in self._targets.items():
+            self.ops.save_network(target, directory / name)
         (directory / "agent.json").write_text(json.dumps(self._progress()))
         if self._reward_normalizer is not None:
             _save_arrays(directory / "reward_normalizer.npz", self._reward_normalizer.state_dict())
@@ -129,6 +134,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
         for name, optimizer in self._optimizers.items():
             self.ops.load_optimizer(optimizer, directory / name)
         if (directory / "agent.json").exists():
+            for name, (target, _) in self._targets.items():
+                self.ops.load_network(target, directory / name)
             self._resume(json.loads((directory / "agent.json").read_text()))
         stored = directory / "reward_normalizer.npz"
         if self._reward_normalizer is not None and stored.exists():
@@ -149,6 +156,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
 
     def _weights_changed(self) -> None:
         """Follow a change of weights that no update made: target networks take it on."""
+        for target, network in self._targets.values():
+            self.ops.blend(target, network, 1.0)
 
     def _progress(self) -> dict[str, Any]:
         """Return what a learner must remember beside weights and optimizers, as JSON takes it."""
@@ -168,6 +177,17 @@ class NetworkAgent(BaseAgent, Generic[H]):
         """Let the normalizer take in observations `[R, ...]`, of which `valid` marks the real ones."""
         if self._obs_normalizer is not None:
             self._obs_normalizer.update(observations if valid is None else observations[valid])
+
+    def _rewards(self, episode: EpisodeData) -> Array:
+        """Return the rewards that are learned from, `[R]`; the normalizer takes in the window before."""
+        rewards = np.asarray(episode.rewards, np.float32)
+        if self._reward_normalizer is None:
+            return rewards
+        valid = np.ones(len(rewards), bool) if episode.valid is None else episode.valid
+        self._reward_normalizer.update(
+            episode.grid(rewards), episode.grid(episode.dones), episode.grid(valid)
+        )
+        return self._reward_normalizer.normalize(rewards)
 
     def _learning_rate(self) -> float:
         return self.ops.learning_rate(next(iter(self._optimizers.values())))

@@ -138,8 +138,9 @@ class PPO(NetworkAgent[PPOHyperparams]):
         """Make `n_epochs` passes of clipped updates over a window.
 
         Returns:
-            `policy_loss`, `value_loss`, `entropy`, `approx_kl` (means over the updates), `explained_var`
-            of the critic before them, `n_updates`, `n_skipped_updates` (their gradient was not finite).
+            `policy_loss`, `value_loss`, `entropy`, `approx_kl`, `grad_norm` (before clipping; all are
+            means over the updates), `explained_var` of the critic before them, `n_updates`,
+            `n_skipped_updates` (their gradient was not finite).
         """
         rollout, rows = self._prepare(episode_data)
         if not len(rows):
@@ -201,16 +202,6 @@ class PPO(NetworkAgent[PPOHyperparams]):
             "values": values,
         }
         return rollout, rows
-
-    def _rewards(self, episode: EpisodeData) -> Array:
-        rewards = np.asarray(episode.rewards, np.float32)
-        if self._reward_normalizer is None:
-            return rewards
-        valid = np.ones(len(rewards), bool) if episode.valid is None else episode.valid
-        self._reward_normalizer.update(
-            episode.grid(rewards), episode.grid(episode.dones), episode.grid(valid)
-        )
-        return self._reward_normalizer.normalize(rewards)
 
     def _end_values(self, episode: EpisodeData) -> Array:
         if episode.end_observations is None or not len(episode.end_observations):

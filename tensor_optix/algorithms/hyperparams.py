@@ -95,6 +95,11 @@ class PPOHyperparams(Hyperparams):
 
 
 @dataclass(frozen=True)
+class PolicyGradientHyperparams(Hyperparams):
+    """The hyperparameters of a plain policy gradient: a learning rate and a discount."""
+
+
+@dataclass(frozen=True)
 class ReplayHyperparams(Hyperparams):
     """The hyperparameters of every algorithm that learns from a replay buffer."""
 

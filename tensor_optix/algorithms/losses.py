@@ -25,6 +25,11 @@ def squared_error(ops: Backend, values: Tensor, targets: Tensor) -> Tensor:
     return ops.mean(ops.square(values - targets))
 
 
+def weighted_squares(ops: Backend, errors: Tensor, weights: Tensor) -> Tensor:
+    """Compute the mean of squared errors with importance weights (Schaul et al. 2016, algorithm 1)."""
+    return ops.mean(weights * ops.square(errors))
+
+
 def approximate_kl(ops: Backend, log_ratio: Tensor) -> Tensor:
     """Estimate KL(old, new) from samples of the old policy: `mean((r - 1) - log r)`.
 

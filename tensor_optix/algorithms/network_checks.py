@@ -41,3 +41,28 @@ def require_values(values: Array) -> None:
             f"the critic must return one value per observation, [B, 1] or [B], got {values.size} "
             f"values for {BATCH} observations"
         )
+
+
+def try_critics(
+    critics: Callable[[Array, Array], Array], observation_space: Any, action_dim: int
+) -> None:
+    """Try two critics, of one stacked output `[2, B]`, on observations and actions of zeros.
+
+    Raises:
+        ValueError: If they cannot take them, or return anything but one value per row.
+    """
+    shape = observation_space.shape
+    takes = f"[B, {shape[0] + action_dim}]" if len(shape) == 1 else "observation and action"
+    observations = np.zeros((BATCH, *shape), observation_space.dtype)
+    try:
+        values = critics(observations, np.zeros((BATCH, action_dim), np.float32))
+    except Exception as error:
+        raise ValueError(
+            f"the critics cannot take {takes} of observations of shape {shape} and {action_dim} "
+            f"action components: {error}"
+        ) from error
+    if values.shape != (2, BATCH):
+        raise ValueError(
+            f"each critic must return one value per row, [B, 1] or [B], got {list(values.shape)} for "
+            f"two critics and B = {BATCH}"
+        )

@@ -21,6 +21,8 @@ class BatchPipeline(RolloutPipeline):
         env_id: The id of a registered environment, made and closed here.
         n_steps: Another name of `window_size`.
         seed: Makes the environment reproducible.
+        rescale_actions: Whether an agent whose actions are in [-1, 1] has them stretched to the bounds of
+            the action space; windows keep them as they were chosen.
 
     Raises:
         ValueError: Unless exactly one of `env` and `env_id` is given.
@@ -35,6 +37,7 @@ class BatchPipeline(RolloutPipeline):
         env_id: str | None = None,
         n_steps: int | None = None,
         seed: int | None = None,
+        rescale_actions: bool = True,
     ) -> None:
         if isinstance(env, str):
             raise TypeError(f"env must be an environment; for an id use env_id={env!r}")
@@ -51,7 +54,7 @@ class BatchPipeline(RolloutPipeline):
             return make_vector_env(env_id, num_envs=1, backend="sync", seed=seed)
 
         chosen = window_size if window_size is not None else n_steps
-        super().__init__(make_env, agent, 200 if chosen is None else chosen, seed)
+        super().__init__(make_env, agent, 200 if chosen is None else chosen, seed, rescale_actions)
 
 
 def _require_one(env: VectorEnv) -> VectorEnv:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tensor_optix.pipeline._vector_contract import space_dtype
+from tensor_optix.pipeline.action_scaling import environment_actions
 
 if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def play_episodes(
-    agent: BaseAgent, env: VectorEnv, episodes: int, seed: int | None = None
+    agent: BaseAgent,
+    env: VectorEnv,
+    episodes: int,
+    seed: int | None = None,
+    rescale_actions: bool = True,
 ) -> tuple[Array, Array]:
     """Play `episodes` episodes greedily, from their beginnings to their ends.
 
@@ -31,18 +35,20 @@ def play_episodes(
         env: Is reset first, and stays open.
         episodes: E, how many to play in all; the environments differ by at most one.
         seed: Of the reset. None: the seed that the environments were made with.
+        rescale_actions: Whether an agent's actions in [-1, 1] are stretched to the action space, as a
+            pipeline does.
 
     Returns:
         The undiscounted returns `[E]` float64 and the lengths `[E]` int64 in steps, the episodes of
         one environment together.
 
     Raises:
-        ValueError: If `episodes` is below 1.
+        ValueError: If `episodes` is below 1, or actions cannot be stretched to the action space.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     tally = _Tally(episodes, env.num_envs)
-    dtype = space_dtype(env.action_space)
+    to_env = environment_actions(agent, env.action_space, rescale_actions)
     env.reset(seed)
     while True:
         step = env.recv()
@@ -50,8 +56,7 @@ def play_episodes(
         tally.add(step.env_ids, step.rewards, step.valid, ended)
         if tally.is_complete:
             return tally.returns, tally.lengths
-        actions = np.asarray(agent.act_greedy(step.observations))
-        env.send(actions.astype(dtype, casting="same_kind", copy=False), step.env_ids)
+        env.send(to_env(np.asarray(agent.act_greedy(step.observations))), step.env_ids)
 
 
 class _Tally:

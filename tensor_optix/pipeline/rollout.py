@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensor_optix import kernels
-from tensor_optix.core.types import Array, EpisodeData
+from tensor_optix.core.types import Array, EpisodeData, Transitions
 
 if TYPE_CHECKING:
     from tensor_optix.pipeline.vector_env import VectorEnv, VectorStep
@@ -50,17 +50,19 @@ class Rollout:
     Args:
         env: Tells the number of environments and the spaces.
         window_size: Rows per environment; on average, where the environments run at their own pace.
+        action_dtype: In which actions are stored; can be read again.
     """
 
-    def __init__(self, env: VectorEnv, window_size: int) -> None:
+    def __init__(self, env: VectorEnv, window_size: int, action_dtype: np.dtype[Any]) -> None:
         self._num_envs = env.num_envs
         self._lockstep = env.batch_size == env.num_envs
         self._budget = window_size * env.num_envs
         self._capacity = window_size if self._lockstep else 2 * window_size
+        self.action_dtype = action_dtype
         shape = (self._capacity, env.num_envs)
         obs, action = env.observation_space, env.action_space
         self._observations = np.zeros((*shape, *(obs.shape or ())), obs.dtype)
-        self._actions = np.zeros((*shape, *(action.shape or ())), action.dtype)
+        self._actions = np.zeros((*shape, *(action.shape or ())), action_dtype)
         self._rewards = np.zeros(shape, np.float32)
         self._terminated = np.zeros(shape, bool)
         self._truncated = np.zeros(shape, bool)
@@ -82,10 +84,10 @@ class Rollout:
         return self._rows_begun >= self._budget or int(self._cursors.max()) >= self._capacity
 
     def begin(self, env_ids: Array, observations: Array, actions: Array) -> Array:
-        """Store what was seen and done; return the actions as stored, in the environment's dtype.
+        """Store what was seen and done; return the actions as stored, in `action_dtype`.
 
         Raises:
-            TypeError: If the actions are of another kind than the action space's (floats for ints).
+            TypeError: If the actions are of another kind than those stored (floats for ints).
             ValueError: If there is not one action of the action space's shape per environment.
         """
         rows = self._rows(env_ids)
@@ -101,6 +103,32 @@ class Rollout:
             self._actions[rows] = stored
         self._rows_begun += len(env_ids)
         return stored
+
+    def transitions(self, step: VectorStep) -> Transitions:
+        """Return the valid rows that `step` completes, before `finish` stores it.
+
+        Where nothing has to be left out or put right, these are views of the stored row and the
+        step's own arrays.
+        """
+        rows = self._rows(step.env_ids)
+        following = step.observations
+        if len(step.end_observations):
+            following = following.copy()
+            following[step.terminated | step.truncated] = step.end_observations
+        transitions = Transitions(
+            self._observations[rows],
+            self._actions[rows],
+            step.rewards,
+            following,
+            step.terminated,
+            step.truncated,
+            step.env_ids,
+            self._num_envs,
+        )
+        if np.count_nonzero(step.valid) == len(step.valid):
+            return transitions
+        valid = (field[step.valid] for field in transitions[:-1])
+        return Transitions._make((*valid, self._num_envs))
 
     def finish(self, step: VectorStep) -> None:
         """Store what came of it, for the same environments in any order."""

@@ -34,6 +34,8 @@ class VectorBatchPipeline(RolloutPipeline):
         backend: Who steps them: "envpool", "envpool-async", "sync", "async", "vector", or "auto": EnvPool
             where it has the environment, else the fastest of the others by a short measurement.
         seed: Makes the environments reproducible.
+        rescale_actions: Whether an agent whose actions are in [-1, 1] has them stretched to the bounds of
+            the action space; windows keep them as they were chosen.
 
     Raises:
         ValueError: Unless exactly one of `env_fns`, `env` and `env_id` is given.
@@ -51,6 +53,7 @@ class VectorBatchPipeline(RolloutPipeline):
         num_envs: int | None = None,
         backend: str = "auto",
         seed: int | None = None,
+        rescale_actions: bool = True,
     ) -> None:
         if sum(source is not None for source in (env_fns, env, env_id)) != 1:
             raise ValueError("VectorBatchPipeline takes one of env_fns=, env= and env_id=")
@@ -65,7 +68,7 @@ class VectorBatchPipeline(RolloutPipeline):
             number = DEFAULT_NUM_ENVS if num_envs is None else num_envs
             return make_vector_env(env_id, num_envs=number, backend=backend, seed=seed)
 
-        super().__init__(make_env, agent, window_size, seed)
+        super().__init__(make_env, agent, window_size, seed, rescale_actions)
 
     @property
     def n_envs(self) -> int:

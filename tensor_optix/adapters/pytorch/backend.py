@@ -32,6 +32,7 @@ INFERENCE_ROWS = 4096
 
 exp = torch.exp
 square = torch.square
+absolute = torch.abs
 mean = torch.mean
 log = torch.log
 tanh = torch.tanh
@@ -79,6 +80,16 @@ def network_input(observations: Tensor) -> Tensor:
 def without_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function of tensors that no gradient flows through."""
     return torch.no_grad()(fn)
+
+
+def number(fn: Callable[[], Tensor]) -> Callable[[], float]:
+    """Return a function of one scalar tensor as one of a number."""
+
+    def read() -> float:
+        with torch.no_grad():
+            return float(fn())
+
+    return read
 
 
 def clone(network: nn.Module) -> nn.Module:
@@ -194,6 +205,13 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
+
+
+def move_parameters(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Put the tensors that an optimizer holds on a device, before its first step."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.data = parameter.data.to(device)
 
 
 def save_network(network: nn.Module, path: PathLike) -> None:

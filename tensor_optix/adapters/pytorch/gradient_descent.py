@@ -40,17 +40,21 @@ class TorchGradientDescent:
         _prefer_fused(optimizer)
 
     def step(self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Make one update; diagnostics and `skipped` go out."""
+        """Make one update; diagnostics, `grad_norm` and `skipped` go out."""
         self._gradients.attach()
         loss, diagnostics = self._loss_fn(batch, scalars)
         # Named, so that networks which the loss merely runs through get no gradients.
         loss.backward(inputs=self._gradients.tensors)
         max_norm = float(scalars["max_grad_norm"]) if "max_grad_norm" in scalars else math.inf
-        is_finite = self._gradients.clip(max_norm)
+        norm = self._gradients.clip(max_norm)
+        is_finite = math.isfinite(norm)
         if is_finite:
             self._optimizer.step()
         outputs = {name: value.detach() for name, value in diagnostics.items()}
-        return outputs | {"skipped": torch.tensor(0.0 if is_finite else 1.0)}
+        return outputs | {
+            "grad_norm": torch.tensor(norm),
+            "skipped": torch.tensor(0.0 if is_finite else 1.0),
+        }
 
 
 class _FlatGradients:
@@ -75,15 +79,13 @@ class _FlatGradients:
         for buffer in self._buffers:
             buffer.zero_()
 
-    def clip(self, max_norm: float) -> bool:
-        """Scale the gradients down to `max_norm`; return whether they are finite."""
+    def clip(self, max_norm: float) -> float:
+        """Scale the gradients down to `max_norm`, if they are finite; return the norm before."""
         norm = math.sqrt(sum(float(torch.linalg.vector_norm(b)) ** 2 for b in self._buffers))
-        if not math.isfinite(norm):
-            return False
-        if norm > max_norm:
+        if math.isfinite(norm) and norm > max_norm:
             for buffer in self._buffers:
                 buffer.mul_(max_norm / norm)
-        return True
+        return norm
 
 
 def _kind(leaf: Leaf) -> tuple[torch.dtype, torch.device]:

@@ -1,0 +1,209 @@
+"""Deep Q-learning (Mnih et al. 2015), once for every framework; n-step returns and priorities as options."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from gymnasium.spaces import Discrete
+
+from tensor_optix.algorithms import losses
+from tensor_optix.algorithms._off_policy import OffPolicyAgent
+from tensor_optix.algorithms.hyperparams import DQNHyperparams
+from tensor_optix.algorithms.network_checks import try_network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tensor_optix.adapters.backend import Network, Optimizer, Tensor
+    from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
+    from tensor_optix.core.types import Array, EpisodeData, HyperparamSet
+
+EXPLORED = 1.05
+"""Exploration counts as over once epsilon is below this multiple of where it ends."""
+
+
+class DQN(OffPolicyAgent[DQNHyperparams]):
+    """DQN over a backend (`ops`), which a public class per framework names."""
+
+    hyperparams_type = DQNHyperparams
+    action_dtype = np.int64
+
+    default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "learning_rate": (1e-4, 1e-3),
+        "gamma": (0.95, 0.999),
+    }
+    default_log_params: ClassVar[Sequence[str]] = ("learning_rate",)
+    default_min_episodes_before_dormant: ClassVar[int] = 60
+
+    def __init__(
+        self,
+        q_network: Network,
+        n_actions: int,
+        optimizer: Optimizer,
+        hyperparams: HyperparamSet | None = None,
+        reward_normalizer: RewardNormalizer | None = None,
+        obs_normalizer: ObsNormalizer | None = None,
+    ) -> None:
+        if n_actions < 1:
+            raise ValueError(f"n_actions must be at least 1, got {n_actions}")
+        ops = self.ops
+        self._n_actions = n_actions
+        self._q_network = q_network
+        self._target = ops.clone(q_network)
+        self._updates = 0
+        self._target_updated = False
+        self._values = ops.inference(self._values_tensor, [q_network])
+        self._descent = ops.gradient_descent(self._loss, {"q_network": q_network}, optimizer)
+        self._td_targets = ops.without_gradient(self._td_targets_tensor)
+        self._loop = ops.update_loop(self._update_tensors, [q_network])
+        super().__init__(
+            {"q_network": q_network},
+            {"optimizer": optimizer},
+            hyperparams,
+            obs_normalizer,
+            reward_normalizer,
+            {"target": (self._target, q_network)},
+        )
+
+    @property
+    def is_exploring(self) -> bool:
+        """Whether epsilon is still on its way down."""
+        return self._hyperparams.epsilon > EXPLORED * self._hyperparams.epsilon_min
+
+    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
+        """Try the network on observations of zeros.
+
+        Raises:
+            ValueError: If it cannot take them, or returns what does not fit.
+        """
+        size = self._n_actions
+        is_fitting = isinstance(action_space, Discrete) and action_space.n == size
+        if not is_fitting or action_space.start != 0:
+            raise ValueError(
+                f"this agent, made with n_actions={size}, needs the action space Discrete({size}), got "
+                f"{action_space}"
+            )
+        values = try_network("q_network", self._values, observation_space)
+        if values.shape != (len(values), size):
+            raise ValueError(
+                f"the q_network must return one value per action, [B, {size}], got "
+                f"{list(values.shape)} for B = {len(values)}"
+            )
+
+    def act(self, observation: Any) -> int:
+        """Choose an action for one observation `[...]`: a random one with probability epsilon."""
+        return int(self.act_batch(np.asarray(observation)[None])[0])
+
+    def act_batch(self, observations: Array) -> Array:
+        """Choose actions for `[N, ...]` observations, each a random one with probability epsilon."""
+        actions = self.act_greedy(observations)
+        random = self._rng.random(len(actions)) < self._hyperparams.epsilon
+        drawn = self._rng.integers(self._n_actions, size=len(actions))
+        return np.where(random, drawn, actions)
+
+    def act_greedy(self, observations: Array) -> Array:
+        """Choose the actions of the highest value for `[N, ...]` observations."""
+        return np.asarray(np.argmax(self._values(self._normalized(observations)), axis=-1))
+
+    def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
+        """Return what came of the updates made while the window was collected; decay epsilon.
+
+        Returns:
+            `loss` and `td_error_mean` (of absolute errors) over the updates, `epsilon`, `buffer_size`,
+            `target_updated` (1 if the target network was), `episode_reward` (mean of the finished
+            episodes, else the window's sum), `n_updates`, `n_skipped_updates`.
+        """
+        diagnostics = {"loss": 0.0, "td_error_mean": 0.0} | super().learn(episode_data)
+        params = self._hyperparams
+        if not params.epsilon_decay_steps:
+            self._set_epsilon(params.epsilon * params.epsilon_decay)
+        diagnostics |= {
+            "epsilon": self._hyperparams.epsilon,
+            "target_updated": int(self._target_updated),
+            "episode_reward": _episode_reward(episode_data),
+        }
+        self._target_updated = False
+        return diagnostics
+
+    def _explored(self, steps: int) -> None:
+        params = self._hyperparams
+        if params.epsilon_decay_steps:
+            slope = (1.0 - params.epsilon_min) / params.epsilon_decay_steps
+            self._set_epsilon(params.epsilon - steps * slope)
+
+    def _set_epsilon(self, epsilon: float) -> None:
+        params = self._hyperparams
+        # What the user set below the floor stays there.
+        floor = min(params.epsilon_min, params.epsilon)
+        self._hyperparams = replace(params, epsilon=max(epsilon, floor))
+
+    def _make_updates(
+        self, fields: dict[str, Array], batches: int
+    ) -> tuple[dict[str, float], Array]:
+        params = self._hyperparams
+        scalars = {"max_grad_norm": params.max_grad_norm}
+        parts: list[tuple[int, dict[str, float], Array]] = []
+        begun = 0
+        while begun < batches:
+            until_copy = params.target_update_freq - self._updates % params.target_update_freq
+            count = min(batches - begun, until_copy)
+            rows = slice(begun * params.batch_size, (begun + count) * params.batch_size)
+            part = {name: field[rows] for name, field in fields.items()}
+            means, outputs = self._loop(part, params.batch_size, scalars)
+            parts.append((count, means, outputs["td_errors"]))
+            self._updates += count
+            begun += count
+            if count == until_copy:
+                self.ops.blend(self._target, self._q_network, 1.0)
+                self._target_updated = True
+        means = {
+            name: sum(count * mean[name] for count, mean, _ in parts) / batches
+            for name in parts[0][1]
+        }
+        return means, np.concatenate([errors for _, _, errors in parts])
+
+    def _update_tensors(
+        self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        targets = self._td_targets(batch)
+        diagnostics = self._descent.step({**batch, "targets": targets}, scalars)
+        td_errors = diagnostics.pop("td_errors")
+        return diagnostics, {"td_errors": td_errors}
+
+    def _values_tensor(self, observations: Tensor) -> Tensor:
+        return self._q_network(self.ops.network_input(observations))
+
+    def _td_targets_tensor(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Compute `r + gamma^n * max_a Q_target(s', a)`, algorithm 1 of the paper."""
+        values = self._target(self.ops.network_input(batch["next_observations"]))
+        return batch["rewards"] + batch["discounts"] * self.ops.max_last(values)
+
+    def _loss(
+        self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        values = self._values_tensor(batch["observations"])
+        chosen = self.ops.take_along(values, batch["actions"])
+        td_errors = batch["targets"] - chosen
+        loss = losses.weighted_squares(self.ops, td_errors, batch["weights"])
+        mean = self.ops.mean(self.ops.absolute(td_errors))
+        return loss, {"loss": loss, "td_error_mean": mean, "td_errors": td_errors}
+
+    def _progress(self) -> dict[str, Any]:
+        return super()._progress() | {
+            "updates": self._updates,
+            "epsilon": self._hyperparams.epsilon,
+        }
+
+    def _resume(self, progress: Mapping[str, Any]) -> None:
+        super()._resume(progress)
+        self._updates = progress["updates"]
+        self._hyperparams = replace(self._hyperparams, epsilon=progress["epsilon"])
+
+
+def _episode_reward(episode: EpisodeData) -> float:
+    finished = episode.finished_returns
+    return (
+        episode.total_reward if finished is None or not len(finished) else float(np.mean(finished))
+    )

@@ -1,0 +1,251 @@
+"""What DQN and SAC have in common: a replay buffer that is filled, and learned from, while collecting.
+
+Vector steps come in through `observe`; a window that was not observed is taken in by `learn`, in the same
+way. Diagnostics of the updates made since the last window go out of `learn`.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+
+from tensor_optix.algorithms._network_agent import NetworkAgent
+from tensor_optix.algorithms.hyperparams import ReplayHyperparams
+from tensor_optix.core.replay_buffer import PrioritizedReplayBuffer, ReplayBatch
+from tensor_optix.core.transitions import transitions_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tensor_optix.adapters.backend import Network, Optimizer
+    from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
+    from tensor_optix.core.types import (
+        Array,
+        EpisodeData,
+        HyperparamSet,
+        PathLike,
+        Transitions,
+    )
+
+logger = logging.getLogger(__name__)
+
+H = TypeVar("H", bound=ReplayHyperparams)
+
+MOST_BATCHES = 64
+"""Batches that are drawn at once; bounds what they take in memory."""
+FIXED = ("replay_capacity", "n_step")
+"""Hyperparameters that the rows in the replay buffer depend on."""
+
+
+class OffPolicyAgent(NetworkAgent[H], Generic[H]):
+    """An agent that learns from a replay buffer. The arguments are those of `NetworkAgent`.
+
+    The buffer is made when the first row comes. With an observation normalizer it holds raw observations, and
+    they are normalised as they are drawn, by what is known then; rewards likewise.
+    """
+
+    action_dtype: ClassVar[type[np.generic]]
+    """Of the actions in the replay buffer, as the networks take them."""
+
+    def __init__(
+        self,
+        networks: Mapping[str, Network],
+        optimizers: Mapping[str, Optimizer],
+        hyperparams: HyperparamSet | None,
+        obs_normalizer: ObsNormalizer | None,
+        reward_normalizer: RewardNormalizer | None,
+        targets: Mapping[str, tuple[Network, Network]],
+    ) -> None:
+        self._replay: PrioritizedReplayBuffer | None = None
+        self._drawn: ReplayBatch | None = None
+        self._steps = 0
+        self._observed = 0
+        self._owed = 0.0
+        self._tally = _Tally()
+        super().__init__(
+            networks, optimizers, hyperparams, obs_normalizer, reward_normalizer, targets
+        )
+
+    @property
+    def is_on_policy(self) -> bool:
+        """False: any policy's rows can be learned from."""
+        return False
+
+    def seed(self, seed: int) -> None:
+        """Make acting, replay and updates follow from `seed`."""
+        acting, replay = np.random.SeedSequence(seed).generate_state(2, np.uint64)
+        super().seed(int(acting))
+        self._replay_seed = int(replay)
+        if self._replay is not None:
+            self._replay.seed(self._replay_seed)
+
+    def set_hyperparams(self, hyperparams: HyperparamSet) -> None:
+        """Put hyperparameters in force; those that are not named stay as they are.
+
+        Raises:
+            ValueError: On an unknown name, a value out of range, or another `replay_capacity` or `n_step`
+                than that of the rows which the replay buffer holds; nothing has changed then.
+        """
+        before = self._hyperparams
+        after = self._read(self.get_hyperparams().params | hyperparams.params)
+        for name in FIXED:
+            if self._replay is not None and getattr(after, name) != getattr(before, name):
+                raise ValueError(
+                    f"{name} cannot change while the replay buffer holds rows: it is "
+                    f"{getattr(before, name)}, got {getattr(after, name)}"
+                )
+        super().set_hyperparams(hyperparams)
+        if self._replay is not None:
+            self._replay.set_params(alpha=after.per_alpha, beta=after.per_beta, gamma=after.gamma)
+
+    def observe(self, transitions: Transitions) -> None:
+        """Store the rows of one vector step, and make the updates that are due."""
+        self._observed += len(transitions.rewards)
+        self._take_in(transitions)
+
+    def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
+        """Return the diagnostics of the updates made while the window was collected.
+
+        A window that was not observed is taken in now, step by step, with the updates that are due.
+        """
+        if self._observed < episode_data.num_steps:
+            for transitions in transitions_of(episode_data):
+                self._take_in(transitions)
+        self._observed = 0
+        diagnostics = self._tally.take()
+        skipped = diagnostics["n_skipped_updates"]
+        if skipped:
+            logger.warning(
+                "%d updates had a gradient that is not finite and were left out; look for NaN in "
+                "observations and rewards, or lower the learning rate",
+                skipped,
+            )
+        return diagnostics | {"buffer_size": 0 if self._replay is None else len(self._replay)}
+
+    def save_replay(self, path: PathLike) -> None:
+        """Write the replay buffer into the directory `path`: what `save_state` leaves out for its size."""
+        Path(path).mkdir(parents=True, exist_ok=True)
+        if self._replay is not None:
+            self._replay.save(path)
+
+    def load_replay(self, path: PathLike) -> None:
+        """Read a replay buffer that `save_replay` wrote; with none there, the buffer is empty."""
+        self._replay = None
+        if any(Path(path).iterdir()):
+            self._replay = PrioritizedReplayBuffer.load(path)
+
+    @abstractmethod
+    def _make_updates(self, fields: dict[str, Array], batches: int) -> tuple[Any, Array]:
+        """Make `batches` updates with consecutive batches.
+
+        Args:
+            fields: `observations`, `actions`, `rewards`, `next_observations`, `discounts` (0 where nothing
+                follows), `weights`; `[batches * batch_size, ...]`.
+            batches: How many.
+
+        Returns:
+            The means of the diagnostics, and the temporal-difference errors `[batches * batch_size]`.
+        """
+
+    def _progress(self) -> dict[str, Any]:
+        counts = {"steps": self._steps, "owed": self._owed, "replay_seed": self._replay_seed}
+        return super()._progress() | counts
+
+    def _resume(self, progress: Mapping[str, Any]) -> None:
+        super()._resume(progress)
+        self._steps, self._owed = progress["steps"], progress["owed"]
+        self._replay_seed = progress["replay_seed"]
+
+    def _take_in(self, transitions: Transitions) -> None:
+        if self._replay is None:
+            self._replay = self._make_replay(transitions.num_envs)
+        actions = transitions.actions.astype(self.action_dtype, copy=False)
+        self._replay.extend(*transitions._replace(actions=actions)[:7])
+        self._learn_observations(transitions.observations)
+        if self._reward_normalizer is not None:
+            self._learn_rewards(transitions)
+        self._steps += len(transitions.rewards)
+        self._explored(len(transitions.rewards))
+        params = self._hyperparams
+        if len(self._replay) < params.batch_size or self._steps < params.learning_starts:
+            return
+        self._owed += len(transitions.rewards) * params.updates_per_step
+        while self._owed >= 1.0:
+            batches = min(int(self._owed), MOST_BATCHES)
+            self._owed -= batches
+            self._update(self._replay, batches)
+
+    def _explored(self, steps: int) -> None:
+        """Follow the schedule of exploration over environment steps."""
+
+    def _update(self, replay: PrioritizedReplayBuffer, batches: int) -> None:
+        params = self._hyperparams
+        if self._drawn is not None and len(self._drawn.rewards) != batches * params.batch_size:
+            self._drawn = None
+        drawn = self._drawn = replay.sample(params.batch_size, batches, out=self._drawn)
+        discounts = params.gamma**drawn.n_steps * ~drawn.dones
+        fields = {
+            "observations": self._normalized(drawn.observations),
+            "actions": drawn.actions,
+            "rewards": self._scaled(drawn.rewards),
+            "next_observations": self._normalized(drawn.next_observations),
+            "discounts": discounts.astype(np.float32),
+            "weights": drawn.weights,
+        }
+        diagnostics, td_errors = self._make_updates(fields, batches)
+        self._tally.add(diagnostics, batches)
+        if params.per_alpha > 0.0:
+            replay.update_priorities(drawn.indices, td_errors)
+
+    def _scaled(self, rewards: Array) -> Array:
+        if self._reward_normalizer is None:
+            return rewards
+        return self._reward_normalizer.normalize(rewards)
+
+    def _learn_rewards(self, transitions: Transitions) -> None:
+        """Let the normalizer take in a vector step; environments that are not in it are passed over."""
+        assert self._reward_normalizer is not None
+        shape, ids = (1, transitions.num_envs), transitions.env_ids
+        rewards, dones, valid = np.zeros(shape), np.zeros(shape, bool), np.zeros(shape, bool)
+        rewards[0, ids] = transitions.rewards
+        dones[0, ids] = transitions.terminated | transitions.truncated
+        valid[0, ids] = True
+        self._reward_normalizer.update(rewards, dones, valid)
+
+    def _make_replay(self, num_envs: int) -> PrioritizedReplayBuffer:
+        params = self._hyperparams
+        return PrioritizedReplayBuffer(
+            params.replay_capacity,
+            params.per_alpha,
+            params.per_beta,
+            params.n_step,
+            params.gamma,
+            num_envs=num_envs,
+            seed=self._replay_seed,
+        )
+
+
+class _Tally:
+    """Means of diagnostics over the updates since they were last taken."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, float] = {}
+        self._updates = 0
+
+    def add(self, means: Mapping[str, float], updates: int) -> None:
+        """Add the means over some updates."""
+        for name, mean in means.items():
+            self._totals[name] = self._totals.get(name, 0.0) + mean * updates
+        self._updates += updates
+
+    def take(self) -> dict[str, Any]:
+        """Return the means, with the numbers of updates made and left out, and begin anew."""
+        totals, updates = self._totals, self._updates
+        skipped = round(totals.pop("skipped", 0.0))
+        means = {name: total / updates for name, total in totals.items()}
+        self._totals, self._updates = {}, 0
+        return means | {"n_updates": updates - skipped, "n_skipped_updates": skipped}

@@ -1,0 +1,64 @@
+"""The steps of a window, one vector step after the other: `EpisodeData` comes in, `Transitions` go out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tensor_optix.core.types import Array, EpisodeData, Transitions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def transitions_of(episode: EpisodeData) -> Iterator[Transitions]:
+    """Yield the rows of a window in time order, each environment's with its own next observation.
+
+    Where an episode ended, that is its true last observation. Left out are rows that are not valid, and those
+    whose next observation is not known: a truncated row without it, and the last one where the
+    window has no `final_obs`. A terminated row never needs it: its own observation stands in.
+    """
+    num_envs = episode.num_envs
+    observations = episode.grid(np.asarray(episode.observations))
+    actions = episode.grid(np.asarray(episode.actions))
+    rewards = episode.grid(episode.rewards, np.float32)
+    terminated = episode.grid(episode.terminated, bool)
+    truncated = episode.grid(episode.truncated, bool)
+    valid = np.ones(rewards.shape, bool) if episode.valid is None else episode.grid(episode.valid)
+    ends = _end_observations(episode)
+    for t in range(len(rewards)):
+        following, known = _following(episode, observations, t)
+        dones = terminated[t] | truncated[t]
+        usable = valid[t] & (terminated[t] | (known & ~truncated[t]))
+        for n in np.flatnonzero(dones):
+            row = t * num_envs + int(n)
+            following[n] = ends.get(row, observations[t, n])
+            usable[n] = valid[t, n] & (terminated[t, n] | (row in ends))
+        rows = np.flatnonzero(usable)
+        if len(rows):
+            yield Transitions(
+                observations[t][rows],
+                actions[t][rows],
+                rewards[t][rows],
+                following[rows],
+                terminated[t][rows],
+                truncated[t][rows],
+                rows,
+                num_envs,
+            )
+
+
+def _following(episode: EpisodeData, observations: Array, t: int) -> tuple[Array, bool]:
+    """Return what each environment shows after row `t`, and whether that is known."""
+    if t + 1 < len(observations):
+        return observations[t + 1].copy(), True
+    if episode.final_obs is None:
+        return observations[t].copy(), False
+    return np.array(episode.final_obs).reshape(observations[t].shape), True
+
+
+def _end_observations(episode: EpisodeData) -> dict[int, Array]:
+    if episode.end_rows is None or episode.end_observations is None:
+        return {}
+    return dict(zip(episode.end_rows.tolist(), episode.end_observations, strict=True))
