@@ -136,12 +136,15 @@ class BackoffScheduler:
         self._counted = True
         self._degraded = False
 
-    def record_non_improvement(self) -> None:
-        """Count an evaluation that improved nothing: the interval grows, the state may change."""
+    def record_non_improvement(self, may_rest: bool = True) -> None:
+        """Count an evaluation that improved nothing: the interval grows, the state may change.
+
+        Without `may_rest` (the agent still explores) it is COOLING instead of DORMANT.
+        """
         grown = int(self._interval * self._settings.backoff_factor)
         self._interval = min(grown, self._settings.max_interval_episodes)
         self._count_non_improvement()
-        self._state = self._state_of_counter()
+        self._state = self._state_of_counter(may_rest)
 
     def record_suspicion(self) -> None:
         """Count an evaluation that looks degraded: WATCHDOG until the next confirms or clears it.
@@ -284,11 +287,12 @@ class BackoffScheduler:
         self._undecided = False
         self._counted = True
 
-    def _state_of_counter(self) -> LoopState:
+    def _state_of_counter(self, may_rest: bool) -> LoopState:
         finished = self._is_finished()
-        if finished and self._evaluations >= self._settings.min_episodes_before_dormant:
+        enough = self._evaluations >= self._settings.min_episodes_before_dormant
+        if finished and enough and may_rest:
             return LoopState.DORMANT
-        # Held back by the minimum of evaluations it is COOLING, whatever the plateau threshold.
+        # Held back it is COOLING, whatever the plateau threshold.
         cooling = finished or self._non_improvements >= self._settings.plateau_threshold
         return LoopState.COOLING if cooling else LoopState.ACTIVE
 

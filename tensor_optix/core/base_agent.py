@@ -73,6 +73,11 @@ class BaseAgent(ABC):
         once more, as a window, to `learn`.
         """
 
+    @property
+    def is_exploring(self) -> bool:
+        """Whether a schedule still lowers the exploration: then no plateau ends the run."""
+        return False
+
     def act_batch(self, observations: Array) -> Array:
         """Choose actions for `[N, ...]` observations; return `[N]` or `[N, A]`."""
         return np.stack([np.asarray(self.act(observation)) for observation in observations])

@@ -135,8 +135,8 @@ class LoopController:
             if self._stop_reason is not None:
                 return
             begun = time.perf_counter()
-        capped = f"the cap of {self._max_episodes} windows was reached"
         is_capped = run.episode_id + 1 == self._max_episodes
+        capped = f"the cap of {self._max_episodes} windows was reached"
         self._stop_reason = capped if is_capped else "the data source ended"
 
     def _pass(self, run: RunState, episode: EpisodeData, collect_seconds: float) -> None:
@@ -159,8 +159,7 @@ class LoopController:
             outcome = self._decide(run, metrics, candidate)
         self._callbacks.emit("on_episode_end", run.episode_id, metrics if outcome else None)
         clock, loop = (collect_seconds, learn_seconds), (self._best.score, self.state, interval)
-        report = run.report(episode, outcome, clock, loop, diagnostics)
-        self._callbacks.emit("on_window", report)
+        self._callbacks.emit("on_window", run.report(episode, outcome, clock, loop, diagnostics))
 
     def _evaluate(
         self, episode: EpisodeData, diagnostics: dict[str, Any], validation: EvalMetrics | None
@@ -206,7 +205,7 @@ class LoopController:
             outcome.improved = True
             scheduler.record_improvement(outcome.smoothed)
         elif not self._looks_degraded(outcome.smoothed):
-            scheduler.record_non_improvement()
+            scheduler.record_non_improvement(may_rest=not self._agent.is_exploring)
         elif self.state is LoopState.WATCHDOG:
             self._degrade(run, metrics, outcome)
         else:

@@ -127,6 +127,19 @@ def test_a_failing_learn_leaves_nothing_half_written(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def test_a_plateau_does_not_end_the_run_while_the_agent_explores(tmp_path):
+    class Explorer(CountingAgent):
+        @property
+        def is_exploring(self) -> bool:
+            return self.updates < 40
+
+    options = {"max_interval_episodes": 1, "plateau_threshold": 3, "dormant_threshold": 6}
+    setup = Setup(tmp_path / "a", lambda u, w: 1.0, agent=Explorer(), scheduler=options).run()
+    assert setup.pipeline.collected == 40
+    settled = Setup(tmp_path / "b", lambda u, w: 1.0, scheduler=options).run()
+    assert settled.pipeline.collected == 7
+
+
 def test_the_reason_of_the_end_is_told(tmp_path):
     setup = Setup(tmp_path, lambda u, w: 1.0, max_episodes=2).run()
     assert setup.diary.events[-1].numbers["reason"] == "the cap of 2 windows was reached"

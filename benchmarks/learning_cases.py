@@ -1,0 +1,111 @@
+"""What each algorithm is expected to learn, in how many environment steps, and with which settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Case:
+    """One algorithm on one environment."""
+
+    env_id: str
+    algorithm: str
+    steps: int
+    """The most environment steps."""
+    goal: float
+    """The greedy score that the median of the seeds must reach."""
+    num_envs: int = 8
+    window_size: int = 256
+    """Steps of each environment between two evaluations."""
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    hyperparams: dict[str, Any] = field(default_factory=dict)
+    normalize_observations: bool = False
+    normalize_rewards: bool = False
+    validation_envs: int = 0
+    """Environments that greedy episodes are played in at each evaluation, to choose the best policy by.
+    0: by the training episodes. Their steps are not counted: nothing is learned from them."""
+
+    @property
+    def windows(self) -> int:
+        """How many windows fit."""
+        return self.steps // (self.num_envs * self.window_size)
+
+
+CASES = {
+    "cartpole-dqn": Case(
+        "CartPole-v1",
+        "dqn",
+        100_000,
+        475,
+        window_size=128,
+        hyperparams={
+            "learning_rate": 1e-3,
+            "updates_per_step": 0.5,
+            "epsilon_decay_steps": 8_000,
+            "learning_starts": 500,
+        },
+        validation_envs=10,
+    ),
+    "acrobot-dqn": Case(
+        "Acrobot-v1",
+        "dqn",
+        100_000,
+        -100,
+        window_size=128,
+        hidden_sizes=(128, 128),
+        hyperparams={
+            "learning_rate": 6.3e-4,
+            "batch_size": 128,
+            "updates_per_step": 0.5,
+            "epsilon_decay_steps": 10_000,
+            "learning_starts": 500,
+            "target_update_freq": 250,
+        },
+        validation_envs=10,
+    ),
+    "pendulum-sac": Case(
+        "Pendulum-v1",
+        "sac",
+        20_000,
+        -200,
+        num_envs=4,
+        window_size=200,
+        hyperparams={"learning_rate": 1e-3, "batch_size": 128, "learning_starts": 500},
+    ),
+    "pendulum-ppo": Case(
+        "Pendulum-v1",
+        "ppo",
+        200_000,
+        -250,
+        hyperparams={"learning_rate": 1e-3, "gamma": 0.9, "entropy_coef": 0.0},
+        normalize_rewards=True,
+    ),
+    "lunarlander-ppo": Case("LunarLander-v3", "ppo", 1_000_000, 200),
+    "lunarlander-sac": Case(
+        "LunarLanderContinuous-v3",
+        "sac",
+        500_000,
+        200,
+        num_envs=8,
+        window_size=256,
+        hidden_sizes=(128, 128),
+        hyperparams={
+            "learning_rate": 7e-4,
+            "batch_size": 128,
+            "updates_per_step": 0.5,
+            "learning_starts": 2_000,
+            "tau": 0.01,
+        },
+    ),
+    "halfcheetah-ppo": Case(
+        "HalfCheetah-v5",
+        "ppo",
+        1_000_000,
+        1500,
+        hyperparams={"entropy_coef": 0.0},
+        normalize_observations=True,
+        normalize_rewards=True,
+    ),
+}

@@ -1,0 +1,115 @@
+"""How well does each algorithm learn? Trains on several seeds, plays the returned policies greedily.
+
+    python -m benchmarks.learning_table --seeds 5 --results learning.jsonl > table.md
+
+Every run is one line of the results file; runs that are in it already are not made again, so that the cases
+may be shared among several processes. The table of all of them is printed at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.learning_cases import CASES, Case
+from tensor_optix import RLOptimizer, VectorBatchPipeline
+from tensor_optix.algorithms.agent_factory import make_agent
+from tensor_optix.core.types import HyperparamSet
+from tensor_optix.pipeline.play import play_episodes
+from tensor_optix.pipeline.vector_env import make_vector_env
+
+EPISODES = 20
+FRESH_SEED = 987_654
+
+
+def train(case: Case, seed: int) -> dict[str, Any]:
+    """Train once, and play the policy that comes back."""
+    pipeline = VectorBatchPipeline(
+        env_id=case.env_id, num_envs=case.num_envs, window_size=case.window_size
+    )
+    validation = None
+    if case.validation_envs:
+        validation = VectorBatchPipeline(
+            env_id=case.env_id, num_envs=case.validation_envs, window_size=128
+        )
+    agent = make_agent(
+        pipeline.env,
+        case.algorithm,
+        hyperparams=HyperparamSet(dict(case.hyperparams)),
+        hidden_sizes=case.hidden_sizes,
+        seed=seed,
+        normalize_observations=case.normalize_observations,
+        normalize_rewards=case.normalize_rewards,
+    )
+    with tempfile.TemporaryDirectory() as place:
+        run_dir = Path(place) / "run"
+        optimizer = RLOptimizer(
+            agent, pipeline, validation, max_episodes=case.windows, seed=seed, run_dir=run_dir
+        )
+        begun = time.perf_counter()
+        optimizer.run()
+        seconds = time.perf_counter() - begun
+        end = json.loads((run_dir / "events.jsonl").read_text().splitlines()[-1])
+    env = make_vector_env(case.env_id, 10, seed=FRESH_SEED + seed)
+    returns, _ = play_episodes(agent, env, EPISODES)
+    env.close()
+    return {
+        "steps": end["total_steps"],
+        "seconds": round(seconds, 1),
+        "greedy": round(float(returns.mean()), 1),
+        "reason": end["reason"],
+    }
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Return the results as Markdown, a row per case."""
+    lines = [
+        "| case | environment | steps at most | goal | median | each seed | steps taken | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, case in CASES.items():
+        mine = sorted((run for run in runs if run["case"] == name), key=lambda run: run["seed"])
+        if not mine:
+            continue
+        median = {k: statistics.median(r[k] for r in mine) for k in ("greedy", "steps", "seconds")}
+        each = ", ".join(f"{run['greedy']:.0f}" for run in mine)
+        lines.append(
+            f"| {name} | {case.env_id} | {case.steps:,} | {case.goal:g} | {median['greedy']:.1f} | "
+            f"{each} | {median['steps']:,.0f} | {median['seconds']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def run() -> None:
+    """Make the runs that are asked for and not there yet; print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", metavar="CASE")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--results", type=Path, default=Path("learning.jsonl"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in arguments.cases or CASES:
+        for seed in range(arguments.seeds):
+            if any((r["case"], r["seed"]) == (name, seed) for r in _read(arguments.results)):
+                continue
+            result = {"case": name, "seed": seed, **train(CASES[name], seed)}
+            with arguments.results.open("a") as results:
+                results.write(json.dumps(result) + "\n")
+    print(table(_read(arguments.results)))
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+if __name__ == "__main__":
+    run()
