@@ -191,8 +191,10 @@ class PPO(NetworkAgent[PPOHyperparams]):
         )
         rows = np.flatnonzero(usable & np.isfinite(advantages)).astype(np.int32)
         if len(rows) > 1:
-            chosen = advantages[rows]
-            advantages = (advantages - chosen.mean()) / (chosen.std() + np.float32(1e-8))
+            # In double precision: the rounded mean of equal advantages would leave a remainder.
+            chosen = advantages[rows].astype(np.float64)
+            advantages = (advantages - chosen.mean()) / (chosen.std() + 1e-8)
+            advantages = advantages.astype(np.float32)
         rollout = {
             "observations": observations,
             "actions": actions,

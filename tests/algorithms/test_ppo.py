@@ -201,3 +201,15 @@ def test_a_single_row_can_be_learned_from():
     before = weights(agent)
     agent.learn(episode)
     assert not np.array_equal(before[0], weights(agent)[0])
+
+
+def test_equal_advantages_say_nothing():
+    """Not even by rounding: a thousand times 0.1 has the mean 0.1."""
+    agent = make_agent(gae_lambda=0.0, gamma=0.0)
+    episode = make_episode(rows=1000)
+    episode.rewards = np.full(1000, 0.1, np.float32)
+    with torch.no_grad():
+        for parameter in agent._critic.parameters():
+            parameter.zero_()
+    rollout, _ = agent._prepare(episode)
+    np.testing.assert_array_equal(rollout["advantages"], 0.0)

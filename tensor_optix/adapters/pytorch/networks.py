@@ -1,4 +1,7 @@
-"""Networks for those who bring none: sizes and a seed come in, a perceptron goes out."""
+"""Networks for those who bring none: shapes and a seed come in, a network goes out.
+
+The global random state of PyTorch is neither used nor changed.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ try:
 except ImportError as error:
     raise ImportError("this needs PyTorch: pip install 'tensor-optix[torch]'") from error
 import itertools
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,11 +26,28 @@ details of PPO")."""
 ADAM_EPSILON = 1e-5
 """Usual for policy gradients (Huang et al. 2022); PyTorch's 1e-8 makes the first steps jumpy."""
 
+NATURE_LAYERS = ((32, 8, 4, 0), (64, 4, 2, 0), (64, 3, 1, 0))
+"""Filters, width, stride and padding of each convolution (Mnih et al. 2015)."""
+SMALL_IMAGE_LAYERS = ((32, 3, 2, 1), (64, 3, 2, 1), (64, 3, 1, 1))
+"""The same for images that the Nature layers would use up."""
+SMALLEST_NATURE_IMAGE = 36
+"""Pixels of the shorter side, below which nothing is left after the Nature layers."""
 
-def adam(networks: Sequence[nn.Module], learning_rate: float) -> torch.optim.Adam:
+Initializer: TypeAlias = Callable[[nn.Module, float, torch.Generator], None]
+"""`(layer, gain, generator)`: fill in the weights of a layer."""
+
+
+def adam(
+    networks: Sequence[nn.Module], learning_rate: float, epsilon: float = ADAM_EPSILON
+) -> torch.optim.Adam:
     """Return Adam over the parameters of all networks."""
     parameters = [parameter for network in networks for parameter in network.parameters()]
-    return torch.optim.Adam(parameters, lr=learning_rate, eps=ADAM_EPSILON)
+    return torch.optim.Adam(parameters, lr=learning_rate, eps=epsilon)
+
+
+def number_adam(learning_rate: float) -> torch.optim.Adam:
+    """Return Adam over one new number, which starts at 0."""
+    return torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=learning_rate)
 
 
 def mlp(
@@ -37,8 +58,6 @@ def mlp(
     output_gain: float = 1.0,
 ) -> nn.Sequential:
     """Build a tanh perceptron with orthogonal weights (Saxe et al. 2014) and zero biases.
-
-    The global random state of PyTorch is neither used nor changed.
 
     Args:
         in_features: D, the length of an observation.
@@ -54,22 +73,213 @@ def mlp(
     Raises:
         ValueError: If a size is below 1.
     """
+    gains = [*[HIDDEN_GAIN] * len(hidden), output_gain]
     sizes = [in_features, *hidden, out_features]
-    if min(sizes) < 1:
-        raise ValueError(f"the sizes of a network must be at least 1, got {sizes}")
     generator = torch.Generator().manual_seed(seed)
+    return nn.Sequential(*_perceptron(sizes, gains, nn.Tanh, _orthogonal, generator))
+
+
+def relu_mlp(
+    in_features: int,
+    out_features: int,
+    hidden: Sequence[int],
+    seed: int,
+    output_gain: float = 1.0,
+) -> nn.Sequential:
+    """Build a ReLU perceptron with weights and biases uniform in +-1 / sqrt(fan-in), PyTorch's default.
+
+    The arguments are those of `mlp`.
+
+    Returns:
+        A network of `[B, D]` float32 to `[B, out_features]`.
+
+    Raises:
+        ValueError: If a size is below 1.
+    """
+    sizes = [in_features, *hidden, out_features]
+    gains = [*[1.0] * len(hidden), output_gain]
+    generator = torch.Generator().manual_seed(seed)
+    return nn.Sequential(*_perceptron(sizes, gains, nn.ReLU, _uniform, generator))
+
+
+def nature_cnn(
+    image_shape: Sequence[int],
+    out_features: int,
+    hidden: Sequence[int],
+    seed: int,
+    output_gain: float = 1.0,
+    divisor: float = 1.0,
+) -> nn.Sequential:
+    """Build the convolutional network of Mnih et al. 2015, with orthogonal weights and zero biases.
+
+    The channels are the first axis where that is shorter than the last, else the last. Three
+    convolutions, 32 of 8x8 with stride 4, 64 of 4x4 with stride 2, 64 of 3x3, are followed by ReLU
+    layers. Where a side is shorter than 36 pixels, nothing would be left: there the convolutions are
+    32, 64 and 64 of 3x3 with padding 1 and the strides 2, 2 and 1.
+
+    Args:
+        image_shape: `[C, H, W]` or `[H, W, C]`.
+        out_features: The length of an output.
+        hidden: Widths of the layers behind the convolutions; `(512,)` in the paper.
+        seed: The same one gives the same weights.
+        output_gain: Scale of the last layer.
+        divisor: What pixels are divided by; 255 for bytes.
+
+    Returns:
+        A network of `[B, *image_shape]` float32 to `[B, out_features]`.
+
+    Raises:
+        ValueError: If a size is below 1, or the shape has not three axes.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    encoder = _image_encoder(image_shape, divisor, generator)
+    sizes = [encoded_size(encoder, image_shape), *hidden, out_features]
+    gains = [*[HIDDEN_GAIN] * len(hidden), output_gain]
+    return nn.Sequential(*encoder, *_perceptron(sizes, gains, nn.ReLU, _orthogonal, generator))
+
+
+def image_critic(
+    image_shape: Sequence[int],
+    action_dim: int,
+    hidden: Sequence[int],
+    seed: int,
+    divisor: float = 1.0,
+) -> ActionCritic:
+    """Build a critic of images and actions: the action joins in behind the convolutions.
+
+    Args:
+        image_shape: As for `nature_cnn`, and so are `hidden`, `seed` and `divisor`.
+        action_dim: A, the number of components of an action.
+        hidden: Widths of the layers behind the convolutions.
+        seed: The same one gives the same weights.
+        divisor: What pixels are divided by.
+
+    Returns:
+        A network of `[B, *image_shape]` and `[B, A]` float32 to `[B, 1]`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    encoder = _image_encoder(image_shape, divisor, generator)
+    sizes = [encoded_size(encoder, image_shape) + action_dim, *hidden, 1]
+    gains = [*[HIDDEN_GAIN] * len(hidden), 1.0]
+    head = nn.Sequential(*_perceptron(sizes, gains, nn.ReLU, _orthogonal, generator))
+    return ActionCritic(encoder, head)
+
+
+class ActionCritic(nn.Module):
+    """A critic of `(observations, actions [B, A]) -> [B, 1]`, for observations that are no vectors.
+
+    Args:
+        encoder: `[B, ...]` observations to features `[B, F]`.
+        head: `[B, F + A]`, features and action side by side, to `[B, 1]`.
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Return the values, `[B, 1]`."""
+        values: Tensor = self.head(torch.cat([self.encoder(observations), actions], dim=-1))
+        return values
+
+
+class OneHot(nn.Module):
+    """Numbers `[B]` from `start` to `start + size - 1` as unit vectors `[B, size]` float32."""
+
+    def __init__(self, size: int, start: int = 0) -> None:
+        super().__init__()
+        self.size = size
+        self.start = start
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """Return the unit vectors."""
+        return nn.functional.one_hot(numbers.long() - self.start, self.size).float()
+
+    def extra_repr(self) -> str:
+        """Say how many there are."""
+        return f"{self.size}, start={self.start}"
+
+
+class Divide(nn.Module):
+    """Pixels divided by what they are at most."""
+
+    def __init__(self, divisor: float) -> None:
+        super().__init__()
+        self.divisor = divisor
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the quotients."""
+        return pixels / self.divisor
+
+    def extra_repr(self) -> str:
+        """Say by what."""
+        return f"{self.divisor}"
+
+
+class ChannelsFirst(nn.Module):
+    """Images `[B, H, W, C]` as `[B, C, H, W]`."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return a view."""
+        return images.permute(0, 3, 1, 2)
+
+
+def encoded_size(encoder: nn.Module, image_shape: Sequence[int]) -> int:
+    """Return how many features an encoder makes of an image."""
+    with torch.no_grad():
+        return int(encoder(torch.zeros(1, *image_shape)).shape[1])
+
+
+def _image_encoder(
+    image_shape: Sequence[int], divisor: float, generator: torch.Generator
+) -> nn.Sequential:
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise ValueError(f"image_shape must be three sizes of at least 1, got {tuple(image_shape)}")
+    has_channels_first = image_shape[0] < image_shape[-1]
+    channels = image_shape[0 if has_channels_first else -1]
+    sides = image_shape[1:] if has_channels_first else image_shape[:-1]
+    is_small = min(sides) < SMALLEST_NATURE_IMAGE
+    layers: list[nn.Module] = [] if has_channels_first else [ChannelsFirst()]
+    if divisor != 1.0:
+        layers.append(Divide(divisor))
+    for filters, width, stride, padding in SMALL_IMAGE_LAYERS if is_small else NATURE_LAYERS:
+        convolution: nn.Module = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Conv2d, channels, filters, width, stride, padding
+        )
+        _orthogonal(convolution, HIDDEN_GAIN, generator)
+        layers += [convolution, nn.ReLU()]
+        channels = filters
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+def _perceptron(
+    sizes: Sequence[int],
+    gains: Sequence[float],
+    activation: type[nn.Module],
+    initialize: Initializer,
+    generator: torch.Generator,
+) -> list[nn.Module]:
+    """Return linear layers of these sizes with activations between them."""
+    if min(sizes) < 1:
+        raise ValueError(f"the sizes of a network must be at least 1, got {list(sizes)}")
     layers: list[nn.Module] = []
-    for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-        is_last = index == len(sizes) - 2
-        layers.append(_linear(fan_in, fan_out, output_gain if is_last else HIDDEN_GAIN, generator))
-        if not is_last:
-            layers.append(nn.Tanh())
-    return nn.Sequential(*layers)
+    for gain, (fan_in, fan_out) in zip(gains, itertools.pairwise(sizes), strict=True):
+        # The constructor of nn.Linear would draw from the global random state.
+        layer: nn.Module = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # type: ignore[no-untyped-call]
+        initialize(layer, gain, generator)
+        layers += [layer, activation()]
+    return layers[:-1]
 
 
-def _linear(fan_in: int, fan_out: int, gain: float, generator: torch.Generator) -> nn.Linear:
-    # The constructor of nn.Linear would draw from the global random state.
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # type: ignore[no-untyped-call]
-    nn.init.orthogonal_(layer.weight, gain, generator=generator)
-    nn.init.zeros_(layer.bias)
-    return layer
+def _orthogonal(layer: nn.Module, gain: float, generator: torch.Generator) -> None:
+    weight, bias = layer.parameters()
+    nn.init.orthogonal_(weight, gain, generator=generator)
+    nn.init.zeros_(bias)
+
+
+def _uniform(layer: nn.Module, gain: float, generator: torch.Generator) -> None:
+    weight, bias = layer.parameters()
+    bound = gain / weight.shape[1] ** 0.5
+    for parameter in (weight, bias):
+        nn.init.uniform_(parameter, -bound, bound, generator=generator)

@@ -1,0 +1,191 @@
+"""The plain policy gradient (Williams 1992), once for every framework.
+
+A window comes in; one update later, the weights have changed and diagnostics go out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from tensor_optix import kernels
+from tensor_optix.algorithms import distributions
+from tensor_optix.algorithms._network_agent import NetworkAgent
+from tensor_optix.algorithms.hyperparams import PolicyGradientHyperparams
+from tensor_optix.algorithms.network_checks import try_network
+from tensor_optix.core.trajectory_buffer import explained_variance
+from tensor_optix.core.types import EpisodeData
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tensor_optix.adapters.backend import Network, Optimizer, Tensor
+    from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
+    from tensor_optix.core.types import Array, HyperparamSet
+
+logger = logging.getLogger(__name__)
+
+ComputeLoss: TypeAlias = Callable[[Any, EpisodeData, Any], Any]
+"""`(model, episode, targets [B]) -> scalar loss`, in the framework's own code."""
+
+
+class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
+    """REINFORCE, or A2C where a window brings values, over a backend (`ops`) named by a public class."""
+
+    hyperparams_type = PolicyGradientHyperparams
+
+    def __init__(
+        self,
+        model: Network,
+        optimizer: Optimizer,
+        hyperparams: HyperparamSet | None = None,
+        compute_loss_fn: ComputeLoss | None = None,
+        reward_normalizer: RewardNormalizer | None = None,
+        obs_normalizer: ObsNormalizer | None = None,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self._compute_loss = compute_loss_fn
+        self._learned_from: EpisodeData | None = None
+        self._policy = self.ops.inference(self._policy_tensor, [model])
+        self._descent = self.ops.gradient_descent(self._loss, {"model": model}, optimizer)
+        self._step = self.ops.update_loop(self._update, [model])
+        super().__init__(
+            {"model": model},
+            {"optimizer": optimizer},
+            hyperparams,
+            obs_normalizer,
+            reward_normalizer,
+        )
+
+    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
+        """Try the model on observations of zeros.
+
+        Raises:
+            ValueError: If it cannot take them, or does not return one logit per action.
+        """
+        distributions.categorical.require(
+            action_space, try_network("model", self._policy, observation_space)
+        )
+
+    def act(self, observation: Any) -> Any:
+        """Sample an action for one observation `[...]`."""
+        return int(self.act_batch(np.asarray(observation)[None])[0])
+
+    def act_batch(self, observations: Array) -> Array:
+        """Sample actions `[N]` from the softmax of the logits, for `[N, ...]` observations."""
+        logits = self._policy(self._normalized(observations))
+        return distributions.categorical.sample(self._rng, logits)
+
+    def act_greedy(self, observations: Array) -> Array:
+        """Choose the most probable actions `[N]` for `[N, ...]` observations."""
+        return distributions.categorical.greedy(self._policy(self._normalized(observations)))
+
+    def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
+        """Make one update with a whole window.
+
+        `G_t` is the discounted sum of the rewards that the window holds from row t to the end of the episode.
+        Where the window, a time limit or a reward that is not finite cuts an episode, that is what was seen
+        of it: nothing is bootstrapped.
+
+        Returns:
+            `loss`; `grad_norm`; `baseline_type`, "a2c" if the window has values and "reinforce" if not;
+            `explained_variance` of these values, 0 without; `n_updates`; `n_skipped_updates` (1 if the
+            gradient was not finite).
+        """
+        returns, usable = self._returns(episode_data)
+        rows = np.flatnonzero(usable)
+        name = "reinforce" if episode_data.values is None else "a2c"
+        if not len(rows):
+            logger.warning("the window holds no row that can be learned from; nothing was changed")
+            return {"baseline_type": name, "n_updates": 0, "n_skipped_updates": 0}
+        self._learned_from = window = self._chosen(episode_data, rows)
+        targets, explained = _targets(returns[rows], window.values)
+        fields = {
+            "observations": np.asarray(window.observations),
+            "actions": np.asarray(window.actions),
+            "targets": targets,
+        }
+        diagnostics, _ = self._step(fields, len(rows), {})
+        self._learned_from = None
+        self._learn_observations(np.asarray(episode_data.observations), episode_data.valid)
+        skipped = int(diagnostics.pop("skipped"))
+        if skipped:
+            logger.warning(
+                "the update had a gradient that is not finite and was left out; look for NaN in "
+                "observations and in the loss, or lower the learning rate"
+            )
+        counts = {"n_updates": 1 - skipped, "n_skipped_updates": skipped}
+        return diagnostics | counts | {"baseline_type": name, "explained_variance": explained}
+
+    def _policy_tensor(self, observations: Tensor) -> Tensor:
+        return self.model(self.ops.network_input(observations))
+
+    def _update(
+        self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return self._descent.step(batch, scalars), {}
+
+    def _loss(
+        self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute `-mean(log pi(a_t) * A_t)`, whose gradient is that of Williams 1992, or the user's loss."""
+        if self._compute_loss is not None:
+            assert self._learned_from is not None
+            loss = self._compute_loss(self.model, self._learned_from, batch["targets"])
+        else:
+            logits = self._policy_tensor(batch["observations"])
+            log_probs = distributions.categorical.log_prob(self.ops, logits, batch["actions"])
+            loss = -self.ops.mean(log_probs * batch["targets"])
+        return loss, {"loss": loss}
+
+    def _returns(self, episode: EpisodeData) -> tuple[Array, Array]:
+        """Compute the discounted returns `[R]` and which rows can be learned from, `[R]` bool."""
+        rewards = self._rewards(episode)
+        usable = np.isfinite(rewards)
+        if episode.valid is not None:
+            usable &= np.asarray(episode.valid, bool)
+        if episode.values is not None:
+            usable &= np.isfinite(np.asarray(episode.values).reshape(-1))
+        grid = np.ascontiguousarray(episode.grid(rewards, np.float32))
+        returns = np.empty_like(grid)
+        kernels.discounted_returns(
+            grid,
+            np.ascontiguousarray(episode.grid(episode.dones, bool)),
+            np.ascontiguousarray(episode.grid(usable)),
+            np.zeros(episode.num_envs, np.float32),
+            self._hyperparams.gamma,
+            returns,
+        )
+        return returns.reshape(-1), usable
+
+    def _chosen(self, episode: EpisodeData, rows: Array) -> EpisodeData:
+        """Return the rows of a window that are learned from, as the model is to see them."""
+        values, log_probs = episode.values, episode.log_probs
+        return EpisodeData(
+            observations=self._normalized(np.asarray(episode.observations)[rows]),
+            actions=distributions.categorical.recover(np.asarray(episode.actions)[rows]),
+            rewards=np.asarray(episode.rewards, np.float32)[rows],
+            terminated=np.asarray(episode.terminated, bool)[rows],
+            truncated=np.asarray(episode.truncated, bool)[rows],
+            infos=[episode.infos[row] for row in rows] if episode.infos else [],
+            episode_id=episode.episode_id,
+            values=None if values is None else np.asarray(values, np.float32).reshape(-1)[rows],
+            log_probs=None if log_probs is None else np.asarray(log_probs)[rows],
+            timestamp=episode.timestamp,
+            metadata=episode.metadata,
+        )
+
+
+def _targets(returns: Array, values: Array | None) -> tuple[Array, float]:
+    """Return `A_t` `[B]` float32, and how much of the variance of the returns the values explain."""
+    if values is not None:
+        return returns - values, explained_variance(values, returns)
+    if len(returns) < 2:
+        return returns, 0.0
+    # In double precision, because the mean of equal numbers in float32 need not be that number.
+    deviations = returns.astype(np.float64) - returns.mean(dtype=np.float64)
+    return (deviations / (deviations.std() + 1e-8)).astype(np.float32), 0.0
