@@ -133,11 +133,12 @@ def normalize_loop(
 
 
 @_jit
-def _draw(state: np.uint64) -> np.uint64:
-    """Return the upper half of the splitmix64 word of `state`."""
+def splitmix64(state: np.uint64) -> tuple[np.uint64, np.uint64]:
+    """Return the next state and its word (Steele, Lea, Flood 2014)."""
+    state = state + _GOLDEN
     z = (state ^ (state >> _U30)) * _MIX1
     z = (z ^ (z >> _U27)) * _MIX2
-    return (z ^ (z >> _U31)) >> _U32
+    return state, z ^ (z >> _U31)
 
 
 @_jit
@@ -146,13 +147,13 @@ def shuffle_loop(indices: Array, state: Array) -> None:
     s = state[0]
     for i in range(len(indices) - 1, 0, -1):
         bound = np.uint64(i + 1)
-        s = s + _GOLDEN
-        product = _draw(s) * bound
+        s, word = splitmix64(s)
+        product = (word >> _U32) * bound
         if (product & _LOW) < bound:
             threshold = ((_LOW - bound) + np.uint64(1)) % bound
             while (product & _LOW) < threshold:
-                s = s + _GOLDEN
-                product = _draw(s) * bound
+                s, word = splitmix64(s)
+                product = (word >> _U32) * bound
         j = np.int64(product >> _U32)
         kept = indices[i]
         indices[i] = indices[j]

@@ -45,3 +45,35 @@ def episode_statistics(
     finished_lengths: NDArray[np.int64],
     finished_envs: NDArray[np.int32],
 ) -> int: ...
+def sum_tree_rebuild(leaves: _F32, nodes: _F64) -> int: ...
+def sum_tree_set(leaves: _F32, nodes: _F64, indices: NDArray[np.int64], values: _F32) -> int: ...
+def sum_tree_fill(leaves: _F32, nodes: _F64, indices: NDArray[np.int64], value: float) -> int: ...
+def sum_tree_sample(
+    leaves: _F32,
+    nodes: _F64,
+    count: int,
+    batches: int,
+    beta: float,
+    state: NDArray[np.uint64],
+    indices: NDArray[np.int64],
+    weights: _F32,
+) -> None: ...
+def priorities_insert(
+    leaves: _F32,
+    nodes: _F64,
+    raw: _F32,
+    indices: NDArray[np.int64],
+    alpha: float,
+    running_max: _F32,
+) -> int: ...
+def priorities_update(
+    leaves: _F32,
+    nodes: _F64,
+    raw: _F32,
+    indices: NDArray[np.int64],
+    td_errors: _F32,
+    alpha: float,
+    eps: float,
+    running_max: _F32,
+) -> int: ...
+def priorities_rescale(leaves: _F32, nodes: _F64, raw: _F32, alpha: float) -> None: ...

@@ -1,0 +1,104 @@
+// Priorities of prioritized replay (Schaul et al. 2016, arXiv:1511.05952): raw ones |td_error| +
+// eps come in, leaves of a sum tree, raw ** alpha, go out. A row is in while its leaf is positive.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "power.hpp"
+#include "sum_tree.hpp"
+
+namespace tensor_optix {
+
+struct Priorities {
+    SumTree tree;
+    float* raw;
+    double alpha;
+};
+
+namespace detail {
+
+// raw ** alpha, but never 0: a row that is in can be drawn.
+TENSOR_OPTIX_INLINE void leaves_of(const double* raw, std::size_t count, double alpha,
+                                   float* leaves) {
+    apply_power(raw, count, alpha, leaves);
+    constexpr float smallest = std::numeric_limits<float>::min();
+    for (std::size_t i = 0; i < count; ++i) leaves[i] = std::max(leaves[i], smallest);
+}
+
+// One block of update_priorities.
+TENSOR_OPTIX_INLINE std::size_t update_block(const Priorities& p, const std::int64_t* indices,
+                                             const float* td_errors, std::size_t count, float eps,
+                                             float* running_max) {
+    double raw[kTreeBlock];
+    float leaves[kTreeBlock];
+    for (std::size_t i = 0; i < count; ++i) {
+        const float sum = std::abs(td_errors[i]) + eps;
+        raw[i] = sum <= std::numeric_limits<float>::max() ? sum : 1.0;
+    }
+    leaves_of(raw, count, p.alpha, leaves);
+    std::size_t refused = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        if (i + kTreeAhead < count) {
+            TENSOR_OPTIX_PREFETCH(p.tree.leaves + indices[i + kTreeAhead]);
+            TENSOR_OPTIX_PREFETCH(p.raw + indices[i + kTreeAhead]);
+        }
+        const float sum = std::abs(td_errors[i]) + eps;
+        const bool finite = sum <= std::numeric_limits<float>::max();
+        refused += !finite;
+        if (!finite || !(p.tree.leaves[indices[i]] > 0.0f)) {
+            leaves[i] = -1.0f;  // the tree leaves such a row alone
+            continue;
+        }
+        p.raw[indices[i]] = sum;
+        *running_max = std::max(*running_max, sum);
+    }
+    write_block<false>(p.tree, indices, count, leaves);
+    return refused;
+}
+
+}  // namespace detail
+
+// Rows enter with the largest raw priority seen. Returns the change in the number of rows that are
+// in.
+TENSOR_OPTIX_CLONES inline std::int64_t insert_priorities(Priorities p, const std::int64_t* indices,
+                                                          std::size_t count,
+                                                          float running_max) noexcept {
+    const double raw = running_max;
+    float leaf;
+    detail::leaves_of(&raw, 1, p.alpha, &leaf);
+    for (std::size_t i = 0; i < count; ++i) p.raw[indices[i]] = running_max;
+    return detail::write_rows<true>(p.tree, indices, count, &leaf);
+}
+
+// raw = |td_error| + eps for rows that are in. Returns how many td_errors were not finite; their
+// rows keep what they had.
+TENSOR_OPTIX_CLONES inline std::size_t update_priorities(Priorities p, const std::int64_t* indices,
+                                                         const float* td_errors, std::size_t count,
+                                                         float eps, float* running_max) noexcept {
+    std::size_t refused = 0;
+    for (std::size_t i = 0; i < count; i += detail::kTreeBlock) {
+        refused += detail::update_block(p, indices + i, td_errors + i,
+                                        std::min(count - i, detail::kTreeBlock), eps, running_max);
+    }
+    return refused;
+}
+
+// Recompute the leaves of the rows that are in, and all sums.
+TENSOR_OPTIX_CLONES inline void rescale_priorities(Priorities p) noexcept {
+    double raw[detail::kTreeBlock];
+    float leaves[detail::kTreeBlock];
+    for (std::size_t first = 0; first < p.tree.size; first += detail::kTreeBlock) {
+        const std::size_t count = std::min(p.tree.size - first, detail::kTreeBlock);
+        for (std::size_t i = 0; i < count; ++i) raw[i] = p.raw[first + i];
+        detail::leaves_of(raw, count, p.alpha, leaves);
+        for (std::size_t i = 0; i < count; ++i) {
+            float& leaf = p.tree.leaves[first + i];
+            leaf = leaf > 0.0f ? leaves[i] : leaf;
+        }
+    }
+    rebuild(p.tree);
+}
+
+}  // namespace tensor_optix

@@ -1,0 +1,168 @@
+"""Priorities of a prioritized replay: rows come in, their TD errors come in, batches are drawn.
+
+Schaul et al. 2016 (arXiv:1511.05952): row i is drawn in proportion to `p_i ** alpha`, where the raw
+priority `p_i` is `|td_error| + eps`. Raw priorities are kept as they are; alpha is applied once, on
+the way into the sum tree, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tensor_optix import kernels
+from tensor_optix.core.sum_tree import SumTree, aligned_zeros, stored_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tensor_optix.core.types import Array
+
+
+class Priorities:
+    """The priorities of up to `capacity` rows. A row that is not in is never drawn.
+
+    Args:
+        capacity: The number of rows, at least 1. None is in at the start.
+        alpha: How much priorities matter, in [0, 1]; 0 draws uniformly.
+        eps: In [0, 1], added to |td_error| so that a row with none can still be drawn.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(self, capacity: int, alpha: float = 0.6, eps: float = 1e-6) -> None:
+        self.tree = SumTree(capacity)
+        """Its leaves are `raw ** alpha`, 0 for rows that are not in."""
+        self.raw = aligned_zeros((capacity,), np.float32)
+        """`[capacity]` float32, the raw priorities of the rows that are in."""
+        self.running_max = np.ones(1, np.float32)
+        """`[1]` float32, the largest raw priority so far, at least 1. New rows enter with it."""
+        self._alpha = _checked_unit("alpha", alpha)
+        self._eps = _checked_unit("eps", eps)
+
+    def __len__(self) -> int:
+        """Return the capacity."""
+        return len(self.raw)
+
+    @property
+    def num_rows(self) -> int:
+        """The number of rows that are in."""
+        return self.tree.num_positive
+
+    @property
+    def eps(self) -> float:
+        """What is added to |td_error|."""
+        return self._eps
+
+    @property
+    def alpha(self) -> float:
+        """How much priorities matter. Setting it keeps all rows and recomputes their leaves."""
+        return self._alpha
+
+    @alpha.setter
+    def alpha(self, alpha: float) -> None:
+        if _checked_unit("alpha", alpha) != self._alpha:
+            self._alpha = float(alpha)
+            kernels.priorities_rescale(self.tree.leaves, self.tree.nodes, self.raw, self._alpha)
+
+    def insert(self, indices: Array) -> None:
+        """Let rows in, or in again, with the running maximum of the raw priorities.
+
+        Args:
+            indices: `[B]` int64.
+
+        Raises:
+            IndexError: If an index is outside [0, capacity); nothing has changed then.
+        """
+        tree = self.tree
+        tree.num_positive += kernels.priorities_insert(
+            tree.leaves, tree.nodes, self.raw, indices, self._alpha, self.running_max
+        )
+
+    def remove(self, indices: Array) -> None:
+        """Take rows out, so that they are not drawn; raises as `insert`."""
+        self.tree.fill(indices, 0.0)
+
+    def update(self, indices: Array, td_errors: Array) -> int:
+        """Give rows the raw priority `|td_error| + eps`; of one that comes twice the last stays.
+
+        A row that is no longer in stays out. A NaN or infinite error leaves its row as it is.
+
+        Args:
+            indices: `[B]` int64.
+            td_errors: `[B]` float32.
+
+        Returns:
+            How many errors were NaN or infinite.
+
+        Raises:
+            IndexError: If an index is outside [0, capacity); nothing has changed then.
+        """
+        return kernels.priorities_update(
+            self.tree.leaves,
+            self.tree.nodes,
+            self.raw,
+            indices,
+            td_errors,
+            self._alpha,
+            self._eps,
+            self.running_max,
+        )
+
+    def sample(
+        self,
+        count: int,
+        batches: int,
+        beta: float,
+        state: Array,
+        indices_out: Array,
+        weights_out: Array,
+    ) -> None:
+        """Draw batches of rows and their importance weights, as `SumTree.sample`.
+
+        Args:
+            count: The rows of a batch.
+            batches: How many batches, independent of each other.
+            beta: How much the weights correct, in [0, 1].
+            state: `[1]` uint64, the state of a splitmix64 generator, advanced.
+            indices_out: `[batches * count]` int64, written.
+            weights_out: `[batches * count]` float32, written.
+
+        Raises:
+            ValueError: If no row is in, or an argument does not fit.
+        """
+        self.tree.sample(count, batches, beta, state, indices_out, weights_out)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of `raw` `[capacity]`, `running_max` `[1]` (float32) and who is in (bool).
+
+        Leaves are left out: they follow from these and alpha.
+        """
+        return {
+            "raw": self.raw.copy(),
+            "rows_in": self.tree.leaves > 0,
+            "running_max": self.running_max.copy(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Take on what `state_dict` returned; alpha and eps stay as they are.
+
+        Raises:
+            ValueError: If an array is missing, misshapen, negative or not finite; nothing has
+                changed then.
+        """
+        raw = stored_weights(state, "raw", self.raw.shape)
+        rows_in = stored_weights(state, "rows_in", self.raw.shape)
+        self.running_max[:] = stored_weights(state, "running_max", (1,))
+        self.raw[:] = raw
+        self.tree.leaves[:] = rows_in > 0
+        self.tree.rebuild()
+        kernels.priorities_rescale(self.tree.leaves, self.tree.nodes, self.raw, self._alpha)
+
+
+def _checked_unit(name: str, value: float) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")
+    return float(value)
