@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tensor_optix.adapters.pytorch.gradient_descent import TorchGradientDescent
 from tensor_optix.adapters.pytorch.placement import device_of, threads_for, to_tensor
 from tensor_optix.adapters.pytorch.placement import resolve_device as resolve_device
-from tensor_optix.adapters.pytorch.twin_critics import TwinCritics
+from tensor_optix.adapters.pytorch.twin_critics import TwinCritics, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -100,10 +100,9 @@ def clone(network: nn.Module) -> nn.Module:
 def blend(targets: nn.Module, networks: nn.Module, rate: Tensor | float) -> None:
     """Move weights: `target += rate * (network - target)`; 1 copies. Buffers are copied."""
     with torch.no_grad():
-        slow: list[Tensor] = list(targets.parameters())
-        fast: list[Tensor] = list(networks.parameters())
+        (slow, slow_buffers), (fast, fast_buffers) = state_of(targets), state_of(networks)
         torch._foreach_lerp_(slow, fast, float(rate))
-        for target, source in zip(targets.buffers(), networks.buffers(), strict=True):
+        for target, source in zip(slow_buffers, fast_buffers, strict=True):
             target.copy_(source)
 
 

@@ -185,20 +185,22 @@ class ActionCritic(nn.Module):
 
 
 class OneHot(nn.Module):
-    """Numbers `[B]` from `start` to `start + size - 1` as unit vectors `[B, size]` float32."""
+    """Numbers `[B]` from `start` to `start + size - 1` as unit vectors `[B, size]` float32; others as 0."""
+
+    numbers: Tensor
 
     def __init__(self, size: int, start: int = 0) -> None:
         super().__init__()
-        self.size = size
-        self.start = start
+        # Not saved with the weights: it is no part of what is learned.
+        self.register_buffer("numbers", torch.arange(start, start + size), persistent=False)
 
     def forward(self, numbers: Tensor) -> Tensor:
         """Return the unit vectors."""
-        return nn.functional.one_hot(numbers.long() - self.start, self.size).float()
+        return (numbers.unsqueeze(-1) == self.numbers).float()
 
     def extra_repr(self) -> str:
         """Say how many there are."""
-        return f"{self.size}, start={self.start}"
+        return f"{len(self.numbers)}"
 
 
 class Divide(nn.Module):

@@ -41,6 +41,8 @@ class TwinCritics(nn.Module):
         self.first = first
         self.second = second
         self._layers = _stacked_layers(first, second)
+        stacks = [layer for layer in self._layers or [] if isinstance(layer, _StackedLinear)]
+        self._stacked_leaves = [leaf for stack in stacks for leaf in stack.leaves]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TwinCritics:
         """Return copies of the critics with storage of their own."""
@@ -63,8 +65,13 @@ class TwinCritics(nn.Module):
         """Return the tensors that gradients are taken for."""
         if self._layers is None:
             return [Leaf(p, (p,)) for p in self.parameters() if p.requires_grad]
-        stacks = [layer for layer in self._layers if isinstance(layer, _StackedLinear)]
-        return [leaf for stack in stacks for leaf in stack.leaves]
+        return self._stacked_leaves
+
+    def state(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what a target network follows: weights, and buffers."""
+        if self._layers is None:
+            return list(self.parameters()), list(self.buffers())
+        return [leaf.tensor for leaf in self._stacked_leaves], []
 
 
 class _StackedLinear:
@@ -119,3 +126,10 @@ def leaves_of(network: nn.Module) -> list[Leaf]:
     if isinstance(network, TwinCritics):
         return network.leaves()
     return [Leaf(p, (p,)) for p in network.parameters() if p.requires_grad]
+
+
+def state_of(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Return what a target network follows: weights, and buffers."""
+    if isinstance(network, TwinCritics):
+        return network.state()
+    return list(network.parameters()), list(network.buffers())
