@@ -9,8 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tensor_optix.adapters.pytorch.torch_agent import TorchAgent as TorchAgent
     from tensor_optix.adapters.pytorch.torch_evaluator import TorchEvaluator as TorchEvaluator
+    from tensor_optix.algorithms.agent_factory import make_agent as make_agent
+    from tensor_optix.algorithms.torch_dqn import TorchDQNAgent as TorchDQNAgent
     from tensor_optix.algorithms.torch_ppo import TorchPPOAgent as TorchPPOAgent
+    from tensor_optix.algorithms.torch_ppo_continuous import (
+        TorchGaussianPPOAgent as TorchGaussianPPOAgent,
+    )
+    from tensor_optix.algorithms.torch_sac import TorchSACAgent as TorchSACAgent
     from tensor_optix.core.backoff_scheduler import BackoffScheduler as BackoffScheduler
     from tensor_optix.core.base_agent import BaseAgent as BaseAgent
     from tensor_optix.core.base_evaluator import BaseEvaluator as BaseEvaluator
@@ -37,8 +44,13 @@ if TYPE_CHECKING:
 __version__ = "2.0.0.dev0"
 
 _MODULES = {
+    "TorchAgent": "adapters.pytorch.torch_agent",
     "TorchEvaluator": "adapters.pytorch.torch_evaluator",
+    "make_agent": "algorithms.agent_factory",
+    "TorchDQNAgent": "algorithms.torch_dqn",
     "TorchPPOAgent": "algorithms.torch_ppo",
+    "TorchGaussianPPOAgent": "algorithms.torch_ppo_continuous",
+    "TorchSACAgent": "algorithms.torch_sac",
     "BackoffScheduler": "core.backoff_scheduler",
     "BaseAgent": "core.base_agent",
     "BaseEvaluator": "core.base_evaluator",

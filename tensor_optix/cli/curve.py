@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from tensor_optix.cli import words
 from tensor_optix.core.durable_files import sync_directory
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from tensor_optix.cli.record import TrainingRecord
     from tensor_optix.cli.run_directory import RunConfig
 
+_LOSSES = ("loss", "critic_loss", "approx_kl")
+_EXPLORATIONS = ("epsilon", "alpha", "entropy")
 _MARKS = {
     "plateau": ("no recent gain", "tab:gray", ":"),
     "degradation": ("score fell", "tab:red", "--"),
@@ -40,13 +43,14 @@ def draw_curve(record: TrainingRecord, config: RunConfig, path: Path) -> None:
     """
     # Not pyplot: it would choose a window system.
     figure = Figure(figsize=(10, 6), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
+    axes, below = figure.subplots(2, sharex=True, height_ratios=(4, 1))
     _draw_scores(axes, record)
+    _draw_learning(below, record)
     _draw_decisions(axes, record)
-    axes.set_title(f"{config.env_id}, PPO, seed {config.seed}")
-    axes.set_xlabel("environment steps")
+    axes.set_title(f"{config.env_id}, {config.algorithm.upper()}, seed {config.seed}")
+    below.set_xlabel("environment steps")
     axes.set_ylabel("mean return of the episodes of a window")
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    below.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
@@ -93,6 +97,18 @@ def _draw_scores(axes: Axes, record: TrainingRecord) -> None:
             linestyle="none",
             label=kept,
         )
+
+
+def _draw_learning(axes: Axes, record: TrainingRecord) -> None:
+    """Draw a loss or a distance on the left, how much is explored on the right."""
+    sides = ((axes, _LOSSES, "tab:red"), (axes.twinx(), _EXPLORATIONS, "tab:green"))
+    for side, names, color in sides:
+        name = next((name for name in names if name in record.learning), None)
+        side.set_yticks([]) if name is None else side.locator_params(axis="y", nbins=3)
+        if name is not None:
+            side.plot(record.learning_steps, record.learning[name], color=color, linewidth=1.0)
+            side.set_ylabel(words.diagnostic(name), color=color)
+        side.spines["top"].set_visible(False)
 
 
 def _draw_decisions(axes: Axes, record: TrainingRecord) -> None:

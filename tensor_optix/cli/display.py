@@ -72,7 +72,7 @@ class PlainDisplay(Display):
         """Say what begins."""
         config = self._config
         self.note(
-            f"{config.env_id}: {config.num_envs} environments on {config.backend}, "
+            f"{config.env_id}: {config.algorithm}, {config.num_envs} environments on {config.backend}, "
             f"seed {config.seed}"
         )
 
@@ -145,7 +145,9 @@ class LiveDisplay(Display):
         return Panel(
             Group(rows, Text(), *decided, *([] if is_over else [Text(_HINT, "dim")])),
             title=f"[bold]{config.env_id}[/bold]",
-            subtitle=f"{config.num_envs} envs on {config.backend}, seed {config.seed}",
+            subtitle=(
+                f"{config.algorithm}, {config.num_envs} envs on {config.backend}, seed {config.seed}"
+            ),
             width=width,
             border_style="cyan",
         )
@@ -163,6 +165,7 @@ class LiveDisplay(Display):
             ("score", words.number(score)),
             ("best", words.number(best)),
             ("state", f"{words.STATES[record.state]}, {often}"),
+            ("learning", words.diagnostics(record.diagnostics)),
             ("scores", words.sparkline(record.scores, max(width, 10))),
         ]
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to gain.
 
 - tensor-optix train CartPole-v1
+- tensor-optix train Pendulum-v1 --algo sac
 - tensor-optix evaluate runs/CartPole-v1/TIME
 - tensor-optix --version"""
 
@@ -90,7 +91,6 @@ def _parse(arguments: list[str]) -> TrainOptions | EvaluateOptions:
         prog="tensor-optix",
         description=DESCRIPTION,
         args=arguments,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
 
 

@@ -5,34 +5,48 @@ The parser makes these values from `sys.argv`; `check` tells whether they are in
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 (the parser reads the annotations)
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from tensor_optix.algorithms.hyperparams import PPOHyperparams
+from tensor_optix.algorithms.catalogue import ALGORITHMS, Algorithm, find_algorithm
+from tensor_optix.cli.hyperparam_options import given, option_group
+
+_PPO, _DQN, _SAC = (option_group(ALGORITHMS[name]) for name in ("ppo", "dqn", "sac"))
 
 
-@dataclass(frozen=True)
-class UncheckedPPO(PPOHyperparams):
-    """The hyperparameters of PPO (Schulman et al. 2017)."""
+def _chosen(attribute: str) -> str:
+    """Return what an algorithm chooses where nothing is given, for the help."""
+    chosen = ", ".join(
+        f"{_words(getattr(one, attribute))} ({name})" for name, one in ALGORITHMS.items()
+    )
+    return f"(default: {chosen})"
 
-    def __post_init__(self) -> None:
-        # The parser would wrap the error into a box; `TrainOptions.check` raises it plainly.
-        pass
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Train PPO on an environment until nothing is left to gain."""
+    """Train on an environment until nothing is left to gain."""
 
     env_id: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV_ID")]
     """A Gymnasium or EnvPool id, for instance CartPole-v1. "module:id" imports the module first."""
-    num_envs: int = 8
+    algo: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: ppo)")
+    ] = None
+    """ppo for discrete and continuous actions, dqn for discrete ones, sac for continuous ones."""
+    num_envs: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_chosen("num_envs"))
+    ] = None
     """Environments that step together."""
-    window_size: int = 256
-    """Steps of each environment between two updates."""
+    window_size: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_chosen("window_size"))
+    ] = None
+    """Steps of each environment between two evaluations, for ppo between two updates."""
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """Who steps the environments: auto, envpool, envpool-async, sync, async or vector."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
@@ -41,41 +55,80 @@ class TrainOptions:
     """Where everything is kept. None: runs/ENV_ID/TIME."""
     max_steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """The most environment steps. None: until nothing is left to gain."""
-    hidden_sizes: Annotated[tuple[int, ...], tyro.conf.arg(metavar="INT [INT ...]")] = (64, 64)
-    """Widths of the hidden layers of actor and critic."""
+    hidden_sizes: Annotated[
+        tuple[int, ...] | None,
+        tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint=_chosen("hidden_sizes")),
+    ] = None
+    """Widths of the hidden layers; for images of those behind the convolutions, 512 by default."""
+    normalize_observations: bool = False
+    """Let the networks see observations of mean 0 and variance 1."""
+    normalize_rewards: bool = False
+    """Learn from rewards that are scaled to unit returns; scores stay raw."""
     device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
-    plain: bool = False
+    plain: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print plain lines, also to a terminal."""
-    ppo: UncheckedPPO = field(default_factory=UncheckedPPO)
+    ppo: Annotated[Any, tyro.conf.arg(constructor=_PPO)] = field(default_factory=_PPO)
+    dqn: Annotated[Any, tyro.conf.arg(constructor=_DQN)] = field(default_factory=_DQN)
+    sac: Annotated[Any, tyro.conf.arg(constructor=_SAC)] = field(default_factory=_SAC)
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm; raises ValueError if there is none of that name."""
+        return find_algorithm(self.algo)
+
+    @property
+    def envs(self) -> int:
+        """The number of environments, given or chosen."""
+        return self.algorithm.num_envs if self.num_envs is None else self.num_envs
+
+    @property
+    def window(self) -> int:
+        """The steps of a window, given or chosen."""
+        return self.algorithm.window_size if self.window_size is None else self.window_size
 
     @property
     def rows_per_window(self) -> int:
         """The most environment steps that a window holds."""
-        return self.num_envs * self.window_size
+        return self.envs * self.window
 
     @property
-    def hyperparams(self) -> PPOHyperparams:
-        """The hyperparameters, checked; raises ValueError if one is out of range."""
-        return PPOHyperparams.from_params(asdict(self.ppo))
+    def hyperparams(self) -> dict[str, Any]:
+        """The hyperparameters that were given for the algorithm."""
+        return self._given(self.algorithm.name)
 
     def check(self) -> None:
         """Check every number.
 
         Raises:
-            ValueError: If one is out of range.
+            ValueError: If one is out of range, or is an option of another algorithm.
         """
-        _require_at_least_1("num-envs", self.num_envs)
-        _require_at_least_1("window-size", self.window_size)
+        chosen = self.algorithm
+        self._require_own_options(chosen.name)
+        _require_at_least_1("num-envs", self.envs)
+        _require_at_least_1("window-size", self.window)
         _require_seed(self.seed)
-        for size in self.hidden_sizes:
+        for size in self.hidden_sizes or ():
             _require_at_least_1("hidden-sizes", size)
         if self.max_steps is not None and self.max_steps < self.rows_per_window:
             raise ValueError(
                 "--max-steps must be at least one window, which is --num-envs times --window-size "
                 f"= {self.rows_per_window}, got {self.max_steps}"
             )
-        _ = self.hyperparams
+        chosen.hyperparams_type.from_params(chosen.default_params() | self.hyperparams)
+
+    def _given(self, name: str) -> dict[str, Any]:
+        return given({"ppo": self.ppo, "dqn": self.dqn, "sac": self.sac}[name])
+
+    def _require_own_options(self, chosen: str) -> None:
+        for name in ALGORITHMS:
+            foreign = next(iter(self._given(name)), None)
+            if name != chosen and foreign is not None:
+                option = foreign.replace("_", "-")
+                raise ValueError(
+                    f"--{name}.{option} is an option of {name}, but the algorithm is {chosen}: leave "
+                    f"it out, or choose --algo {name}"
+                )
 
 
 @dataclass(frozen=True)
@@ -88,7 +141,7 @@ class EvaluateOptions:
     """How many episodes to play."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Of these episodes; never those of the training. None: one that follows from the run's."""
-    json: bool = False
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object instead of text."""
 
     def check(self) -> None:

@@ -7,7 +7,10 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from itertools import groupby
+from numbers import Real
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tensor_optix.core.callbacks import LoopCallback, LoopEvent, WindowReport
 from tensor_optix.core.types import LoopState
@@ -47,6 +50,10 @@ class TrainingRecord(LoopCallback):
         self.scores: list[float] = []
         self.bests: list[float] = []
         """The best score as it stood with each score."""
+        self.learning_steps: list[int] = []
+        """Environment steps at each window that was learned from."""
+        self.learning: dict[str, list[float]] = {}
+        """What `learn` returned there, by name; NaN where it did not say."""
         self.decisions: list[Decision] = []
         self.stop_reason: str | None = None
 
@@ -64,6 +71,11 @@ class TrainingRecord(LoopCallback):
     def state(self) -> LoopState:
         """What the loop believed after the last window."""
         return LoopState.ACTIVE if self.last is None else self.last.state
+
+    @property
+    def diagnostics(self) -> Mapping[str, Any]:
+        """What `learn` returned for the last window."""
+        return {} if self.last is None else self.last.diagnostics
 
     @property
     def steps_per_second(self) -> float:
@@ -87,6 +99,7 @@ class TrainingRecord(LoopCallback):
         self._recent.append((report.seconds, report.total_steps))
         while len(self._recent) > 2 and self._recent[0][0] < report.seconds - SPEED_SECONDS:
             self._recent.popleft()
+        self._take_diagnostics(report)
         if report.score is not None:
             self.steps.append(report.total_steps)
             self.scores.append(report.score)
@@ -100,6 +113,15 @@ class TrainingRecord(LoopCallback):
         if event.kind in _KEPT or is_first_plateau:
             kind = self._named(event)
             self.decisions.append(Decision(kind, event.total_steps, self.seconds, event.numbers))
+
+    def _take_diagnostics(self, report: WindowReport) -> None:
+        for name in (*self.learning, *report.diagnostics):
+            series = self.learning.setdefault(name, [])
+            series += [math.nan] * (len(self.learning_steps) - len(series))
+        self.learning_steps.append(report.total_steps)
+        for name, series in self.learning.items():
+            value = report.diagnostics.get(name)
+            series.append(float(value) if isinstance(value, Real | np.number) else math.nan)
 
     def _named(self, event: LoopEvent) -> str:
         if event.kind not in ("best", "baseline"):

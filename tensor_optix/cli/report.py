@@ -61,8 +61,10 @@ def closing_report(
             "steps", f"{record.total_steps:,} in {words.clock(seconds)} ({speed:,.0f} steps/s)"
         ),
         *_paragraph(
-            "run", f"{config.num_envs} environments on {config.backend}, seed {config.seed}"
+            "run",
+            f"{config.algorithm}, {config.num_envs} environments on {config.backend}, seed {config.seed}",
         ),
+        *_learning(record),
         *_best(record, directory, outcome),
         *_decisions(record.decisions),
         "",
@@ -96,6 +98,11 @@ def _why(record: TrainingRecord, config: RunConfig, outcome: Outcome) -> str:
     if not dormant:
         return f"{record.stop_reason}."
     return f"nothing is left to gain. {words.plateau(dormant[-1].numbers)}"
+
+
+def _learning(record: TrainingRecord) -> list[str]:
+    text = words.diagnostics(record.diagnostics)
+    return _paragraph("learning", f"{text} at the end") if text else []
 
 
 def _best(record: TrainingRecord, directory: RunDirectory, outcome: Outcome) -> list[str]:

@@ -13,7 +13,7 @@ import os
 import platform
 import re
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,9 @@ class RunConfig:
     hidden_sizes: tuple[int, ...]
     device: str
     hyperparams: dict[str, Any]
+    algorithm: str = "ppo"
+    normalize_observations: bool = False
+    normalize_rewards: bool = False
 
 
 class RunDirectory:
@@ -114,7 +117,10 @@ class RunDirectory:
             )
         try:
             stored = json.loads(self.config.read_text(encoding="utf-8"))
-            config = RunConfig(**{field.name: stored[field.name] for field in fields(RunConfig)})
+            # What has a default is missing in the runs of earlier versions.
+            named = [field for field in fields(RunConfig) if field.default is MISSING]
+            optional = [field for field in fields(RunConfig) if field.name in stored]
+            config = RunConfig(**{field.name: stored[field.name] for field in named + optional})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CommandError(
                 f"{self.config} is damaged ({type(error).__name__}: {error}); restore it, "

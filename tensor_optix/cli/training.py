@@ -6,11 +6,11 @@ import logging
 import sys
 import traceback
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tensor_optix.algorithms.agent_factory import default_hidden_sizes, is_image
 from tensor_optix.cli.building import build_agent, open_environments
 from tensor_optix.cli.display import Display, make_display
 from tensor_optix.cli.interruption import Interruption
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
     from tensor_optix.cli.options import TrainOptions
     from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.pipeline.vector_env import VectorEnv
+
+REPLAY_LOGGER = "tensor_optix.core.replay_storage"
+"""Says how much memory a replay buffer takes, when it is made."""
 
 
 def train(options: TrainOptions) -> int:
@@ -62,14 +66,14 @@ class _Training:
         options, notes = self._options, list[str]()
         self._directory.require_free()
         pipeline = VectorBatchPipeline(
-            window_size=options.window_size,
+            window_size=options.window,
             env_id=options.env_id,
-            num_envs=options.num_envs,
+            num_envs=options.envs,
             backend=options.backend,
         )
         try:
             env = open_environments(options.env_id, lambda: pipeline.env, notes.append)
-            self._config = _config(options, env.name)
+            self._config = _config(options, env)
             agent = build_agent(env, self._config)
             self._directory.create(self._config)
             display = make_display(self._record, self._config, options.plain)
@@ -152,13 +156,17 @@ class _StepCap(LoopCallback):
 
 
 class _NoteHandler(logging.Handler):
-    """Shows warnings of the library between the progress lines."""
+    """Shows warnings of the library, and the size of a replay buffer, between the progress lines."""
 
     def __init__(self, display: Display) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.INFO)
         self._display = display
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING:
+            if record.name == REPLAY_LOGGER:
+                self._display.note(record.getMessage())
+            return
         error = record.exc_info[1] if record.exc_info else None
         reason = f" ({type(error).__name__}: {error})" if error is not None else ""
         self._display.note(f"{record.levelname.lower()}: {record.getMessage()}{reason}")
@@ -166,27 +174,34 @@ class _NoteHandler(logging.Handler):
 
 @contextmanager
 def _warnings_shown(display: Display) -> Iterator[None]:
-    logger = logging.getLogger("tensor_optix")
-    handler = _NoteHandler(display)
+    logger, replay = logging.getLogger("tensor_optix"), logging.getLogger(REPLAY_LOGGER)
+    handler, level = _NoteHandler(display), replay.level
     logger.addHandler(handler)
+    replay.setLevel(logging.INFO)
     try:
         yield
     finally:
+        replay.setLevel(level)
         logger.removeHandler(handler)
 
 
-def _config(options: TrainOptions, backend: str) -> RunConfig:
+def _config(options: TrainOptions, env: VectorEnv) -> RunConfig:
     drawn = int(np.random.SeedSequence().generate_state(1)[0])
+    algorithm, space = options.algorithm, env.observation_space
+    sizes = options.hidden_sizes
     return RunConfig(
         env_id=options.env_id,
-        backend=backend,
+        backend=env.name,
         seed=drawn if options.seed is None else options.seed,
-        num_envs=options.num_envs,
-        window_size=options.window_size,
+        num_envs=options.envs,
+        window_size=options.window,
         max_steps=options.max_steps,
-        hidden_sizes=options.hidden_sizes,
+        hidden_sizes=default_hidden_sizes(algorithm, space) if sizes is None else sizes,
         device=options.device,
-        hyperparams=asdict(options.hyperparams),
+        hyperparams=algorithm.default_params(is_image(space)) | options.hyperparams,
+        algorithm=algorithm.name,
+        normalize_observations=options.normalize_observations,
+        normalize_rewards=options.normalize_rewards,
     )
 
 

@@ -19,6 +19,16 @@ STATES = {
     LoopState.WATCHDOG: "checking a fall",
     LoopState.DORMANT: "nothing left to gain",
 }
+_DIAGNOSTICS = {
+    "loss": "loss",
+    "critic_loss": "critic loss",
+    "epsilon": "epsilon",
+    "alpha": "alpha",
+    "entropy": "entropy",
+    "approx_kl": "KL",
+    "explained_var": "explained variance",
+    "buffer_size": "replay",
+}
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -101,6 +111,17 @@ def plateau(numbers: Mapping[str, Any]) -> str:
     else:
         scale = "and nothing that stands out of the noise was gained since the start"
     return f"{reason}. Evaluations changed by {changes}: {scale}."
+
+
+def diagnostics(figures: Mapping[str, Any]) -> str:
+    """Say how learning goes: those of the figures that `learn` returned which mean something alone."""
+    known = [(text, figures[name]) for name, text in _DIAGNOSTICS.items() if name in figures]
+    return ", ".join(f"{text} {number(value)}" for text, value in known)
+
+
+def diagnostic(name: str) -> str:
+    """Return the name of a figure that `learn` returned, as people say it."""
+    return _DIAGNOSTICS.get(name, name)
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

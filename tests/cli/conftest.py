@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-TINY = ("--num-envs", "2", "--window-size", "64", "--n-epochs", "1", "--hidden-sizes", "8")
+TINY = ("--num-envs", "2", "--window-size", "64", "--ppo.n-epochs", "1", "--hidden-sizes", "8")
 
 
 @pytest.fixture

@@ -120,6 +120,17 @@ def test_missing_checkpoints_are_refused_in_one_line(
     assert "holds no readable checkpoint" in refused(capsys, copied_run)
 
 
+def test_a_run_of_an_earlier_version_is_one_of_ppo(
+    finished_run: Path, copied_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((copied_run / "run.json").read_text())
+    for name in ("algorithm", "normalize_observations", "normalize_rewards"):
+        del config[name]
+    (copied_run / "run.json").write_text(json.dumps(config))
+    returns = evaluated(capsys, copied_run)["returns"]
+    assert returns == evaluated(capsys, finished_run)["returns"]
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"env_id": "CartPole-v1"}'])
 def test_a_damaged_run_json_is_refused_in_one_line(
     text: str, copied_run: Path, capsys: pytest.CaptureFixture[str]

@@ -61,7 +61,22 @@ def test_train_help_documents_the_hyperparameters_with_their_defaults(
 ) -> None:
     main(["train", "--help"])
     text = capsys.readouterr().out
-    for part in ("--gae-lambda", "Trade of bias for variance", "0.95", "--learning-rate", "0.0003"):
+    for part in ("--ppo.gae-lambda", "Trade of bias for variance", "0.95", "0.0003; images:"):
+        assert part in text
+
+
+def test_train_help_documents_every_algorithm_with_what_it_chooses(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["train", "--help"])
+    text = " ".join(word for word in capsys.readouterr().out.split() if word != "│")
+    for part in (
+        "--dqn.epsilon-decay-steps INT",
+        "--sac.tau FLOAT How far the target critics follow",
+        "(default: 64 64 (ppo), 120 84 (dqn), 256 256 (sac))",
+        "(default: 8 (ppo), 4 (dqn), 4 (sac))",
+        "--normalize-observations, --no-normalize-observations",
+    ):
         assert part in text
 
 
@@ -83,8 +98,8 @@ def test_help_and_errors_do_not_import_torch() -> None:
     [
         (["train", "CartPole-v1", "--num-envs", "0"], "--num-envs must be at least 1, got 0"),
         (["train", "CartPole-v1", "--window-size", "-3"], "--window-size must be at least 1"),
-        (["train", "CartPole-v1", "--gamma", "1.5"], "gamma must be in [0, 1], got 1.5"),
-        (["train", "CartPole-v1", "--minibatch-size", "0"], "minibatch_size must be"),
+        (["train", "CartPole-v1", "--ppo.gamma", "1.5"], "gamma must be in [0, 1], got 1.5"),
+        (["train", "CartPole-v1", "--ppo.minibatch-size", "0"], "minibatch_size must be"),
         (["train", "CartPole-v1", "--hidden-sizes", "64", "0"], "--hidden-sizes must be"),
         (["train", "CartPole-v1", "--seed", "-1"], "--seed must be at least 0"),
         (["train", "CartPole-v1", "--max-steps", "100"], "--num-envs times --window-size = 2048"),
@@ -92,8 +107,19 @@ def test_help_and_errors_do_not_import_torch() -> None:
         (["train", "CartPole-v1", "--device", "quantum"], "choose --device cpu or auto"),
         (["train", "CartPole-v0815"], "unknown environment"),
         (["train", "no_such_module:Some-v0"], "No module named 'no_such_module'; install"),
-        (["train", "Pendulum-v1"], "supports Discrete actions for now"),
-        (["train", "FrozenLake-v1"], "supports vectors of floats"),
+        (["train", "Pendulum-v1", "--algo", "dqn"], "'dqn' takes Discrete actions, got Box"),
+        (["train", "CartPole-v1", "--algo", "sac"], "use 'ppo' or 'dqn'"),
+        (["train", "CartPole-v1", "--algo", "dqm"], "did you mean 'dqn'?"),
+        (
+            ["train", "CartPole-v1", "--sac.tau", "0.005"],
+            "--sac.tau is an option of sac, but the algorithm is ppo: leave it out, or choose --algo sac",
+        ),
+        (
+            ["train", "CartPole-v1", "--algo", "dqn", "--ppo.n-epochs", "3"],
+            "--ppo.n-epochs is an option of ppo, but the algorithm is dqn",
+        ),
+        (["train", "CartPole-v1", "--algo", "dqn", "--max-steps", "100"], "--window-size = 1024"),
+        (["train", "FrozenLake-v1", "--normalize-observations"], "does not fit the numbers"),
         (["evaluate", "nowhere"], "nowhere is no directory"),
         (["evaluate", "."], "holds no run (no run.json)"),
         (["evaluate", ".", "--episodes", "0"], "--episodes must be at least 1, got 0"),
@@ -114,8 +140,8 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
 def test_a_misspelt_option_is_refused_and_leaves_nothing(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", "CartPole-v1", "--gama", "0.9"]) == 2
-    assert "--gamma" in capsys.readouterr().err
+    assert main(["train", "CartPole-v1", "--ppo.gama", "0.9"]) == 2
+    assert "--ppo.gamma" in capsys.readouterr().err
     assert files_below(here) == set()
 
 

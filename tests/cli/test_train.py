@@ -39,6 +39,8 @@ def test_run_json_describes_the_run(finished_run: Path) -> None:
     assert config["backend"] != "auto"
     assert (config["seed"], config["num_envs"], config["window_size"]) == (5, 2, 64)
     assert config["hidden_sizes"] == [8]
+    assert config["algorithm"] == "ppo"
+    assert (config["normalize_observations"], config["normalize_rewards"]) == (False, False)
     assert config["hyperparams"]["n_epochs"] == 1
     assert config["hyperparams"]["clip_ratio"] == 0.2
     assert config["versions"]["tensor_optix"]
@@ -56,6 +58,7 @@ def test_the_report_says_why_how_much_and_what_next(finished_run: Path) -> None:
     assert "limit of 2,048 steps" in report
     assert f"{last['total_steps']:,} in 00:" in report
     assert f"tensor-optix evaluate {finished_run}" in report
+    assert re.search(r"learning   entropy [\d.]+, KL ", report)
     (kept,) = re.findall(r"\S*snapshot_[0-9a-f]{8}", report)
     assert (finished_run / "checkpoints" / Path(kept).name / "weights").is_dir()
 
@@ -71,7 +74,7 @@ def test_plain_lines_tell_what_runs_and_how_it_goes(
     said = capsys.readouterr()
     assert said.err == ""
     first, second, *_ = said.out.splitlines()
-    assert re.fullmatch(r"CartPole-v1: 2 environments on \w+, seed 5", first)
+    assert re.fullmatch(r"CartPole-v1: ppo, 2 environments on \w+, seed 5", first)
     assert re.fullmatch(
         r"\d\d:\d\d +\d+ steps  score [\d.-]+  best [\d.-]+  [\d,]+ steps/s  learning", second
     )

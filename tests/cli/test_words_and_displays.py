@@ -126,6 +126,33 @@ def test_only_the_first_of_several_plateaus_is_a_decision() -> None:
     assert len(record.decisions) == 1
 
 
+@pytest.mark.parametrize(
+    ("figures", "text"),
+    [
+        (
+            {"loss": 0.5, "epsilon": 0.25, "buffer_size": 12345},
+            "loss 0.5, epsilon 0.25, replay 12,345",
+        ),
+        ({"critic_loss": 2.0, "alpha": 0.1, "actor_loss": 1.0}, "critic loss 2, alpha 0.1"),
+        ({"entropy": 0.6, "approx_kl": 0.01, "n_updates": 4}, "entropy 0.6, KL 0.01"),
+        ({}, ""),
+    ],
+)
+def test_each_algorithm_tells_how_learning_goes_in_its_own_figures(
+    figures: dict[str, Any], text: str
+) -> None:
+    assert words.diagnostics(figures) == text
+
+
+def test_figures_that_come_late_or_not_always_stay_in_line_with_the_steps() -> None:
+    record = TrainingRecord()
+    for index, figures in enumerate([{}, {"loss": 1.0}, {"epsilon": 0.5, "note": "text"}]):
+        record.on_window(window(index, None, diagnostics=figures))
+    assert record.learning_steps == [100, 200, 300]
+    np.testing.assert_array_equal(record.learning["loss"], [np.nan, 1.0, np.nan])
+    np.testing.assert_array_equal(record.learning["epsilon"], [np.nan, np.nan, 0.5])
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_panel_fits_the_terminal_and_shows_the_run(width: int) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
@@ -136,7 +163,13 @@ def test_the_panel_fits_the_terminal_and_shows_the_run(width: int) -> None:
         display.close()
     shown = [line for line in capture.get().splitlines() if any(edge in line for edge in "│╭╰")]
     text = "\n".join(shown)
-    for part in ("Cart-v1", "8 envs on envpool, seed 9", "300", "learning, every window", "▁▅█"):
+    for part in (
+        "Cart-v1",
+        "ppo, 8 envs on envpool, seed 9",
+        "300",
+        "learning, every window",
+        "▁▅█",
+    ):
         assert part in text
     assert "new best 30 (2 in a row)" in text
     assert "the score fell to 5 from 30" in text
@@ -151,7 +184,7 @@ def test_plain_lines_have_progress_and_decisions() -> None:
         display.on_loop_start()
         fed(display, record=record)
     lines = capture.get().splitlines()
-    assert lines[0] == "Cart-v1: 8 environments on envpool, seed 9"
+    assert lines[0] == "Cart-v1: ppo, 8 environments on envpool, seed 9"
     assert lines[1].endswith("score 10  best 10  200 steps/s  learning")
     # The other windows came within the second.
     assert lines[2].endswith("400 steps  the score fell to 5 from 30")

@@ -1,0 +1,271 @@
+"""Ready-made agents: an environment comes in, an agent with networks that fit its spaces goes out.
+
+Which algorithms there are and how they start out is in `catalogue`; the networks are the business of one
+module per framework.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+from tensor_optix.algorithms.catalogue import (
+    ALGORITHMS,
+    IMAGE_HIDDEN_SIZES,
+    Algorithm,
+    find_algorithm,
+)
+from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
+from tensor_optix.core.types import HyperparamSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tensor_optix.core.base_agent import BaseAgent
+
+IMAGE_AXES = 3
+
+
+class AgentPlan(NamedTuple):
+    """What a framework's factory builds from; everything in it was checked."""
+
+    algorithm: str
+    observation_space: Box | Discrete
+    action_space: Box | Discrete
+    hidden_sizes: tuple[int, ...]
+    hyperparams: HyperparamSet
+    """All of them, the learning rate too."""
+    network_seeds: tuple[int, ...]
+    """Different ones, one for each network."""
+    device: str
+    reward_normalizer: RewardNormalizer | None
+    obs_normalizer: ObsNormalizer | None
+
+
+@runtime_checkable
+class HasSpaces(Protocol):
+    """An environment, or several, that tells the spaces of one."""
+
+    @property
+    def observation_space(self) -> Any:
+        """The space of one environment's observation."""
+
+    @property
+    def action_space(self) -> Any:
+        """The space of one environment's action."""
+
+
+def make_agent(
+    env: Any,
+    algorithm: str | None = None,
+    framework: str | None = None,
+    *,
+    hyperparams: HyperparamSet | None = None,
+    hidden_sizes: Sequence[int] | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    normalize_observations: bool = False,
+    normalize_rewards: bool = False,
+) -> BaseAgent:
+    """Make an agent, with networks and optimizers, for the spaces of an environment.
+
+    | algorithm | actions | networks for vectors | where it starts otherwise than its hyperparameters say |
+    |---|---|---|---|
+    | `"ppo"` | Discrete, Box | 64-64, tanh, orthogonal | images: learning_rate 2.5e-4, n_epochs 4, \
+minibatch_size 256 |
+    | `"dqn"` | Discrete | 120-84, ReLU | learning_rate 1e-3, learning_starts 1000, epsilon_decay_steps \
+10,000; images: 1e-4, 10,000, 100,000, target_update_freq 1000 |
+    | `"sac"` | Box | 256-256, ReLU | learning_starts 1000; images: 10,000, replay_capacity 100,000 |
+
+    Observations may be vectors (a Box with one axis), numbers of a Discrete space (one-hot inside the
+    network) or images (a Box with three axes, the channels first or last: convolutions after Mnih et
+    al. 2015 with 512 units behind them; uint8 is divided by 255 inside the network). The optimizers
+    are Adam.
+
+    Args:
+        env: A Gymnasium environment or vector environment, an EnvPool, a pipeline's `env`, or an id
+            such as `"CartPole-v1"`. It is only looked at; what an id makes is closed again.
+        algorithm: `"ppo"`, `"dqn"` or `"sac"`. None: PPO, for discrete and continuous actions
+            alike, because it takes the least time to a good policy where the environment is fast, and
+            no memory for a replay. DQN and SAC need fewer steps where steps are dear: ask by name.
+        framework: `"torch"`. None: the one that is installed.
+        hyperparams: Those that differ from the defaults.
+        hidden_sizes: Widths of the hidden layers of each network; with images, of those behind the
+            convolutions. None: as in the table.
+        seed: Networks and agent follow from it; no global random state is used or changed. None:
+            they differ each time.
+        device: `"auto"` (a GPU where there is one), `"cpu"`, `"cuda"`, ...
+        normalize_observations: Whether the networks see observations of mean 0 and variance 1.
+        normalize_rewards: Whether the agent learns from rewards that are scaled to unit returns.
+
+    Raises:
+        ValueError: If algorithm, framework, spaces, hyperparameters, sizes or device do not fit; the
+            message says what would.
+        TypeError: If `env` is no environment, or `hyperparams` no `HyperparamSet`.
+        ImportError: If no framework is installed.
+    """
+    chosen = find_algorithm(algorithm)
+    _require_framework(framework)
+    observation_space, action_space = _spaces(env)
+    _require_observations(observation_space)
+    _require_actions(chosen, action_space)
+    params = _params(chosen, hyperparams, is_image(observation_space))
+    if hidden_sizes is None:
+        hidden_sizes = default_hidden_sizes(chosen, observation_space)
+    *network_seeds, agent_seed = (int(n) for n in np.random.SeedSequence(seed).generate_state(4))
+    plan = AgentPlan(
+        algorithm=chosen.name,
+        observation_space=observation_space,
+        action_space=action_space,
+        hidden_sizes=_checked_sizes(hidden_sizes),
+        hyperparams=HyperparamSet(params),
+        network_seeds=tuple(network_seeds),
+        device=device,
+        reward_normalizer=RewardNormalizer(params["gamma"]) if normalize_rewards else None,
+        obs_normalizer=_obs_normalizer(observation_space) if normalize_observations else None,
+    )
+    from tensor_optix.algorithms.torch_factory import build
+
+    agent = build(plan)
+    agent.seed(agent_seed)
+    return agent
+
+
+def default_hidden_sizes(algorithm: Algorithm, observation_space: Any) -> tuple[int, ...]:
+    """Return the widths of hidden layers that `make_agent` chooses."""
+    return IMAGE_HIDDEN_SIZES if is_image(observation_space) else algorithm.hidden_sizes
+
+
+def is_image(space: Any) -> bool:
+    """Whether observations of a space are taken as images: a Box with three axes."""
+    return isinstance(space, Box) and len(space.shape) == IMAGE_AXES
+
+
+def _spaces(env: Any) -> tuple[Any, Any]:
+    """Return the observation and the action space of one environment."""
+    if isinstance(env, str):
+        return _spaces_of_id(env)
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        return env.single_observation_space, env.single_action_space
+    if isinstance(env, HasSpaces):
+        return env.observation_space, env.action_space
+    raise TypeError(
+        "env must be an environment with observation_space and action_space, or an id such as "
+        f"'CartPole-v1', got {type(env).__name__}"
+    )
+
+
+def _spaces_of_id(env_id: str) -> tuple[Any, Any]:
+    """Look at an environment as pipelines make it: EnvPool's where that has it, else Gymnasium's."""
+    if importlib.util.find_spec("envpool") is not None:
+        import envpool
+
+        if env_id in envpool.list_all_envs():
+            with _quiet():
+                spec = envpool.make_spec(env_id)
+                return spec.gymnasium_observation_space, spec.gymnasium_action_space
+    try:
+        with _quiet():
+            env = gymnasium.make(env_id)
+    except gymnasium.error.UnregisteredEnv as error:
+        raise ValueError(
+            f"unknown environment {env_id!r} ({error}); import the package that registers it "
+            "first, or name its module, as in 'my_package:MyEnv-v0'"
+        ) from error
+    try:
+        return env.observation_space, env.action_space
+    finally:
+        env.close()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave warnings of an environment to those who step it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _require_framework(name: str | None) -> None:
+    if name == "tensorflow":
+        raise ValueError("framework 'tensorflow' is not part of this version yet; use 'torch'")
+    if name not in (None, "torch"):
+        raise ValueError(f"framework must be 'torch' or None, got {name!r}")
+    if importlib.util.find_spec("torch") is None:
+        raise ImportError("make_agent needs PyTorch: pip install 'tensor-optix[torch]'")
+
+
+def _require_observations(space: Any) -> None:
+    if isinstance(space, Discrete):
+        return
+    if isinstance(space, Box) and len(space.shape) in (1, IMAGE_AXES) and 0 not in space.shape:
+        return
+    remedy = "gymnasium.wrappers.FlattenObservation makes a vector of it"
+    if isinstance(space, Box) and len(space.shape) == IMAGE_AXES - 1:
+        remedy += ", gymnasium.wrappers.ReshapeObservation an image with one channel"
+    raise ValueError(
+        "the ready-made networks take a Box with one axis (a vector), a Box with three (an image) or "
+        f"a Discrete space, got {space}; {remedy}; or bring networks of your own"
+    )
+
+
+def _require_actions(algorithm: Algorithm, space: Any) -> None:
+    if not isinstance(space, algorithm.action_spaces):
+        fitting = [one.name for one in ALGORITHMS.values() if isinstance(space, one.action_spaces)]
+        remedy = (
+            f"use {' or '.join(map(repr, fitting))}"
+            if fitting
+            else "gymnasium.wrappers.TransformAction can translate it into a Discrete or a Box"
+        )
+        takes = " or ".join(one.__name__ for one in algorithm.action_spaces)
+        raise ValueError(f"{algorithm.name!r} takes {takes} actions, got {space}; {remedy}")
+    if isinstance(space, Discrete) and space.start != 0:
+        raise ValueError(
+            f"a Discrete action space must start at 0, got {space}; "
+            "gymnasium.wrappers.TransformAction can shift it"
+        )
+    if isinstance(space, Box) and (len(space.shape) != 1 or not space.shape[0]):
+        raise ValueError(
+            f"a Box of actions must have one axis, got {space}; "
+            "gymnasium.wrappers.TransformAction can flatten it"
+        )
+
+
+def _params(algorithm: Algorithm, given: HyperparamSet | None, sees_images: bool) -> dict[str, Any]:
+    """Return all hyperparameters: those given, and the defaults of the others."""
+    if given is not None and not isinstance(given, HyperparamSet):
+        raise TypeError(
+            f"hyperparams must be a HyperparamSet, got {type(given).__name__}; "
+            "wrap it: HyperparamSet(params=...)"
+        )
+    defaults = algorithm.default_params(sees_images)
+    params = defaults | (given.params if given is not None else {})
+    algorithm.hyperparams_type.from_params(params)
+    return params
+
+
+def _obs_normalizer(space: Box | Discrete) -> ObsNormalizer:
+    if isinstance(space, Discrete):
+        raise ValueError(
+            f"normalize_observations does not fit the numbers of {space}: leave it out"
+        )
+    if is_image(space) and space.dtype == np.uint8:
+        raise ValueError(
+            "normalize_observations does not fit uint8 images, which the network scales itself: "
+            "leave it out"
+        )
+    return ObsNormalizer(space.shape)
+
+
+def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    if any(isinstance(size, bool) or not isinstance(size, int | np.integer) for size in sizes):
+        raise ValueError(f"hidden_sizes must be whole numbers of at least 1, got {list(sizes)}")
+    if any(size < 1 for size in sizes):
+        raise ValueError(f"hidden_sizes must be at least 1, got {list(sizes)}")
+    return tuple(int(size) for size in sizes)
