@@ -27,6 +27,9 @@ class Case:
     """Environments that greedy episodes are played in at each evaluation, to choose the best policy by.
     0: by the training episodes. Their steps are not counted: nothing is learned from them."""
 
+    stops_by_itself: bool = True
+    """Whether the loop may end the run before; False: what counts is where the last step leads."""
+
     @property
     def windows(self) -> int:
         """How many windows fit."""
@@ -82,7 +85,21 @@ CASES = {
         hyperparams={"learning_rate": 1e-3, "gamma": 0.9, "entropy_coef": 0.0},
         normalize_rewards=True,
     ),
-    "lunarlander-ppo": Case("LunarLander-v3", "ppo", 1_000_000, 200),
+    "lunarlander-ppo": Case(
+        "LunarLander-v3",
+        "ppo",
+        1_000_000,
+        200,
+        num_envs=16,
+        hyperparams={
+            "gamma": 0.999,
+            "gae_lambda": 0.98,
+            "n_epochs": 4,
+            "minibatch_size": 128,
+            "learning_rate": 1e-3,
+        },
+        stops_by_itself=False,
+    ),
     "lunarlander-sac": Case(
         "LunarLanderContinuous-v3",
         "sac",
@@ -104,8 +121,9 @@ CASES = {
         "ppo",
         1_000_000,
         1500,
-        hyperparams={"entropy_coef": 0.0},
+        hyperparams={"entropy_coef": 0.0, "minibatch_size": 256},
         normalize_observations=True,
         normalize_rewards=True,
+        stops_by_itself=False,
     ),
 }

@@ -51,7 +51,13 @@ def train(case: Case, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         run_dir = Path(place) / "run"
         optimizer = RLOptimizer(
-            agent, pipeline, validation, max_episodes=case.windows, seed=seed, run_dir=run_dir
+            agent,
+            pipeline,
+            validation,
+            max_episodes=case.windows,
+            dormant_threshold=None if case.stops_by_itself else case.windows,
+            seed=seed,
+            run_dir=run_dir,
         )
         begun = time.perf_counter()
         optimizer.run()
@@ -92,11 +98,12 @@ def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=Path("learning.jsonl"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name in arguments.cases or CASES:
-        for seed in range(arguments.seeds):
+        for seed in range(arguments.first_seed, arguments.seeds):
             if any((r["case"], r["seed"]) == (name, seed) for r in _read(arguments.results)):
                 continue
             result = {"case": name, "seed": seed, **train(CASES[name], seed)}

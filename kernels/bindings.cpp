@@ -6,6 +6,7 @@
 
 #include "bindings_arguments.hpp"
 #include "bindings_docs.hpp"
+#include "bindings_replay.hpp"
 #include "bindings_sum_tree.hpp"
 #include "episodes.hpp"
 #include "minibatches.hpp"
@@ -272,5 +273,6 @@ NB_MODULE(_native, m) {
     m.def("episode_statistics", py_episode_statistics, "rewards"_any, "dones"_any, "valid"_any,
           "running_returns"_any, "running_lengths"_any, "finished_returns"_any,
           "finished_lengths"_any, "finished_envs"_any, docs::kEpisodeStatistics);
+    bind_replay(m);
     bind_sum_tree(m);
 }

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tensor_optix.core.normalizers import ObsNormalizer as ObsNormalizer
     from tensor_optix.core.normalizers import RewardNormalizer as RewardNormalizer
     from tensor_optix.core.normalizers import RunningMeanStd as RunningMeanStd
+    from tensor_optix.core.replay_buffer import PrioritizedReplayBuffer as PrioritizedReplayBuffer
+    from tensor_optix.core.replay_buffer import ReplayBuffer as ReplayBuffer
     from tensor_optix.core.trajectory_buffer import compute_gae as compute_gae
     from tensor_optix.core.trajectory_buffer import make_minibatches as make_minibatches
     from tensor_optix.core.types import EpisodeData as EpisodeData
@@ -63,6 +65,8 @@ _MODULES = {
     "ObsNormalizer": "core.normalizers",
     "RewardNormalizer": "core.normalizers",
     "RunningMeanStd": "core.normalizers",
+    "PrioritizedReplayBuffer": "core.replay_buffer",
+    "ReplayBuffer": "core.replay_buffer",
     "compute_gae": "core.trajectory_buffer",
     "make_minibatches": "core.trajectory_buffer",
     "EpisodeData": "core.types",

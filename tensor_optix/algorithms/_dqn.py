@@ -129,7 +129,7 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
 
     def _explored(self, steps: int) -> None:
         params = self._hyperparams
-        if params.epsilon_decay_steps:
+        if params.epsilon_decay_steps and params.epsilon > params.epsilon_min:
             slope = (1.0 - params.epsilon_min) / params.epsilon_decay_steps
             self._set_epsilon(params.epsilon - steps * slope)
 

@@ -16,7 +16,7 @@ import numpy as np
 from tensor_optix.algorithms._network_agent import NetworkAgent
 from tensor_optix.algorithms.hyperparams import ReplayHyperparams
 from tensor_optix.core.replay_buffer import PrioritizedReplayBuffer, ReplayBatch
-from tensor_optix.core.transitions import transitions_of
+from tensor_optix.core.transitions import ObservedRows, transitions_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +39,8 @@ MOST_BATCHES = 64
 """Batches that are drawn at once; bounds what they take in memory."""
 FIXED = ("replay_capacity", "n_step")
 """Hyperparameters that the rows in the replay buffer depend on."""
+REPLAY = "replay"
+"""The directory that holds the replay buffer, within that of `save_replay`."""
 
 
 class OffPolicyAgent(NetworkAgent[H], Generic[H]):
@@ -63,7 +65,7 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         self._replay: PrioritizedReplayBuffer | None = None
         self._drawn: ReplayBatch | None = None
         self._steps = 0
-        self._observed = 0
+        self._observed = ObservedRows()
         self._owed = 0.0
         self._tally = _Tally()
         super().__init__(
@@ -104,7 +106,7 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
 
     def observe(self, transitions: Transitions) -> None:
         """Store the rows of one vector step, and make the updates that are due."""
-        self._observed += len(transitions.rewards)
+        self._observed.add(transitions)
         self._take_in(transitions)
 
     def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
@@ -112,10 +114,10 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
 
         A window that was not observed is taken in now, step by step, with the updates that are due.
         """
-        if self._observed < episode_data.num_steps:
+        if not self._observed.covers(episode_data):
             for transitions in transitions_of(episode_data):
                 self._take_in(transitions)
-        self._observed = 0
+        self._observed = ObservedRows()
         diagnostics = self._tally.take()
         skipped = diagnostics["n_skipped_updates"]
         if skipped:
@@ -127,16 +129,28 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         return diagnostics | {"buffer_size": 0 if self._replay is None else len(self._replay)}
 
     def save_replay(self, path: PathLike) -> None:
-        """Write the replay buffer into the directory `path`: what `save_state` leaves out for its size."""
+        """Write the replay buffer into the directory `path`: what `save_state` leaves out for its size.
+
+        Raises:
+            FileExistsError: If one is there already.
+        """
         Path(path).mkdir(parents=True, exist_ok=True)
         if self._replay is not None:
-            self._replay.save(path)
+            self._replay.save(Path(path) / REPLAY)
 
     def load_replay(self, path: PathLike) -> None:
-        """Read a replay buffer that `save_replay` wrote; with none there, the buffer is empty."""
-        self._replay = None
-        if any(Path(path).iterdir()):
-            self._replay = PrioritizedReplayBuffer.load(path)
+        """Read a replay buffer that `save_replay` wrote; with none there, the buffer is empty.
+
+        Raises:
+            ValueError: If its `replay_capacity` or `n_step` is another than the agent's.
+        """
+        replay = None
+        if (Path(path) / REPLAY).exists():
+            params = self._hyperparams
+            replay = self._make_replay(None)
+            replay.load(Path(path) / REPLAY)
+            replay.set_params(alpha=params.per_alpha, beta=params.per_beta, gamma=params.gamma)
+        self._replay, self._drawn = replay, None
 
     @abstractmethod
     def _make_updates(self, fields: dict[str, Array], batches: int) -> tuple[Any, Array]:
@@ -216,8 +230,14 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         valid[0, ids] = True
         self._reward_normalizer.update(rewards, dones, valid)
 
-    def _make_replay(self, num_envs: int) -> PrioritizedReplayBuffer:
+    def _make_replay(self, num_envs: int | None) -> PrioritizedReplayBuffer:
         params = self._hyperparams
+        share = params.replay_capacity // (num_envs or 1)
+        if share * (num_envs or 1) < params.batch_size:
+            raise ValueError(
+                f"replay_capacity must hold a batch of {params.batch_size} in equal shares of "
+                f"{num_envs} environments, got {params.replay_capacity}"
+            )
         return PrioritizedReplayBuffer(
             params.replay_capacity,
             params.per_alpha,

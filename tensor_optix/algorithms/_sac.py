@@ -13,13 +13,14 @@ from tensor_optix.algorithms import distributions, losses
 from tensor_optix.algorithms._off_policy import OffPolicyAgent
 from tensor_optix.algorithms.hyperparams import SACHyperparams
 from tensor_optix.algorithms.network_checks import try_critics, try_network
+from tensor_optix.core.types import HyperparamSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tensor_optix.adapters.backend import Network, Optimizer, Tensor
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
-    from tensor_optix.core.types import Array, EpisodeData, HyperparamSet
+    from tensor_optix.core.types import Array, EpisodeData
 
 
 class SAC(OffPolicyAgent[SACHyperparams]):
@@ -53,7 +54,9 @@ class SAC(OffPolicyAgent[SACHyperparams]):
         self._actor, self._critic1, self._critic2 = networks
         self._critics = ops.twin_critics(self._critic1, self._critic2)
         self._target_critics = ops.clone(self._critics)
-        initial = SACHyperparams.from_params({} if hyperparams is None else hyperparams.params)
+        # Anything but a HyperparamSet is refused further on.
+        given = hyperparams.params if isinstance(hyperparams, HyperparamSet) else {}
+        initial = SACHyperparams.from_params(given)
         self._log_alpha = ops.scalar(initial.log_alpha_init, optimizers[2])
         self._bind(optimizers)
         named = {"actor": self._actor, "critic1": self._critic1, "critic2": self._critic2}
@@ -78,6 +81,12 @@ class SAC(OffPolicyAgent[SACHyperparams]):
         self._values = ops.inference(self._critics_tensor, [self._critics])
         self._td_targets = ops.without_gradient(self._td_targets_tensor)
         self._loop = ops.update_loop(self._update_tensors, [self._actor, self._critics])
+
+    def seed(self, seed: int) -> None:
+        """Make acting, replay and updates follow from `seed`."""
+        super().seed(seed)
+        # Of its own, so that acting (in validation, say) changes nothing in what is learned.
+        self._noise_rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
 
     def check_spaces(self, observation_space: Any, action_space: Any) -> None:
         """Try the networks on observations and actions of zeros.
@@ -108,12 +117,20 @@ class SAC(OffPolicyAgent[SACHyperparams]):
         """Return what came of the updates made while the window was collected.
 
         Returns:
-            `actor_loss`, `critic_loss`, `alpha`, `entropy` (of the policy, estimated) over the updates,
-            `buffer_size`, `n_updates`, `n_skipped_updates`.
+            `actor_loss`, `critic_loss`, `grad_norm` (of the critics), `alpha`, `entropy` (of the policy,
+            estimated) over the updates, `buffer_size`, `n_updates`, `n_skipped_updates` (those of which
+            any part was left out).
         """
         learned = super().learn(episode_data)
         nothing = {"actor_loss": 0.0, "critic_loss": 0.0, "alpha": self._alpha(), "entropy": 0.0}
         return nothing | learned
+
+    def _progress(self) -> dict[str, Any]:
+        return super()._progress() | {"noise_rng": self._noise_rng.bit_generator.state}
+
+    def _resume(self, progress: Mapping[str, Any]) -> None:
+        super()._resume(progress)
+        self._noise_rng.bit_generator.state = progress["noise_rng"]
 
     def _make_updates(
         self, fields: dict[str, Array], batches: int
@@ -121,7 +138,8 @@ class SAC(OffPolicyAgent[SACHyperparams]):
         params = self._hyperparams
         shape = (batches * params.batch_size, self._action_dim)
         noise = {
-            name: self._rng.standard_normal(shape, np.float32) for name in ("noise", "next_noise")
+            name: self._noise_rng.standard_normal(shape, np.float32)
+            for name in ("noise", "next_noise")
         }
         means, rows = self._loop(fields | noise, params.batch_size, {"tau": params.tau})
         return means, rows["td_errors"]
@@ -137,8 +155,8 @@ class SAC(OffPolicyAgent[SACHyperparams]):
         alpha = self._alpha_descent.step({"log_probs": log_probs}, scalars)
         self.ops.blend(self._target_critics, self._critics, scalars["tau"])
         td_errors = critic.pop("td_errors")
-        skipped = critic["skipped"] + actor["skipped"] + alpha["skipped"]
-        return {**critic, **actor, **alpha, "skipped": skipped}, {"td_errors": td_errors}
+        whole = (1.0 - critic["skipped"]) * (1.0 - actor["skipped"]) * (1.0 - alpha["skipped"])
+        return {**alpha, **actor, **critic, "skipped": 1.0 - whole}, {"td_errors": td_errors}
 
     def _policy_tensor(self, observations: Tensor) -> Tensor:
         return self._actor(self.ops.network_input(observations))

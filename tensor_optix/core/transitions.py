@@ -1,4 +1,7 @@
-"""The steps of a window, one vector step after the other: `EpisodeData` comes in, `Transitions` go out."""
+"""The steps of a window, one vector step after the other: `EpisodeData` comes in, `Transitions` go out.
+
+Also, whether a window consists of steps that were seen before.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,37 @@ from tensor_optix.core.types import Array, EpisodeData, Transitions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+class ObservedRows:
+    """The rows that an agent was shown since the last window it learned from: how many, and the last."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._last: tuple[int, Array, Array] | None = None
+
+    def add(self, transitions: Transitions) -> None:
+        """Count the rows of a vector step and keep a copy of the first."""
+        self._rows += len(transitions.rewards)
+        observation, action = transitions.observations[0], transitions.actions[0]
+        self._last = int(transitions.env_ids[0]), np.array(observation), np.array(action)
+
+    def covers(self, episode: EpisodeData) -> bool:
+        """Return whether the rows of a window are among these.
+
+        A count is not enough: what was collected may have been thrown away, as when a run is interrupted.
+        """
+        if self._last is None or self._rows < episode.num_steps:
+            return False
+        env_id, observation, action = self._last
+        valid = np.ones(episode.length, bool) if episode.valid is None else episode.valid
+        own = np.flatnonzero(np.asarray(valid)[env_id :: episode.num_envs])
+        if env_id >= episode.num_envs or not len(own):
+            return False
+        row = int(own[-1]) * episode.num_envs + env_id
+        return np.array_equal(episode.observations[row], observation, equal_nan=True) and (
+            np.array_equal(episode.actions[row], action, equal_nan=True)
+        )
 
 
 def transitions_of(episode: EpisodeData) -> Iterator[Transitions]:
@@ -25,7 +59,8 @@ def transitions_of(episode: EpisodeData) -> Iterator[Transitions]:
     rewards = episode.grid(episode.rewards, np.float32)
     terminated = episode.grid(episode.terminated, bool)
     truncated = episode.grid(episode.truncated, bool)
-    valid = np.ones(rewards.shape, bool) if episode.valid is None else episode.grid(episode.valid)
+    is_valid = np.ones(len(episode.rewards), bool) if episode.valid is None else episode.valid
+    valid = episode.grid(is_valid, bool)
     ends = _end_observations(episode)
     for t in range(len(rewards)):
         following, known = _following(episode, observations, t)
@@ -55,7 +90,8 @@ def _following(episode: EpisodeData, observations: Array, t: int) -> tuple[Array
         return observations[t + 1].copy(), True
     if episode.final_obs is None:
         return observations[t].copy(), False
-    return np.array(episode.final_obs).reshape(observations[t].shape), True
+    final = np.array(episode.final_obs, observations.dtype)
+    return final.reshape(observations[t].shape), True
 
 
 def _end_observations(episode: EpisodeData) -> dict[int, Array]:

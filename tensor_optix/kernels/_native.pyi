@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 _F32 = NDArray[np.float32]
 _F64 = NDArray[np.float64]
+_I64 = NDArray[np.int64]
 _Mask = NDArray[np.uint8] | NDArray[np.bool_]
 
 def gae(
@@ -77,3 +78,51 @@ def priorities_update(
     running_max: _F32,
 ) -> int: ...
 def priorities_rescale(leaves: _F32, nodes: _F64, raw: _F32, alpha: float) -> None: ...
+def replay_extend(
+    layout: _I64,
+    ring: _Mask,
+    side: _Mask,
+    side_entries: NDArray[np.int32],
+    cursors: _I64,
+    counters: _I64,
+    changes: _I64,
+    observations: NDArray[Any],
+    actions: NDArray[Any],
+    rewards: _F32,
+    next_observations: NDArray[Any],
+    terminated: _Mask,
+    truncated: _Mask,
+    env_ids: _I64,
+    gamma: float,
+    first: int,
+) -> int: ...
+def replay_flush(
+    layout: _I64,
+    ring: _Mask,
+    side: _Mask,
+    side_entries: NDArray[np.int32],
+    cursors: _I64,
+    counters: _I64,
+    changes: _I64,
+    gamma: float,
+) -> None: ...
+def replay_draw(
+    layout: _I64,
+    ring: _Mask,
+    cursors: _I64,
+    counters: _I64,
+    state: NDArray[np.uint64],
+    indices: _I64,
+) -> None: ...
+def replay_gather(
+    layout: _I64,
+    ring: _Mask,
+    side: _Mask,
+    indices: _I64,
+    observations: NDArray[Any],
+    actions: NDArray[Any],
+    rewards: _F32,
+    next_observations: NDArray[Any],
+    dones: _Mask,
+    n_steps: NDArray[np.int32],
+) -> None: ...

@@ -26,6 +26,7 @@ from tensor_optix.kernels._checks import (
     check_normalize,
     check_unit,
 )
+from tensor_optix.kernels._numba_replay import *  # noqa: F403 (the backend is one module)
 from tensor_optix.kernels._numba_sum_tree import *  # noqa: F403 (the backend is one module)
 
 _WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}

@@ -1,0 +1,253 @@
+"""The rows of a replay: transitions come in, batches of rows go out.
+
+Every environment writes to a ring of its own; every observation is stored once (the next observation
+of a row is where the next row will be), and of a stack of frames only the newest frame. Frames that
+are in no slot, such as final observations, lie in a side table that grows as needed. The kernels
+`replay_*` do the work; all state is in the arrays here.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tensor_optix import kernels
+from tensor_optix.core.replay_memory import size_text, zeros
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from tensor_optix.core.replay_layout import ReplayLayout
+    from tensor_optix.core.replay_rows import Rows
+    from tensor_optix.core.types import Array
+
+_LOG = logging.getLogger(__name__)
+_WORDS = 8
+_READY, _DROPPED, _SIDE_FREE, _INSERTED, _REMOVED = range(5)
+_USED = 6
+
+
+class ReplayBatch(NamedTuple):
+    """B sampled rows; every array starts with an axis of that length.
+
+    Attributes:
+        observations: `[B, ...]`, dtype as they were given.
+        actions: `[B, ...]`, dtype as they were given.
+        rewards: `[B]` float32, the sum of `gamma**k * r` over the row's steps.
+        next_observations: `[B, ...]`, after the row's steps; after an end, the true final one.
+        dones: `[B]` bool, the steps ended in a termination; a time limit is none.
+        weights: `[B]` float32, importance weights, 1 where sampling is uniform.
+        indices: `[B]` int64, the rows, for `update_priorities`.
+        n_steps: `[B]` int32, the steps summed: discount what follows by `gamma**n_steps`.
+    """
+
+    observations: Array
+    actions: Array
+    rewards: Array
+    next_observations: Array
+    dones: Array
+    weights: Array
+    indices: Array
+    n_steps: Array
+
+
+class ReplayStorage:
+    """The arrays of a replay, allocated at once.
+
+    Args:
+        layout: How rows lie in memory.
+        path: A new file for the ring; None keeps it in memory.
+        records_changes: Whether `changes` tells which rows came and went.
+
+    Raises:
+        MemoryError, OSError: As `replay_memory.zeros`.
+    """
+
+    def __init__(
+        self,
+        layout: ReplayLayout,
+        path: str | os.PathLike[str] | None = None,
+        records_changes: bool = False,
+    ) -> None:
+        rows = layout.num_envs * layout.rows
+        _LOG.info("replay: %s rows, %s", f"{rows:,}", size_text(layout.ring_bytes))
+        self.layout = layout
+        self._ring = zeros(layout.num_slots, layout.slot.itemsize, path)
+        entries = max(2 * layout.frames, layout.num_envs)
+        self._side = np.zeros((entries, layout.frame_bytes), np.uint8)
+        self._entries = np.stack([np.arange(entries), np.full(entries, -1)]).astype(np.int32)
+        self._cursors = np.zeros((layout.num_envs, _WORDS), np.int64)
+        self._counters = np.zeros(_WORDS, np.int64)
+        self._counters[_SIDE_FREE] = entries
+        # One call commits at most n rows of each environment.
+        recorded = layout.num_envs * layout.n_step if records_changes else 0
+        self._changes = np.zeros((2, recorded), np.int64)
+
+    def __len__(self) -> int:
+        """The rows that can be sampled."""
+        return self._counters.item(_READY)
+
+    @property
+    def num_dropped(self) -> int:
+        """The rows ever kept from being sampled, as their reward is not finite."""
+        return self._counters.item(_DROPPED)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all arrays."""
+        small = (self._side, self._entries, self._cursors, self._counters, self._changes)
+        return self._ring.nbytes + sum(array.nbytes for array in small)
+
+    @property
+    def slots(self) -> Array:
+        """A view of all slots `[num_envs, slots]`, structured, to look into."""
+        shape = (self.layout.num_envs, self.layout.slots)
+        return self._ring.view(self.layout.slot).reshape(shape)
+
+    def changes(self) -> tuple[Array, Array]:
+        """Return the rows that the last call made ready, and those it took away, `[.]` int64.
+
+        A row may be in both: it is gone then.
+        """
+        _, _, _, inserted, removed, *_ = self._counters.tolist()
+        return self._changes[0, :inserted], self._changes[1, :removed]
+
+    def write(self, rows: Rows, env_ids: Array, gamma: float) -> None:
+        """Write one transition of each of B environments.
+
+        Args:
+            rows: As `replay_rows.clean_rows` returns them.
+            env_ids: `[B]` int64, no two alike.
+            gamma: The discount of rewards in a sum, in [0, 1].
+
+        Raises:
+            ValueError: If an array does not fit; nothing has changed then.
+        """
+        done = -1
+        while done < len(env_ids):
+            if done >= 0:
+                self._grow()
+            done = kernels.replay_extend(
+                self.layout.numbers,
+                self._ring,
+                self._side,
+                self._entries,
+                self._cursors,
+                self._counters,
+                self._changes,
+                *rows,
+                env_ids,
+                gamma,
+                max(done, 0),
+            )
+
+    def flush(self, gamma: float) -> None:
+        """Commit all rows that wait for rewards with those that they have."""
+        kernels.replay_flush(
+            self.layout.numbers,
+            self._ring,
+            self._side,
+            self._entries,
+            self._cursors,
+            self._counters,
+            self._changes,
+            gamma,
+        )
+
+    def draw(self, generator: Array, indices: Array) -> None:
+        """Fill `indices` `[B]` int64 with rows drawn uniformly, with replacement.
+
+        Args:
+            generator: `[1]` uint64, the state of a splitmix64 generator, advanced.
+            indices: Written.
+        """
+        kernels.replay_draw(
+            self.layout.numbers, self._ring, self._cursors, self._counters, generator, indices
+        )
+
+    def batch(self, count: int, out: ReplayBatch | None = None) -> ReplayBatch:
+        """Return `out` if it is a batch of `count` rows, or a new one, that is yet to be written.
+
+        Raises:
+            ValueError: If `out` is not.
+        """
+        observation, action = self.layout.observation, self.layout.action
+        if out is not None:
+            if len(out.indices) != len(out.weights) or len(out.indices) != count:
+                raise ValueError(f"out must be a batch of {count} rows, got {len(out.indices)}")
+            dtypes = (out.observations.dtype, out.next_observations.dtype, out.actions.dtype)
+            if dtypes != (observation.dtype, observation.dtype, action.dtype):
+                raise ValueError(f"out must be a batch of this buffer, got the dtypes {dtypes}")
+            return out
+        return ReplayBatch(
+            observation.empty(count),
+            action.empty(count),
+            np.empty(count, np.float32),
+            observation.empty(count),
+            np.empty(count, np.bool_),
+            np.empty(count, np.float32),
+            np.empty(count, np.int64),
+            np.empty(count, np.int32),
+        )
+
+    def gather(self, batch: ReplayBatch) -> None:
+        """Fill all fields of a batch but the weights with the rows that its `indices` name.
+
+        Raises:
+            IndexError: If an index is no slot.
+            ValueError: If a field does not fit.
+        """
+        kernels.replay_gather(
+            self.layout.numbers,
+            self._ring,
+            self._side,
+            batch.indices,
+            batch.observations,
+            batch.actions,
+            batch.rewards,
+            batch.next_observations,
+            batch.dones,
+            batch.n_steps,
+        )
+
+    def state(self) -> dict[str, Array]:
+        """Return the state as views of the arrays; of the ring, the slots ever written."""
+        used = int(self._cursors[:, _USED].max())
+        shape = (self.layout.num_envs, self.layout.slots, self.layout.slot.itemsize)
+        return {
+            "layout": self.layout.numbers,
+            "observation_format": self.layout.observation.empty(0),
+            "action_format": self.layout.action.empty(0),
+            "ring": self._ring.reshape(shape)[:, :used],
+            "side": self._side,
+            "side_entries": self._entries,
+            "cursors": self._cursors,
+            "counters": self._counters,
+        }
+
+    def load(self, state: Mapping[str, Array]) -> None:
+        """Take on a state of a storage of the same layout, that `replay_state.check_state` let pass."""
+        shape = (self.layout.num_envs, self.layout.slots, self.layout.slot.itemsize)
+        ring = self._ring.reshape(shape)
+        used = state["ring"].shape[1]
+        ring[:, :used] = state["ring"]
+        ring[:, used:] = 0
+        self._side = np.array(state["side"])
+        self._entries = np.array(state["side_entries"])
+        self._cursors[:] = state["cursors"]
+        self._counters[:] = state["counters"]
+
+    def _grow(self) -> None:
+        """Double the side table."""
+        size = len(self._side)
+        side = np.zeros((2 * size, self.layout.frame_bytes), np.uint8)
+        side[:size] = self._side
+        entries = np.full((2, 2 * size), -1, np.int32)
+        entries[:, :size] = self._entries
+        unused = self._counters.item(_SIDE_FREE)
+        entries[0, unused : unused + size] = np.arange(size, 2 * size)
+        self._counters[_SIDE_FREE] += size
+        self._side, self._entries = side, entries

@@ -1,0 +1,129 @@
+"""What DQN and SAC share: what they take, what they refuse, what is saved, and NaN."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tensor_optix.core.types import HyperparamSet
+from tests.algorithms import small_dqn, small_sac
+from tests.algorithms.small_dqn import make_agent, make_episode, vector_steps
+
+
+def test_what_rows_depend_on_cannot_change_while_there_are_rows_and_the_rest_can():
+    agent = make_agent(per_alpha=0.5)
+    agent.set_hyperparams(HyperparamSet({"n_step": 2, "replay_capacity": 500}))
+    agent.learn(make_episode(64))
+    for name, value in (("n_step", 3), ("replay_capacity", 400)):
+        with pytest.raises(ValueError, match=rf"{name} cannot change while .* got {value}"):
+            agent.set_hyperparams(HyperparamSet({name: value, "gamma": 0.5}))
+    assert agent.get_hyperparams().params["gamma"] == 0.99
+    changed = {"n_step": 2.0, "gamma": 0.5, "per_alpha": 0.0, "per_beta": 1.0, "batch_size": 8}
+    agent.set_hyperparams(HyperparamSet(changed))
+    size = len(agent._replay)
+    assert agent.learn(make_episode(64, seed=6))["buffer_size"] > size + 60
+    assert agent._replay.gamma == 0.5
+
+
+def test_a_capacity_that_cannot_hold_a_batch_in_equal_shares_is_refused():
+    with pytest.raises(ValueError, match="replay_capacity must be at least batch_size, 16, got 15"):
+        make_agent(replay_capacity=15)
+    agent = make_agent(replay_capacity=20)
+    with pytest.raises(ValueError, match="in equal shares of 12 environments, got 20"):
+        agent.observe(next(vector_steps(1, num_envs=12)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((1,), np.float32), ((4,), np.float64), ((4, 84, 84), np.uint8), ((2, 3), np.float32)],
+)
+@pytest.mark.parametrize("small", [small_dqn, small_sac])
+def test_any_observation_shape_and_dtype_acts_and_learns(small, shape, dtype):
+    agent = small.make_agent(obs_shape=shape, batch_size=4, updates_per_step=0.25)
+    episode = small.make_episode(8, shape, dtype)
+    agent.act(episode.observations[0])
+    assert agent.learn(episode)["n_updates"] == 1
+    batch = agent._replay.sample(2)
+    assert batch.observations.dtype == batch.next_observations.dtype == dtype
+    assert batch.observations.shape == (2, *shape)
+
+
+@pytest.mark.parametrize("small", [small_dqn, small_sac])
+@pytest.mark.parametrize("per_alpha", [0.0, 0.6])
+@pytest.mark.parametrize("where", ["rewards", "observations"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_no_weight_becomes_nan(small, where, value, per_alpha, caplog, tmp_path):
+    agent = small.make_agent(per_alpha=per_alpha, n_step=2, updates_per_step=0.5)
+    episode = small.make_episode(96)
+    getattr(episode, where)[20:24] = value
+    with caplog.at_level(logging.WARNING):
+        diagnostics = agent.learn(episode)
+    assert 0 < diagnostics["n_updates"] <= 48
+    if where == "observations":
+        assert diagnostics["n_skipped_updates"] > 0
+        assert "had a gradient that is not finite" in caplog.text
+    networks = [*agent._networks.values(), *(target for target, _ in agent._targets.values())]
+    for network in networks:
+        assert all(torch.isfinite(p).all() for p in network.parameters())
+    agent.save_state(tmp_path)
+    assert np.isfinite(agent.act_greedy(episode.observations[:4])).all()
+
+
+@pytest.mark.parametrize("small", [small_dqn, small_sac])
+def test_updates_of_which_a_part_was_left_out_are_counted_once(small):
+    agent = small.make_agent(updates_per_step=1.0)
+    episode = small.make_episode(40)
+    episode.observations[:] = np.nan
+    diagnostics = agent.learn(episode)
+    assert diagnostics["n_updates"] == 0
+    assert diagnostics["n_skipped_updates"] == 25
+
+
+@pytest.mark.parametrize("small", [small_dqn, small_sac])
+def test_a_saved_replay_goes_on_bit_for_bit_and_none_makes_an_empty_one(small, tmp_path):
+    straight, resumed = small.make_agent(0, n_step=3), small.make_agent(1, n_step=3)
+    straight.save_replay(tmp_path / "none")
+    straight.learn(small.make_episode(50))
+    straight.save_replay(tmp_path / "one")
+    straight.save_state(tmp_path / "state")
+    resumed.learn(small.make_episode(90, seed=7))
+    resumed.load_state(tmp_path / "state")
+    resumed.load_replay(tmp_path / "one")
+    following = small.make_episode(seed=9)
+    assert straight.learn(following) == resumed.learn(following)
+    resumed.load_replay(tmp_path / "none")
+    assert resumed.learn(small.make_episode(3))["buffer_size"] <= 3
+
+
+def test_a_saved_replay_of_other_sizes_is_refused_and_the_own_one_kept(tmp_path):
+    agent, other = make_agent(n_step=3), make_agent(n_step=1)
+    for each in (agent, other):
+        each.learn(make_episode(40))
+    before = len(other._replay)
+    agent.save_replay(tmp_path)
+    with pytest.raises(ValueError, match="n_step"):
+        other.load_replay(tmp_path)
+    assert len(other._replay) == before
+
+
+def test_a_loaded_replay_follows_the_hyperparameters_in_force(tmp_path):
+    agent, other = make_agent(gamma=0.9), make_agent(gamma=0.5, per_alpha=0.4)
+    agent.learn(make_episode(40))
+    agent.save_replay(tmp_path)
+    other.load_replay(tmp_path)
+    assert (other._replay.gamma, other._replay.alpha) == (0.5, 0.4)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    def learned(seed: int) -> np.ndarray:
+        agent = make_agent()
+        agent.seed(seed)
+        agent.learn(make_episode(200))
+        return small_dqn.weights(agent._q_network)[0]
+
+    np.testing.assert_array_equal(learned(3), learned(3))
+    assert not np.array_equal(learned(3), learned(4))

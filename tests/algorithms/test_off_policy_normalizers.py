@@ -1,0 +1,130 @@
+"""DQN and SAC with normalizers: what they learn from, and what they are applied to."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tensor_optix.core.greedy_agent import GreedyAgent
+from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
+from tensor_optix.pipeline.play import play_episodes
+from tensor_optix.pipeline.vector_env import wrap_env
+from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
+from tests.algorithms import small_dqn, small_sac
+from tests.pipeline.counting_env import Counter
+
+
+def counters(agent: Any, count: int = 3, **options: Any) -> VectorBatchPipeline:
+    """Return a pipeline whose observations are [which environment, steps of the episode]."""
+    functions = [lambda who=who: Counter(who, **options) for who in range(count)]
+    return VectorBatchPipeline(functions, agent, window_size=10)
+
+
+def collect_and_learn(agent: Any, pipeline: Any, count: int) -> Any:
+    for window in itertools.islice(pipeline.episodes(), count):
+        agent.learn(window)
+        yield window
+
+
+def make_normalizing(small: Any, seed: int = 0, **params: Any) -> Any:
+    return small.make_agent(
+        seed,
+        obs_shape=(2,),
+        obs_normalizer=ObsNormalizer((2,)),
+        reward_normalizer=RewardNormalizer(),
+        **params,
+    )
+
+
+def statistics(agent: Any) -> dict[str, Any]:
+    return {
+        f"{kind} {name}": value
+        for kind, normalizer in (
+            ("obs", agent._obs_normalizer),
+            ("reward", agent._reward_normalizer),
+        )
+        for name, value in normalizer.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_normalizers_learn_every_observed_row_once(num_envs):
+    agent = make_normalizing(small_dqn)
+    pipeline = counters(agent, num_envs, length=7)
+    observations, rewards = ObsNormalizer((2,)), RewardNormalizer()
+    for window in collect_and_learn(agent, pipeline, 3):
+        valid = np.ones(window.length, bool) if window.valid is None else window.valid
+        observations.update(window.observations[valid])
+        grids = (window.grid(part) for part in (window.rewards, window.dones, valid))
+        rewards.update(*grids)
+    got = statistics(agent)
+    np.testing.assert_allclose(got["obs mean"], observations.mean, rtol=1e-6)
+    np.testing.assert_allclose(got["obs var"], observations.var, rtol=1e-6)
+    np.testing.assert_allclose(got["reward var"], rewards.var, rtol=1e-6)
+    np.testing.assert_allclose(got["reward returns"], rewards.returns, rtol=1e-6)
+
+
+@pytest.mark.parametrize("small", [small_dqn, small_sac])
+def test_acting_validation_and_updates_leave_the_normalizers_as_they_are(small):
+    agent = make_normalizing(small, batch_size=4)
+    episode = small.make_episode(40, (2,))
+    agent.learn(episode)
+    before = statistics(agent)
+    agent.act(episode.observations[0])
+    agent.act_batch(episode.observations)
+    agent.act_greedy(episode.observations)
+    agent._update(agent._replay, 2)
+    if small is small_dqn:
+        agent._hyperparams = agent._read({"epsilon": 0.0})
+        play_episodes(GreedyAgent(agent), wrap_env(Counter()), 2, seed=0)
+    for name, value in statistics(agent).items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+
+
+@pytest.mark.parametrize("small", [small_dqn, small_sac])
+def test_networks_see_what_is_normalized_and_the_buffer_holds_what_is_raw(small, monkeypatch):
+    agent = make_normalizing(small, batch_size=8)
+    episode = small.make_episode(60, (2,))
+    episode.observations[:] = episode.observations * 5 + 40
+    episode.final_obs[:] = 40.0
+    episode.end_observations[:] = 40.0
+    episode.rewards[:] = 100.0
+    agent.learn(episode)
+    seen: list[dict[str, Any]] = []
+    original = agent._make_updates
+
+    def spy(fields: dict[str, Any], batches: int) -> Any:
+        seen.append({name: np.array(field) for name, field in fields.items()})
+        return original(fields, batches)
+
+    monkeypatch.setattr(agent, "_make_updates", spy)
+    agent._update(agent._replay, 1)
+    raw = agent._drawn
+    normalize, scale = agent._obs_normalizer.normalize, agent._reward_normalizer.normalize
+    for name in ("observations", "next_observations"):
+        np.testing.assert_array_equal(seen[0][name], normalize(getattr(raw, name)))
+    np.testing.assert_array_equal(seen[0]["rewards"], scale(raw.rewards))
+    assert raw.observations.min() > 30.0
+    assert (raw.rewards == 100.0).all()
+    assert np.abs(seen[0]["observations"]).max() < 10.0
+
+
+@pytest.mark.parametrize("small", [small_dqn, small_sac])
+def test_normalizers_are_saved_and_restored(small, tmp_path):
+    agent, other, acting = (make_normalizing(small, seed) for seed in range(3))
+    episode = small.make_episode(40, (2,))
+    agent.learn(episode)
+    agent.save_state(tmp_path / "state")
+    agent.save_weights(tmp_path / "weights")
+    other.load_state(tmp_path / "state")
+    acting.load_weights(tmp_path / "weights")
+    before = statistics(agent)
+    for name, value in statistics(other).items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    expected = agent.act_greedy(episode.observations)
+    np.testing.assert_array_equal(acting.act_greedy(episode.observations), expected)

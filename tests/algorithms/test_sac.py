@@ -1,0 +1,268 @@
+"""SAC: its three losses from the formulas, its target critics, its temperature."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+
+from tests.algorithms.small_dqn import empty_window, weights
+from tests.algorithms.small_sac import ACTION_DIM, make_agent, make_critic, make_episode
+from tests.contracts.agent_contract import AgentContract
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tensor_optix.algorithms.torch_sac import TorchSACAgent
+
+ROWS = 16
+
+
+class TestTorchSACContract(AgentContract):
+    @pytest.fixture
+    def make_agent(self):
+        return lambda seed: make_agent(seed, n_step=2, per_alpha=0.5)
+
+    @pytest.fixture
+    def episode(self):
+        return make_episode()
+
+    def save_all(self, agent, directory):
+        super().save_all(agent, directory)
+        agent.save_replay(directory)
+
+    def load_all(self, agent, directory):
+        super().load_all(agent, directory)
+        agent.load_replay(directory)
+
+
+def make_batch(rows: int = ROWS, seed: int = 3) -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> Any:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    arrays = {
+        "observations": normal(rows, 4),
+        "actions": np.tanh(normal(rows, ACTION_DIM)),
+        "rewards": normal(rows),
+        "next_observations": normal(rows, 4),
+        "discounts": np.where(rng.random(rows) < 0.3, 0.0, 0.9).astype(np.float32),
+        "weights": rng.uniform(0.2, 1.0, rows).astype(np.float32),
+        "noise": normal(rows, ACTION_DIM),
+        "next_noise": normal(rows, ACTION_DIM),
+    }
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def perceptron(network: nn.Module, inputs: np.ndarray) -> np.ndarray:
+    """Two layers with a tanh between them, in double precision."""
+    arrays = [w.astype(np.float64) for w in weights(network)]
+    outputs: np.ndarray = np.tanh(inputs @ arrays[0].T + arrays[1]) @ arrays[2].T + arrays[3]
+    return outputs
+
+
+def policy(agent: TorchSACAgent, observations: Any, noise: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Actions `[B, A]` and their log-densities `[B]`, from the density of what is under the tanh."""
+    mean, log_std = np.split(perceptron(agent._actor, observations.numpy()), 2, axis=-1)
+    std = np.exp(np.clip(log_std, -5, 2))
+    actions = np.tanh(mean + std * noise.numpy())
+    normal = np.exp(-0.5 * noise.numpy() ** 2) / (std * np.sqrt(2 * np.pi))
+    return actions, np.log(normal / (1 - actions**2)).sum(axis=-1)
+
+
+def least(critics: Any, observations: Any, actions: np.ndarray) -> np.ndarray:
+    """The smaller of two critics' values, `[B]`."""
+    inputs = np.concatenate([observations.numpy(), actions], axis=-1)
+    pair = perceptron(critics.first, inputs), perceptron(critics.second, inputs)
+    return np.minimum(*pair)[:, 0]
+
+
+def make_distinct_agent(log_alpha: float = -0.7, **params: Any) -> TorchSACAgent:
+    """Return an agent whose target critics are others than its critics."""
+    agent = make_agent(log_alpha_init=log_alpha, **params)
+    for target in (agent._target_critics.first, agent._target_critics.second):
+        with torch.no_grad():
+            for old, new in zip(target.parameters(), make_critic((4,)).parameters(), strict=True):
+                old.copy_(new)
+    return agent
+
+
+def targets_of(agent: TorchSACAgent, batch: dict[str, Any], alpha: float) -> np.ndarray:
+    actions, log_probs = policy(agent, batch["next_observations"], batch["next_noise"])
+    values = least(agent._target_critics, batch["next_observations"], actions)
+    targets: np.ndarray = batch["rewards"].numpy() + batch["discounts"].numpy() * (
+        values - alpha * log_probs
+    )
+    return targets
+
+
+def test_the_target_is_the_lesser_target_critic_with_entropy_of_the_current_policy():
+    agent, batch = make_distinct_agent(), make_batch()
+    expected = targets_of(agent, batch, np.exp(-0.7))
+    np.testing.assert_allclose(agent._td_targets(batch), expected, rtol=1e-4, atol=1e-4)
+    inputs = np.concatenate([batch["observations"], batch["actions"]], axis=-1)
+    firsts = perceptron(agent._target_critics.first, inputs)
+    assert 0 < np.mean(firsts < perceptron(agent._target_critics.second, inputs)) < 1
+
+
+def test_the_critics_loss_is_the_sum_of_both_weighted_squares():
+    agent, batch = make_distinct_agent(), make_batch()
+    targets = targets_of(agent, batch, np.exp(-0.7))
+    inputs = np.concatenate([batch["observations"], batch["actions"]], axis=-1)
+    first, second = (
+        targets - perceptron(c, inputs)[:, 0] for c in (agent._critic1, agent._critic2)
+    )
+    loss, parts = agent._critic_loss({**batch, "targets": torch.as_tensor(targets)}, {})
+    expected = np.mean(batch["weights"].numpy() * (first**2 + second**2))
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+    errors = (np.abs(first) + np.abs(second)) / 2
+    np.testing.assert_allclose(parts["td_errors"].detach(), errors, rtol=1e-4, atol=1e-5)
+
+
+def test_the_actors_loss_is_entropy_against_the_lesser_critic():
+    agent, batch = make_distinct_agent(), make_batch()
+    actions, log_probs = policy(agent, batch["observations"], batch["noise"])
+    values = least(agent._critics, batch["observations"], actions)
+    loss, parts = agent._actor_loss(batch, {})
+    assert loss.item() == pytest.approx(np.mean(np.exp(-0.7) * log_probs - values), abs=1e-4)
+    assert parts["entropy"].item() == pytest.approx(-log_probs.mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize("surplus", [-1.0, 1.0])
+def test_alpha_moves_the_entropy_towards_minus_the_number_of_components(surplus):
+    """With more entropy than that alpha falls, with less it rises."""
+    agent = make_distinct_agent(alpha_lr=0.1)
+    log_probs = torch.full((ROWS,), float(ACTION_DIM)) - surplus
+    loss, _ = agent._alpha_loss({"log_probs": log_probs}, {})
+    alpha = np.exp(-0.7)
+    assert loss.item() == pytest.approx(-alpha * np.mean(log_probs.numpy() - ACTION_DIM), rel=1e-5)
+    agent._alpha_descent.step({"log_probs": log_probs}, {})
+    assert np.sign(agent._alpha() - alpha) == -surplus
+
+
+def test_an_update_makes_the_three_steps_in_order_and_then_moves_the_targets():
+    """Each loss is that of the formulas, at the weights which the step before has left."""
+    agent, batch = make_distinct_agent(tau=0.1), make_batch()
+    alpha = np.exp(-0.7)
+    targets = targets_of(agent, batch, alpha)
+    slow = [w.copy() for w in weights(agent._target_critics)]
+    critic_loss = agent._critic_loss({**batch, "targets": torch.as_tensor(targets)}, {})[0].item()
+    diagnostics, rows = agent._update_tensors(batch, {"tau": torch.tensor(0.1)})
+    assert float(diagnostics["critic_loss"]) == pytest.approx(critic_loss, rel=1e-4)
+    assert rows["td_errors"].shape == (ROWS,)
+    fast = weights(agent._critics)
+    for old, new, towards in zip(slow, weights(agent._target_critics), fast, strict=True):
+        np.testing.assert_allclose(new, 0.9 * old + 0.1 * towards, rtol=1e-5, atol=1e-7)
+
+
+def test_the_actors_step_gives_no_gradient_to_the_critics():
+    agent, batch = make_distinct_agent(), make_batch()
+    critics, alpha = weights(agent._critics), agent._alpha()
+    for parameter in agent._critics.parameters():
+        parameter.grad = torch.full_like(parameter, 7.0)
+    actor = weights(agent._actor)
+    agent._actor_descent.step(batch, {})
+    assert any((a != b).any() for a, b in zip(actor, weights(agent._actor), strict=True))
+    for parameter in agent._critics.parameters():
+        assert (parameter.grad == 7.0).all()
+    for before, after in zip(critics, weights(agent._critics), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert agent._alpha() == alpha
+    assert agent._log_alpha.value.grad is None or float(agent._log_alpha.value.grad) == 0.0
+
+
+def test_the_actor_and_alpha_get_no_gradient_from_the_critics_step():
+    agent, batch = make_distinct_agent(), make_batch()
+    actor, alpha = weights(agent._actor), agent._alpha()
+    critics = weights(agent._critics)
+    agent._critic_descent.step({**batch, "targets": agent._td_targets(batch)}, {})
+    assert any((a != b).any() for a, b in zip(critics, weights(agent._critics), strict=True))
+    for before, after in zip(actor, weights(agent._actor), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert agent._alpha() == alpha
+
+
+def test_the_targets_follow_after_every_update_of_a_burst():
+    agent = make_agent(tau=0.25, batch_size=4)
+    rng_fields = make_batch(4 * 5)
+    fields = {name: t.numpy() for name, t in rng_fields.items() if "noise" not in name}
+    expected = [w.copy() for w in weights(agent._target_critics)]
+    original = agent._update_tensors
+
+    def follow(*arguments: Any) -> Any:
+        result = original(*arguments)
+        for slow, fast in zip(expected, weights(agent._critics), strict=True):
+            slow += np.float32(0.25) * (fast - slow)
+        return result
+
+    agent._loop = agent.ops.update_loop(follow, [agent._actor, agent._critics])
+    agent._make_updates(fields, 5)
+    for slow, target in zip(expected, weights(agent._target_critics), strict=True):
+        np.testing.assert_allclose(target, slow, rtol=1e-4, atol=1e-6)
+
+
+def same(agent: TorchSACAgent) -> bool:
+    pairs = zip(weights(agent._critics), weights(agent._target_critics), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_targets_equal_the_critics_after_weights_are_loaded_and_not_after_a_learner_is(tmp_path):
+    agent, other = make_agent(), make_agent(1)
+    assert same(agent)
+    agent.learn(make_episode())
+    agent.save_weights(tmp_path / "weights")
+    agent.save_state(tmp_path / "state")
+    assert not same(agent)
+    other.load_weights(tmp_path / "weights")
+    assert same(other)
+    other.load_state(tmp_path / "state")
+    for a, b in zip(weights(agent._target_critics), weights(other._target_critics), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(weights(agent._critics), weights(other._critics), strict=True):
+        np.testing.assert_array_equal(a, b)
+    agent.perturb_weights(0.1)
+    assert same(agent)
+
+
+def test_acting_between_updates_changes_nothing_in_what_is_learned():
+    """Validation and external scores may act as often as they like."""
+    quiet, busy = make_agent(), make_agent()
+    for seed in (1, 2):
+        episode = make_episode(seed=seed)
+        busy.act_batch(np.asarray(episode.observations))
+        assert quiet.learn(episode) == busy.learn(episode)
+
+
+@pytest.mark.parametrize("initial", [-10.0, 0.0, 1.0])
+def test_alpha_starts_where_it_was_told_to_is_reported_and_stays_positive(initial):
+    agent = make_agent(log_alpha_init=initial, alpha_lr=5.0)
+    assert agent.learn(empty_window())["alpha"] == pytest.approx(np.exp(initial), rel=1e-5)
+    agent.learn(make_episode(200))
+    assert 0.0 < agent._alpha() < np.inf
+    assert agent._alpha() != pytest.approx(np.exp(initial), rel=0.01)
+
+
+def test_actions_are_float32_and_within_minus_one_and_one():
+    agent = make_agent()
+    observations = make_episode().observations
+    for actions in (agent.act_batch(observations), agent.act_greedy(observations)):
+        assert actions.shape == (len(observations), ACTION_DIM)
+        assert actions.dtype == np.float32
+        assert (np.abs(actions) < 1.0).all()
+    assert agent.act(observations[0]).shape == (ACTION_DIM,)
+    assert agent.has_unit_actions
+    means = np.tanh(perceptron(agent._actor, observations)[:, :ACTION_DIM])
+    np.testing.assert_allclose(agent.act_greedy(observations), means, atol=1e-5)
+
+
+def test_the_gradient_that_is_reported_is_the_critics():
+    agent, batch = make_distinct_agent(), make_batch()
+    other = make_distinct_agent()
+    expected = other._critic_descent.step({**batch, "targets": other._td_targets(batch)}, {})
+    diagnostics, _ = agent._update_tensors(batch, {"tau": torch.tensor(0.1)})
+    assert float(diagnostics["grad_norm"]) == pytest.approx(float(expected["grad_norm"]), rel=1e-5)

@@ -1,0 +1,106 @@
+"""SAC on PyTorch: what it accepts, what it refuses, and what it does with the optimizers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+
+torch = pytest.importorskip("torch")
+
+from torch import nn
+
+from tensor_optix.algorithms.torch_sac import TorchSACAgent
+from tensor_optix.core.types import HyperparamSet
+from tests.algorithms.small_dqn import make_network, weights
+from tests.algorithms.small_sac import ACTION_DIM, make_agent, make_critic, make_episode
+
+OBSERVATION_SPACE = Box(-1, 1, (4,))
+
+
+def test_with_a_learning_rate_of_zero_alpha_stays_where_it_is():
+    agent = make_agent(log_alpha_init=-3.0, alpha_lr=0.0)
+    agent.set_hyperparams(HyperparamSet({"learning_rate": 2e-3}))
+    agent.learn(make_episode())
+    assert agent._alpha() == pytest.approx(np.exp(-3.0), rel=1e-6)
+
+
+def test_the_learning_rate_is_the_actors_and_the_others_keep_their_ratio_to_it():
+    agent = make_agent(alpha_lr=4e-3)
+    agent.set_hyperparams(HyperparamSet({"learning_rate": 5e-4}))
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in agent._optimizers.values()]
+    assert rates == pytest.approx([5e-4, 5e-4, 2e-3])
+
+
+def test_critics_that_differ_in_shape_learn_one_after_the_other():
+    torch.manual_seed(0)
+    wide = nn.Sequential(nn.Linear(4 + ACTION_DIM, 8), nn.ReLU(), nn.Linear(8, 1))
+    agent = make_custom(make_network(2 * ACTION_DIM), make_critic((4,)), wide)
+    before = weights(agent._critics)
+    diagnostics = agent.learn(make_episode(40))
+    assert diagnostics["n_updates"] > 0
+    assert all((a != b).any() for a, b in zip(before, weights(agent._critics), strict=True))
+
+
+def make_custom(actor: nn.Module, first: nn.Module, second: nn.Module) -> TorchSACAgent:
+    critics = [*first.parameters(), *second.parameters()]
+    return TorchSACAgent(
+        actor,
+        first,
+        second,
+        ACTION_DIM,
+        torch.optim.Adam(actor.parameters()),
+        torch.optim.Adam(critics),
+        torch.optim.Adam([torch.zeros(1, requires_grad=True)]),
+        HyperparamSet({"batch_size": 8}),
+        "cpu",
+    )
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (Discrete(2), r"action_dim=2, needs a Box action space of shape \(2,\), got Discrete"),
+        (Box(-1, 1, (3,)), r"action_dim=2, needs a Box action space of shape \(2,\), got Box"),
+    ],
+)
+def test_an_action_space_that_does_not_fit_is_refused_before_the_first_step(space, message):
+    with pytest.raises(ValueError, match=message):
+        make_agent().check_spaces(OBSERVATION_SPACE, space)
+
+
+def test_networks_that_do_not_fit_are_refused_by_name_before_the_first_step():
+    actions = Box(-1, 1, (ACTION_DIM,))
+    make_agent().check_spaces(OBSERVATION_SPACE, actions)
+    make_agent(obs_shape=(2, 3)).check_spaces(Box(-1, 1, (2, 3)), actions)
+    with pytest.raises(ValueError, match=r"the actor cannot take observations of shape \(7,\)"):
+        make_agent().check_spaces(Box(-1, 1, (7,)), actions)
+    actor = make_network(2 * ACTION_DIM)
+    narrow = make_custom(actor, make_network(1), make_network(1))
+    with pytest.raises(ValueError, match=r"the critics cannot take \[B, 6\] of observations"):
+        narrow.check_spaces(OBSERVATION_SPACE, actions)
+    wide = make_custom(actor, make_network(2, (6,)), make_network(2, (6,)))
+    with pytest.raises(ValueError, match=r"each critic must return one value per row"):
+        wide.check_spaces(OBSERVATION_SPACE, actions)
+    blind = make_custom(make_network(ACTION_DIM), make_critic((4,)), make_critic((4,)))
+    with pytest.raises(ValueError, match=r"mean and log_std side by side, \[B, 4\]"):
+        blind.check_spaces(OBSERVATION_SPACE, actions)
+
+
+def test_wrong_arguments_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"tau must be in \[0, 1\], got 2"):
+        make_agent(tau=2)
+    with pytest.raises(ValueError, match="log_alpha_init must be finite, got nan"):
+        make_agent(log_alpha_init=float("nan"))
+    networks = make_network(4), make_critic((4,)), make_critic((4,))
+    adam = torch.optim.Adam
+    actor = adam(networks[0].parameters())
+    critics = adam([p for net in networks[1:] for p in net.parameters()])
+    alpha = adam([torch.zeros(1, requires_grad=True)])
+    with pytest.raises(TypeError, match="hyperparams must be a HyperparamSet, got dict"):
+        TorchSACAgent(*networks, 2, actor, critics, alpha, {"gamma": 0.9})
+    with pytest.raises(ValueError, match="optimizer must hold every parameter of critics"):
+        TorchSACAgent(*networks, 2, actor, adam(networks[1].parameters()), alpha)
+    several = adam([torch.zeros(2, requires_grad=True)])
+    with pytest.raises(ValueError, match=r"must hold one parameter of one element.*\[\[2\]\]"):
+        TorchSACAgent(*networks, 2, actor, critics, several)

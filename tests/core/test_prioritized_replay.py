@@ -1,0 +1,68 @@
+"""Prioritized replay: rows that surprise are sampled more, and only rows that are ready."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tensor_optix.core.replay_buffer import PrioritizedReplayBuffer
+from tests.replay_oracle import ready_indices, walk
+
+
+def test_a_new_row_has_the_largest_priority_so_far() -> None:
+    buffer = PrioritizedReplayBuffer(100, alpha=0.6, eps=0.0)
+    walk(buffer, 10)
+    buffer.update_priorities(np.arange(10), np.linspace(0.1, 5.0, 10))
+    walk(buffer, 1)
+    assert buffer.priorities is not None
+    assert buffer.priorities.raw[10] == pytest.approx(5.0)
+    assert buffer.priorities.tree.leaves[10] == pytest.approx(5.0**0.6)
+
+
+def test_changing_alpha_keeps_all_rows() -> None:
+    buffer = PrioritizedReplayBuffer(100, alpha=0.0)
+    walk(buffer, 50)
+    buffer.update_priorities(np.arange(50), np.arange(50.0))
+    buffer.set_params(alpha=1.0, beta=0.5, gamma=0.9)
+    assert len(buffer) == 50
+    assert (buffer.alpha, buffer.beta, buffer.gamma) == (1.0, 0.5, 0.9)
+    share = np.bincount(buffer.sample(20_000).indices, minlength=50) / 20_000
+    np.testing.assert_allclose(share, np.arange(50) / 1225, atol=0.005)
+
+
+def test_a_large_error_is_sampled_more_and_weighs_less() -> None:
+    buffer = PrioritizedReplayBuffer(10, alpha=1.0, beta=1.0, eps=0.0, seed=0)
+    walk(buffer, 10)
+    buffer.update_priorities(np.arange(10), np.array([9.0] + [1.0] * 9))
+    batch = buffer.sample(1000)
+    assert (batch.indices == 0).mean() == pytest.approx(0.5, abs=0.01)
+    assert batch.weights[batch.indices == 0] == pytest.approx(1 / 9)
+    assert batch.weights[batch.indices != 0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_a_late_priority_revives_no_row(n_step: int) -> None:
+    """Slots of rows that are gone, that wait for rewards or were never written stay out."""
+    buffer = PrioritizedReplayBuffer(10, alpha=1.0, n_step=n_step)
+    walk(buffer, 25, ends=False)
+    assert buffer.storage is not None
+    total = buffer.storage.layout.num_slots
+    ready = set(ready_indices(buffer).tolist())
+    assert len(ready) == 10 < total
+    buffer.update_priorities(np.arange(total), np.full(total, 100.0))
+    assert buffer.priorities is not None
+    assert buffer.priorities.num_rows == 10
+    assert set(buffer.sample(500).indices.tolist()) <= ready
+
+
+def test_priorities_follow_the_rows_through_random_episodes() -> None:
+    """After every push exactly the ready rows can be drawn."""
+    rng = np.random.default_rng(0)
+    buffer = PrioritizedReplayBuffer(9, alpha=0.7, n_step=3, num_envs=1)
+    for t in range(300):
+        reward = np.nan if rng.random() < 0.1 else 1.0
+        buffer.push([float(t)], 0, reward, [t + 1.0], rng.random() < 0.2, rng.random() < 0.2)
+        if rng.random() < 0.1:
+            buffer.flush_episode()
+        leaves = [] if buffer.priorities is None else np.flatnonzero(buffer.priorities.tree.leaves)
+        assert sorted(ready_indices(buffer)) == list(leaves)
