@@ -65,7 +65,7 @@ def transitions_of(episode: EpisodeData) -> Iterator[Transitions]:
     for t in range(len(rewards)):
         following, known = _following(episode, observations, t)
         dones = terminated[t] | truncated[t]
-        usable = valid[t] & (terminated[t] | (known & ~truncated[t]))
+        usable = valid[t] & known
         for n in np.flatnonzero(dones):
             row = t * num_envs + int(n)
             following[n] = ends.get(row, observations[t, n])

@@ -85,6 +85,15 @@ def test_a_window_that_was_not_observed_is_taken_in_whole(num_envs):
     assert agent.learn(episode)["buffer_size"] == 128
 
 
+def test_an_observed_window_is_not_taken_in_twice_unless_it_is_given_once_more():
+    agent = make_agent(obs_shape=(2,), **NEVER)
+    window = next(counters(agent, 2).episodes())
+    steps = window.num_steps
+    assert agent.learn(window)["buffer_size"] == steps
+    # Nothing was observed since, so the same window now counts as one from elsewhere.
+    assert agent.learn(window)["buffer_size"] == 2 * steps
+
+
 def test_a_window_from_elsewhere_is_taken_in_after_a_collection_that_was_interrupted():
     agent, episode = make_agent(obs_shape=(2,), **NEVER), make_episode(20, (2,))
     collect(counters(agent, 1, length=10**6), 3)

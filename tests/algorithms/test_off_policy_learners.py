@@ -127,3 +127,22 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
 
     np.testing.assert_array_equal(learned(3), learned(3))
     assert not np.array_equal(learned(3), learned(4))
+
+
+def test_a_restored_learner_makes_its_next_update_when_the_saved_one_does(tmp_path):
+    """Both count the steps until learning starts and the part of an update that is due already."""
+    params = {"learning_starts": 60, "updates_per_step": 0.15}
+    straight, resumed = make_agent(**params), make_agent(1, **params)
+    straight.learn(make_episode(50))
+    resumed.learn(make_episode(20))  # rows of its own, for the buffer is not restored here
+    straight.save_state(tmp_path / "early")
+    resumed.load_state(tmp_path / "early")
+    for agent in (straight, resumed):
+        assert agent.learn(make_episode(90))["n_updates"] == 12  # 0.15 for each of steps 60 to 140
+    straight.learn(make_episode(5))
+    straight.save_state(tmp_path / "late")
+    resumed.load_state(tmp_path / "late")
+    assert 0.0 < straight._owed < 1.0
+    for rows in (1, 2, 3, 4, 5):
+        counts = [agent.learn(make_episode(rows))["n_updates"] for agent in (straight, resumed)]
+        assert counts[0] == counts[1]

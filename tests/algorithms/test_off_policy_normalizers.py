@@ -21,7 +21,8 @@ from tests.pipeline.counting_env import Counter
 
 def counters(agent: Any, count: int = 3, **options: Any) -> VectorBatchPipeline:
     """Return a pipeline whose observations are [which environment, steps of the episode]."""
-    functions = [lambda who=who: Counter(who, **options) for who in range(count)]
+    # Of different lengths, so that some environments are reset while others step.
+    functions = [lambda who=who: Counter(who, 6 + who, **options) for who in range(count)]
     return VectorBatchPipeline(functions, agent, window_size=10)
 
 
@@ -55,7 +56,7 @@ def statistics(agent: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_normalizers_learn_every_observed_row_once(num_envs):
     agent = make_normalizing(small_dqn)
-    pipeline = counters(agent, num_envs, length=7)
+    pipeline = counters(agent, num_envs)
     observations, rewards = ObsNormalizer((2,)), RewardNormalizer()
     for window in collect_and_learn(agent, pipeline, 3):
         valid = np.ones(window.length, bool) if window.valid is None else window.valid
