@@ -27,6 +27,8 @@ class Case:
     """Environments that greedy episodes are played in at each evaluation, to choose the best policy by.
     0: by the training episodes. Their steps are not counted: nothing is learned from them."""
 
+    enough: float | None = None
+    """A run is ended by the first evaluation whose score reaches this."""
     stops_by_itself: bool = True
     """Whether the loop may end the run before; False: what counts is where the last step leads."""
 
@@ -49,6 +51,16 @@ CASES = {
             "epsilon_decay_steps": 8_000,
             "learning_starts": 500,
         },
+        validation_envs=10,
+    ),
+    "cartpole-dqn-documented": Case(
+        "CartPole-v1",
+        "dqn",
+        100_000,
+        475,
+        num_envs=1,
+        window_size=200,
+        hyperparams={"learning_starts": 0, "epsilon_decay_steps": 0},
         validation_envs=10,
     ),
     "acrobot-dqn": Case(
@@ -76,6 +88,7 @@ CASES = {
         num_envs=4,
         window_size=200,
         hyperparams={"learning_rate": 1e-3, "batch_size": 128, "learning_starts": 500},
+        validation_envs=10,
     ),
     "pendulum-ppo": Case(
         "Pendulum-v1",
@@ -84,6 +97,7 @@ CASES = {
         -250,
         hyperparams={"learning_rate": 1e-3, "gamma": 0.9, "entropy_coef": 0.0},
         normalize_rewards=True,
+        validation_envs=10,
     ),
     "lunarlander-ppo": Case(
         "LunarLander-v3",
@@ -115,6 +129,9 @@ CASES = {
             "learning_starts": 2_000,
             "tau": 0.01,
         },
+        validation_envs=10,
+        enough=240,
+        stops_by_itself=False,
     ),
     "halfcheetah-ppo": Case(
         "HalfCheetah-v5",

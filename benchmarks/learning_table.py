@@ -21,12 +21,25 @@ import torch
 from benchmarks.learning_cases import CASES, Case
 from tensor_optix import RLOptimizer, VectorBatchPipeline
 from tensor_optix.algorithms.agent_factory import make_agent
-from tensor_optix.core.types import HyperparamSet
+from tensor_optix.core.callbacks import LoopCallback
+from tensor_optix.core.types import HyperparamSet, PolicySnapshot
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import make_vector_env
 
 EPISODES = 20
 FRESH_SEED = 987_654
+
+
+class _Enough(LoopCallback):
+    """Ends a run once a score is reached."""
+
+    def __init__(self, score: float, optimizer: RLOptimizer) -> None:
+        self._score = score
+        self._optimizer = optimizer
+
+    def on_improvement(self, snapshot: PolicySnapshot) -> None:
+        if snapshot.eval_metrics.primary_score >= self._score:
+            self._optimizer.stop(f"a score of {self._score:g} was reached")
 
 
 def train(case: Case, seed: int) -> dict[str, Any]:
@@ -59,6 +72,8 @@ def train(case: Case, seed: int) -> dict[str, Any]:
             seed=seed,
             run_dir=run_dir,
         )
+        if case.enough is not None:
+            optimizer.add_callback(_Enough(case.enough, optimizer))
         begun = time.perf_counter()
         optimizer.run()
         seconds = time.perf_counter() - begun

@@ -40,19 +40,25 @@ struct RowArgument : Array {
     }
 };
 
-const std::int64_t* checked_indices(const Array& indices, std::size_t size) {
-    const std::int64_t* wanted = indices.as<const std::int64_t>();
-    const std::size_t count = indices.length(0);
+// `open` is how an element is named up to its number: "indices[".
+void check_bounds(const std::int64_t* wanted, std::size_t count, std::size_t size,
+                  const char* open) {
     std::size_t outside = 0;
     // Seen as unsigned, a negative index is beyond any bound.
     for (std::size_t i = 0; i < count; ++i)
         outside += static_cast<std::uint64_t>(wanted[i]) >= size;
-    if (outside == 0) return wanted;
+    if (outside == 0) return;
     std::size_t at = 0;
     while (static_cast<std::uint64_t>(wanted[at]) < size) ++at;
-    const std::string message = "indices[" + std::to_string(at) + "] must be in [0, " +
+    const std::string message = open + std::to_string(at) + "] must be in [0, " +
                                 std::to_string(size) + "), got " + std::to_string(wanted[at]);
     throw nb::index_error(message.c_str());
+}
+
+const std::int64_t* checked_indices(const Array& indices, std::size_t size) {
+    const std::int64_t* wanted = indices.as<const std::int64_t>();
+    check_bounds(wanted, indices.length(0), size, "indices[");
+    return wanted;
 }
 
 bool is_weight(double value) {
@@ -155,19 +161,36 @@ float* checked_maximum(Array& running_max, const TreeArguments& a, const Array& 
     return value;
 }
 
-std::int64_t py_insert(nb::handle leaves, nb::handle nodes, nb::handle raw, nb::handle indices,
-                       nb::handle alpha, nb::handle running_max) {
+ReplacedRows checked_changes(const Array& changes, const Array& counts, std::size_t size) {
+    if (changes.view().ndim != 2 || changes.length(0) != 2) changes.fail_shape("[2, M]");
+    const std::int64_t* n = counts.as<const std::int64_t>();
+    const std::size_t room = changes.length(1);
+    for (std::size_t k = 0; k < 2; ++k) {
+        if (static_cast<std::uint64_t>(n[k]) <= room) continue;
+        fail("counts[" + std::to_string(k) + "] must be in [0, " + std::to_string(room) +
+             "], got " + std::to_string(n[k]));
+    }
+    const std::int64_t* in = changes.as<const std::int64_t>();
+    const ReplacedRows rows = {in, static_cast<std::size_t>(n[0]), in + room,
+                               static_cast<std::size_t>(n[1])};
+    check_bounds(rows.in, rows.inserted, size, "changes[0, ");
+    check_bounds(rows.out, rows.removed, size, "changes[1, ");
+    return rows;
+}
+
+std::int64_t py_replace(nb::handle leaves, nb::handle nodes, nb::handle raw, nb::handle changes,
+                        nb::handle counts, nb::handle alpha, nb::handle running_max) {
     TreeArguments a(leaves, nodes, Access::kWrite);
-    RowArgument i(indices, "indices", Dtype::kInt64, a);
+    RowArgument c(changes, "changes", Dtype::kInt64, a), n(counts, "counts", Dtype::kInt64, a);
     Array r(raw, "raw"), top(running_max, "running_max");
-    i.check_rank(1, "[B]");
+    n.check_shape({2});
     checked_raw(r, a, Access::kWrite);
-    check_disjoint(r, {&i});
+    check_disjoint(r, {&c, &n});
     const float start = *checked_maximum(top, a, r);
     const Priorities priorities = {a.tree(), r.as<float>(), unit_number(alpha, "alpha")};
-    const std::int64_t* rows = checked_indices(i, a.size());
+    const ReplacedRows rows = checked_changes(c, n, a.size());
     nb::gil_scoped_release released;
-    return insert_priorities(priorities, rows, i.length(0), start);
+    return replace_priorities(priorities, rows, start);
 }
 
 std::size_t py_update(nb::handle leaves, nb::handle nodes, nb::handle raw, nb::handle indices,
@@ -217,8 +240,8 @@ void bind_sum_tree(nb::module_& m) {
           docs::kSumTreeFill);
     m.def("sum_tree_sample", py_sample, "leaves"_any, "nodes"_any, "count"_any, "batches"_any,
           "beta"_any, "state"_any, "indices"_any, "weights"_any, docs::kSumTreeSample);
-    m.def("priorities_insert", py_insert, "leaves"_any, "nodes"_any, "raw"_any, "indices"_any,
-          "alpha"_any, "running_max"_any, docs::kPrioritiesInsert);
+    m.def("priorities_replace", py_replace, "leaves"_any, "nodes"_any, "raw"_any, "changes"_any,
+          "counts"_any, "alpha"_any, "running_max"_any, docs::kPrioritiesReplace);
     m.def("priorities_update", py_update, "leaves"_any, "nodes"_any, "raw"_any, "indices"_any,
           "td_errors"_any, "alpha"_any, "eps"_any, "running_max"_any, docs::kPrioritiesUpdate);
     m.def("priorities_rescale", py_rescale, "leaves"_any, "nodes"_any, "raw"_any, "alpha"_any,

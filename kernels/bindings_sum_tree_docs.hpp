@@ -51,13 +51,17 @@ inline constexpr const char* kSumTreeSample =
     "    indices: [batches * count] int64, written, ascending within a batch.\n"
     "    weights: [batches * count] float32, written.";
 
-inline constexpr const char* kPrioritiesInsert =
-    "Let rows in with the largest raw priority seen so far.\n\n"
+inline constexpr const char* kPrioritiesReplace =
+    "Let rows in with the largest raw priority seen so far, then take rows out.\n\n"
+    "A row that does both is out. An index outside [0, C) is an IndexError, a count outside [0, M] "
+    "a\n"
+    "ValueError; nothing is written then.\n\n"
     "Args:\n"
     "    leaves: [C] float32, updated: raw ** alpha, at least the smallest normal number.\n"
     "    nodes: [M, 32] float64, updated.\n"
     "    raw: [C] float32, updated.\n"
-    "    indices: [B] int64. One outside [0, C) is an IndexError, and nothing is written.\n"
+    "    changes: [2, M] int64: rows that come in, and rows that leave.\n"
+    "    counts: [2] int64, how many of each; what follows in changes is not looked at.\n"
     "    alpha: in [0, 1].\n"
     "    running_max: [1] float32.\n\n"
     "Returns:\n"

@@ -17,6 +17,14 @@ struct Priorities {
     double alpha;
 };
 
+// Rows that come in, and rows that leave after them; one may be both.
+struct ReplacedRows {
+    const std::int64_t* in;
+    std::size_t inserted;
+    const std::int64_t* out;
+    std::size_t removed;
+};
+
 namespace detail {
 
 // raw ** alpha, but never 0: a row that is in can be drawn.
@@ -60,16 +68,27 @@ TENSOR_OPTIX_INLINE std::size_t update_block(const Priorities& p, const std::int
 
 }  // namespace detail
 
-// Rows enter with the largest raw priority seen. Returns the change in the number of rows that are
-// in.
-TENSOR_OPTIX_CLONES inline std::int64_t insert_priorities(Priorities p, const std::int64_t* indices,
-                                                          std::size_t count,
-                                                          float running_max) noexcept {
+// Rows come in with the largest raw priority seen, then others leave. They often lie side by side,
+// so that what is above them is the same. Returns the change in the number of rows that are in.
+TENSOR_OPTIX_CLONES inline std::int64_t replace_priorities(Priorities p, ReplacedRows rows,
+                                                           float running_max) noexcept {
     const double raw = running_max;
-    float leaf;
-    detail::leaves_of(&raw, 1, p.alpha, &leaf);
-    for (std::size_t i = 0; i < count; ++i) p.raw[indices[i]] = running_max;
-    return detail::write_rows<true>(p.tree, indices, count, &leaf);
+    const float out = 0.0f;
+    float in;
+    detail::leaves_of(&raw, 1, p.alpha, &in);
+    for (std::size_t k = 0; k < rows.inserted; ++k) p.raw[rows.in[k]] = running_max;
+    std::int64_t change = 0;
+    for (std::size_t i = 0, r = 0; i < rows.inserted || r < rows.removed;) {
+        const std::size_t come = std::min(rows.inserted - i, detail::kTreeBlock);
+        const std::size_t leave = std::min(rows.removed - r, detail::kTreeBlock - come);
+        detail::TouchedLines touched;
+        change += detail::write_leaves<true>(p.tree, rows.in + i, come, &in, touched);
+        change += detail::write_leaves<true>(p.tree, rows.out + r, leave, &out, touched);
+        detail::climb(p.tree, touched.lines, touched.length);
+        i += come;
+        r += leave;
+    }
+    return change;
 }
 
 // raw = |td_error| + eps for rows that are in. Returns how many td_errors were not finite; their

@@ -55,11 +55,16 @@ class ReplayWriter {
         return 4 * s_.layout.frames;
     }
 
-    void prefetch_head(std::int64_t env) const {
+    // Inlined by force: GCC takes a function that only prefetches for one without any effect, and
+    // drops the calls.
+    TENSOR_OPTIX_INLINE void prefetch_head(std::int64_t env) const {
         const ReplayCursor& c = s_.cursors[env];
         const std::uint8_t* slot = s_.slot(slot_of(static_cast<std::size_t>(env), c, 0));
         detail::prefetch_range(slot, 2 * s_.layout.slot_bytes + 63);
         TENSOR_OPTIX_PREFETCH(slot + s_.layout.reward_at);
+        // What the next call needs, too: across many rings the hardware loses track of the streams.
+        if (s_.layout.slot_bytes <= 256)
+            detail::prefetch_range(slot + 2 * s_.layout.slot_bytes, s_.layout.slot_bytes + 63);
     }
 
     void write(const ReplayRows& rows, std::size_t i) {

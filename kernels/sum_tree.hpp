@@ -133,13 +133,20 @@ TENSOR_OPTIX_INLINE void climb(const SumTree& tree, std::size_t* list, std::size
     running_sums(root, root + kTreeWidth);
 }
 
-// leaves[indices[i]] = values[i], or values[0] for all, in order; a negative value leaves its row
-// alone. At most kTreeBlock rows. Returns the change in the number of positive leaves.
-template <bool Same>
-TENSOR_OPTIX_INLINE std::int64_t write_block(const SumTree& tree, const std::int64_t* indices,
-                                             std::size_t count, const float* values) {
+// The lines that a block of rows touched, each once.
+struct TouchedLines {
     std::size_t lines[kTreeBlock + 1];
     std::size_t length = 0;
+};
+
+// leaves[indices[i]] = values[i], or values[0] for all, in order; a negative value leaves its row
+// alone. What lies above is left to `climb`. At most kTreeBlock rows between two climbs. Returns
+// the change in the number of positive leaves.
+template <bool Same>
+TENSOR_OPTIX_INLINE std::int64_t write_leaves(const SumTree& tree, const std::int64_t* indices,
+                                              std::size_t count, const float* values,
+                                              TouchedLines& touched) {
+    std::size_t length = touched.length;
     std::int64_t change = 0;
     for (std::size_t i = 0; i < count; ++i) {
         if (i + kTreeAhead < count) {
@@ -152,9 +159,19 @@ TENSOR_OPTIX_INLINE std::int64_t write_block(const SumTree& tree, const std::int
         const std::size_t row = static_cast<std::size_t>(indices[i]);
         change += std::int64_t(value > 0.0f) - std::int64_t(tree.leaves[row] > 0.0f);
         tree.leaves[row] = value;
-        length = mark(tree, 0, row / kTreeWidth, lines, length);
+        length = mark(tree, 0, row / kTreeWidth, touched.lines, length);
     }
-    climb(tree, lines, length);
+    touched.length = length;
+    return change;
+}
+
+// The same, and all sums. At most kTreeBlock rows.
+template <bool Same>
+TENSOR_OPTIX_INLINE std::int64_t write_block(const SumTree& tree, const std::int64_t* indices,
+                                             std::size_t count, const float* values) {
+    TouchedLines touched;
+    const std::int64_t change = write_leaves<Same>(tree, indices, count, values, touched);
+    climb(tree, touched.lines, touched.length);
     return change;
 }
 

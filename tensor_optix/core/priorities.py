@@ -76,14 +76,29 @@ class Priorities:
         Raises:
             IndexError: If an index is outside [0, capacity); nothing has changed then.
         """
-        tree = self.tree
-        tree.num_positive += kernels.priorities_insert(
-            tree.leaves, tree.nodes, self.raw, indices, self._alpha, self.running_max
-        )
+        self.replace(np.stack([indices, indices]), np.array([len(indices), 0]))
 
     def remove(self, indices: Array) -> None:
         """Take rows out, so that they are not drawn; raises as `insert`."""
         self.tree.fill(indices, 0.0)
+
+    def replace(self, changes: Array, counts: Array) -> None:
+        """Let rows in as `insert` does, then take others out; a row that does both is out.
+
+        Faster than one after the other where the rows lie side by side.
+
+        Args:
+            changes: `[2, M]` int64: rows that come in, and rows that leave.
+            counts: `[2]` int64, how many of each; what follows in `changes` is not looked at.
+
+        Raises:
+            IndexError: If an index is outside [0, capacity); nothing has changed then.
+            ValueError: If a count is outside [0, M]; nothing has changed then.
+        """
+        tree = self.tree
+        tree.num_positive += kernels.priorities_replace(
+            tree.leaves, tree.nodes, self.raw, changes, counts, self._alpha, self.running_max
+        )
 
     def update(self, indices: Array, td_errors: Array) -> int:
         """Give rows the raw priority `|td_error| + eps`; of one that comes twice the last stays.

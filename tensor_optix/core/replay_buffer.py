@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensor_optix.core.priorities import Priorities
+from tensor_optix.core.replay_rows import floats_of, integers_of
 from tensor_optix.core.replay_settings import unit_number
-from tensor_optix.core.replay_state import float_of, saved_layout
+from tensor_optix.core.replay_state import float_of, ready_rows
 from tensor_optix.core.replay_storage import ReplayBatch
 from tensor_optix.core.uniform_replay import ReplayBuffer
 
@@ -111,33 +112,47 @@ class PrioritizedReplayBuffer(ReplayBuffer):
 
         Raises:
             IndexError: If an index is no slot; nothing has changed then.
+            ValueError: If an argument does not fit.
         """
         if self._priorities is not None:
-            rows = np.ascontiguousarray(indices, np.int64)
-            self._priorities.update(rows, np.ascontiguousarray(td_errors, np.float32))
+            rows = integers_of("indices", indices, len(indices))
+            self._priorities.update(rows, floats_of("td_errors", td_errors, len(rows)))
 
     def _allocate(self, layout: ReplayLayout) -> ReplayStorage:
+        priorities = Priorities(layout.num_slots, self._alpha, self._eps)
         storage = super()._allocate(layout)
-        self._priorities = Priorities(layout.num_slots, self._alpha, self._eps)
+        self._priorities = priorities
         return storage
 
-    def _committed(self, storage: ReplayStorage) -> None:
-        inserted, removed = storage.changes()
-        if self._priorities is not None and len(inserted):
-            self._priorities.insert(inserted)
-        if self._priorities is not None and len(removed):
-            self._priorities.remove(removed)
-        super()._committed(storage)
+    def _track(self, storage: ReplayStorage) -> None:
+        if storage.unseen > 1 or self._priorities is None:
+            self._recover(storage)
+        else:
+            self._priorities.replace(storage.changes, storage.change_counts)
+
+    def _recover(self, storage: ReplayStorage) -> None:
+        """Let in exactly the rows that are ready, after a call that was interrupted (Ctrl-C)."""
+        slots, priorities = storage.layout.num_slots, self._priorities
+        if priorities is None or len(priorities) != slots:
+            priorities = self._priorities = Priorities(slots, self._alpha, self._eps)
+        ready, is_in = ready_rows(storage.state(), storage.layout), priorities.tree.leaves > 0
+        priorities.insert(np.flatnonzero(ready & ~is_in))
+        priorities.remove(np.flatnonzero(is_in & ~ready))
+        storage.unseen = 0
 
     def _choose(
         self, storage: ReplayStorage, batch: ReplayBatch, batch_size: int, batches: int
     ) -> None:
+        if storage.unseen:
+            self._recover(storage)
         if self._priorities is not None:
             self._priorities.sample(
                 batch_size, batches, self._beta, self._generator, batch.indices, batch.weights
             )
 
     def _state(self) -> dict[str, Array]:
+        if self._storage is not None and self._storage.unseen:
+            self._recover(self._storage)
         state = super()._state()
         state |= {"alpha": np.array([self._alpha]), "beta": np.array([self._beta])}
         if self._priorities is not None:
@@ -145,13 +160,13 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             state |= {_PREFIX + name: array for name, array in saved.items()}
         return state
 
-    def _load(self, state: Mapping[str, Array]) -> None:
+    def _take_on(self, state: Mapping[str, Array], layout: ReplayLayout | None) -> None:
         alpha = unit_number("alpha", float_of(state, "alpha"))
         beta = unit_number("beta", float_of(state, "beta"))
         priorities = None
-        if "ring" in state:
-            priorities = Priorities(saved_layout(state).num_slots, alpha, self._eps)
+        if layout is not None:
+            priorities = Priorities(layout.num_slots, alpha, self._eps)
             saved = {n.removeprefix(_PREFIX): a for n, a in state.items() if n.startswith(_PREFIX)}
-            priorities.load_state_dict(saved)
-        super()._load(state)
+            priorities.load_state_dict(saved | {"rows_in": ready_rows(state, layout)})
+        super()._take_on(state, layout)
         self._alpha, self._beta, self._priorities = alpha, beta, priorities

@@ -1,6 +1,7 @@
 """A replay's state on disk: arrays go to a directory, one `.npy` file each, and come back.
 
-No pickle. The ring is mapped when it is read, so that it is in memory once.
+No pickle. Files are mapped when they are read: the ring is in memory once, and a file that claims
+to be longer than it is costs none.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ def write_state(path: str | os.PathLike[str], state: Mapping[str, Array]) -> Non
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """Return the arrays that `write_state` wrote; large ones as read-only maps of their files.
+    """Return the arrays that `write_state` wrote, as read-only maps of their files.
 
     Raises:
         FileNotFoundError: If there is no such directory.
+        ValueError: If a file is no array, is cut short, or holds Python objects.
     """
     directory = Path(path)
     if not directory.is_dir():
@@ -42,6 +44,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 
 def _read(file: Path) -> Array:
-    large = file.stem in ("ring", "side") and file.stat().st_size > 1 << 20
-    array: Array = np.load(file, mmap_mode="r" if large else None, allow_pickle=False)
-    return array
+    try:
+        return np.asarray(np.lib.format.open_memmap(file, mode="r"))
+    except (ValueError, OverflowError, TypeError) as error:
+        raise ValueError(f"{file} must be an array that a replay saved: {error}") from error

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -68,15 +69,27 @@ def _mapped(path: Path, rows: int, row_bytes: int) -> Array:
         file = path.open("xb")
     except FileExistsError:
         raise FileExistsError(f"memory_map must be a new file, but {path} exists") from None
-    with file:
-        # A file with holes would be accepted now, and end the process when the disk is full.
-        left = shutil.disk_usage(path.parent).free
-        if size <= left:
-            file.truncate(size)
-    if size > left:
+    try:
+        with file:
+            _reserve(file, size)
+    except OSError as error:
         path.unlink()
         raise OSError(
-            f"the replay needs {size_text(size)} on the disk of {path}, {size_text(left)} are left: "
-            "choose a smaller capacity or another disk"
-        )
+            f"the replay needs {size_text(size)} on the disk of {path}: {error}; choose a smaller "
+            "capacity or another disk"
+        ) from error
     return np.asarray(np.memmap(path, np.uint8, "r+", shape=(rows, row_bytes)))
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Give a file its size, and room on the disk where the system can reserve it.
+
+    A file with holes would end the process when others have filled the disk.
+    """
+    left = shutil.disk_usage(Path(file.name).parent).free
+    if size > left:
+        raise OSError(f"{size_text(left)} are left")
+    if sys.platform == "linux":
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        file.truncate(size)

@@ -20,6 +20,14 @@ _BOOL = np.dtype(np.bool_)
 _FLOAT32 = np.dtype(np.float32)
 
 
+def count_of(name: str, value: Any) -> int:
+    """Return how many rows a field has; ValueError for a single value."""
+    shape = np.shape(value)
+    if not shape:
+        raise ValueError(f"{name} must have shape [B], got a single value: push takes one row")
+    return int(shape[0])
+
+
 def clean_rows(layout: ReplayLayout, rows: Rows, count: int, every: bool) -> Rows:
     """Return the fields of `count` transitions as C-contiguous arrays.
 
@@ -41,7 +49,7 @@ def clean_rows(layout: ReplayLayout, rows: Rows, count: int, every: bool) -> Row
     return (
         layout.observation.rows("observations", observations, count),
         layout.action.rows("actions", actions, count),
-        rewards_of(rewards, count),
+        floats_of("rewards", rewards, count),
         layout.observation.rows("next_observations", next_observations, count),
         flags_of("terminated", terminated, count),
         flags_of("truncated", truncated, count),
@@ -49,22 +57,25 @@ def clean_rows(layout: ReplayLayout, rows: Rows, count: int, every: bool) -> Row
 
 
 def signature_of(rows: Rows) -> tuple[Any, ...] | None:
-    """Return dtypes and shapes that tell clean rows from others, None if a field is no array."""
-    o, a, r, n, te, tr = rows
+    """Return dtypes and shapes that tell clean rows from others, None if a field is no array.
+
+    Flags are left out: the kernel takes no others than masks, and looks itself.
+    """
+    o, a, r, n, _, _ = rows
     try:
-        return (o.dtype, o.shape, a.dtype, a.shape, n.dtype, n.shape, r.dtype, te.dtype, tr.dtype)
+        return (o.dtype, a.dtype, r.dtype, n.dtype, o.shape, a.shape, n.shape)
     except AttributeError:
         return None
 
 
-def rewards_of(value: Any, count: int) -> Array:
-    """Return `count` rewards as float32; what float32 cannot hold becomes infinite."""
+def floats_of(name: str, value: Any, count: int) -> Array:
+    """Return `count` numbers as float32; what float32 cannot hold becomes infinite."""
     if type(value) is np.ndarray and value.dtype is _FLOAT32 and value.shape == (count,):
         return value if value.flags.c_contiguous else np.ascontiguousarray(value)
     with np.errstate(over="ignore"):
         array = np.asarray(value, np.float32)
     if array.shape != (count,):
-        raise ValueError(f"rewards must have shape {(count,)}, got {array.shape}")
+        raise ValueError(f"{name} must have shape {(count,)}, got {array.shape}")
     return np.ascontiguousarray(array)
 
 
@@ -78,12 +89,12 @@ def flags_of(name: str, value: Any, count: int) -> Array:
     return np.ascontiguousarray(array)
 
 
-def env_ids_of(value: Any, count: int) -> Array:
-    """Return the environments that `count` rows belong to, as int64."""
+def integers_of(name: str, value: Any, count: int) -> Array:
+    """Return `count` integers, such as the environments that rows belong to, as int64."""
     array = np.asarray(value)
     if array.shape != (count,) or not (array.dtype.kind in "iu" or count == 0):
         raise ValueError(
-            f"env_ids must be integers with shape {(count,)}, got {array.dtype} {array.shape}"
+            f"{name} must be integers with shape {(count,)}, got {array.dtype} {array.shape}"
         )
     return np.ascontiguousarray(array, np.int64)
 

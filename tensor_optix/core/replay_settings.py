@@ -5,6 +5,7 @@ The layout is known when the first rows are.
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +40,12 @@ class ReplaySettings:
     frame_stack: int | None
 
     def __post_init__(self) -> None:
-        _check_count("capacity", self.capacity, MOST_SLOTS)
-        _check_count("n_step", self.n_step, MOST_STEPS)
-        if self.num_envs is not None:
-            _check_count("num_envs", self.num_envs, self.capacity)
-        if self.frame_stack is not None:
-            _check_count("frame_stack", self.frame_stack, MOST_STEPS)
+        most = {"capacity": MOST_SLOTS, "n_step": MOST_STEPS, "frame_stack": MOST_STEPS}
+        for name in ("capacity", "n_step", "num_envs", "frame_stack"):
+            value = getattr(self, name)
+            if value is not None or name in ("capacity", "n_step"):
+                count = _checked_count(name, value, most.get(name, self.capacity))
+                object.__setattr__(self, name, count)  # 1e6 is a whole number, but no length
 
     def layout(self, rows: tuple[Any, ...], env_ids: Any) -> ReplayLayout:
         """Return the layout that the first rows ask for.
@@ -59,8 +60,10 @@ class ReplaySettings:
         observations, actions, rewards, next_observations = rows[:4]
         if self.num_envs is None and env_ids is not None:
             raise ValueError("num_envs must be given to the buffer where env_ids are, got None")
+        if not len(rewards):
+            raise ValueError("the first rows must say what rows look like, got none")
         num_envs = self.num_envs or len(rewards)
-        _check_count("the number of first rows", num_envs, self.capacity)
+        _checked_count("the number of first rows", num_envs, self.capacity)
         first, action = _rows("observations", observations), _rows("actions", actions)
         frames = self.frame_stack or stack_depth(first, np.asarray(next_observations))
         if frames > 1 and first.shape[1:2] != (frames,):
@@ -71,7 +74,7 @@ class ReplaySettings:
         share = self.capacity // num_envs
         formats = (RowFormat.of(first), RowFormat.of(action))
         layout = ReplayLayout(num_envs, share, self.n_step, frames, *formats)
-        _check_count("capacity, with the slots of all environments,", layout.num_slots, MOST_SLOTS)
+        _checked_count("capacity, with all environments' slots,", layout.num_slots, MOST_SLOTS)
         return layout
 
     def check(self, layout: ReplayLayout) -> None:
@@ -93,9 +96,10 @@ def unit_number(name: str, value: float) -> float:
     return float(value)
 
 
-def _check_count(name: str, value: int, most: int) -> None:
-    if not 1 <= value <= most or value != int(value):
-        raise ValueError(f"{name} must be a whole number in [1, {most}], got {value}")
+def _checked_count(name: str, value: float, most: int) -> int:
+    if not isinstance(value, numbers.Real) or not 1 <= value <= most or value != int(value):
+        raise ValueError(f"{name} must be a whole number in [1, {most}], got {value!r}")
+    return int(value)
 
 
 def _rows(name: str, value: Any) -> np.ndarray[Any, Any]:

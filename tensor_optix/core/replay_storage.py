@@ -84,7 +84,13 @@ class ReplayStorage:
         self._counters[_SIDE_FREE] = entries
         # One call commits at most n rows of each environment.
         recorded = layout.num_envs * layout.n_step if records_changes else 0
-        self._changes = np.zeros((2, recorded), np.int64)
+        self.changes = np.zeros((2, recorded), np.int64)
+        """`[2, M]` int64, the rows that the last call made ready, and those it took away.
+
+        A row may be in both: it is gone then.
+        """
+        self.unseen = 0
+        """Calls that wrote, or were interrupted at it, the changes of which nobody has taken in."""
 
     def __len__(self) -> int:
         """The rows that can be sampled."""
@@ -98,22 +104,20 @@ class ReplayStorage:
     @property
     def nbytes(self) -> int:
         """The bytes of all arrays."""
-        small = (self._side, self._entries, self._cursors, self._counters, self._changes)
+        small = (self._side, self._entries, self._cursors, self._counters, self.changes)
         return self._ring.nbytes + sum(array.nbytes for array in small)
+
+    @property
+    def change_counts(self) -> Array:
+        """`[2]` int64, how many there are of each; what follows them in `changes` is older."""
+        # Not kept: a deep copy would tear such a view from its counters.
+        return self._counters[_INSERTED : _REMOVED + 1]
 
     @property
     def slots(self) -> Array:
         """A view of all slots `[num_envs, slots]`, structured, to look into."""
         shape = (self.layout.num_envs, self.layout.slots)
         return self._ring.view(self.layout.slot).reshape(shape)
-
-    def changes(self) -> tuple[Array, Array]:
-        """Return the rows that the last call made ready, and those it took away, `[.]` int64.
-
-        A row may be in both: it is gone then.
-        """
-        _, _, _, inserted, removed, *_ = self._counters.tolist()
-        return self._changes[0, :inserted], self._changes[1, :removed]
 
     def write(self, rows: Rows, env_ids: Array, gamma: float) -> None:
         """Write one transition of each of B environments.
@@ -126,26 +130,19 @@ class ReplayStorage:
         Raises:
             ValueError: If an array does not fit; nothing has changed then.
         """
-        done = -1
+        self.unseen += 1
+        try:
+            done = self._write(rows, env_ids, gamma, 0)
+        except (TypeError, ValueError):
+            self.unseen -= 1
+            raise
         while done < len(env_ids):
-            if done >= 0:
-                self._grow()
-            done = kernels.replay_extend(
-                self.layout.numbers,
-                self._ring,
-                self._side,
-                self._entries,
-                self._cursors,
-                self._counters,
-                self._changes,
-                *rows,
-                env_ids,
-                gamma,
-                max(done, 0),
-            )
+            self._grow()
+            done = self._write(rows, env_ids, gamma, done)
 
     def flush(self, gamma: float) -> None:
         """Commit all rows that wait for rewards with those that they have."""
+        self.unseen += 1
         kernels.replay_flush(
             self.layout.numbers,
             self._ring,
@@ -153,7 +150,7 @@ class ReplayStorage:
             self._entries,
             self._cursors,
             self._counters,
-            self._changes,
+            self.changes,
             gamma,
         )
 
@@ -239,6 +236,23 @@ class ReplayStorage:
         self._entries = np.array(state["side_entries"])
         self._cursors[:] = state["cursors"]
         self._counters[:] = state["counters"]
+        self.unseen = 0
+
+    def _write(self, rows: Rows, env_ids: Array, gamma: float, first: int) -> int:
+        """Write rows from `first` on; return the first that the side table has no room for."""
+        return kernels.replay_extend(
+            self.layout.numbers,
+            self._ring,
+            self._side,
+            self._entries,
+            self._cursors,
+            self._counters,
+            self.changes,
+            *rows,
+            env_ids,
+            gamma,
+            first,
+        )
 
     def _grow(self) -> None:
         """Double the side table."""

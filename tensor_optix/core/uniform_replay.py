@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensor_optix.core.replay_files import read_state, write_state
-from tensor_optix.core.replay_rows import clean_rows, env_ids_of, one_row, signature_of
+from tensor_optix.core.replay_rows import clean_rows, count_of, integers_of, one_row, signature_of
 from tensor_optix.core.replay_settings import ReplaySettings, unit_number
-from tensor_optix.core.replay_state import check_state, float_of, saved_layout
+from tensor_optix.core.replay_state import checked_layout, float_of, generator_of
 from tensor_optix.core.replay_storage import ReplayBatch, ReplayStorage
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class ReplayBuffer:
     """The newest transitions, sampled uniformly.
 
     Every environment has `capacity // num_envs` rows. What is sampled is byte for byte what was put
-    in, in its dtype. Memory is allocated at the first row; the size is logged before.
+    in, in its dtype. Memory is allocated at the first row; the size is logged before. Not for more
+    than one thread at a time.
 
     Args:
         capacity: Rows of all environments.
@@ -172,14 +173,9 @@ class ReplayBuffer:
         if self._num_envs not in (None, 1):
             raise ValueError(f"push takes one environment, got {self._num_envs}: call extend")
         self._reward[0] = reward if abs(reward) <= _FLOAT32_MAX else np.nan  # as good as any
-        self.extend(
-            one_row(observation),
-            one_row(action),
-            self._reward,
-            one_row(next_observation),
-            _FLAGS[bool(terminated)],
-            _FLAGS[bool(truncated)],
-        )
+        before, after = one_row(observation), one_row(next_observation)
+        ended, cut = _FLAGS[bool(terminated)], _FLAGS[bool(truncated)]
+        self.extend(before, one_row(action), self._reward, after, ended, cut)
 
     def flush_episode(self) -> None:
         """Commit the rows that wait for rewards; they bootstrap from the newest observation."""
@@ -239,18 +235,17 @@ class ReplayBuffer:
         """Write rows that look like those before; return whether that went well."""
         if self._signature is None or signature_of(rows) != self._signature:
             return False
-        ids = self._all_envs if env_ids is None else env_ids
         try:
-            storage.write(rows, ids, self._gamma)
+            storage.write(rows, self._all_envs if env_ids is None else env_ids, self._gamma)
             return True
         except (TypeError, ValueError):  # a strided view, or an error that deserves more words
             return False
 
     def _clean_and_write(self, rows: Rows, env_ids: Any) -> ReplayStorage:
         """Check every field, convert what can be, and allocate memory for the first rows."""
-        storage, count = self._storage, len(rows[2])
+        storage, count = self._storage, count_of("rewards", rows[2])
         layout = self._settings.layout(rows, env_ids) if storage is None else storage.layout
-        ids = None if env_ids is None else env_ids_of(env_ids, count)
+        ids = None if env_ids is None else integers_of("env_ids", env_ids, count)
         clean = clean_rows(layout, rows, count, every=ids is None)
         if storage is None:
             storage = self._allocate(layout)
@@ -267,9 +262,14 @@ class ReplayBuffer:
 
     def _committed(self, storage: ReplayStorage) -> None:
         """Rows may have become ready, or left."""
-        if not self._warned and storage.num_dropped:
+        self._track(storage)
+        storage.unseen = 0
+        if storage.num_dropped and not self._warned:
             self._warned = True
             _LOG.warning("replay: a reward is not finite; rows with such a reward are not sampled")
+
+    def _track(self, storage: ReplayStorage) -> None:
+        """Keep what a subclass knows of the rows in step with `storage.changes`."""
 
     def _choose(
         self, storage: ReplayStorage, batch: ReplayBatch, batch_size: int, batches: int
@@ -284,15 +284,15 @@ class ReplayBuffer:
 
     def _load(self, state: Mapping[str, Array]) -> None:
         gamma = unit_number("gamma", float_of(state, "gamma"))
-        generator = np.array(state["generator"], np.uint64).reshape(1)
-        storage = None
-        if "ring" in state:
-            layout = saved_layout(state)
-            self._settings.check(layout)
-            check_state(state, layout)
-            storage = self._storage
+        generator = generator_of(state)
+        self._take_on(state, checked_layout(state, self._settings))
+        self._signature, self._gamma, self._generator = None, gamma, generator
+
+    def _take_on(self, state: Mapping[str, Array], layout: ReplayLayout | None) -> None:
+        """Take on the rows of a state that is sound; None for no rows."""
+        storage = None if layout is None else self._storage
+        if layout is not None:
             if storage is None or storage.layout != layout:
                 storage = self._allocate(layout)
             storage.load(state)
-        self._storage, self._signature, self._gamma = storage, None, gamma
-        self._generator = generator
+        self._storage = storage

@@ -242,6 +242,28 @@ def leaf_of(raw: np.float32, alpha: float) -> np.float32:
 
 
 @_jit
+def replace_loop(
+    leaves: Array,
+    nodes: Array,
+    raw: Array,
+    inserted: Array,
+    removed: Array,
+    alpha: float,
+    running_max: np.float32,
+) -> int:
+    """Let rows in, then take rows out; return the change of how many are in."""
+    for i in range(len(inserted)):
+        raw[inserted[i]] = running_max
+    rows = np.empty(len(inserted) + len(removed), np.int64)
+    rows[: len(inserted)] = inserted
+    rows[len(inserted) :] = removed
+    values = np.zeros(len(rows), np.float32)
+    values[: len(inserted)] = leaf_of(running_max, alpha)
+    change: int = set_loop(leaves, nodes, rows, values)
+    return change
+
+
+@_jit
 def update_loop(
     leaves: Array,
     nodes: Array,

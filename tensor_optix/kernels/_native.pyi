@@ -59,11 +59,12 @@ def sum_tree_sample(
     indices: NDArray[np.int64],
     weights: _F32,
 ) -> None: ...
-def priorities_insert(
+def priorities_replace(
     leaves: _F32,
     nodes: _F64,
     raw: _F32,
-    indices: NDArray[np.int64],
+    changes: _I64,
+    counts: _I64,
     alpha: float,
     running_max: _F32,
 ) -> int: ...

@@ -22,7 +22,7 @@ from tensor_optix.kernels._checks import (
 )
 
 __all__ = [
-    "priorities_insert",
+    "priorities_replace",
     "priorities_rescale",
     "priorities_update",
     "sum_tree_fill",
@@ -137,16 +137,23 @@ def sum_tree_sample(
     _loops.sample_loop(leaf, node, size, power, s, i, w)
 
 
-def priorities_insert(
-    leaves: Array, nodes: Array, raw: Array, indices: Array, alpha: float, running_max: Array
+def priorities_replace(
+    leaves: Array,
+    nodes: Array,
+    raw: Array,
+    changes: Array,
+    counts: Array,
+    alpha: float,
+    running_max: Array,
 ) -> int:
-    """Let rows in with the largest raw priority seen so far.
+    """Let rows in with the largest raw priority seen, then take rows out; one may do both.
 
     Args:
         leaves: `[C]` float32, updated: `raw ** alpha`, at least the smallest normal number.
         nodes: `[M, 32]` float64, updated.
         raw: `[C]` float32, updated.
-        indices: `[B]` int64.
+        changes: `[2, M]` int64: rows that come in, and rows that leave.
+        counts: `[2]` int64, how many of each; what follows in `changes` is not looked at.
         alpha: in [0, 1].
         running_max: `[1]` float32.
 
@@ -154,18 +161,15 @@ def priorities_insert(
         The change in the number of positive leaves.
 
     Raises:
-        IndexError: an index is outside [0, C). Nothing is written then.
-        TypeError: an argument is no array, or no number.
-        ValueError: an array has the wrong dtype, layout or shape; a number is out of range.
+        As `priorities_update`; a count outside [0, M] is a ValueError.
     """
     tree = _check_tree(leaves, nodes)
-    i = _check_rows("indices", indices, INT64, "[B]", tree)
-    r, top = _check_priorities(raw, running_max, tree, {"indices": i})
+    c = _check_rows("changes", changes, INT64, "[2, M]", tree)
+    n = _check_rows("counts", counts, INT64, (2,), tree)
+    r, top = _check_priorities(raw, running_max, tree, {"changes": c, "counts": n})
     power = check_unit("alpha", alpha)
-    _check_bounds(i, len(leaves))
-    r[i] = top[0]
-    leaf = np.full(1, _loops.leaf_of(top[0], power), np.float32)
-    return int(_loops.set_loop(*tree, i, leaf))
+    inserted, removed = _check_changes(c, n, len(leaves))
+    return int(_loops.replace_loop(*tree, r, inserted, removed, power, top[0]))
 
 
 def priorities_update(
@@ -259,11 +263,24 @@ def _check_priorities(
     return r, top
 
 
-def _check_bounds(indices: Array, size: int) -> None:
+def _check_changes(changes: Array, counts: Array, size: int) -> tuple[Array, Array]:
+    if len(changes) != 2:
+        raise ValueError(f"changes must have shape [2, M], got {changes.shape}")
+    room = changes.shape[1]
+    for k in range(2):
+        if not 0 <= counts[k] <= room:
+            raise ValueError(f"counts[{k}] must be in [0, {room}], got {counts[k]}")
+    inserted, removed = changes[0, : counts[0]], changes[1, : counts[1]]
+    _check_bounds(inserted, size, "changes[0, ")
+    _check_bounds(removed, size, "changes[1, ")
+    return inserted, removed
+
+
+def _check_bounds(indices: Array, size: int, name: str = "indices[") -> None:
     outside = np.flatnonzero((indices < 0) | (indices >= size))
     if outside.size:
         at = outside[0]
-        raise IndexError(f"indices[{at}] must be in [0, {size}), got {indices[at]}")
+        raise IndexError(f"{name}{at}] must be in [0, {size}), got {indices[at]}")
 
 
 def _check_weight(name: str, value: float) -> None:

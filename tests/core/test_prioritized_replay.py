@@ -66,3 +66,84 @@ def test_priorities_follow_the_rows_through_random_episodes() -> None:
             buffer.flush_episode()
         leaves = [] if buffer.priorities is None else np.flatnonzero(buffer.priorities.tree.leaves)
         assert sorted(ready_indices(buffer)) == list(leaves)
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_priorities_follow_the_rows_of_many_environments(n_step: int) -> None:
+    """More rows come and go in a call than the tree takes at a time, some of them both."""
+    rng = np.random.default_rng(0)
+    n = 300
+    buffer = PrioritizedReplayBuffer(2 * n, alpha=0.7, n_step=n_step, num_envs=n)
+    for t in range(30):
+        ended, none = rng.random(n) < 0.3, np.zeros(n, bool)
+        observations, rewards = np.full((n, 1), t, np.float32), np.ones(n, np.float32)
+        buffer.extend(observations, np.zeros(n), rewards, observations + 1, ended, none)
+        assert buffer.priorities is not None
+        tree = buffer.priorities.tree
+        assert sorted(ready_indices(buffer)) == list(np.flatnonzero(tree.leaves))
+        assert tree.num_positive == len(buffer)
+        nodes = tree.nodes.copy()
+        tree.rebuild()
+        assert nodes.tobytes() == tree.nodes.tobytes()
+
+
+@pytest.mark.parametrize("then", ["sample", "extend", "save"])
+def test_a_call_that_is_interrupted_leaves_priorities_and_rows_together(
+    then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after the rows are written, before their priorities are."""
+    buffer = PrioritizedReplayBuffer(10, alpha=1.0, n_step=2, seed=0)
+    walk(buffer, 15, ends=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(buffer, "_committed", _interrupt)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                walk(buffer, 1, start=15, ends=False)
+    if then == "sample":
+        buffer.sample(1)
+    elif then == "extend":
+        walk(buffer, 1, start=16, ends=False)
+    else:
+        buffer.state_dict()
+    assert buffer.priorities is not None
+    assert np.flatnonzero(buffer.priorities.tree.leaves).tolist() == sorted(ready_indices(buffer))
+
+
+def test_an_interrupted_first_call_leaves_a_buffer_that_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    buffer = PrioritizedReplayBuffer(10)
+    with monkeypatch.context() as patch:
+        patch.setattr("tensor_optix.core.replay_buffer.Priorities", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            walk(buffer, 1)
+    walk(buffer, 4)
+    assert set(buffer.sample(100).indices) == set(ready_indices(buffer))
+
+
+def test_refused_rows_do_not_disturb_priorities() -> None:
+    buffer = PrioritizedReplayBuffer(10, alpha=1.0, eps=0.0)
+    walk(buffer, 5)
+    buffer.update_priorities(np.arange(5), np.array([2.0, 3.0, 4.0, 5.0, 6.0]))
+    with pytest.raises(ValueError, match="observations must have shape"):
+        buffer.push(np.zeros(2, np.float32), 0, 0.0, np.zeros(2, np.float32), False)
+    walk(buffer, 1)
+    assert buffer.priorities is not None
+    assert buffer.priorities.raw[:6].tolist() == [2.0, 3.0, 4.0, 5.0, 6.0, 6.0]
+
+
+def test_rows_that_must_be_copied_first_are_no_interrupted_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To look through all rows at each of them would cost seconds."""
+    buffer = PrioritizedReplayBuffer(10)
+    wide, flag = np.zeros((1, 6), np.float32), np.zeros(1, bool)
+    for columns in (slice(0, 3), slice(0, 6, 2)):
+        monkeypatch.setattr(buffer, "_recover", lambda _: pytest.fail("not interrupted"))
+        now = wide[:, columns]
+        buffer.extend(now, np.zeros(1, np.int64), np.zeros(1, np.float32), now, flag, flag)
+    assert len(buffer) == 2
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 import numpy as np
@@ -104,3 +105,34 @@ def test_a_frame_that_repeats_in_a_stack_that_is_cut_is_kept_once() -> None:
     buffer.push(stack * 9, 0, 0.0, stack * 9, False)
     assert buffer.storage is not None
     assert (buffer.storage.state()["side_entries"][1] >= 0).sum() == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system reserves room for a file")
+def test_the_room_of_a_file_is_reserved(tmp_path: Any) -> None:
+    """A file with holes would end the process when others have filled the disk."""
+    walk(ReplayBuffer(100_000, memory_map=tmp_path / "rows"), 1)
+    found = (tmp_path / "rows").stat()
+    assert found.st_blocks * 512 >= found.st_size
+
+
+def test_a_file_without_room_is_removed_again(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(replay_memory.os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="no space left on device; choose a smaller capacity"):
+        walk(ReplayBuffer(50, memory_map=tmp_path / "rows"), 1)
+    assert not (tmp_path / "rows").exists()
+
+
+def test_the_side_table_stays_in_proportion_to_the_rows() -> None:
+    """Episodes of one step put an observation aside in every row, and free it again."""
+    buffer = ReplayBuffer(100, n_step=3, num_envs=10)
+    ends, goes_on = np.ones(10, bool), np.zeros(10, bool)
+    for t in range(3000):
+        now = np.full((10, 4), float(t))
+        buffer.extend(now, np.zeros(10, np.int64), np.ones(10, np.float32), now + 1, ends, goes_on)
+    assert buffer.storage is not None
+    assert buffer.nbytes < 3 * buffer.storage.layout.ring_bytes

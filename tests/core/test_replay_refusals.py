@@ -17,6 +17,7 @@ from tests.replay_oracle import sampleable, stored
     [
         ({"capacity": 0}, "capacity must be a whole number in [1, 2147483647], got 0"),
         ({"capacity": 2.5}, "capacity must be a whole number"),
+        ({"capacity": "5"}, "capacity must be a whole number in [1, 2147483647], got '5'"),
         ({"capacity": 5, "n_step": 0}, "n_step must be a whole number in [1, 65535], got 0"),
         ({"capacity": 5, "gamma": 1.5}, "gamma must be in [0, 1], got 1.5"),
         ({"capacity": 5, "num_envs": 6}, "num_envs must be a whole number in [1, 5], got 6"),
@@ -48,6 +49,7 @@ GOOD: dict[str, Any] = {
         ("actions", [0.5, 1.5], "actions must be int64 as the first rows were, got float64"),
         ("actions", np.zeros((2, 1), np.int64), "actions must have shape (2,), got (2, 1)"),
         ("rewards", np.zeros((2, 1)), "rewards must have shape (2,), got (2, 1)"),
+        ("rewards", 1.0, "rewards must have shape [B], got a single value: push takes one row"),
         ("rewards", np.zeros(3), "one of each of the 2 environments, got 3"),
         ("next_observations", np.zeros(2), "next_observations must be float32"),
         ("terminated", np.zeros(3, bool), "terminated must have shape (2,), got (3,)"),
@@ -94,3 +96,33 @@ def test_what_cannot_be_answered_says_why() -> None:
         buffer.sample(0)
     with pytest.raises(ValueError, match=re.escape("[B, 4, ...] as frame_stack is 4")):
         ReplayBuffer(5, frame_stack=4).extend(**GOOD)
+
+
+def test_whole_numbers_may_be_written_as_floats() -> None:
+    buffer = ReplayBuffer(1e2, n_step=3.0, num_envs=2.0)  # type: ignore[arg-type]
+    buffer.extend(**GOOD)
+    assert buffer.storage is not None
+    assert buffer.storage.layout.rows == 50
+    assert [type(value) for value in (buffer.capacity, buffer.n_step)] == [int, int]
+
+
+def test_no_rows_do_not_settle_what_rows_look_like() -> None:
+    buffer = ReplayBuffer(20, num_envs=2)
+    with pytest.raises(ValueError, match="the first rows must say what rows look like, got none"):
+        buffer.extend([], [], [], [], [], [], [])
+    buffer.extend(**GOOD)
+    nothing = {name: array[:0] for name, array in GOOD.items()}
+    buffer.extend(**nothing, env_ids=[])
+    assert len(buffer) == 2
+
+
+def test_indices_are_not_rounded_and_errors_too_large_leave_their_rows() -> None:
+    buffer = PrioritizedReplayBuffer(5, alpha=1.0, eps=0.0)
+    buffer.extend(**GOOD)
+    with pytest.raises(ValueError, match="indices must be integers with shape"):
+        buffer.update_priorities([0.5], [1.0])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=re.escape("td_errors must have shape (2,), got (2, 1)")):
+        buffer.update_priorities(np.arange(2), np.ones((2, 1)))
+    buffer.update_priorities(np.array([0]), np.array([1e300]))
+    assert buffer.priorities is not None
+    assert buffer.priorities.raw[0] == 1.0

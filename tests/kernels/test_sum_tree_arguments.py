@@ -35,7 +35,6 @@ def test_an_index_out_of_range_is_named_and_nothing_changes(kernels: Any, row: i
     calls = [
         ("sum_tree_set", (*tree.arrays, rows, numbers)),
         ("sum_tree_fill", (*tree.arrays, rows, 1.0)),
-        ("priorities_insert", (*tree.arrays, raw, rows, 0.5, top)),
         ("priorities_update", (*tree.arrays, raw, rows, numbers, 0.5, 0.1, top)),
     ]
     for name, arguments in calls:
@@ -73,6 +72,42 @@ def test_an_argument_of_sampling_that_does_not_fit_is_named(
         kernels.sum_tree_sample(**arguments)
 
 
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("row", [-1, 20, 2**63 - 1, -(2**63)])
+def test_a_changed_row_out_of_range_is_named_and_nothing_changes(
+    kernels: Any, side: int, row: int
+) -> None:
+    arguments = arguments_of("priorities_replace")
+    kernels.sum_tree_rebuild(arguments["leaves"], arguments["nodes"])
+    arguments["changes"][side, 2] = row
+    before = {key: np.copy(value) for key, value in arguments.items()}
+    expected = re.escape(f"changes[{side}, 2] must be in [0, 20), got {row}") + "$"
+    with pytest.raises(IndexError, match=expected):
+        kernels.priorities_replace(**arguments)
+    for key, value in before.items():
+        np.testing.assert_array_equal(arguments[key], value)
+    arguments["counts"][side] = 2
+    kernels.priorities_replace(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([9, 0], "counts[0] must be in [0, 8], got 9"),
+        ([0, 2**40], f"counts[1] must be in [0, 8], got {2**40}"),
+        ([-1, 0], "counts[0] must be in [0, 8], got -1"),
+        ([1, -5], "counts[1] must be in [0, 8], got -5"),
+    ],
+)
+def test_a_count_of_changes_that_are_not_there_is_named(
+    kernels: Any, counts: list[int], message: str
+) -> None:
+    arguments = arguments_of("priorities_replace") | {"counts": np.array(counts)}
+    with pytest.raises(ValueError, match=re.escape(message) + "$"):
+        kernels.priorities_replace(**arguments)
+    assert (arguments["nodes"] == 1).all()
+
+
 def arguments_of(name: str) -> dict[str, Any]:
     """Valid arguments of a function, for a tree of 20 leaves."""
     tree = {"leaves": np.ones(20, "f4"), "nodes": np.ones((1, 32))}
@@ -86,7 +121,8 @@ def arguments_of(name: str) -> dict[str, Any]:
             "sum_tree_set": rows | {"values": np.ones(8, "f4")},
             "sum_tree_fill": rows | {"value": 1.0},
             "sum_tree_sample": rows | draw | {"weights": np.zeros(8, "f4")},
-            "priorities_insert": rows | priorities,
+            "priorities_replace": priorities
+            | {"changes": np.zeros((2, 8), np.int64), "counts": np.array([3, 8])},
             "priorities_update": rows | priorities | {"td_errors": np.ones(8, "f4"), "eps": 0.1},
             "priorities_rescale": {"raw": np.ones(20, "f4"), "alpha": 0.5},
         }[name]
@@ -97,7 +133,7 @@ ONLY_READ = {
     "sum_tree_set": {"indices", "values"},
     "sum_tree_fill": {"indices"},
     "sum_tree_sample": {"leaves", "nodes"},
-    "priorities_insert": {"indices"},
+    "priorities_replace": {"changes", "counts"},
     "priorities_update": {"indices", "td_errors"},
     "priorities_rescale": {"raw"},
     "sum_tree_rebuild": set(),
@@ -147,7 +183,8 @@ def test_only_what_is_written_must_be_writeable(kernels: Any, name: str, key: st
         ("sum_tree_sample", "leaves", "weights"),
         ("priorities_update", "leaves", "raw"),
         ("priorities_update", "td_errors", "raw"),
-        ("priorities_insert", "running_max", "raw"),
+        ("priorities_replace", "running_max", "raw"),
+        ("priorities_replace", "leaves", "raw"),
         ("priorities_rescale", "leaves", "raw"),
         ("sum_tree_set", "leaves", "values"),
     ],
@@ -165,11 +202,17 @@ def test_arrays_that_share_memory_are_named(kernels: Any, name: str, one: str, o
 @pytest.mark.parametrize(
     ("name", "key", "value", "message"),
     [
-        ("priorities_insert", "alpha", 1.5, "alpha must be in [0, 1], got 1.5"),
+        ("priorities_replace", "alpha", 1.5, "alpha must be in [0, 1], got 1.5"),
+        (
+            "priorities_replace",
+            "changes",
+            np.zeros((3, 8), np.int64),
+            "changes must have shape [2, M], got (3, 8)",
+        ),
         ("priorities_update", "eps", -1.0, "eps must be in [0, 1], got -1.0"),
         ("priorities_rescale", "alpha", float("nan"), "alpha must be in [0, 1], got nan"),
         (
-            "priorities_insert",
+            "priorities_replace",
             "running_max",
             np.array([np.nan], "f4"),
             "running_max must be finite and not negative, got nan",

@@ -28,6 +28,19 @@ class Tree:
         rows, values = np.array(rows, np.int64), np.array(values, np.float32)
         return int(self.kernels.sum_tree_set(*self.arrays, rows, values))
 
+    def insert(self, raw: Any, rows: Any, alpha: float, top: Any) -> int:
+        """Let rows in with the priority `top`."""
+        return self.replace(raw, rows, [], alpha, top)
+
+    def replace(self, raw: Any, inserted: Any, removed: Any, alpha: float, top: Any) -> int:
+        """Let rows in with the priority `top`, then take rows out."""
+        counts = np.array([len(inserted), len(removed)])
+        # What lies behind the counts is no row: a kernel that looked at it would refuse it.
+        changes = np.full((2, counts.max() + 3), -1)
+        changes[0, : counts[0]], changes[1, : counts[1]] = inserted, removed
+        arguments = (*self.arrays, raw, changes, counts, alpha, top)
+        return int(self.kernels.priorities_replace(*arguments))
+
     def sample(self, count: int, batches: int = 1, beta: float = 0.0, seed: int = 1) -> Any:
         indices, weights = np.zeros(count * batches, np.int64), np.zeros(count * batches, "f4")
         state = np.array([seed], np.uint64)
