@@ -126,7 +126,7 @@ CASES = {
             "learning_rate": 7e-4,
             "batch_size": 128,
             "updates_per_step": 0.5,
-            "learning_starts": 2_000,
+            "learning_starts": 10_000,
             "tau": 0.01,
         },
         validation_envs=10,

@@ -11,7 +11,7 @@ from gymnasium.spaces import Discrete
 from tensor_optix.algorithms import losses
 from tensor_optix.algorithms._off_policy import OffPolicyAgent
 from tensor_optix.algorithms.hyperparams import DQNHyperparams
-from tensor_optix.algorithms.network_checks import try_network
+from tensor_optix.algorithms.network_checks import require_count, try_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 EXPLORED = 1.05
 """Exploration counts as over once epsilon is below this multiple of where it ends."""
+NEGLIGIBLE_EPSILON = 1e-3
+"""And below this one: a factor never brings epsilon down to 0."""
 
 
 class DQN(OffPolicyAgent[DQNHyperparams]):
@@ -46,8 +48,7 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         reward_normalizer: RewardNormalizer | None = None,
         obs_normalizer: ObsNormalizer | None = None,
     ) -> None:
-        if n_actions < 1:
-            raise ValueError(f"n_actions must be at least 1, got {n_actions}")
+        require_count("n_actions", n_actions)
         ops = self.ops
         self._n_actions = n_actions
         self._q_network = q_network
@@ -70,7 +71,10 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
     @property
     def is_exploring(self) -> bool:
         """Whether epsilon is still on its way down."""
-        return self._hyperparams.epsilon > EXPLORED * self._hyperparams.epsilon_min
+        params = self._hyperparams
+        is_falling = params.epsilon_decay_steps > 0 or params.epsilon_decay < 1.0
+        end = max(EXPLORED * params.epsilon_min, NEGLIGIBLE_EPSILON)
+        return is_falling and params.epsilon > end
 
     def check_spaces(self, observation_space: Any, action_space: Any) -> None:
         """Try the network on observations of zeros.

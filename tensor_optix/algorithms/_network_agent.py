@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 H = TypeVar("H", bound=Hyperparams)
 
+OBS_NORMALIZER = "obs_normalizer.npz"
+
 
 class NetworkAgent(BaseAgent, Generic[H]):
     """An agent over a backend (`ops`), which a public class per framework names.
@@ -103,16 +105,22 @@ class NetworkAgent(BaseAgent, Generic[H]):
         for name, network in self._networks.items():
             self.ops.save_network(network, directory / name)
         if self._obs_normalizer is not None:
-            _save_arrays(directory / "obs_normalizer.npz", self._obs_normalizer.state_dict())
+            _save_arrays(directory / OBS_NORMALIZER, self._obs_normalizer.state_dict())
 
     def load_weights(self, path: PathLike) -> None:
-        """Read what `save_weights` wrote."""
+        """Read what `save_weights` wrote.
+
+        Raises:
+            ValueError: If those networks saw normalised observations and this agent's do not, or the other
+                way round; nothing has changed then.
+        """
         directory = Path(path)
+        self._require_same_sight(directory)
         for name, network in self._networks.items():
             self.ops.load_network(network, directory / name)
-        stored = directory / "obs_normalizer.npz"
-        if self._obs_normalizer is not None and stored.exists():
-            self._obs_normalizer.load_state_dict(_load_arrays(stored))
+        if self._obs_normalizer is not None:
+            stored = _load_arrays(directory / OBS_NORMALIZER)
+            self._obs_normalizer.load_state_dict(stored)
         self._weights_changed()
 
     def save_state(self, path: PathLike) -> None:
@@ -142,9 +150,19 @@ class NetworkAgent(BaseAgent, Generic[H]):
             self._reward_normalizer.load_state_dict(_load_arrays(stored))
 
     def average_weights(self, paths: Sequence[PathLike]) -> bool:
-        """Take on the mean of stored networks."""
+        """Take on the mean of stored networks, and of what normalised their observations.
+
+        Raises:
+            ValueError: As `load_weights`.
+        """
+        for path in paths:
+            self._require_same_sight(Path(path))
         for name, network in self._networks.items():
             self.ops.average_networks(network, [Path(path) / name for path in paths])
+        if self._obs_normalizer is not None:
+            stored = [_load_arrays(Path(path) / OBS_NORMALIZER) for path in paths]
+            means = {name: np.mean([one[name] for one in stored], axis=0) for name in stored[0]}
+            self._obs_normalizer.load_state_dict(means)
         self._weights_changed()
         return True
 
@@ -153,6 +171,14 @@ class NetworkAgent(BaseAgent, Generic[H]):
         for network in self._networks.values():
             self.ops.perturb_network(network, noise_scale, int(self._rng.integers(2**63)))
         self._weights_changed()
+
+    def _require_same_sight(self, directory: Path) -> None:
+        had, has = (directory / OBS_NORMALIZER).exists(), self._obs_normalizer is not None
+        if had != has:
+            raise ValueError(
+                f"the networks in {directory} learned from {'normalised' if had else 'raw'} "
+                f"observations: make the agent {'with' if had else 'without'} obs_normalizer to load them"
+            )
 
     def _weights_changed(self) -> None:
         """Follow a change of weights that no update made: target networks take it on."""

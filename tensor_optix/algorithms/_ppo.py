@@ -15,7 +15,7 @@ import numpy as np
 from tensor_optix.algorithms import distributions, losses
 from tensor_optix.algorithms._network_agent import NetworkAgent
 from tensor_optix.algorithms.hyperparams import PPOHyperparams
-from tensor_optix.algorithms.network_checks import require_values, try_network
+from tensor_optix.algorithms.network_checks import require_count, require_values, try_network
 from tensor_optix.core.trajectory_buffer import (
     MinibatchSampler,
     episode_advantages,
@@ -244,6 +244,7 @@ class GaussianPPO(PPO):
         reward_normalizer: RewardNormalizer | None = None,
         obs_normalizer: ObsNormalizer | None = None,
     ) -> None:
+        require_count("action_dim", action_dim)
         self._action_dim = action_dim
         super().__init__(actor, critic, optimizer, hyperparams, reward_normalizer, obs_normalizer)
 

@@ -12,7 +12,7 @@ import numpy as np
 from tensor_optix.algorithms import distributions, losses
 from tensor_optix.algorithms._off_policy import OffPolicyAgent
 from tensor_optix.algorithms.hyperparams import SACHyperparams
-from tensor_optix.algorithms.network_checks import try_critics, try_network
+from tensor_optix.algorithms.network_checks import require_count, try_critics, try_network
 from tensor_optix.core.types import HyperparamSet
 
 if TYPE_CHECKING:
@@ -50,8 +50,11 @@ class SAC(OffPolicyAgent[SACHyperparams]):
     ) -> None:
         """Take the actor and two critics, and the optimizers of actor, critics and log alpha."""
         ops = self.ops
+        require_count("action_dim", action_dim)
         self._action_dim = action_dim
         self._actor, self._critic1, self._critic2 = networks
+        if self._critic1 is self._critic2:
+            raise ValueError("critic1 and critic2 must be two networks, got one and the same")
         self._critics = ops.twin_critics(self._critic1, self._critic2)
         self._target_critics = ops.clone(self._critics)
         # Anything but a HyperparamSet is refused further on.

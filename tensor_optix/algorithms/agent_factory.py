@@ -264,6 +264,8 @@ def _obs_normalizer(space: Box | Discrete) -> ObsNormalizer:
 
 
 def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(sizes, int | np.integer | str):
+        raise ValueError(f"hidden_sizes must be a list of whole numbers, got {sizes!r}")
     if any(isinstance(size, bool) or not isinstance(size, int | np.integer) for size in sizes):
         raise ValueError(f"hidden_sizes must be whole numbers of at least 1, got {list(sizes)}")
     if any(size < 1 for size in sizes):

@@ -30,6 +30,16 @@ def try_network(name: str, network: Callable[[Array], Array], observation_space:
         ) from error
 
 
+def require_count(name: str, value: Any) -> None:
+    """Refuse what is no whole number of at least 1.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
 def require_values(values: Array) -> None:
     """Refuse a critic's flattened output if it is not one value per observation.
 

@@ -111,7 +111,8 @@ class Rollout:
         step's own arrays.
         """
         rows = self._rows(step.env_ids)
-        following = step.observations
+        # Of the dtype of the space, which the rows before have too: EnvPool's own may differ.
+        following = step.observations.astype(self._observations.dtype, copy=False)
         if len(step.end_observations):
             following = following.copy()
             following[step.terminated | step.truncated] = step.end_observations

@@ -193,6 +193,7 @@ def test_normalizers_are_made_on_request(tmp_path: Any) -> None:
         (Spaces(VECTOR, CHOICE), {"framework": "jax"}, r"must be 'torch' or None, got 'jax'"),
         (Spaces(VECTOR, CHOICE), {"hidden_sizes": (64, 0)}, r"at least 1, got \[64, 0\]"),
         (Spaces(VECTOR, CHOICE), {"hidden_sizes": (6.5,)}, r"whole numbers"),
+        (Spaces(VECTOR, CHOICE), {"hidden_sizes": 64}, r"a list of whole numbers, got 64"),
         (Spaces(NUMBER, CHOICE), {"normalize_observations": True}, r"does not fit the numbers"),
         (Spaces(FRAMES, CHOICE), {"normalize_observations": True}, r"does not fit uint8 images"),
         (

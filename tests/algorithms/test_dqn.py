@@ -228,6 +228,17 @@ def test_it_counts_as_exploring_until_epsilon_is_near_its_floor():
         assert agent.is_exploring == expected
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"epsilon": 0.3, "epsilon_decay": 1.0},
+        {"epsilon": 1e-4, "epsilon_decay": 0.9, "epsilon_min": 0.0},
+    ],
+)
+def test_an_epsilon_that_falls_no_further_keeps_no_run_from_ending(params):
+    assert not make_agent(**params).is_exploring
+
+
 def test_the_reward_is_that_of_the_finished_episodes_else_the_windows_sum():
     agent, episode = make_agent(), make_episode(20)
     assert agent.learn(episode)["episode_reward"] == pytest.approx(episode.total_reward)

@@ -129,3 +129,28 @@ def test_normalizers_are_saved_and_restored(small, tmp_path):
         np.testing.assert_array_equal(value, before[name], err_msg=name)
     expected = agent.act_greedy(episode.observations)
     np.testing.assert_array_equal(acting.act_greedy(episode.observations), expected)
+
+
+def test_networks_that_saw_normalised_observations_load_only_where_they_do_again(tmp_path):
+    normalizing, plain = make_normalizing(small_dqn), small_dqn.make_agent(1, obs_shape=(2,))
+    normalizing.save_weights(tmp_path / "normalised")
+    plain.save_weights(tmp_path / "raw")
+    before = small_dqn.weights(plain._q_network)
+    with pytest.raises(
+        ValueError, match="learned from normalised observations: make the agent with"
+    ):
+        plain.load_weights(tmp_path / "normalised")
+    np.testing.assert_array_equal(small_dqn.weights(plain._q_network)[0], before[0])
+    with pytest.raises(ValueError, match="learned from raw observations: make the agent without"):
+        normalizing.load_weights(tmp_path / "raw")
+
+
+def test_the_mean_of_stored_networks_comes_with_the_mean_of_their_normalizers(tmp_path):
+    agent, fresh = make_normalizing(small_dqn), make_normalizing(small_dqn, 1)
+    paths, means = [tmp_path / "a", tmp_path / "b"], []
+    for path, value in zip(paths, (1.0, 4.0), strict=True):
+        agent._obs_normalizer.update(np.full((50, 2), value))
+        agent.save_weights(path)
+        means.append(agent._obs_normalizer.mean)
+    assert fresh.average_weights(paths)
+    np.testing.assert_allclose(fresh._obs_normalizer.mean, np.mean(means, axis=0))

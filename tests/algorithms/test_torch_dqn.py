@@ -60,7 +60,7 @@ def test_wrong_hyperparameters_are_refused_at_construction(params, message):
 
 def test_wrong_arguments_are_refused_by_name():
     network = make_network(2)
-    with pytest.raises(ValueError, match="n_actions must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_actions must be a whole number of at least 1, got 0"):
         TorchDQNAgent(network, 0, torch.optim.Adam(network.parameters()))
     other = torch.optim.Adam(make_network(2).parameters())
     with pytest.raises(ValueError, match=r"optimizer must hold every parameter of q_network"):

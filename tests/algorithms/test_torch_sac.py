@@ -42,6 +42,24 @@ def test_critics_that_differ_in_shape_learn_one_after_the_other():
     assert all((a != b).any() for a, b in zip(before, weights(agent._critics), strict=True))
 
 
+def test_critics_that_share_a_layer_both_learn_with_it():
+    torch.manual_seed(0)
+    shared = nn.Linear(4 + ACTION_DIM, 8)
+    first, second = (nn.Sequential(shared, nn.Tanh(), nn.Linear(8, 1)) for _ in range(2))
+    actor = make_network(2 * ACTION_DIM)
+    critics = torch.optim.Adam([*first.parameters(), *second[2].parameters()])
+    alpha = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    params = HyperparamSet({"batch_size": 8})
+    adam = torch.optim.Adam(actor.parameters())
+    agent = TorchSACAgent(actor, first, second, ACTION_DIM, adam, critics, alpha, params, "cpu")
+    before = shared.weight.detach().clone()
+    agent.learn(make_episode(40))
+    assert (shared.weight != before).any()
+    inputs = torch.ones(3, 4 + ACTION_DIM)
+    expected = torch.stack([first(inputs), second(inputs)]).squeeze(-1)
+    torch.testing.assert_close(agent._critics(inputs[:, :4], inputs[:, 4:]), expected)
+
+
 def make_custom(actor: nn.Module, first: nn.Module, second: nn.Module) -> TorchSACAgent:
     critics = [*first.parameters(), *second.parameters()]
     return TorchSACAgent(
@@ -104,3 +122,24 @@ def test_wrong_arguments_are_refused_by_name():
     several = adam([torch.zeros(2, requires_grad=True)])
     with pytest.raises(ValueError, match=r"must hold one parameter of one element.*\[\[2\]\]"):
         TorchSACAgent(*networks, 2, actor, critics, several)
+    with pytest.raises(ValueError, match="critic1 and critic2 must be two networks"):
+        TorchSACAgent(networks[0], networks[1], networks[1], 2, actor, critics, alpha)
+    with pytest.raises(ValueError, match="action_dim must be a whole number of at least 1, got 0"):
+        TorchSACAgent(*networks, 0, actor, critics, alpha)
+
+
+@pytest.mark.parametrize(
+    ("missing", "name"), [(0, "actor"), (1, "critics"), (2, "a single number")]
+)
+def test_a_missing_optimizer_is_refused_by_the_name_of_what_it_is_for(missing, name):
+    actor, first, second = make_network(4), make_critic((4,)), make_critic((4,))
+    adam = torch.optim.Adam
+    optimizers = [
+        adam(actor.parameters()),
+        adam([*first.parameters(), *second.parameters()]),
+        adam([torch.zeros(1, requires_grad=True)]),
+    ]
+    optimizers[missing] = None
+    message = f"the optimizer of {name} must be a torch.optim.Optimizer, got NoneType"
+    with pytest.raises(TypeError, match=message):
+        TorchSACAgent(actor, first, second, 2, *optimizers)

@@ -259,3 +259,17 @@ def test_an_agent_may_learn_in_observe_and_acts_at_once_by_what_it_learned():
 
     window = next(BatchPipeline(env=Counter(), agent=Learner(), window_size=4).episodes())
     assert window.actions.tolist() == [0, 1, 0, 1]
+
+
+def test_what_follows_has_the_dtype_of_what_was_seen_whatever_the_backend_answers_in():
+    # EnvPool answers int32 for the numbers of a Discrete space, which are int64.
+    pytest.importorskip("envpool")
+    agent = Observer()
+    pipeline = VectorBatchPipeline(
+        env_id="FrozenLake-v1", num_envs=2, backend="envpool", agent=agent, window_size=4
+    )
+    collect(pipeline, 1)
+    pipeline.teardown()
+    assert agent.shown
+    for shown in agent.shown:
+        assert shown.next_observations.dtype == shown.observations.dtype == np.int64

@@ -16,7 +16,7 @@ except ImportError as error:
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tensor_optix.adapters.pytorch.gradient_descent import TorchGradientDescent
+from tensor_optix.adapters.pytorch.gradient_descent import TorchGradientDescent, require_optimizer
 from tensor_optix.adapters.pytorch.placement import device_of, threads_for, to_tensor
 from tensor_optix.adapters.pytorch.placement import resolve_device as resolve_device
 from tensor_optix.adapters.pytorch.twin_critics import TwinCritics, state_of
@@ -208,6 +208,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 
 def move_parameters(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
     """Put the tensors that an optimizer holds on a device, before its first step."""
+    require_optimizer(optimizer, "a single number")
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.data = parameter.data.to(device)

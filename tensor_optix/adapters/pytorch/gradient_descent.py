@@ -26,6 +26,7 @@ class TorchGradientDescent:
             form where the user left that choice open.
 
     Raises:
+        TypeError: If the optimizer is none of PyTorch's.
         ValueError: If the optimizer misses a parameter, or holds one of another network.
     """
 
@@ -110,6 +111,7 @@ def _parameters(networks: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
 def _require_same_parameters(
     networks: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
 ) -> None:
+    require_optimizer(optimizer, " and ".join(networks))
     named = _parameters(networks)
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     missing = [name for name, p in named.items() if p.requires_grad and id(p) not in held]
@@ -123,6 +125,14 @@ def _require_same_parameters(
     if any(p not in known for p in held):
         raise ValueError(
             f"optimizer holds parameters that belong to neither {' nor '.join(networks)}"
+        )
+
+
+def require_optimizer(optimizer: object, of: str) -> None:
+    """Raise TypeError for what is no optimizer; `of` names what it is to minimise over."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(
+            f"the optimizer of {of} must be a torch.optim.Optimizer, got {type(optimizer).__name__}"
         )
 
 

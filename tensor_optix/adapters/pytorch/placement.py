@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
     from tensor_optix.core.types import Array
 
-SMALL_NETWORK = 200_000
-"""Below this many parameters one thread is faster than several: the work is dispatch, not arithmetic."""
+SMALL_NETWORK = 300_000
+"""Below this many parameters one thread is used: the work is dispatch, not arithmetic.
+
+The 256-256 networks of SAC are below it, because there several threads gain little and lose much: an
+update took 14 ms with one thread and 60 to 270 ms with two on two cores that other processes shared.
+"""
 
 
 def resolve_device(device: str) -> torch.device:

@@ -101,6 +101,9 @@ def _stacked_layers(first: nn.Module, second: nn.Module) -> list[Callable[[Tenso
     """Return the layers of both networks, stacked; None if they are no perceptrons of one shape."""
     if type(first) is not nn.Sequential or type(second) is not nn.Sequential:
         return None
+    if {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}:
+        # One parameter cannot be two parts of a stack.
+        return None
     pairs = list(zip(first, second, strict=False))
     if len(first) != len(second) or not all(_alike(*pair) for pair in pairs):
         return None
