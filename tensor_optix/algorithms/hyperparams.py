@@ -145,7 +145,7 @@ class DQNHyperparams(ReplayHyperparams):
     """Environment steps in which epsilon falls from 1 to epsilon_min in a line; 0: epsilon_decay is used."""
     target_update_freq: int = 100
     """Updates between two copies into the target network."""
-    updates_per_step: float = 0.25
+    updates_per_step: float = 0.5
     max_grad_norm: float = 10.0
     """The gradient is clipped to this norm."""
 
