@@ -1,5 +1,6 @@
-// Priorities of prioritized replay (Schaul et al. 2016, arXiv:1511.05952): raw ones |td_error| +
-// eps come in, leaves of a sum tree, raw ** alpha, go out. A row is in while its leaf is positive.
+// Priorities of prioritized replay (Schaul et al. 2016, arXiv:1511.05952): raw
+// ones |td_error| + eps come in, leaves of a sum tree, raw ** alpha, go out. A
+// row is in while its leaf is positive.
 #pragma once
 
 #include <algorithm>
@@ -35,12 +36,28 @@ TENSOR_OPTIX_INLINE void leaves_of(const double* raw, std::size_t count, double 
     for (std::size_t i = 0; i < count; ++i) leaves[i] = std::max(leaves[i], smallest);
 }
 
-// One block of update_priorities.
-TENSOR_OPTIX_INLINE std::size_t update_block(const Priorities& p, const std::int64_t* indices,
-                                             const float* td_errors, std::size_t count, float eps,
-                                             float* running_max) {
-    double raw[kTreeBlock];
-    float leaves[kTreeBlock];
+constexpr std::size_t kRowsAtOnce = 32;  // while their powers are computed, the next are fetched
+
+TENSOR_OPTIX_INLINE void prefetch_rows(const Priorities& p, const std::int64_t* indices,
+                                       std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::size_t row = static_cast<std::size_t>(indices[i]);
+        TENSOR_OPTIX_PREFETCH(p.tree.leaves + row);
+        TENSOR_OPTIX_PREFETCH(p.raw + row);
+        const double* node = p.tree.node(0, row / (kTreeWidth * kTreeWidth));
+        TENSOR_OPTIX_PREFETCH(node);
+        TENSOR_OPTIX_PREFETCH(node + 8);
+        TENSOR_OPTIX_PREFETCH(node + 16);
+        TENSOR_OPTIX_PREFETCH(node + 24);
+    }
+}
+
+// The raw priorities of at most kRowsAtOnce rows are written, their leaves
+// told. Returns how many td_errors were not finite.
+TENSOR_OPTIX_INLINE std::size_t update_rows(const Priorities& p, const std::int64_t* indices,
+                                            const float* td_errors, std::size_t count, float eps,
+                                            float* running_max, float* leaves) {
+    double raw[kRowsAtOnce];
     for (std::size_t i = 0; i < count; ++i) {
         const float sum = std::abs(td_errors[i]) + eps;
         raw[i] = sum <= std::numeric_limits<float>::max() ? sum : 1.0;
@@ -48,10 +65,6 @@ TENSOR_OPTIX_INLINE std::size_t update_block(const Priorities& p, const std::int
     leaves_of(raw, count, p.alpha, leaves);
     std::size_t refused = 0;
     for (std::size_t i = 0; i < count; ++i) {
-        if (i + kTreeAhead < count) {
-            TENSOR_OPTIX_PREFETCH(p.tree.leaves + indices[i + kTreeAhead]);
-            TENSOR_OPTIX_PREFETCH(p.raw + indices[i + kTreeAhead]);
-        }
         const float sum = std::abs(td_errors[i]) + eps;
         const bool finite = sum <= std::numeric_limits<float>::max();
         refused += !finite;
@@ -62,14 +75,32 @@ TENSOR_OPTIX_INLINE std::size_t update_block(const Priorities& p, const std::int
         p.raw[indices[i]] = sum;
         *running_max = std::max(*running_max, sum);
     }
+    return refused;
+}
+
+// One block of update_priorities.
+TENSOR_OPTIX_INLINE std::size_t update_block(const Priorities& p, const std::int64_t* indices,
+                                             const float* td_errors, std::size_t count, float eps,
+                                             float* running_max) {
+    float leaves[kTreeBlock];
+    prefetch_rows(p, indices, std::min(count, kRowsAtOnce));
+    std::size_t refused = 0;
+    for (std::size_t first = 0; first < count; first += kRowsAtOnce) {
+        const std::size_t size = std::min(count - first, kRowsAtOnce);
+        const std::size_t next = first + size;
+        prefetch_rows(p, indices + next, std::min(count - next, kRowsAtOnce));
+        refused += update_rows(p, indices + first, td_errors + first, size, eps, running_max,
+                               leaves + first);
+    }
     write_block<false>(p.tree, indices, count, leaves);
     return refused;
 }
 
 }  // namespace detail
 
-// Rows come in with the largest raw priority seen, then others leave. They often lie side by side,
-// so that what is above them is the same. Returns the change in the number of rows that are in.
+// Rows come in with the largest raw priority seen, then others leave. They
+// often lie side by side, so that what is above them is the same. Returns the
+// change in the number of rows that are in.
 TENSOR_OPTIX_CLONES inline std::int64_t replace_priorities(Priorities p, ReplacedRows rows,
                                                            float running_max) noexcept {
     const double raw = running_max;
@@ -91,8 +122,8 @@ TENSOR_OPTIX_CLONES inline std::int64_t replace_priorities(Priorities p, Replace
     return change;
 }
 
-// raw = |td_error| + eps for rows that are in. Returns how many td_errors were not finite; their
-// rows keep what they had.
+// raw = |td_error| + eps for rows that are in. Returns how many td_errors were
+// not finite; their rows keep what they had.
 TENSOR_OPTIX_CLONES inline std::size_t update_priorities(Priorities p, const std::int64_t* indices,
                                                          const float* td_errors, std::size_t count,
                                                          float eps, float* running_max) noexcept {
