@@ -123,10 +123,13 @@ class Backend(Protocol):
         networks of their own: whatever changes them changes this one.
         """
 
-    def update_loop(self, update: Update, networks: Sequence[Network], /) -> UpdateLoop:
+    def update_loop(
+        self, update: Update, networks: Sequence[Network], is_pure: bool = True, /
+    ) -> UpdateLoop:
         """Return a function that makes updates with consecutive minibatches; the last may be short.
 
-        `networks` are those that the update uses.
+        `networks` are those that the update uses. `is_pure` says that it reads nothing but them and its
+        arguments, so that it may be compiled.
         """
 
     def inference(

@@ -52,7 +52,9 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
         self._learned_from: EpisodeData | None = None
         self._policy = self.ops.inference(self._policy_tensor, [model])
         self._descent = self.ops.gradient_descent(self._loss, {"model": model}, optimizer)
-        self._step = self.ops.update_loop(self._update, [model])
+        # A loss of the user's reads the window itself, which a compiled loop would take for a constant.
+        is_pure = compute_loss_fn is None
+        self._step = self.ops.update_loop(self._update, [model], is_pure)
         super().__init__(
             {"model": model},
             {"optimizer": optimizer},

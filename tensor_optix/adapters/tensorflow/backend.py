@@ -1,0 +1,155 @@
+"""TensorFlow as a backend: the functions of `adapters.backend.Backend`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensor_optix.adapters.tensorflow.gradient_descent import TFGradientDescent, require_optimizer
+from tensor_optix.adapters.tensorflow.inference import Inference
+from tensor_optix.adapters.tensorflow.learning_rate import learning_rate as learning_rate
+from tensor_optix.adapters.tensorflow.learning_rate import rate_variables
+from tensor_optix.adapters.tensorflow.learning_rate import set_learning_rate as set_learning_rate
+from tensor_optix.adapters.tensorflow.network import Scalar, TwinCritics, require_built
+from tensor_optix.adapters.tensorflow.network import clone as clone
+from tensor_optix.adapters.tensorflow.placement import require_device as require_device
+from tensor_optix.adapters.tensorflow.requirements import tf
+from tensor_optix.adapters.tensorflow.update_loop import CompiledUpdates, PlainUpdates
+from tensor_optix.adapters.tensorflow.variable_files import (
+    assign,
+    load_variables,
+    read_variables,
+    save_variables,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tensor_optix.adapters.backend import Tensor, Update, UpdateLoop
+    from tensor_optix.core.types import PathLike
+
+exp = tf.exp
+square = tf.square
+absolute = tf.abs
+mean = tf.reduce_mean
+log = tf.math.log
+tanh = tf.tanh
+minimum = tf.minimum
+clip = tf.clip_by_value
+log_softmax = tf.nn.log_softmax
+twin_critics = TwinCritics
+inference = Inference
+gradient_descent = TFGradientDescent
+
+
+def sum_last(x: Tensor) -> Tensor:
+    """Sum over the last axis."""
+    return tf.reduce_sum(x, axis=-1)
+
+
+def max_last(x: Tensor) -> Tensor:
+    """Take the largest along the last axis."""
+    return tf.reduce_max(x, axis=-1)
+
+
+def split_last(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Split the last axis into two halves."""
+    first, second = tf.split(x, 2, axis=-1)
+    return first, second
+
+
+def take_along(x: Tensor, index: Tensor) -> Tensor:
+    """Pick `x[b, index[b]]`: `[B, A]`, `[B]` -> `[B]`."""
+    return tf.gather(x, index, batch_dims=1)
+
+
+def flatten_values(values: Tensor) -> Tensor:
+    """Turn a critic's `[B, 1]` or `[B]` into `[B]`."""
+    return tf.reshape(values, [-1])
+
+
+def network_input(observations: Tensor) -> Tensor:
+    """Return observations as networks take them: float32, but indices `[B]` as int64."""
+    is_index = len(observations.shape) == 1 and not observations.dtype.is_floating
+    return tf.cast(observations, tf.int64 if is_index else tf.float32)
+
+
+def without_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of tensors that no gradient flows through."""
+
+    def stopped(*arguments: Any) -> Any:
+        return tf.nest.map_structure(tf.stop_gradient, fn(*arguments))
+
+    return stopped
+
+
+def number(fn: Callable[[], Tensor]) -> Callable[[], float]:
+    """Return a function of one scalar tensor as one of a number."""
+    return lambda: float(fn())
+
+
+def blend(targets: Any, networks: Any, rate: Tensor | float) -> None:
+    """Move weights: `target += rate * (network - target)`; 1 copies. Buffers are copied."""
+    learned = {id(variable) for variable in networks.trainable_variables}
+    for target, source in zip(targets.variables, networks.variables, strict=True):
+        if id(source) in learned and not (isinstance(rate, float) and rate == 1.0):
+            target.assign(target.value + rate * (source.value - target.value))
+        else:
+            target.assign(source.value)
+
+
+def scalar(value: float, optimizer: Any) -> Scalar:
+    """Return a network without inputs whose output is a number that `optimizer` will hold."""
+    require_optimizer(optimizer, "a single number")
+    return Scalar(value)
+
+
+def update_loop(update: Update, networks: Sequence[Any], is_pure: bool = True) -> UpdateLoop:
+    """Return a function that makes updates with consecutive minibatches; the last may be short."""
+    return CompiledUpdates(update, networks) if is_pure else PlainUpdates(update, networks)
+
+
+def save_network(network: Any, path: PathLike) -> None:
+    """Write every variable of a network to `path`.safetensors."""
+    require_built("network", network)
+    save_variables(network.variables, path)
+
+
+def load_network(network: Any, path: PathLike) -> None:
+    """Read what `save_network` wrote, into the same variables."""
+    require_built("network", network)
+    load_variables(network.variables, path)
+
+
+def save_optimizer(optimizer: Any, path: PathLike) -> None:
+    """Write every variable of an optimizer: moments, step count, learning rate."""
+    save_variables([*optimizer.variables, *rate_variables(optimizer)], path)
+
+
+def load_optimizer(optimizer: Any, path: PathLike) -> bool:
+    """Read what `save_optimizer` wrote; False where there is nothing to read."""
+    if not Path(f"{path}.safetensors").exists():
+        return False
+    load_variables([*optimizer.variables, *rate_variables(optimizer)], path)
+    return True
+
+
+def average_networks(network: Any, paths: Sequence[PathLike]) -> None:
+    """Set a network to the mean of stored ones; variables that are not floating take the first's."""
+    require_built("network", network)
+    stored = [read_variables(network.variables, path) for path in paths]
+    means = [
+        np.mean(arrays, axis=0, dtype=arrays[0].dtype) if arrays[0].dtype.kind == "f" else arrays[0]
+        for arrays in zip(*stored, strict=True)
+    ]
+    assign(network.variables, means)
+
+
+def perturb_network(network: Any, scale: float, seed: int) -> None:
+    """Multiply every floating weight by `1 + scale * N(0, 1)`."""
+    rng = np.random.default_rng(seed)
+    for variable in network.trainable_variables:
+        noise = rng.standard_normal(tuple(variable.shape), np.float32)
+        variable.assign(variable.value * (1.0 + scale * noise))

@@ -1,0 +1,113 @@
+"""Gradient descent on TensorFlow: gradients, clipping and the user's Keras optimizer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tensor_optix.adapters.tensorflow.learning_rate import make_scalable
+from tensor_optix.adapters.tensorflow.network import (
+    NetworkCopy,
+    Scalar,
+    TwinCritics,
+    require_keras,
+    trainable_variables,
+)
+from tensor_optix.adapters.tensorflow.requirements import keras, tf
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tensor_optix.adapters.backend import LossFn
+
+
+class TFGradientDescent:
+    """Minimises one loss over named networks with the user's optimizer.
+
+    Args:
+        loss_fn: `(minibatch, scalars) -> (loss, diagnostics)`.
+        networks: By the names that errors call them. Those without variables get them at their first
+            call; the optimizer is bound then.
+        optimizer: A fresh one, or one that holds exactly their trainable variables.
+
+    Raises:
+        TypeError: If the optimizer or a network is none of Keras 3.
+        ValueError: If the optimizer was built for other variables.
+    """
+
+    def __init__(self, loss_fn: LossFn, networks: Mapping[str, Any], optimizer: Any) -> None:
+        for name, network in networks.items():
+            if not isinstance(network, TwinCritics | Scalar | NetworkCopy):
+                require_keras(name, network)
+        require_optimizer(optimizer, " and ".join(networks))
+        make_scalable(optimizer)
+        self._loss_fn = loss_fn
+        self._networks = dict(networks)
+        self._optimizer = optimizer
+        self._variables: list[Any] = []
+        if all(network.built for network in networks.values()):
+            self._bind()
+
+    def step(self, batch: Mapping[str, Any], scalars: Mapping[str, Any]) -> dict[str, Any]:
+        """Make one update; diagnostics, `grad_norm` and `skipped` go out."""
+        if not self._variables:
+            self._bind()
+        values = [variable.value for variable in self._variables]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            loss, diagnostics = self._loss_fn(batch, scalars)
+        gradients = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        # Dense, because the norm of a lookup's sparse gradient would count its rows one by one.
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        norm = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(gradient)) for gradient in gradients]))
+        if "max_grad_norm" in scalars:
+            most = scalars["max_grad_norm"]
+            scale = tf.where(norm > most, most / norm, 1.0)
+            gradients = [gradient * scale for gradient in gradients]
+        skipped = tf.cond(
+            tf.math.is_finite(norm), lambda: self._apply(gradients), lambda: tf.constant(1.0)
+        )
+        outputs = {name: tf.stop_gradient(value) for name, value in diagnostics.items()}
+        return outputs | {"grad_norm": norm, "skipped": skipped}
+
+    def _apply(self, gradients: Sequence[Any]) -> Any:
+        self._optimizer.apply(gradients, self._variables)
+        return tf.constant(0.0)
+
+    def _bind(self) -> None:
+        variables = trainable_variables(self._networks)
+        if self._optimizer.built:
+            _require_same_variables(self._networks, variables, self._optimizer)
+        with tf.init_scope():
+            self._optimizer.build(variables)
+        self._variables = variables
+
+
+def require_optimizer(optimizer: object, of: str) -> None:
+    """Raise TypeError for what is no optimizer; `of` names what it is to minimise over."""
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        kind = f"{type(optimizer).__module__}.{type(optimizer).__name__}"
+        raise TypeError(
+            f"the optimizer of {of} must be one of Keras 3, for example keras.optimizers.Adam(3e-4), "
+            f"got {kind}"
+        )
+
+
+def _require_same_variables(
+    networks: Mapping[str, Any], variables: Sequence[Any], optimizer: Any
+) -> None:
+    """Refuse an optimizer that was built for other variables."""
+
+    def attempt() -> None:
+        zeros = [tf.zeros_like(variable.value) for variable in variables]
+        # Of all that it holds, this one takes exactly as many; and of those, only known ones.
+        optimizer.stateless_apply([v.value for v in optimizer.variables], zeros, variables)
+        optimizer.apply(zeros, variables)
+
+    try:
+        # Traced only: nothing is applied.
+        tf.function(attempt, autograph=False).get_concrete_function()
+    except ValueError as error:
+        raise ValueError(
+            f"the optimizer was built for other variables than those of {' and '.join(networks)}: "
+            f"make a new one, for example keras.optimizers.Adam(3e-4) ({error})"
+        ) from error

@@ -1,0 +1,83 @@
+"""The learning rate of a Keras optimizer: a number, or a schedule that is scaled as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from tensor_optix.adapters.tensorflow.requirements import keras
+
+
+class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """A schedule times a factor that can change while the optimizer runs.
+
+    Args:
+        schedule: The user's.
+    """
+
+    def __init__(self, schedule: Any) -> None:
+        self.schedule = schedule
+        self.factor = keras.Variable(1.0, trainable=False, dtype="float32", name="factor")
+
+    def __call__(self, step: Any) -> Any:
+        """Return the rate at a step."""
+        return self.factor.value * self.schedule(step)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes it again."""
+        return {"schedule": self.schedule}
+
+
+_scaled: WeakKeyDictionary[Any, ScaledSchedule] = WeakKeyDictionary()
+"""The schedules that were made scalable, by their optimizers."""
+
+
+def make_scalable(optimizer: Any) -> None:
+    """Let a learning rate that follows a schedule be changed; to be called before updates are traced."""
+    if optimizer in _scaled:
+        return
+    rate = optimizer.get_config()["learning_rate"]
+    if not isinstance(rate, dict):
+        return
+    try:
+        schedule = keras.optimizers.schedules.deserialize(rate)
+    except (TypeError, ValueError):
+        # A function, or a class that Keras cannot make again: it can be followed, not changed.
+        return
+    _scaled[optimizer] = optimizer.learning_rate = ScaledSchedule(schedule)
+
+
+def learning_rate(optimizer: Any) -> float:
+    """Read the learning rate in force back from the optimizer."""
+    value = np.float32(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    # The shortest number that is the same in float32: 0.0003, not 0.0003000000142.
+    return float(str(value))
+
+
+def set_learning_rate(optimizer: Any, value: float) -> None:
+    """Put a learning rate in force; a schedule is scaled so that it has this value now.
+
+    Raises:
+        ValueError: If the rate is a function, or a schedule that Keras cannot make again.
+    """
+    if optimizer in _scaled:
+        scaled = _scaled[optimizer]
+        plain = float(scaled.schedule(optimizer.iterations))
+        # Where a schedule has come down to 0 there is nothing to scale.
+        if plain:
+            scaled.factor.assign(value / plain)
+        return
+    try:
+        optimizer.learning_rate = value
+    except (AttributeError, TypeError) as error:
+        raise ValueError(
+            f"the learning rate of {type(optimizer).__name__} cannot be set to {value}: it is a function or "
+            "a schedule of your own; give the optimizer a number, or a schedule that has get_config"
+        ) from error
+
+
+def rate_variables(optimizer: Any) -> list[Any]:
+    """Return what must be kept of the learning rate beside the optimizer's own variables."""
+    return [_scaled[optimizer].factor] if optimizer in _scaled else []

@@ -1,0 +1,215 @@
+"""Updates with consecutive minibatches, compiled with the loop over them: arrays come in and go out.
+
+Signatures are fixed and numbers of rows free, so that nothing is traced again when hyperparameters or
+windows change.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensor_optix.adapters.tensorflow.placement import device_of
+from tensor_optix.adapters.tensorflow.requirements import tf
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tensor_optix.adapters.backend import Update
+    from tensor_optix.core.types import Array
+
+logger = logging.getLogger(__name__)
+
+MATRIX_AXES = 2
+
+
+class CompiledUpdates:
+    """Updates as calls of whole loops, by names, shapes and dtypes of what they are made with.
+
+    Args:
+        update: One update: a function of tensors alone.
+        networks: Those that it uses.
+    """
+
+    def __init__(self, update: Update, networks: Sequence[Any]) -> None:
+        self._update = update
+        self._networks = networks
+        self._traced: dict[tuple[Any, ...], _TracedUpdates] = {}
+
+    @property
+    def trace_count(self) -> int:
+        """How often the loop over minibatches was traced."""
+        return sum(traced.trace_count for traced in self._traced.values())
+
+    def __call__(
+        self, fields: Mapping[str, Array], minibatch_size: int, scalars: Mapping[str, float]
+    ) -> tuple[dict[str, float], dict[str, Array]]:
+        """Make them: `(fields [R, ...], B, scalars) -> (means of the diagnostics, rows [R])`."""
+        shapes = [(name, field.shape[1:], field.dtype) for name, field in fields.items()]
+        signature = (*shapes, *scalars)
+        traced = self._traced.get(signature)
+        if traced is None:
+            specs = {name: tf.TensorSpec([None, *shape], dtype) for name, shape, dtype in shapes}
+            traced = _TracedUpdates(self._update, self._networks, specs, tuple(scalars))
+            self._traced[signature] = traced
+        return traced(fields, minibatch_size, scalars)
+
+
+class _TracedUpdates:
+    """Updates with fields of one shape and scalars of these names.
+
+    All whole minibatches are one call. XLA compiles for fixed numbers only: theirs is filled up to a power of
+    two with zeros, which the loop does not come to. A short minibatch at the end is a call of its own,
+    without XLA, because its size may be another every time.
+
+    Arguments are few and flat, because TensorFlow takes its time over each: the scalars are one vector, and
+    so are the diagnostics.
+    """
+
+    def __init__(
+        self, update: Update, networks: Sequence[Any], specs: dict[str, Any], names: tuple[str, ...]
+    ) -> None:
+        self._update = update
+        self._networks = networks
+        self._specs = specs
+        self._scalar_names = names
+        self._diagnostic_names: tuple[str, ...] = ()
+        self._row_names: tuple[str, ...] = ()
+        self._constants = tf.TensorSpec([len(names)], tf.float32)
+        # This also makes variables that are still to be made.
+        self._one = tf.function(
+            self._make_one, input_signature=[*specs.values(), self._constants], autograph=False
+        ).get_concrete_function()
+        self._is_compiled = pays(networks)
+        self.trace_count = 0
+        self._loop = self._trace_loop()
+
+    def __call__(
+        self, fields: Mapping[str, Array], minibatch_size: int, scalars: Mapping[str, float]
+    ) -> tuple[dict[str, float], dict[str, Array]]:
+        constants = tf.constant(list(scalars.values()), tf.float32)
+        length = len(next(iter(fields.values())))
+        count, rest = divmod(length, minibatch_size)
+        parts: list[list[Array]] = []
+        if count:
+            capacity = 1 << (count - 1).bit_length() if self._is_compiled else count
+            batches = [_batches(field, minibatch_size, capacity) for field in fields.values()]
+            sums, *rows = self._run_loop(*batches, tf.constant(count), constants)
+            whole = count * minibatch_size
+            parts.append([sums.numpy(), *(row.numpy()[:whole] for row in rows)])
+        if rest:
+            last = [tf.constant(field[-rest:]) for field in fields.values()]
+            parts.append([output.numpy() for output in self._one(*last, constants)])
+        updates = max(count + (rest > 0), 1)
+        means = np.sum([part[0] for part in parts], axis=0, dtype=np.float64) / updates
+        rows = [
+            np.concatenate(pieces) for pieces in zip(*(part[1:] for part in parts), strict=True)
+        ]
+        names = self._diagnostic_names
+        return (
+            dict(zip(names, means.tolist(), strict=True)),
+            dict(zip(self._row_names, rows, strict=True)),
+        )
+
+    def _run_loop(self, *arguments: Any) -> Any:
+        try:
+            return self._loop(*arguments)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+            # XLA refuses before anything is computed, so that nothing has changed yet.
+            if not self._is_compiled:
+                raise
+            logger.warning("updates run without XLA, which cannot compile them: %s", error)
+            self._is_compiled = False
+            self._loop = self._trace_loop()
+            return self._loop(*arguments)
+
+    def _trace_loop(self) -> Any:
+        batches = [tf.TensorSpec([None, *spec.shape], spec.dtype) for spec in self._specs.values()]
+        return tf.function(
+            self._make_all,
+            input_signature=[*batches, tf.TensorSpec([], tf.int32), self._constants],
+            autograph=False,
+            jit_compile=self._is_compiled or None,
+        ).get_concrete_function()
+
+    def _make_one(self, *tensors: Any) -> tuple[Any, ...]:
+        """Make one update: fields `[B, ...]` and scalars `[K]` to diagnostics `[D]` and rows `[B]`."""
+        *fields, constants = tensors
+        batch = dict(zip(self._specs, fields, strict=True))
+        scalars = dict(zip(self._scalar_names, tf.unstack(constants), strict=True))
+        with tf.device(device_of(self._networks)):
+            diagnostics, rows = self._update(batch, scalars)
+            self._diagnostic_names, self._row_names = tuple(diagnostics), tuple(rows)
+            values = [tf.cast(value, tf.float32) for value in diagnostics.values()]
+            return tf.stack(values), *rows.values()
+
+    def _make_all(self, *tensors: Any) -> tuple[Any, ...]:
+        """Make `count` updates: `[G, B, ...]` to sums of the diagnostics `[D]` and rows `[G * B]`."""
+        self.trace_count += 1
+        *fields, count, constants = tensors
+        sizes = tf.shape(fields[0])[:2]
+        sums, *rows = self._one.structured_outputs
+        outputs = [tf.zeros(sums.shape), *(tf.zeros(sizes, row.dtype) for row in rows)]
+
+        def body(i: Any, sums: Any, *outputs: Any) -> tuple[Any, ...]:
+            diagnostics, *rows = self._make_one(*(field[i] for field in fields), constants)
+            written = [
+                tf.tensor_scatter_nd_update(output, [[i]], row[None])
+                for output, row in zip(outputs, rows, strict=True)
+            ]
+            return i + 1, sums + diagnostics, *written
+
+        start = (tf.constant(0), *outputs)
+        _, sums, *outputs = tf.while_loop(
+            lambda i, *_: i < count, body, start, parallel_iterations=1
+        )
+        return sums, *(tf.reshape(output, [-1]) for output in outputs)
+
+
+class PlainUpdates:
+    """Updates as plain Python, for those that read more than their arguments.
+
+    Args:
+        update: One update.
+        networks: Those that it uses.
+    """
+
+    def __init__(self, update: Update, networks: Sequence[Any]) -> None:
+        self._update = update
+        self._networks = networks
+
+    def __call__(
+        self, fields: Mapping[str, Array], minibatch_size: int, scalars: Mapping[str, float]
+    ) -> tuple[dict[str, float], dict[str, Array]]:
+        """Make them: `(fields [R, ...], B, scalars) -> (means of the diagnostics, rows [R])`."""
+        parts = []
+        with tf.device(device_of(self._networks)):
+            constants = {name: tf.constant(value, tf.float32) for name, value in scalars.items()}
+            for start in range(0, len(next(iter(fields.values()))), minibatch_size):
+                rows = slice(start, start + minibatch_size)
+                batch = {name: tf.constant(field[rows]) for name, field in fields.items()}
+                parts.append(self._update(batch, constants))
+        means = {name: float(np.mean([float(d[name]) for d, _ in parts])) for name in parts[0][0]}
+        return means, {n: np.concatenate([r[n].numpy() for _, r in parts]) for n in parts[0][1]}
+
+
+def pays(networks: Sequence[Any]) -> bool:
+    """Whether XLA makes updates of these networks faster: on a GPU, and on a CPU without convolutions.
+
+    Measured on one CPU core, an update of two 64-64 perceptrons takes a third of the time.
+    """
+    if "GPU" in (device_of(networks) or ""):
+        return True
+    return all(len(v.shape) <= MATRIX_AXES for network in networks for v in network.variables)
+
+
+def _batches(field: Array, minibatch_size: int, capacity: int) -> Any:
+    """Return the whole minibatches of `[R, ...]` as `[capacity, minibatch_size, ...]`; zeros follow them."""
+    count = min(len(field) // minibatch_size, capacity)
+    shaped = field[: count * minibatch_size].reshape(count, minibatch_size, *field.shape[1:])
+    if capacity > count:
+        missing = np.zeros((capacity - count, *shaped.shape[1:]), field.dtype)
+        shaped = np.concatenate([shaped, missing])
+    return tf.constant(shaped)
