@@ -39,6 +39,7 @@ class Case:
 
 
 CASES = {
+    "cartpole-ppo": Case("CartPole-v1", "ppo", 150_000, 475),
     "cartpole-dqn": Case(
         "CartPole-v1",
         "dqn",

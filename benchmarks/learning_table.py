@@ -1,6 +1,7 @@
 """How well does each algorithm learn? Trains on several seeds, plays the returned policies greedily.
 
     python -m benchmarks.learning_table --seeds 5 --results learning.jsonl > table.md
+    python -m benchmarks.learning_table cartpole-ppo --framework tensorflow
 
 Every run is one line of the results file; runs that are in it already are not made again, so that the cases
 may be shared among several processes. The table of all of them is printed at the end.
@@ -9,14 +10,13 @@ may be shared among several processes. The table of all of them is printed at th
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from benchmarks.learning_cases import CASES, Case
 from tensor_optix import RLOptimizer, VectorBatchPipeline
@@ -28,6 +28,7 @@ from tensor_optix.pipeline.vector_env import make_vector_env
 
 EPISODES = 20
 FRESH_SEED = 987_654
+FRAMEWORKS = ("torch", "tensorflow")
 
 
 class _Enough(LoopCallback):
@@ -42,7 +43,7 @@ class _Enough(LoopCallback):
             self._optimizer.stop(f"a score of {self._score:g} was reached")
 
 
-def train(case: Case, seed: int) -> dict[str, Any]:
+def train(case: Case, seed: int, framework: str = "torch") -> dict[str, Any]:
     """Train once, and play the policy that comes back."""
     pipeline = VectorBatchPipeline(
         env_id=case.env_id, num_envs=case.num_envs, window_size=case.window_size
@@ -55,6 +56,7 @@ def train(case: Case, seed: int) -> dict[str, Any]:
     agent = make_agent(
         pipeline.env,
         case.algorithm,
+        framework,
         hyperparams=HyperparamSet(dict(case.hyperparams)),
         hidden_sizes=case.hidden_sizes,
         seed=seed,
@@ -92,39 +94,57 @@ def train(case: Case, seed: int) -> dict[str, Any]:
 def table(runs: list[dict[str, Any]]) -> str:
     """Return the results as Markdown, a row per case."""
     lines = [
-        "| case | environment | steps at most | goal | median | each seed | steps taken | seconds |",
-        "|---|---|---|---|---|---|---|---|",
+        "| case | framework | environment | steps at most | goal | median | each seed | steps taken | "
+        "seconds |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, case in CASES.items():
-        mine = sorted((run for run in runs if run["case"] == name), key=lambda run: run["seed"])
+    for (name, case), framework in itertools.product(CASES.items(), FRAMEWORKS):
+        mine = [run for run in runs if (run["case"], run["framework"]) == (name, framework)]
+        mine.sort(key=lambda run: run["seed"])
         if not mine:
             continue
         median = {k: statistics.median(r[k] for r in mine) for k in ("greedy", "steps", "seconds")}
         each = ", ".join(f"{run['greedy']:.0f}" for run in mine)
         lines.append(
-            f"| {name} | {case.env_id} | {case.steps:,} | {case.goal:g} | {median['greedy']:.1f} | "
-            f"{each} | {median['steps']:,.0f} | {median['seconds']:.0f} |"
+            f"| {name} | {framework} | {case.env_id} | {case.steps:,} | {case.goal:g} | "
+            f"{median['greedy']:.1f} | {each} | {median['steps']:,.0f} | {median['seconds']:.0f} |"
         )
     return "\n".join(lines)
 
 
-def run() -> None:
+def main() -> None:
     """Make the runs that are asked for and not there yet; print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--framework", choices=FRAMEWORKS, default="torch")
     parser.add_argument("--results", type=Path, default=Path("learning.jsonl"))
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    framework = arguments.framework
+    _use_one_thread(framework)
     for name in arguments.cases or CASES:
         for seed in range(arguments.first_seed, arguments.seeds):
-            if any((r["case"], r["seed"]) == (name, seed) for r in _read(arguments.results)):
+            run = {"case": name, "framework": framework, "seed": seed}
+            if any(run.items() <= made.items() for made in _read(arguments.results)):
                 continue
-            result = {"case": name, "seed": seed, **train(CASES[name], seed)}
+            result = run | train(CASES[name], seed, framework)
             with arguments.results.open("a") as results:
                 results.write(json.dumps(result) + "\n")
     print(table(_read(arguments.results)))
+
+
+def _use_one_thread(framework: str) -> None:
+    """Leave the other cores to other runs."""
+    if framework == "torch":
+        import torch
+
+        torch.set_num_threads(1)
+    else:
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -134,4 +154,4 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    run()
+    main()

@@ -25,7 +25,10 @@ MAY_IMPORT = {
 """Which parts each part may import; `cli` and the lazy catalogue may import all."""
 
 
-DOCUMENTED_ELSEWHERE = {"adapters/pytorch/torch_agent.py": "tensor_optix.algorithms.torch_agent"}
+DOCUMENTED_ELSEWHERE = {
+    "adapters/pytorch/torch_agent.py": "tensor_optix.algorithms.torch_agent",
+    "adapters/tensorflow/tf_agent.py": "tensor_optix.algorithms.tf_agent",
+}
 """Modules of the public API that only give a class its documented path, and what they take it from."""
 
 

@@ -14,12 +14,14 @@ import pytest
 import tensor_optix
 
 PACKAGE = Path(tensor_optix.__file__).parent
+FRAMEWORK_OF = {"Torch": "torch", "TF": "tensorflow"}
 
 
 @pytest.mark.parametrize("name", tensor_optix.__all__)
 def test_every_public_name_can_be_imported_and_is_documented(name):
-    if name.startswith("Torch"):
-        pytest.importorskip("torch")
+    for prefix, framework in FRAMEWORK_OF.items():
+        if name.startswith(prefix):
+            pytest.importorskip(framework)
     assert inspect.getdoc(getattr(tensor_optix, name))
 
 
@@ -52,6 +54,7 @@ def test_an_unknown_name_is_an_attribute_error():
         ("core.normalizers", "RewardNormalizer"),
         ("core.trajectory_buffer", "compute_gae"),
         ("adapters.pytorch.torch_evaluator", "TorchEvaluator"),
+        ("adapters.tensorflow.tf_evaluator", "TFEvaluator"),
         ("pipeline.batch_pipeline", "BatchPipeline"),
         ("pipeline.vector_pipeline", "VectorBatchPipeline"),
         ("optimizer", "RLOptimizer"),
@@ -74,19 +77,21 @@ def loaded_by(statement: str) -> set[str]:
     [
         "import tensor_optix",
         "import tensor_optix.core.loop_controller",
-        "from tensor_optix import RLOptimizer, BatchPipeline, BaseAgent, TorchEvaluator",
+        "from tensor_optix import RLOptimizer, BatchPipeline, BaseAgent, TorchEvaluator, TFEvaluator",
+        "from tensor_optix import make_agent",
     ],
 )
 def test_the_framework_free_part_loads_no_framework(statement):
-    frameworks = {"torch", "tensorflow", "envpool", "matplotlib", "optuna", "rich", "tyro"}
+    frameworks = {"torch", "tensorflow", "keras", "envpool", "matplotlib", "optuna", "rich", "tyro"}
     assert not loaded_by(statement) & frameworks
 
 
-def test_a_missing_framework_is_named_with_the_command_that_installs_it():
+@pytest.mark.parametrize(("prefix", "framework"), FRAMEWORK_OF.items())
+def test_a_missing_framework_is_named_with_the_command_that_installs_it(prefix, framework):
     statement = (
-        "sys.modules['torch'] = None\n"
-        "try:\n    from tensor_optix import TorchPPOAgent\n"
-        "except ImportError as error:\n    assert 'tensor-optix[torch]' in str(error), error\n"
+        f"sys.modules[{framework!r}] = None\n"
+        f"try:\n    from tensor_optix import {prefix}PPOAgent\n"
+        f"except ImportError as error:\n    assert 'tensor-optix[{framework}]' in str(error), error\n"
         "else:\n    raise AssertionError"
     )
     loaded_by(statement)

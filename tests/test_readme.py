@@ -7,14 +7,27 @@ from pathlib import Path
 
 import pytest
 
+from tensor_optix.pipeline.play import play_episodes
+from tensor_optix.pipeline.vector_env import make_vector_env
+
 README = Path(__file__).parent.parent / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
+FULL_RUNS = [text for text in EXAMPLES if "CartPole-v1" in text and "PPOAgent" in text]
+FULL_SCORE = 475.0
+"""Above which CartPole-v1 counts as solved."""
+
+
+def skip_without_framework(example):
+    for imported, framework in (("import torch", "torch"), ("import keras", "tensorflow")):
+        if imported in example:
+            pytest.importorskip(framework)
+
+
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_the_examples_run(number, tmp_path, monkeypatch):
-    if "torch" in EXAMPLES[number]:
-        pytest.importorskip("torch")
+    skip_without_framework(EXAMPLES[number])
     monkeypatch.chdir(tmp_path)
     # Long enough for an episode of Acrobot-v1, which may take 500 steps, to finish.
     shorter = re.sub(r"window_size=\d+", "window_size=512", EXAMPLES[number])
@@ -23,6 +36,19 @@ def test_the_examples_run(number, tmp_path, monkeypatch):
     shorter = shorter.replace("import RLOptimizer(max_episodes=2, ", "import RLOptimizer(")
     exec(compile(shorter, f"README example {number}", "exec"), {"__name__": "example"})
     assert list(tmp_path.rglob("manifest.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", FULL_RUNS, ids=["torch", "tensorflow"])
+def test_the_first_examples_solve_cartpole_as_printed(example, tmp_path, monkeypatch):
+    skip_without_framework(example)
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "example"}
+    exec(compile(example, "README example", "exec"), names)
+    env = make_vector_env("CartPole-v1", 10, "sync", 99)
+    returns, _ = play_episodes(names["agent"], env, 100)
+    env.close()
+    assert returns.mean() >= FULL_SCORE
 
 
 def test_the_two_commands_come_first():

@@ -36,8 +36,10 @@ def test_a_wheel_is_built_without_a_compiler_and_works(tmp_path):
     assert wheel.name.endswith("none-any.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
+        (metadata,) = (archive.read(name) for name in names if name.endswith("/METADATA"))
         archive.extractall(tmp_path / "site")
     assert "tensor_optix/py.typed" in names
+    assert b'Requires-Dist: tensorflow>=2.18; extra == "tensorflow"' in metadata
     assert not any("_native" in name and name.endswith(".so") for name in names)
     command = [sys.executable, "-P", "-c", SCRIPT, str(tmp_path / "site")]
     result = subprocess.run(command, check=True, capture_output=True, text=True)

@@ -1,7 +1,7 @@
 """Ready-made agents: an environment comes in, an agent with networks that fit its spaces goes out.
 
-Which algorithms there are and how they start out is in `catalogue`; the networks are the business of one
-module per framework.
+Which algorithms there are and how they start out is in `catalogue`, which frameworks in `frameworks`; which
+networks an algorithm gets is in `agent_builder`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from tensor_optix.algorithms.catalogue import (
     Algorithm,
     find_algorithm,
 )
+from tensor_optix.algorithms.frameworks import find_framework
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.types import HyperparamSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from tensor_optix.algorithms.frameworks import Framework
     from tensor_optix.core.base_agent import BaseAgent
 
 IMAGE_AXES = 3
@@ -94,12 +96,13 @@ minibatch_size 256 |
         algorithm: `"ppo"`, `"dqn"` or `"sac"`. None: PPO, for discrete and continuous actions
             alike, because it takes the least time to a good policy where the environment is fast, and
             no memory for a replay. DQN and SAC need fewer steps where steps are dear: ask by name.
-        framework: `"torch"`. None: the one that is installed.
+        framework: `"torch"` or `"tensorflow"`. None: PyTorch where it is installed, else TensorFlow.
         hyperparams: Those that differ from the defaults.
         hidden_sizes: Widths of the hidden layers of each network; with images, of those behind the
             convolutions. None: as in the table.
-        seed: Networks and agent follow from it; no global random state is used or changed. None:
-            they differ each time.
+        seed: Networks and agent follow from it; no global random state is used or changed. The same
+            one gives other numbers, of the same distributions, on the other framework. None: they
+            differ each time.
         device: `"auto"` (a GPU where there is one), `"cpu"`, `"cuda"`, ...
         normalize_observations: Whether the networks see observations of mean 0 and variance 1.
         normalize_rewards: Whether the agent learns from rewards that are scaled to unit returns.
@@ -108,10 +111,10 @@ minibatch_size 256 |
         ValueError: If algorithm, framework, spaces, hyperparameters, sizes or device do not fit; the
             message says what would.
         TypeError: If `env` is no environment, or `hyperparams` no `HyperparamSet`.
-        ImportError: If no framework is installed.
+        ImportError: If the framework, or any, is not installed; the message says how to install it.
     """
     chosen = find_algorithm(algorithm)
-    _require_framework(framework)
+    library = find_framework(framework)
     observation_space, action_space = _spaces(env)
     _require_observations(observation_space)
     _require_actions(chosen, action_space)
@@ -130,11 +133,18 @@ minibatch_size 256 |
         reward_normalizer=RewardNormalizer(params["gamma"]) if normalize_rewards else None,
         obs_normalizer=_obs_normalizer(observation_space) if normalize_observations else None,
     )
-    from tensor_optix.algorithms.torch_factory import build
-
-    agent = build(plan)
+    agent = _build(library, plan)
     agent.seed(agent_seed)
     return agent
+
+
+def _build(framework: Framework, plan: AgentPlan) -> BaseAgent:
+    """Make the agent of a plan; nothing of another framework is imported."""
+    if framework.name == "torch":
+        from tensor_optix.algorithms.torch_factory import build
+    else:
+        from tensor_optix.algorithms.tf_factory import build
+    return build(plan)
 
 
 def default_hidden_sizes(algorithm: Algorithm, observation_space: Any) -> tuple[int, ...]:
@@ -190,15 +200,6 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _require_framework(name: str | None) -> None:
-    if name == "tensorflow":
-        raise ValueError("framework 'tensorflow' is not part of this version yet; use 'torch'")
-    if name not in (None, "torch"):
-        raise ValueError(f"framework must be 'torch' or None, got {name!r}")
-    if importlib.util.find_spec("torch") is None:
-        raise ImportError("make_agent needs PyTorch: pip install 'tensor-optix[torch]'")
 
 
 def _require_observations(space: Any) -> None:

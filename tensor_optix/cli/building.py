@@ -11,6 +11,7 @@ import numpy as np
 
 from tensor_optix.algorithms.agent_factory import make_agent
 from tensor_optix.cli.errors import CommandError
+from tensor_optix.cli.framework_loading import computing_device, load, require_framework
 from tensor_optix.core.types import HyperparamSet
 from tensor_optix.pipeline.action_scaling import environment_actions
 
@@ -75,19 +76,17 @@ def build_agent(env: VectorEnv, config: RunConfig) -> BaseAgent:
     """Build the agent of a run, with the weights that its seed gives.
 
     Raises:
-        CommandError: If environments, settings and device do not fit together.
+        CommandError: If environments, settings, framework and device do not fit together.
     """
-    from tensor_optix.adapters.pytorch.placement import resolve_device
-
+    framework = require_framework(config.framework)
+    load(framework)
+    computing_device(framework, config.device)
     (seed,) = derived_seeds(config.seed, _NETWORKS, 1)
-    try:
-        resolve_device(config.device)
-    except ValueError as error:
-        raise CommandError(str(error).replace("choose", "choose --device")) from error
     try:
         agent = make_agent(
             env,
             config.algorithm,
+            config.framework,
             hyperparams=HyperparamSet(dict(config.hyperparams)),
             hidden_sizes=config.hidden_sizes,
             seed=seed,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -22,6 +23,8 @@ from tensor_optix.cli.record import merged
 from tensor_optix.core.callbacks import LoopCallback, LoopEvent, WindowReport
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tensor_optix.cli.record import TrainingRecord
     from tensor_optix.cli.run_directory import RunConfig
 
@@ -72,7 +75,7 @@ class PlainDisplay(Display):
         """Say what begins."""
         config = self._config
         self.note(
-            f"{config.env_id}: {config.algorithm}, {config.num_envs} environments on {config.backend}, "
+            f"{config.env_id}: {config.learner}, {config.num_envs} environments on {config.backend}, "
             f"seed {config.seed}"
         )
 
@@ -112,6 +115,10 @@ class LiveDisplay(Display):
         self._live = Live(console=console, auto_refresh=False)
         self._live.start()
 
+    def on_loop_start(self) -> None:
+        """Say what is waited for: the first update may have to be compiled."""
+        self._live.update(Text("the first window is under way ...", "dim"), refresh=True)
+
     def on_window(self, report: WindowReport) -> None:
         """Redraw, if it is time to."""
         if self._is_due(PANEL_SECONDS):
@@ -119,8 +126,8 @@ class LiveDisplay(Display):
 
     def close(self) -> None:
         """Draw the end, and give the cursor back."""
-        if self._record.last is not None:
-            self._live.update(self._panel(is_over=True), refresh=True)
+        is_empty = self._record.last is None
+        self._live.update(Text() if is_empty else self._panel(is_over=True), refresh=True)
         self._live.stop()
 
     def _panel(self, is_over: bool = False) -> Panel:
@@ -146,7 +153,7 @@ class LiveDisplay(Display):
             Group(rows, Text(), *decided, *([] if is_over else [Text(_HINT, "dim")])),
             title=f"[bold]{config.env_id}[/bold]",
             subtitle=(
-                f"{config.algorithm}, {config.num_envs} envs on {config.backend}, seed {config.seed}"
+                f"{config.learner}, {config.num_envs} envs on {config.backend}, seed {config.seed}"
             ),
             width=width,
             border_style="cyan",
@@ -182,7 +189,24 @@ class _Console(Console):
 def make_display(record: TrainingRecord, config: RunConfig, plain: bool) -> Display:
     """Return a panel for a terminal that can draw one, else plain lines."""
     console = _Console(highlight=False)
-    can_draw = console.is_terminal and not console.is_dumb_terminal
-    if plain or not can_draw or not console.encoding.lower().startswith("utf"):
-        return PlainDisplay(record, config, console)
-    return LiveDisplay(record, config, console)
+    kind = PlainDisplay if plain or not _can_draw(console) else LiveDisplay
+    return kind(record, config, console)
+
+
+@contextmanager
+def announced(text: str, plain: bool) -> Iterator[None]:
+    """Tell who sits at a terminal what takes so long; where it can be drawn on, only meanwhile."""
+    console = _Console(highlight=False)
+    if not console.is_terminal:
+        yield
+    elif plain or not _can_draw(console):
+        console.print(text)
+        yield
+    else:
+        with Live(Text(text, "dim"), console=console, auto_refresh=False, transient=True):
+            yield
+
+
+def _can_draw(console: Console) -> bool:
+    is_drawable = console.is_terminal and not console.is_dumb_terminal
+    return is_drawable and console.encoding.lower().startswith("utf")

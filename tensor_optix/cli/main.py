@@ -26,8 +26,6 @@ DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to ga
 - tensor-optix evaluate runs/CartPole-v1/TIME
 - tensor-optix --version"""
 
-_EXTRA_OF = {"tyro": "cli", "rich": "cli", "matplotlib": "cli", "torch": "torch"}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
@@ -70,11 +68,12 @@ def _dispatch(arguments: list[str]) -> int:
         raise CommandError(str(error)) from error
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
-    _require_packages("matplotlib", "torch")
+    _require_packages("matplotlib")
     if isinstance(options, TrainOptions):
+        from tensor_optix.cli.framework_loading import require_framework
         from tensor_optix.cli.training import train
 
-        return train(options)
+        return train(options, require_framework(options.framework))
     from tensor_optix.cli.evaluation import evaluate
 
     return evaluate(options)
@@ -97,6 +96,4 @@ def _parse(arguments: list[str]) -> TrainOptions | EvaluateOptions:
 def _require_packages(*names: str) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise CommandError(
-                f"{name} is not installed: pip install 'tensor-optix[{_EXTRA_OF[name]}]'"
-            )
+            raise CommandError(f"{name} is not installed: pip install 'tensor-optix[cli]'")

@@ -39,6 +39,13 @@ class TrainOptions:
         str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: ppo)")
     ] = None
     """ppo for discrete and continuous actions, dqn for discrete ones, sac for continuous ones."""
+    framework: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="NAME", help_behavior_hint="(default: torch if installed, else tensorflow)"
+        ),
+    ] = None
+    """What the networks compute with: torch or tensorflow."""
     num_envs: Annotated[
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_chosen("num_envs"))
     ] = None

@@ -62,7 +62,7 @@ def closing_report(
         ),
         *_paragraph(
             "run",
-            f"{config.algorithm}, {config.num_envs} environments on {config.backend}, seed {config.seed}",
+            f"{config.learner}, {config.num_envs} environments on {config.backend}, seed {config.seed}",
         ),
         *_learning(record),
         *_best(record, directory, outcome),

@@ -18,11 +18,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tensor_optix.algorithms.frameworks import FRAMEWORKS
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.core.durable_files import write_json
 from tensor_optix.core.run_log import EVENTS_FILE, METRICS_FILE
 
-PACKAGES = ("numpy", "torch", "gymnasium", "envpool")
+PACKAGES = ("numpy", "gymnasium", "envpool")
+PACKAGES_OF = {"torch": ("torch",), "tensorflow": ("tensorflow", "tensorflow-cpu", "keras")}
+"""Whose versions a run records, where they are installed; besides those of all runs, by framework."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,15 @@ class RunConfig:
     algorithm: str = "ppo"
     normalize_observations: bool = False
     normalize_rewards: bool = False
+    framework: str = "torch"
+    computed_on: str = ""
+    """The device that "auto" stood for: "cpu", "gpu", ...; empty in runs of earlier versions."""
+
+    @property
+    def learner(self) -> str:
+        """The algorithm, and what computes it, in words."""
+        means = [FRAMEWORKS[self.framework].title, *filter(None, [self.computed_on])]
+        return f"{self.algorithm} ({', '.join(means)})"
 
 
 class RunDirectory:
@@ -145,15 +157,15 @@ def _described(config: RunConfig) -> dict[str, Any]:
         "format": 1,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **asdict(config),
-        "versions": _versions(),
+        "versions": _versions(config.framework),
     }
 
 
-def _versions() -> dict[str, str]:
+def _versions(framework: str) -> dict[str, str]:
     from tensor_optix import __version__
 
     found = {"tensor_optix": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *PACKAGES_OF[framework]):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

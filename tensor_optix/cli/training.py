@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tensor_optix.algorithms.agent_factory import default_hidden_sizes, is_image
 from tensor_optix.cli.building import build_agent, open_environments
-from tensor_optix.cli.display import Display, make_display
+from tensor_optix.cli.display import Display, announced, make_display
+from tensor_optix.cli.framework_loading import computing_device, is_loaded, load
 from tensor_optix.cli.interruption import Interruption
 from tensor_optix.cli.record import TrainingRecord
 from tensor_optix.cli.report import Ending, Outcome, closing_report
@@ -25,6 +26,7 @@ from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tensor_optix.algorithms.frameworks import Framework
     from tensor_optix.cli.options import TrainOptions
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.pipeline.vector_env import VectorEnv
@@ -33,8 +35,12 @@ REPLAY_LOGGER = "tensor_optix.core.replay_storage"
 """Says how much memory a replay buffer takes, when it is made."""
 
 
-def train(options: TrainOptions) -> int:
+def train(options: TrainOptions, framework: Framework) -> int:
     """Train as asked, and leave a run directory.
+
+    Args:
+        options: Were checked.
+        framework: Is installed.
 
     Returns:
         0: done. 1: it crashed. 128 + n: signal n ended it.
@@ -44,7 +50,7 @@ def train(options: TrainOptions) -> int:
     """
     with Interruption() as interruption:
         try:
-            return _Training(options, interruption).run()
+            return _Training(options, framework, interruption).run()
         except KeyboardInterrupt:
             print("tensor-optix: interrupted before the run was complete", file=sys.stderr)
             return interruption.exit_code
@@ -53,8 +59,11 @@ def train(options: TrainOptions) -> int:
 class _Training:
     """One run of the command."""
 
-    def __init__(self, options: TrainOptions, interruption: Interruption) -> None:
+    def __init__(
+        self, options: TrainOptions, framework: Framework, interruption: Interruption
+    ) -> None:
         self._options = options
+        self._framework = framework
         self._interruption = interruption
         self._record = TrainingRecord()
         if options.run_dir is None:
@@ -73,7 +82,8 @@ class _Training:
         )
         try:
             env = open_environments(options.env_id, lambda: pipeline.env, notes.append)
-            self._config = _config(options, env)
+            self._load_framework()
+            self._config = _config(options, env, self._framework)
             agent = build_agent(env, self._config)
             self._directory.create(self._config)
             display = make_display(self._record, self._config, options.plain)
@@ -84,6 +94,11 @@ class _Training:
         finally:
             pipeline.teardown()
         return self._close(outcome, display)
+
+    def _load_framework(self) -> None:
+        said = announced(f"loading {self._framework.title} ...", self._options.plain)
+        with nullcontext() if is_loaded(self._framework) else said:
+            load(self._framework)
 
     def _train(self, agent: BaseAgent, pipeline: VectorBatchPipeline, display: Display) -> Outcome:
         optimizer = RLOptimizer(
@@ -185,7 +200,7 @@ def _warnings_shown(display: Display) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def _config(options: TrainOptions, env: VectorEnv) -> RunConfig:
+def _config(options: TrainOptions, env: VectorEnv, framework: Framework) -> RunConfig:
     drawn = int(np.random.SeedSequence().generate_state(1)[0])
     algorithm, space = options.algorithm, env.observation_space
     sizes = options.hidden_sizes
@@ -202,6 +217,8 @@ def _config(options: TrainOptions, env: VectorEnv) -> RunConfig:
         algorithm=algorithm.name,
         normalize_observations=options.normalize_observations,
         normalize_rewards=options.normalize_rewards,
+        framework=framework.name,
+        computed_on=computing_device(framework, options.device),
     )
 
 

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-NEEDS_NO_TORCH = """
+NEEDS_NO_FRAMEWORK = """
 import sys
 from tensor_optix.cli.main import main
 code = main(sys.argv[1:])
-assert "torch" not in sys.modules, "torch was imported"
+assert not {"torch", "tensorflow"} & set(sys.modules), "a framework was imported"
 sys.exit(code)
 """
 
 
-def without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
+def without_framework(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", NEEDS_NO_TORCH, *arguments],
+        [sys.executable, "-c", NEEDS_NO_FRAMEWORK, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -85,9 +85,9 @@ def test_the_module_can_be_run(tmp_path: Path) -> None:
     assert subprocess.run(command, capture_output=True, check=True).stdout.startswith(b"tensor-")
 
 
-def test_help_and_errors_do_not_import_torch() -> None:
-    assert without_torch("train", "--help").returncode == 0
-    misspelt = without_torch("train", "CartPol-v1")
+def test_help_and_errors_import_no_framework() -> None:
+    assert without_framework("train", "--help").returncode == 0
+    misspelt = without_framework("train", "CartPol-v1")
     assert misspelt.returncode == 2
     assert misspelt.stderr.count("\n") == 1
     assert 'did you mean "CartPole-v1"?' in misspelt.stderr
@@ -104,12 +104,13 @@ def test_help_and_errors_do_not_import_torch() -> None:
         (["train", "CartPole-v1", "--seed", "-1"], "--seed must be at least 0"),
         (["train", "CartPole-v1", "--max-steps", "100"], "--num-envs times --window-size = 2048"),
         (["train", "CartPole-v1", "--backend", "gpu"], "backend must be one of auto, envpool"),
-        (["train", "CartPole-v1", "--device", "quantum"], "choose --device cpu or auto"),
+        (["train", "CartPole-v1", "--device", "quantum"], "for --device choose cpu or auto"),
         (["train", "CartPole-v0815"], "unknown environment"),
         (["train", "no_such_module:Some-v0"], "No module named 'no_such_module'; install"),
         (["train", "Pendulum-v1", "--algo", "dqn"], "'dqn' takes Discrete actions, got Box"),
         (["train", "CartPole-v1", "--algo", "sac"], "use 'ppo' or 'dqn'"),
         (["train", "CartPole-v1", "--algo", "dqm"], "did you mean 'dqn'?"),
+        (["train", "CartPole-v1", "--framework", "tenserflow"], "did you mean 'tensorflow'?"),
         (
             ["train", "CartPole-v1", "--sac.tau", "0.005"],
             "--sac.tau is an option of sac, but the algorithm is ppo: leave it out, or choose --algo sac",
@@ -146,20 +147,41 @@ def test_a_misspelt_option_is_refused_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    ("package", "extra"),
-    [("tyro", "cli"), ("rich", "cli"), ("matplotlib", "cli"), ("torch", "torch")],
+    ("package", "extra", "options"),
+    [
+        ("tyro", "cli", ()),
+        ("rich", "cli", ()),
+        ("matplotlib", "cli", ()),
+        ("torch", "torch", ("--framework", "torch")),
+        ("tensorflow", "tensorflow", ("--framework", "tensorflow")),
+    ],
 )
 def test_a_missing_extra_is_named_with_its_command(
     package: str,
     extra: str,
+    options: tuple[str, ...],
     here: Path,
     train: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    assert train() == 2
+    assert train(*options) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert f"pip install 'tensor-optix[{extra}]'" in said
     assert files_below(here) == set()
+
+
+def test_without_any_framework_the_commands_for_all_are_named(
+    train: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for package in ("torch", "tensorflow"):
+        monkeypatch.setitem(sys.modules, package, None)
+    assert train() == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "'tensor-optix[torch]'" in said
+    assert "'tensor-optix[tensorflow]'" in said

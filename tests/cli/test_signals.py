@@ -22,12 +22,17 @@ if TYPE_CHECKING:
 DEADLINE_SECONDS = 60.0
 
 
-def start_training(run_dir: Path) -> subprocess.Popen[str]:
+def start_training(run_dir: Path, framework: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tensor_optix.cli", "train", "CartPole-v1"]
+    command += ["--framework", framework]
+    # TensorFlow's own default level, and a setting of Keras for other work of the user's.
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
     process = subprocess.Popen(
         [*command, "--num-envs", "2", "--window-size", "64", "--run-dir", str(run_dir)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env=environment,
         text=True,
     )
     metrics, begun = run_dir / "metrics.jsonl", time.monotonic()
@@ -39,18 +44,24 @@ def start_training(run_dir: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "said"),
-    [(signal.SIGINT, 130, "Ctrl-C ended it"), (signal.SIGTERM, 143, "SIGTERM ended it")],
+    ("framework", "number", "code", "said"),
+    [
+        ("torch", signal.SIGINT, 130, "Ctrl-C ended it"),
+        ("torch", signal.SIGTERM, 143, "SIGTERM ended it"),
+        ("tensorflow", signal.SIGINT, 130, "Ctrl-C ended it"),
+    ],
 )
 def test_a_signal_ends_the_run_and_keeps_the_best(
+    framework: str,
     number: signal.Signals,
     code: int,
     said: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    pytest.importorskip(framework)
     run = tmp_path / "run"
-    process = start_training(run)
+    process = start_training(run, framework)
     process.send_signal(number)
     out, err = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == code

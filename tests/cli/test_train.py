@@ -39,11 +39,13 @@ def test_run_json_describes_the_run(finished_run: Path) -> None:
     assert config["backend"] != "auto"
     assert (config["seed"], config["num_envs"], config["window_size"]) == (5, 2, 64)
     assert config["hidden_sizes"] == [8]
-    assert config["algorithm"] == "ppo"
+    assert (config["algorithm"], config["framework"]) == ("ppo", "torch")
+    assert config["computed_on"] in ("cpu", "gpu")
     assert (config["normalize_observations"], config["normalize_rewards"]) == (False, False)
     assert config["hyperparams"]["n_epochs"] == 1
     assert config["hyperparams"]["clip_ratio"] == 0.2
-    assert config["versions"]["tensor_optix"]
+    assert {"tensor_optix", "torch"} <= set(config["versions"])
+    assert "tensorflow" not in config["versions"]
 
 
 def test_the_learning_curve_is_an_image_with_something_on_it(finished_run: Path) -> None:
@@ -74,7 +76,7 @@ def test_plain_lines_tell_what_runs_and_how_it_goes(
     said = capsys.readouterr()
     assert said.err == ""
     first, second, *_ = said.out.splitlines()
-    assert re.fullmatch(r"CartPole-v1: ppo, 2 environments on \w+, seed 5", first)
+    assert re.fullmatch(r"CartPole-v1: ppo \(PyTorch, \w+\), 2 environments on \w+, seed 5", first)
     assert re.fullmatch(
         r"\d\d:\d\d +\d+ steps  score [\d.-]+  best [\d.-]+  [\d,]+ steps/s  learning", second
     )

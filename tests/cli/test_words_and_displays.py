@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from tensor_optix.cli import words
-from tensor_optix.cli.display import LiveDisplay, PlainDisplay
+from tensor_optix.cli.display import LiveDisplay, PlainDisplay, announced
 from tensor_optix.cli.record import Decision, TrainingRecord, merged
 from tensor_optix.cli.report import Ending, Outcome, closing_report
 from tensor_optix.cli.run_directory import RunConfig, RunDirectory
@@ -19,7 +19,19 @@ from tensor_optix.core.callbacks import LoopEvent, WindowReport
 from tensor_optix.core.convergence import plateau_test
 from tensor_optix.core.types import LoopState
 
-CONFIG = RunConfig("Cart-v1", "envpool", 9, 8, 256, None, (64, 64), "cpu", {})
+CONFIG = RunConfig(
+    env_id="Cart-v1",
+    backend="envpool",
+    seed=9,
+    num_envs=8,
+    window_size=256,
+    max_steps=None,
+    hidden_sizes=(64, 64),
+    device="auto",
+    hyperparams={},
+    framework="tensorflow",
+    computed_on="gpu",
+)
 
 
 def window(index: int, score: float | None, **changes: Any) -> WindowReport:
@@ -165,7 +177,7 @@ def test_the_panel_fits_the_terminal_and_shows_the_run(width: int) -> None:
     text = "\n".join(shown)
     for part in (
         "Cart-v1",
-        "ppo, 8 envs on envpool, seed 9",
+        "ppo (TensorFlow, gpu), 8 envs on envpool, seed 9",
         "300",
         "learning, every window",
         "▁▅█",
@@ -176,6 +188,25 @@ def test_the_panel_fits_the_terminal_and_shows_the_run(width: int) -> None:
     assert {len(line) for line in shown if line.startswith(("│", "╰"))} == {min(width - 2, 100)}
 
 
+def test_the_panel_comes_after_a_line_that_says_what_is_waited_for() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    display = LiveDisplay(TrainingRecord(), CONFIG, console)
+    with console.capture() as capture:
+        display.on_loop_start()
+    assert "the first window is under way" in capture.get()
+    display.close()
+
+
+def test_a_wait_is_announced_to_a_terminal_and_to_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with announced("loading TensorFlow ...", plain=True):
+        assert capsys.readouterr().out == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with announced("loading TensorFlow ...", plain=True):
+        assert capsys.readouterr().out == "loading TensorFlow ...\n"
+
+
 def test_plain_lines_have_progress_and_decisions() -> None:
     console = Console(file=io.StringIO(), width=80)
     record = TrainingRecord()
@@ -184,7 +215,7 @@ def test_plain_lines_have_progress_and_decisions() -> None:
         display.on_loop_start()
         fed(display, record=record)
     lines = capture.get().splitlines()
-    assert lines[0] == "Cart-v1: ppo, 8 environments on envpool, seed 9"
+    assert lines[0] == "Cart-v1: ppo (TensorFlow, gpu), 8 environments on envpool, seed 9"
     assert lines[1].endswith("score 10  best 10  200 steps/s  learning")
     # The other windows came within the second.
     assert lines[2].endswith("400 steps  the score fell to 5 from 30")

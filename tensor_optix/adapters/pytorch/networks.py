@@ -9,29 +9,22 @@ try:
     import torch
 except ImportError as error:
     raise ImportError("this needs PyTorch: pip install 'tensor-optix[torch]'") from error
-import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from torch import Tensor, nn
 
+from tensor_optix.adapters.layer_plans import (
+    ADAM_EPSILON,
+    HIDDEN_GAIN,
+    plan_image_encoder,
+    plan_perceptron,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HIDDEN_GAIN = 2.0**0.5
-"""Gain of the hidden layers, usual for policy gradients (Huang et al. 2022, "The 37 implementation
-details of PPO")."""
-
-
-ADAM_EPSILON = 1e-5
-"""Usual for policy gradients (Huang et al. 2022); PyTorch's 1e-8 makes the first steps jumpy."""
-
-NATURE_LAYERS = ((32, 8, 4, 0), (64, 4, 2, 0), (64, 3, 1, 0))
-"""Filters, width, stride and padding of each convolution (Mnih et al. 2015)."""
-SMALL_IMAGE_LAYERS = ((32, 3, 2, 1), (64, 3, 2, 1), (64, 3, 1, 1))
-"""The same for images that the Nature layers would use up."""
-SMALLEST_NATURE_IMAGE = 36
-"""Pixels of the shorter side, below which nothing is left after the Nature layers."""
+    from tensor_optix.adapters.layer_plans import ImagePlan, LinearPlan
 
 Initializer: TypeAlias = Callable[[nn.Module, float, torch.Generator], None]
 """`(layer, gain, generator)`: fill in the weights of a layer."""
@@ -73,10 +66,9 @@ def mlp(
     Raises:
         ValueError: If a size is below 1.
     """
-    gains = [*[HIDDEN_GAIN] * len(hidden), output_gain]
-    sizes = [in_features, *hidden, out_features]
+    plan = plan_perceptron(in_features, hidden, out_features, HIDDEN_GAIN, output_gain)
     generator = torch.Generator().manual_seed(seed)
-    return nn.Sequential(*_perceptron(sizes, gains, nn.Tanh, _orthogonal, generator))
+    return nn.Sequential(*_perceptron(plan, nn.Tanh, _orthogonal, generator))
 
 
 def relu_mlp(
@@ -96,10 +88,9 @@ def relu_mlp(
     Raises:
         ValueError: If a size is below 1.
     """
-    sizes = [in_features, *hidden, out_features]
-    gains = [*[1.0] * len(hidden), output_gain]
+    plan = plan_perceptron(in_features, hidden, out_features, 1.0, output_gain)
     generator = torch.Generator().manual_seed(seed)
-    return nn.Sequential(*_perceptron(sizes, gains, nn.ReLU, _uniform, generator))
+    return nn.Sequential(*_perceptron(plan, nn.ReLU, _uniform, generator))
 
 
 def nature_cnn(
@@ -131,11 +122,11 @@ def nature_cnn(
     Raises:
         ValueError: If a size is below 1, or the shape has not three axes.
     """
+    image = plan_image_encoder(image_shape)
+    head = plan_perceptron(image.features, hidden, out_features, HIDDEN_GAIN, output_gain)
     generator = torch.Generator().manual_seed(seed)
-    encoder = _image_encoder(image_shape, divisor, generator)
-    sizes = [encoded_size(encoder, image_shape), *hidden, out_features]
-    gains = [*[HIDDEN_GAIN] * len(hidden), output_gain]
-    return nn.Sequential(*encoder, *_perceptron(sizes, gains, nn.ReLU, _orthogonal, generator))
+    encoder = _image_encoder(image, divisor, generator)
+    return nn.Sequential(*encoder, *_perceptron(head, nn.ReLU, _orthogonal, generator))
 
 
 def image_critic(
@@ -156,13 +147,42 @@ def image_critic(
 
     Returns:
         A network of `[B, *image_shape]` and `[B, A]` float32 to `[B, 1]`.
+
+    Raises:
+        ValueError: If a size is below 1, or the shape has not three axes.
     """
+    image = plan_image_encoder(image_shape)
+    plan = plan_perceptron(image.features + action_dim, hidden, 1, HIDDEN_GAIN, 1.0)
     generator = torch.Generator().manual_seed(seed)
-    encoder = _image_encoder(image_shape, divisor, generator)
-    sizes = [encoded_size(encoder, image_shape) + action_dim, *hidden, 1]
-    gains = [*[HIDDEN_GAIN] * len(hidden), 1.0]
-    head = nn.Sequential(*_perceptron(sizes, gains, nn.ReLU, _orthogonal, generator))
+    encoder = _image_encoder(image, divisor, generator)
+    head = nn.Sequential(*_perceptron(plan, nn.ReLU, _orthogonal, generator))
     return ActionCritic(encoder, head)
+
+
+def number_critic(
+    size: int, start: int, action_dim: int, hidden: Sequence[int], seed: int
+) -> ActionCritic:
+    """Build a critic of the numbers of a Discrete space and actions: a `relu_mlp` of both.
+
+    Args:
+        size: How many numbers there are.
+        start: The first of them.
+        action_dim: A, the number of components of an action.
+        hidden: Widths of the hidden layers.
+        seed: The same one gives the same weights.
+
+    Returns:
+        A network of `[B]` int64 and `[B, A]` float32 to `[B, 1]`.
+
+    Raises:
+        ValueError: If a size is below 1.
+    """
+    return ActionCritic(OneHot(size, start), relu_mlp(size + action_dim, 1, hidden, seed))
+
+
+def of_numbers(network: nn.Sequential, size: int, start: int) -> nn.Sequential:
+    """Let a network of vectors `[B, size]` take numbers `[B]`, as unit vectors; return it."""
+    return network.insert(0, OneHot(size, start))
 
 
 class ActionCritic(nn.Module):
@@ -227,25 +247,12 @@ class ChannelsFirst(nn.Module):
         return images.permute(0, 3, 1, 2)
 
 
-def encoded_size(encoder: nn.Module, image_shape: Sequence[int]) -> int:
-    """Return how many features an encoder makes of an image."""
-    with torch.no_grad():
-        return int(encoder(torch.zeros(1, *image_shape)).shape[1])
-
-
-def _image_encoder(
-    image_shape: Sequence[int], divisor: float, generator: torch.Generator
-) -> nn.Sequential:
-    if len(image_shape) != 3 or min(image_shape) < 1:
-        raise ValueError(f"image_shape must be three sizes of at least 1, got {tuple(image_shape)}")
-    has_channels_first = image_shape[0] < image_shape[-1]
-    channels = image_shape[0 if has_channels_first else -1]
-    sides = image_shape[1:] if has_channels_first else image_shape[:-1]
-    is_small = min(sides) < SMALLEST_NATURE_IMAGE
-    layers: list[nn.Module] = [] if has_channels_first else [ChannelsFirst()]
+def _image_encoder(plan: ImagePlan, divisor: float, generator: torch.Generator) -> nn.Sequential:
+    channels = plan.channels
+    layers: list[nn.Module] = [] if plan.has_channels_first else [ChannelsFirst()]
     if divisor != 1.0:
         layers.append(Divide(divisor))
-    for filters, width, stride, padding in SMALL_IMAGE_LAYERS if is_small else NATURE_LAYERS:
+    for filters, width, stride, padding in plan.convolutions:
         convolution: nn.Module = nn.utils.skip_init(  # type: ignore[no-untyped-call]
             nn.Conv2d, channels, filters, width, stride, padding
         )
@@ -256,17 +263,14 @@ def _image_encoder(
 
 
 def _perceptron(
-    sizes: Sequence[int],
-    gains: Sequence[float],
+    plan: Sequence[LinearPlan],
     activation: type[nn.Module],
     initialize: Initializer,
     generator: torch.Generator,
 ) -> list[nn.Module]:
-    """Return linear layers of these sizes with activations between them."""
-    if min(sizes) < 1:
-        raise ValueError(f"the sizes of a network must be at least 1, got {list(sizes)}")
+    """Return linear layers with activations between them."""
     layers: list[nn.Module] = []
-    for gain, (fan_in, fan_out) in zip(gains, itertools.pairwise(sizes), strict=True):
+    for fan_in, fan_out, gain in plan:
         # The constructor of nn.Linear would draw from the global random state.
         layer: nn.Module = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # type: ignore[no-untyped-call]
         initialize(layer, gain, generator)

@@ -12,6 +12,7 @@ from tensor_optix.adapters.tensorflow.network import (
     require_keras,
     trainable_variables,
 )
+from tensor_optix.adapters.tensorflow.placement import device_of
 from tensor_optix.adapters.tensorflow.requirements import keras, tf
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class TFGradientDescent:
         variables = trainable_variables(self._networks)
         if self._optimizer.built:
             _require_same_variables(self._networks, variables, self._optimizer)
-        with tf.init_scope():
+        with tf.init_scope(), tf.device(device_of(list(self._networks.values()))):
             self._optimizer.build(variables)
         self._variables = variables
 

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from tensor_optix.adapters.tensorflow.requirements import keras
+from tensor_optix.adapters.tensorflow.requirements import keras, tf
 
 
 class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
@@ -51,7 +51,7 @@ def make_scalable(optimizer: Any) -> None:
 
 def learning_rate(optimizer: Any) -> float:
     """Read the learning rate in force back from the optimizer."""
-    value = np.float32(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    value = np.float32(tf.convert_to_tensor(optimizer.learning_rate).numpy())
     # The shortest number that is the same in float32: 0.0003, not 0.0003000000142.
     return float(str(value))
 

@@ -62,7 +62,8 @@ class NetworkCopy:
         # Out of the graph that may be in the making: these outlive it.
         with tf.init_scope():
             self._own = [
-                keras.Variable(v.value, trainable=False, dtype=v.dtype, name=v.name)
+                # The array, because Keras would make a variable of a variable the very same one.
+                keras.Variable(v.numpy(), trainable=False, dtype=v.dtype, name=v.name)
                 for v in self._source.variables
             ]
 

@@ -1,0 +1,31 @@
+"""Ready-made agents on TensorFlow: a checked plan comes in, an agent with its networks goes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tensor_optix.adapters.tensorflow import networks
+from tensor_optix.algorithms.agent_builder import AgentBuilder, AgentClasses
+from tensor_optix.algorithms.tf_dqn import TFDQNAgent
+from tensor_optix.algorithms.tf_ppo import TFPPOAgent
+from tensor_optix.algorithms.tf_ppo_continuous import TFGaussianPPOAgent
+from tensor_optix.algorithms.tf_sac import TFSACAgent
+
+if TYPE_CHECKING:
+    from tensor_optix.algorithms.agent_factory import AgentPlan
+    from tensor_optix.core.base_agent import BaseAgent
+
+AGENTS = AgentClasses(
+    ppo=TFPPOAgent, gaussian_ppo=TFGaussianPPOAgent, dqn=TFDQNAgent, sac=TFSACAgent
+)
+
+
+def build(plan: AgentPlan) -> BaseAgent:
+    """Make the agent of a plan.
+
+    Raises:
+        ValueError: If the device cannot be used.
+    """
+    # A Keras model stays on the device that it was made on.
+    with networks.placed_on(plan.device):
+        return AgentBuilder(plan, networks, AGENTS).build()

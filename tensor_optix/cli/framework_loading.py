@@ -1,0 +1,128 @@
+"""Frameworks of a run: a name comes in, one that is imported and knows its device goes out."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from tensor_optix.algorithms.frameworks import find_framework
+from tensor_optix.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tensor_optix.algorithms.frameworks import Framework
+
+_ADAPTERS = {
+    "torch": "tensor_optix.adapters.pytorch.placement",
+    "tensorflow": "tensor_optix.adapters.tensorflow.placement",
+}
+"""The modules that decide where to compute, and import the frameworks for it."""
+
+
+def require_framework(name: str | None) -> Framework:
+    """Return the framework of a name, or the default one, without importing it.
+
+    Raises:
+        CommandError: If there is none of that name, or it is not installed.
+    """
+    try:
+        return find_framework(name)
+    except (ValueError, ImportError) as error:
+        raise CommandError(str(error)) from error
+
+
+def is_loaded(framework: Framework) -> bool:
+    """Whether a framework was imported, so that `load` takes no time."""
+    return framework.name in sys.modules
+
+
+def load(framework: Framework) -> None:
+    """Import a framework; TensorFlow set up for a command, and without the messages of its start.
+
+    Raises:
+        CommandError: If it cannot be imported as it is installed.
+    """
+    try:
+        with _tensorflow_prepared() if framework.name == "tensorflow" else nullcontext():
+            importlib.import_module(_ADAPTERS[framework.name])
+    except ImportError as error:
+        raise CommandError(f"cannot use {framework.title}: {error}") from error
+
+
+def computing_device(framework: Framework, device: str) -> str:
+    """Return what a device is: "cpu", "gpu", "gpu:1", ...
+
+    Args:
+        framework: Was loaded.
+        device: As given by the option, "auto" too.
+
+    Raises:
+        CommandError: If the framework cannot use it on this machine.
+    """
+    try:
+        return _torch_device(device) if framework.name == "torch" else _tensorflow_device(device)
+    except ValueError as error:
+        raise CommandError(str(error).replace("; choose", "; for --device choose")) from error
+
+
+@contextmanager
+def _tensorflow_prepared() -> Iterator[None]:
+    """Set what TensorFlow reads from the environment when it is imported."""
+    # Keras has to run on TensorFlow here, whatever the user has it run on elsewhere; and others may
+    # need the rest of a GPU's memory.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    wants_all = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0"
+    with nullcontext() if wants_all else _native_messages_kept_back():
+        yield
+
+
+@contextmanager
+def _native_messages_kept_back() -> Iterator[None]:
+    """Keep what native code writes to the standard error, unless Python reports a failure.
+
+    TensorFlow's first messages come before it looks at its own log level.
+    """
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(before, kept.read())
+            raise
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+
+
+def _torch_device(device: str) -> str:
+    from tensor_optix.adapters.pytorch.placement import resolve_device
+
+    place = resolve_device(device)
+    return _short(place.type.replace("cuda", "gpu"), place.index or 0)
+
+
+def _tensorflow_device(device: str) -> str:
+    from tensor_optix.adapters.tensorflow.placement import resolve_device
+
+    place = resolve_device(device)
+    if place is not None:
+        _, kind, index = place.split(":")
+        return _short(kind.lower(), int(index))
+    try:
+        resolve_device("gpu")
+    except ValueError:
+        return "cpu"
+    return "gpu"
+
+
+def _short(kind: str, index: int) -> str:
+    return f"{kind}:{index}" if index else kind

@@ -1,0 +1,218 @@
+"""Ready-made agents at work: they act, learn, start out undecided and follow from one seed."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from gymnasium.spaces import Box
+
+from tensor_optix.algorithms.agent_factory import make_agent
+from tensor_optix.core.types import HyperparamSet
+from tensor_optix.pipeline.batch_pipeline import BatchPipeline
+from tests.algorithms.test_agent_factory import (
+    CHOICE,
+    FORCE,
+    FRAMES,
+    NUMBER,
+    VECTOR,
+    Spaces,
+    weights,
+)
+
+if TYPE_CHECKING:
+    from tensor_optix.core.base_agent import BaseAgent
+    from tests.frameworks import Framework
+
+PICTURE = Box(0.0, 1.0, (8, 8, 3), np.float32)
+
+every_algorithm = pytest.mark.parametrize(
+    ("algorithm", "actions"),
+    [("ppo", CHOICE), ("ppo", FORCE), ("dqn", CHOICE), ("sac", FORCE)],
+    ids=str,
+)
+every_observation = pytest.mark.parametrize(
+    "observations", [VECTOR, FRAMES, PICTURE, NUMBER], ids=str
+)
+
+
+def small_agent(env: Spaces, algorithm: str, framework: Framework) -> BaseAgent:
+    small = {} if algorithm == "ppo" else {"batch_size": 8, "learning_starts": 8}
+    agent = make_agent(
+        env, algorithm, framework.name, hyperparams=HyperparamSet(small), hidden_sizes=(8,), seed=1,
+        device="cpu",
+    )  # fmt: skip
+    assert type(agent).__module__.startswith(f"tensor_optix.algorithms.{framework.prefix}_")
+    return agent
+
+
+def require_acting(agent: BaseAgent, env: Spaces) -> None:
+    observations, actions = env.observation_space, env.action_space
+    agent.check_spaces(observations, actions)
+    batch = np.stack([observations.sample() for _ in range(3)])
+    for chosen in (agent.act_batch(batch), agent.act_greedy(batch)):
+        assert chosen.shape == (3, *actions.shape)
+        assert all(actions.contains(action) for action in chosen.astype(actions.dtype))
+    assert np.shape(agent.act(batch[0])) == actions.shape
+
+
+def require_learning(agent: BaseAgent, env: Spaces, path: Any) -> None:
+    pipeline = BatchPipeline(env=env, agent=agent, window_size=12, seed=2)
+    before = weights(agent, path / "before")
+    pipeline.setup()
+    diagnostics = agent.learn(next(iter(pipeline.episodes())))
+    assert diagnostics["n_updates"] > 0
+    assert diagnostics["n_skipped_updates"] == 0
+    assert before != weights(agent, path / "after")
+
+
+@every_observation
+@every_algorithm
+def test_every_algorithm_acts_on_and_learns_from_every_supported_observation_on_pytorch(
+    algorithm: str, actions: Any, observations: Any, torch_framework: Framework, tmp_path: Any
+) -> None:
+    env = Spaces(observations, actions)
+    agent = small_agent(env, algorithm, torch_framework)
+    require_acting(agent, env)
+    require_learning(agent, env, tmp_path)
+
+
+@every_observation
+@every_algorithm
+def test_every_algorithm_acts_on_every_supported_observation_on_tensorflow(
+    algorithm: str, actions: Any, observations: Any, tensorflow_framework: Framework
+) -> None:
+    env = Spaces(observations, actions)
+    require_acting(small_agent(env, algorithm, tensorflow_framework), env)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "observations", "actions"),
+    [
+        ("ppo", FRAMES, CHOICE),
+        ("ppo", NUMBER, FORCE),
+        ("dqn", VECTOR, CHOICE),
+        ("sac", PICTURE, FORCE),
+    ],
+    ids=str,
+)
+def test_every_algorithm_learns_on_tensorflow(
+    algorithm: str,
+    observations: Any,
+    actions: Any,
+    tensorflow_framework: Framework,
+    tmp_path: Any,
+) -> None:
+    """Fewer than on PyTorch, because each takes a second or more to compile."""
+    env = Spaces(observations, actions)
+    require_learning(small_agent(env, algorithm, tensorflow_framework), env, tmp_path)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn", "sac"])
+def test_one_seed_decides_weights_and_actions(
+    algorithm: str, framework: Framework, tmp_path: Any
+) -> None:
+    env = Spaces(VECTOR, FORCE if algorithm == "sac" else CHOICE)
+    agents = [
+        make_agent(env, algorithm, framework.name, seed=seed, device="cpu") for seed in (7, 7, 8)
+    ]
+    first, again, other = (weights(agent, tmp_path / f"{n}") for n, agent in enumerate(agents))
+    assert first == again
+    assert first != other
+    observations = np.zeros((50, 3), np.float32)
+    actions = [agent.act_batch(observations) for agent in agents]
+    assert np.array_equal(actions[0], actions[1])
+    assert not np.array_equal(actions[0], actions[2])
+
+
+@every_algorithm
+def test_global_generators_are_left_alone(
+    algorithm: str, actions: Any, framework: Framework
+) -> None:
+    draw = next_numbers_of(framework.name)
+    expected = draw(lambda: None)
+    env = Spaces(VECTOR, actions)
+    assert draw(lambda: make_agent(env, algorithm, framework.name)) == expected
+
+
+def next_numbers_of(framework: str) -> Any:
+    """Return a function of an action that seeds global generators, acts, and draws from them."""
+    if framework == "torch":
+        import torch
+
+        seed_all, draw = torch.manual_seed, lambda: torch.rand(3)
+    else:
+        import tensorflow as tf
+
+        seed_all, draw = tf.random.set_seed, lambda: tf.random.uniform([3])
+
+    def next_numbers(action: Any) -> list[Any]:
+        random.seed(5)
+        np.random.seed(5)  # noqa: NPY002
+        seed_all(5)
+        action()
+        return [random.random(), np.random.rand(), draw().numpy().tolist()]  # noqa: NPY002
+
+    return next_numbers
+
+
+def test_a_policy_starts_out_almost_undecided(framework: Framework) -> None:
+    agent = make_agent(Spaces(VECTOR, CHOICE), framework=framework.name, seed=0)
+    actions = agent.act_batch(np.random.default_rng(0).normal(size=(3000, 3)).astype(np.float32))
+    assert np.bincount(actions, minlength=3).min() > 900
+
+
+def test_the_first_actions_of_a_gaussian_reach_all_of_the_interval(framework: Framework) -> None:
+    agent = make_agent(Spaces(VECTOR, FORCE), framework=framework.name, seed=0)
+    actions = agent.act_batch(np.zeros((1000, 3), np.float32))
+    assert np.abs(actions.mean()) < 0.1
+    assert 0.5 < actions.std() < 0.75
+
+
+def test_bytes_are_scaled_inside_the_network(framework: Framework) -> None:
+    """Otherwise pixels of 255 would make an undecided policy a determined one."""
+    env = Spaces(FRAMES, CHOICE)
+    agent = make_agent(env, framework=framework.name, hidden_sizes=(8,), seed=0)
+    actions = agent.act_batch(np.full((600, 4, 40, 40), 255, np.uint8))
+    assert np.bincount(actions, minlength=3).min() > 120
+
+
+def test_every_number_of_a_discrete_space_is_told_from_the_others(framework: Framework) -> None:
+    """Also where the space does not start at 0."""
+    numbers = np.arange(NUMBER.start, NUMBER.start + NUMBER.n)
+    ppo = make_agent(Spaces(NUMBER, CHOICE), "ppo", framework.name, seed=0, device="cpu")
+    sac = make_agent(Spaces(NUMBER, FORCE), "sac", framework.name, seed=0, device="cpu")
+    logits = framework.call(ppo._actor, numbers)  # type: ignore[attr-defined]
+    values = framework.call(sac._critic1, numbers, np.zeros((5, 2)))  # type: ignore[attr-defined]
+    assert len(np.unique(logits, axis=0)) == len(np.unique(values)) == NUMBER.n
+
+
+def run_apart(script: str) -> None:
+    """Run a script in a process that has imported nothing yet."""
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_an_agent_on_pytorch_needs_no_tensorflow() -> None:
+    pytest.importorskip("torch")
+    run_apart(
+        "import sys; from tensor_optix import make_agent\n"
+        "make_agent('CartPole-v1', framework='torch', hidden_sizes=(4,))\n"
+        "assert 'torch' in sys.modules and 'tensorflow' not in sys.modules"
+    )
+
+
+def test_an_agent_on_tensorflow_needs_no_pytorch_and_is_made_on_the_device_asked_for() -> None:
+    """The agent itself refuses networks that are elsewhere."""
+    pytest.importorskip("tensorflow")
+    run_apart(
+        "import sys, tensorflow as tf; from tensor_optix import make_agent\n"
+        "processor, = tf.config.list_physical_devices('CPU')\n"
+        "halves = [tf.config.LogicalDeviceConfiguration()] * 2\n"
+        "tf.config.set_logical_device_configuration(processor, halves)\n"
+        "make_agent('CartPole-v1', framework='tensorflow', hidden_sizes=(4,), device='cpu:1')\n"
+        "assert 'torch' not in sys.modules"
+    )

@@ -1,0 +1,71 @@
+"""Windows with everything that can be in one: several environments, both kinds of ends, invalid rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tensor_optix.core.types import EpisodeData
+
+VECTOR, IMAGE = (4,), (6, 6, 2)
+NUM_ACTIONS, ACTION_DIM = 3, 2
+STEPS, NUM_ENVS = 17, 3
+ROWS = STEPS * NUM_ENVS
+TERMINATED, TRUNCATED = (9, 20, 40), (13, 31)
+INVALID = (12, 16, 23, 34, 43)
+"""The rows after the ends, of the same environment: the environment's own reset steps."""
+
+
+def make_window(
+    obs_shape: tuple[int, ...] = VECTOR, is_discrete: bool = True, seed: int = 0, **changes: Any
+) -> EpisodeData:
+    """Return a window of 51 rows of 3 environments: 46 transitions, 3 ends and 2 time limits among them."""
+    rng = np.random.default_rng(seed)
+    terminated, truncated, valid = np.zeros(ROWS, bool), np.zeros(ROWS, bool), np.ones(ROWS, bool)
+    terminated[list(TERMINATED)] = truncated[list(TRUNCATED)] = True
+    valid[list(INVALID)] = False
+    ends = np.sort([*TERMINATED, *TRUNCATED])
+    actions = (
+        rng.integers(0, NUM_ACTIONS, ROWS)
+        if is_discrete
+        else np.tanh(1.5 * rng.standard_normal((ROWS, ACTION_DIM))).astype(np.float32)
+    )
+    fields = {
+        "observations": draw_observations(rng, ROWS, obs_shape),
+        "actions": actions,
+        "rewards": rng.standard_normal(ROWS).astype(np.float32),
+        "terminated": terminated,
+        "truncated": truncated,
+        "infos": [],
+        "episode_id": seed,
+        "num_envs": NUM_ENVS,
+        "valid": valid,
+        "final_obs": draw_observations(rng, NUM_ENVS, obs_shape),
+        "end_rows": ends,
+        "end_observations": draw_observations(rng, len(ends), obs_shape),
+    }
+    return EpisodeData(**(fields | changes))
+
+
+def make_row(obs_shape: tuple[int, ...] = VECTOR, is_discrete: bool = True) -> EpisodeData:
+    """Return a window of one row, which a time limit ends."""
+    window = make_window(obs_shape, is_discrete, seed=9)
+    return EpisodeData(
+        observations=window.observations[:1],
+        actions=window.actions[:1],
+        rewards=window.rewards[:1],
+        terminated=np.array([False]),
+        truncated=np.array([True]),
+        infos=[],
+        episode_id=9,
+        end_rows=np.array([0]),
+        end_observations=window.end_observations[:1],
+    )
+
+
+def draw_observations(rng: np.random.Generator, count: int, obs_shape: tuple[int, ...]) -> Any:
+    """Return vectors of about unit scale, or byte images."""
+    if len(obs_shape) == 1:
+        return rng.standard_normal((count, *obs_shape)).astype(np.float32)
+    return rng.integers(0, 256, (count, *obs_shape), np.uint8)
