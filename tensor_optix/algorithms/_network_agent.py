@@ -45,7 +45,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
         ValueError: On an unknown hyperparameter or a value out of range.
     """
 
-    ops: ClassVar[Backend]
+    ops: Backend
     hyperparams_type: ClassVar[type[Hyperparams]]
 
     def __init__(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from tensor_optix.adapters.tensorflow import backend
 from tensor_optix.algorithms._policy_gradient import PolicyGradient
@@ -49,7 +49,7 @@ class TFAgent(PolicyGradient):
             other variables, or networks on another device.
     """
 
-    ops: ClassVar[Backend] = backend
+    ops: Backend = backend
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from tensor_optix.adapters.tensorflow import backend
 from tensor_optix.algorithms._ppo import PPO
@@ -40,7 +40,7 @@ class TFPPOAgent(PPO):
             other variables, or networks on another device.
     """
 
-    ops: ClassVar[Backend] = backend
+    ops: Backend = backend
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from tensor_optix.adapters.pytorch import backend
 from tensor_optix.algorithms._policy_gradient import PolicyGradient
@@ -44,7 +44,7 @@ class TorchAgent(PolicyGradient):
             hold exactly the parameters of the model.
     """
 
-    ops: ClassVar[Backend] = backend
+    ops: Backend = backend
 
     def __init__(
         self,

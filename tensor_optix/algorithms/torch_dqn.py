@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from tensor_optix.adapters.pytorch import backend
+from tensor_optix.adapters.pytorch.compiled_backend import compiled_backend
 from tensor_optix.algorithms._dqn import DQN
 
 if TYPE_CHECKING:
@@ -29,13 +30,16 @@ class TorchDQNAgent(DQN):
         device: "auto" (a GPU where there is one), "cpu", "cuda", ...
         reward_normalizer: Scales the rewards that are learned from; scores stay raw.
         obs_normalizer: Normalises what the network sees; saved with it, still in evaluation.
+        compile: Whether updates are compiled, by TorchInductor, which needs a C++ compiler. The first then
+            takes 5 to 40 seconds, and those of small networks on a CPU a third of their time. The
+            results are the same up to rounding. What cannot be compiled runs as it is, with a warning.
 
     Raises:
         ValueError: On an unknown hyperparameter, a value out of range, or an optimizer that does not
             hold exactly the network's parameters.
     """
 
-    ops: ClassVar[Backend] = backend
+    ops: Backend = backend
 
     def __init__(
         self,
@@ -46,7 +50,10 @@ class TorchDQNAgent(DQN):
         device: str = "auto",
         reward_normalizer: RewardNormalizer | None = None,
         obs_normalizer: ObsNormalizer | None = None,
+        compile: bool = False,
     ) -> None:
+        if compile:
+            self.ops = compiled_backend()
         q_network.to(backend.resolve_device(device)).eval()
         super().__init__(
             q_network, n_actions, optimizer, hyperparams, reward_normalizer, obs_normalizer

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from tensor_optix.adapters.pytorch import backend
+from tensor_optix.adapters.pytorch.compiled_backend import compiled_backend
 from tensor_optix.algorithms._sac import SAC
 
 if TYPE_CHECKING:
@@ -36,13 +37,16 @@ class TorchSACAgent(SAC):
         device: "auto" (a GPU where there is one), "cpu", "cuda", ...
         reward_normalizer: Scales the rewards that are learned from; scores stay raw.
         obs_normalizer: Normalises what the networks see; saved with them, still in evaluation.
+        compile: Whether updates are compiled, by TorchInductor, which needs a C++ compiler. The first then
+            takes 5 to 40 seconds, and those of small networks on a CPU a third of their time. The
+            results are the same up to rounding. What cannot be compiled runs as it is, with a warning.
 
     Raises:
         ValueError: On an unknown hyperparameter, a value out of range, or an optimizer that does not
             hold exactly the parameters of its networks.
     """
 
-    ops: ClassVar[Backend] = backend
+    ops: Backend = backend
 
     def __init__(
         self,
@@ -57,7 +61,10 @@ class TorchSACAgent(SAC):
         device: str = "auto",
         reward_normalizer: RewardNormalizer | None = None,
         obs_normalizer: ObsNormalizer | None = None,
+        compile: bool = False,
     ) -> None:
+        if compile:
+            self.ops = compiled_backend()
         place = backend.resolve_device(device)
         for network in (actor, critic1, critic2):
             network.to(place).eval()

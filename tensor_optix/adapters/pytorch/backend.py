@@ -16,6 +16,7 @@ except ImportError as error:
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tensor_optix.adapters.pytorch.compilation import FixedShapes
 from tensor_optix.adapters.pytorch.gradient_descent import TorchGradientDescent, require_optimizer
 from tensor_optix.adapters.pytorch.placement import device_of, threads_for, to_tensor
 from tensor_optix.adapters.pytorch.placement import resolve_device as resolve_device
@@ -129,7 +130,7 @@ def twin_critics(first: nn.Module, second: nn.Module) -> TwinCritics:
     return TwinCritics(first, second)
 
 
-def update_loop(update: Update, networks: Sequence[nn.Module]) -> UpdateLoop:
+def update_loop(update: Update, networks: Sequence[nn.Module], is_pure: bool = True) -> UpdateLoop:
     """Return a function that makes updates with consecutive minibatches; the last may be short."""
     device = device_of(networks[0])
     threads = threads_for(networks)
@@ -145,8 +146,9 @@ def update_loop(update: Update, networks: Sequence[nn.Module]) -> UpdateLoop:
         rows: dict[str, list[Tensor]] = {}
         with threads():
             for start in starts:
-                batch = {name: t[start : start + minibatch_size] for name, t in tensors.items()}
-                diagnostics, outputs = update(batch, constants)
+                kind = FixedShapes if is_pure and start + minibatch_size <= length else dict
+                batch = kind((n, t[start : start + minibatch_size]) for n, t in tensors.items())
+                diagnostics, outputs = update(batch, kind(constants))
                 for name, value in diagnostics.items():
                     totals[name] = totals[name] + value if name in totals else value
                 for name, value in outputs.items():

@@ -37,7 +37,7 @@ class TorchGradientDescent:
         self._loss_fn = loss_fn
         self._optimizer = optimizer
         leaves = [leaf for network in networks.values() for leaf in leaves_of(network)]
-        self._gradients = _FlatGradients(leaves)
+        self._gradients = FlatGradients(leaves)
         _prefer_fused(optimizer)
 
     def step(self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -48,30 +48,38 @@ class TorchGradientDescent:
         loss.backward(inputs=self._gradients.tensors)
         max_norm = float(scalars["max_grad_norm"]) if "max_grad_norm" in scalars else math.inf
         norm = self._gradients.clip(max_norm)
+        outputs = {name: value.detach() for name, value in diagnostics.items()}
+        return outputs | {"grad_norm": torch.tensor(norm), "skipped": self._apply(norm)}
+
+    def _apply(self, norm: float) -> Tensor:
+        """Let the optimizer follow the gradients, if their norm is finite; return 1 if not, else 0."""
         is_finite = math.isfinite(norm)
         if is_finite:
             self._optimizer.step()
-        outputs = {name: value.detach() for name, value in diagnostics.items()}
-        return outputs | {
-            "grad_norm": torch.tensor(norm),
-            "skipped": torch.tensor(0.0 if is_finite else 1.0),
-        }
+        return torch.tensor(0.0 if is_finite else 1.0)
 
 
-class _FlatGradients:
-    """The gradients of many leaves as views of one buffer: zeroing and clipping are one call each."""
+class FlatGradients:
+    """The gradients of many leaves as views of one buffer: zeroing and clipping are one call each.
+
+    Leaves of several dtypes or devices have a buffer for each; `names` has one name per buffer.
+    """
 
     def __init__(self, leaves: Sequence[Leaf]) -> None:
         self.tensors = [leaf.tensor for leaf in leaves]
-        self._buffers = []
+        self._buffers: list[Tensor] = []
+        self._members: list[list[int]] = []
         self._views: list[tuple[Tensor, Tensor]] = []
         for dtype, device in dict.fromkeys((t.dtype, t.device) for t in self.tensors):
-            members = [leaf for leaf in leaves if _kind(leaf) == (dtype, device)]
+            indices = [i for i, leaf in enumerate(leaves) if _kind(leaf) == (dtype, device)]
+            members = [leaves[i] for i in indices]
             sizes = [leaf.tensor.numel() for leaf in members]
             buffer = torch.zeros(sum(sizes), dtype=dtype, device=device)
             for leaf, part in zip(members, torch.split(buffer, sizes), strict=True):
                 self._views += _views(leaf, part.view_as(leaf.tensor))
             self._buffers.append(buffer)
+            self._members.append(indices)
+        self.names = [f"gradients {number}" for number in range(len(self._buffers))]
 
     def attach(self) -> None:
         """Let the gradients be the views, whatever they were, and forget their values."""
@@ -79,6 +87,20 @@ class _FlatGradients:
             tensor.grad = view
         for buffer in self._buffers:
             buffer.zero_()
+
+    def flatten(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Return the leaves' gradients in the order of the buffers, each `[number of its elements]`."""
+        return [
+            torch.cat([gradients[index].reshape(-1) for index in indices])
+            for indices in self._members
+        ]
+
+    def assign(self, flat: Sequence[Tensor]) -> None:
+        """Let the gradients be the views, whatever they were, with the values that `flatten` gave."""
+        for tensor, view in self._views:
+            tensor.grad = view
+        for buffer, values in zip(self._buffers, flat, strict=True):
+            buffer.copy_(values)
 
     def clip(self, max_norm: float) -> float:
         """Scale the gradients down to `max_norm`, if they are finite; return the norm before."""
