@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+WHOLE_WINDOW = 2**31 - 1
+"""A minibatch that no window fills: one short minibatch is made of it, for whose size nothing is compiled."""
+
 ComputeLoss: TypeAlias = Callable[[Any, EpisodeData, Any], Any]
 """`(model, episode, targets [B]) -> scalar loss`, in the framework's own code."""
 
@@ -111,7 +114,7 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
             "actions": np.asarray(window.actions),
             "targets": targets,
         }
-        diagnostics, _ = self._step(fields, len(rows), {})
+        diagnostics, _ = self._step(fields, WHOLE_WINDOW, {})
         self._learned_from = None
         self._learn_observations(np.asarray(episode_data.observations), episode_data.valid)
         skipped = int(diagnostics.pop("skipped"))

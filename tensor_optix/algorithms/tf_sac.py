@@ -66,11 +66,13 @@ class TFSACAgent(SAC):
     ) -> None:
         networks = {"actor": actor, "critic1": critic1, "critic2": critic2}
         backend.require_device(networks, device)
-        super().__init__(
-            (actor, critic1, critic2),
-            action_dim,
-            (actor_optimizer, critic_optimizer, alpha_optimizer),
-            hyperparams,
-            reward_normalizer,
-            obs_normalizer,
-        )
+        # Log alpha is made here.
+        with backend.beside([actor]):
+            super().__init__(
+                (actor, critic1, critic2),
+                action_dim,
+                (actor_optimizer, critic_optimizer, alpha_optimizer),
+                hyperparams,
+                reward_normalizer,
+                obs_normalizer,
+            )

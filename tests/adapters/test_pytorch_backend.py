@@ -1,4 +1,4 @@
-"""PyTorch as a backend: stacked critics, slow copies, update loops and the gradient step."""
+"""PyTorch as a backend: the contract, stacked critics, and what PyTorch alone needs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ torch = pytest.importorskip("torch")
 from torch import nn
 
 from tensor_optix.adapters.pytorch import backend
+from tests.contracts.backend_contract import BackendContract
 
 OBS, ACTIONS, ROWS = 3, 2, 7
+
+
+class TestPyTorchBackend(BackendContract):
+    @pytest.fixture
+    def framework(self, torch_framework):
+        return torch_framework
 
 
 def make_critic(seed: int, hidden: int = 8, bias: bool = True) -> nn.Module:
@@ -181,15 +188,6 @@ def test_blending_moves_the_targets_by_the_rate(name, rate):
     torch.testing.assert_close(targets(*inputs()), twins(*inputs()))
 
 
-def test_blending_copies_buffers_whatever_the_rate():
-    network, target = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
-    network.running_mean.fill_(3.0)
-    network.num_batches_tracked.fill_(7)
-    backend.blend(target, network, 0.1)
-    assert target.running_mean.tolist() == [3.0, 3.0]
-    assert int(target.num_batches_tracked) == 7
-
-
 @pytest.mark.parametrize("make", [nn.Parameter, lambda t: t.requires_grad_()])
 def test_a_scalar_is_the_variable_that_its_optimizer_steps(make):
     optimizer = torch.optim.SGD([make(torch.zeros(1))], lr=0.5)
@@ -214,21 +212,6 @@ def test_a_scalar_is_the_variable_that_its_optimizer_steps(make):
 def test_an_optimizer_of_more_than_one_number_is_refused_as_a_scalars(held):
     with pytest.raises(ValueError, match="must hold one parameter of one element"):
         backend.scalar(0.0, torch.optim.SGD(held, lr=0.1))
-
-
-def test_an_update_loop_takes_consecutive_minibatches_and_a_short_last_one():
-    network = nn.Linear(1, 1)
-    seen: list[list[float]] = []
-
-    def update(batch: Any, scalars: Any) -> Any:
-        seen.append(batch["x"].tolist())
-        return {"mean": batch["x"].mean()}, {"doubled": 2.0 * batch["x"] * scalars["sign"]}
-
-    fields = {"x": np.arange(5, dtype=np.float32)}
-    means, rows = backend.update_loop(update, [network])(fields, 2, {"sign": -1.0})
-    assert seen == [[0.0, 1.0], [2.0, 3.0], [4.0]]
-    assert means == {"mean": pytest.approx((0.5 + 2.5 + 4.0) / 3)}
-    np.testing.assert_array_equal(rows["doubled"], [-0.0, -2.0, -4.0, -6.0, -8.0])
 
 
 def test_a_step_leaves_networks_outside_its_own_without_gradients():
@@ -259,26 +242,3 @@ def test_an_update_with_a_gradient_that_is_not_finite_is_left_out(name, bad):
         torch.testing.assert_close(parameter, old, rtol=0, atol=0)
     assert float(descent.step(make_batch(), {})["skipped"]) == 0.0
     assert not torch.equal(next(iter(twins.parameters())), before[0])
-
-
-def test_the_norm_of_the_gradient_is_reported_as_it_was_before_clipping():
-    network = nn.Linear(1, 1, bias=False)
-    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
-
-    def loss_fn(batch: Any, scalars: Any) -> Any:
-        return 3.0 * network.weight.sum(), {}
-
-    descent = backend.gradient_descent(loss_fn, {"network": network}, optimizer)
-    before = network.weight.item()
-    outputs = descent.step({}, {"max_grad_norm": torch.tensor(0.5)})
-    assert float(outputs["grad_norm"]) == pytest.approx(3.0)
-    assert network.weight.item() == pytest.approx(before - 0.5)
-    descent.step({}, {"max_grad_norm": torch.tensor(10.0)})
-    assert network.weight.item() == pytest.approx(before - 3.5)
-
-
-def test_networks_take_floats_but_indices_as_integers():
-    images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
-    assert backend.network_input(images).dtype == torch.float32
-    assert backend.network_input(torch.zeros(2, dtype=torch.int32)).dtype == torch.int64
-    assert backend.network_input(torch.zeros(2)).dtype == torch.float32

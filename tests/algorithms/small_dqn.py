@@ -5,39 +5,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 
-torch = pytest.importorskip("torch")
-
-from torch import nn
-
-from tensor_optix.algorithms.torch_dqn import TorchDQNAgent
 from tensor_optix.core.types import EpisodeData, HyperparamSet, Transitions
+from tests.frameworks import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.frameworks import Framework
+
 NUM_ACTIONS = 2
-
-
-def make_network(outputs: int, obs_shape: tuple[int, ...] = (4,)) -> nn.Module:
-    size = int(np.prod(obs_shape))
-    return nn.Sequential(nn.Flatten(), nn.Linear(size, 16), nn.Tanh(), nn.Linear(16, outputs))
 
 
 def make_agent(
     seed: int = 0,
     obs_shape: tuple[int, ...] = (4,),
+    framework: Framework | None = None,
     obs_normalizer: Any = None,
     reward_normalizer: Any = None,
     **params: Any,
-) -> TorchDQNAgent:
-    torch.manual_seed(seed)
-    network = make_network(NUM_ACTIONS, obs_shape)
-    agent = TorchDQNAgent(
+) -> Any:
+    """Make one of `framework`, or of PyTorch."""
+    framework = framework or load("torch")
+    network = framework.perceptron((int(np.prod(obs_shape)), 16, NUM_ACTIONS), seed, obs_shape)
+    agent = framework.DQN(
         network,
         NUM_ACTIONS,
-        torch.optim.Adam(network.parameters(), lr=1e-3),
+        framework.adam(1e-3, network),
         HyperparamSet({"batch_size": 16, "replay_capacity": 1000} | params),
         device="cpu",
         obs_normalizer=obs_normalizer,
@@ -116,7 +110,3 @@ def empty_window(num_envs: int = 8) -> EpisodeData:
         episode_id=0,
         num_envs=num_envs,
     )
-
-
-def weights(network: nn.Module) -> list[np.ndarray]:
-    return [p.detach().numpy().copy() for p in network.parameters()]

@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
-import pytest
 from gymnasium.spaces import Box
 
-torch = pytest.importorskip("torch")
-
-from torch import nn
-
 from tensor_optix.algorithms import losses
-from tensor_optix.algorithms.torch_ppo_continuous import TorchGaussianPPOAgent
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.types import EpisodeData, HyperparamSet
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
+from tests.frameworks import load
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.frameworks import Framework
 
 ACTION_DIM = 2
 ROWS = 128
 
 
-def make_network(outputs: int, obs_shape: tuple[int, ...] = (4,)) -> nn.Module:
-    size = int(np.prod(obs_shape))
-    return nn.Sequential(nn.Flatten(), nn.Linear(size, 16), nn.Tanh(), nn.Linear(16, outputs))
-
-
 def make_agent(
     seed: int = 0,
     obs_shape: tuple[int, ...] = (4,),
-    actor: nn.Module | None = None,
+    framework: Framework | None = None,
+    actor: Any = None,
     obs_normalizer: Any = None,
     reward_normalizer: Any = None,
     **params: Any,
-) -> TorchGaussianPPOAgent:
-    torch.manual_seed(seed)
-    actor = make_network(2 * ACTION_DIM, obs_shape) if actor is None else actor
-    critic = make_network(1, obs_shape)
-    agent = TorchGaussianPPOAgent(
+) -> Any:
+    """Make one of `framework`, or of PyTorch."""
+    framework = framework or load("torch")
+    size = int(np.prod(obs_shape))
+    if actor is None:
+        actor = framework.perceptron((size, 16, 2 * ACTION_DIM), 2 * seed, obs_shape)
+    critic = framework.perceptron((size, 16, 1), 2 * seed + 1, obs_shape)
+    agent = framework.GaussianPPO(
         actor,
         critic,
-        torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=1e-3),
+        framework.adam(1e-3, actor, critic),
         ACTION_DIM,
         HyperparamSet(params),
         device="cpu",
@@ -53,20 +52,24 @@ def make_agent(
     return agent
 
 
-def make_normalizing_agent(seed: int = 0, **options: Any) -> TorchGaussianPPOAgent:
+def make_normalizing_agent(seed: int = 0, **options: Any) -> Any:
     return make_agent(
         seed, obs_normalizer=ObsNormalizer((4,)), reward_normalizer=RewardNormalizer(), **options
     )
 
 
-def make_saturated_actor(mean: float, log_std: float, size: int = 4) -> nn.Module:
+def make_saturated_actor(
+    mean: float, log_std: float, framework: Framework | None = None, size: int = 4
+) -> Any:
     """Return an actor whose every mean is about `mean` and whose every log_std is `log_std`."""
-    actor = nn.Linear(size, 2 * ACTION_DIM)
-    with torch.no_grad():
-        actor.weight.mul_(0.01)
-        actor.weight[ACTION_DIM:] = 0.0
-        actor.bias[:ACTION_DIM] = mean
-        actor.bias[ACTION_DIM:] = log_std
+    framework = framework or load("torch")
+    actor = framework.perceptron((size, 2 * ACTION_DIM))
+    matrix, bias = framework.weights(actor)
+    matrix *= 0.01
+    matrix[:, ACTION_DIM:] = 0.0
+    bias[:ACTION_DIM] = mean
+    bias[ACTION_DIM:] = log_std
+    framework.set_weights(actor, [matrix, bias])
     return actor
 
 
@@ -109,7 +112,7 @@ class Drift(gymnasium.Env[Any, Any]):
         return self.np_random.normal(30.0, 5.0, 4).astype(np.float32)
 
 
-def make_window_pipeline(agent: TorchGaussianPPOAgent) -> BatchPipeline:
+def make_window_pipeline(agent: Any) -> BatchPipeline:
     return BatchPipeline(env=Drift(), agent=agent, window_size=ROWS, seed=1)
 
 

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 
-torch = pytest.importorskip("torch")
-
-from torch import nn
-
-from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
 from tensor_optix.core.types import EpisodeData, HyperparamSet
+from tests import frameworks
+from tests.frameworks import load
+
+if TYPE_CHECKING:
+    from tests.frameworks import Framework
 
 
 def make_agent(
-    seed: int = 0, obs_shape: tuple[int, ...] = (4,), num_actions: int = 3, **params: Any
-) -> TorchPPOAgent:
-    torch.manual_seed(seed)
+    seed: int = 0,
+    obs_shape: tuple[int, ...] = (4,),
+    num_actions: int = 3,
+    framework: Framework | None = None,
+    reward_normalizer: Any = None,
+    **params: Any,
+) -> Any:
+    """Make one of `framework`, or of PyTorch."""
+    framework = framework or load("torch")
     size = int(np.prod(obs_shape))
-
-    def network(outputs: int) -> nn.Module:
-        return nn.Sequential(nn.Flatten(), nn.Linear(size, 16), nn.Tanh(), nn.Linear(16, outputs))
-
-    actor, critic = network(num_actions), network(1)
-    optimizer = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=1e-3)
-    agent = TorchPPOAgent(actor, critic, optimizer, HyperparamSet(params), device="cpu")
+    actor = framework.perceptron((size, 16, num_actions), 2 * seed, obs_shape)
+    critic = framework.perceptron((size, 16, 1), 2 * seed + 1, obs_shape)
+    optimizer = framework.adam(1e-3, actor, critic)
+    agent = framework.PPO(
+        actor,
+        critic,
+        optimizer,
+        HyperparamSet(params),
+        device="cpu",
+        reward_normalizer=reward_normalizer,
+    )
     agent.seed(seed)
     return agent
 
@@ -54,6 +63,5 @@ def make_episode(
     )
 
 
-def weights(agent: TorchPPOAgent) -> list[np.ndarray]:
-    networks = (agent._actor, agent._critic)
-    return [p.detach().numpy().copy() for net in networks for p in net.parameters()]
+def weights(agent: Any) -> list[np.ndarray]:
+    return [*frameworks.weights(agent._actor), *frameworks.weights(agent._critic)]

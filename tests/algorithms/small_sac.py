@@ -2,61 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 
-torch = pytest.importorskip("torch")
-
-from torch import nn
-
-from tensor_optix.algorithms.torch_sac import TorchSACAgent
 from tensor_optix.core.types import EpisodeData, HyperparamSet
 from tests.algorithms import small_dqn
-from tests.algorithms.small_dqn import make_network
+from tests.frameworks import load
+
+if TYPE_CHECKING:
+    from tests.frameworks import Framework
 
 ACTION_DIM = 2
 
 
-class ImageCritic(nn.Module):
-    """A critic of observations that are no vectors: they and the actions come as two arguments."""
-
-    def __init__(self, obs_shape: tuple[int, ...], action_dim: int = ACTION_DIM) -> None:
-        super().__init__()
-        self.value = make_network(1, (int(np.prod(obs_shape)) + action_dim,))
-
-    def forward(self, observations: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        values: torch.Tensor = self.value(torch.cat([observations.flatten(1), actions], dim=-1))
-        return values
-
-
-def make_critic(obs_shape: tuple[int, ...]) -> nn.Module:
+def make_critic(framework: Framework, obs_shape: tuple[int, ...], seed: int = 0) -> Any:
     if len(obs_shape) != 1:
-        return ImageCritic(obs_shape)
-    # Without a Flatten in front, so that the two run as one batched pass.
-    size = obs_shape[0] + ACTION_DIM
-    return nn.Sequential(nn.Linear(size, 16), nn.Tanh(), nn.Linear(16, 1))
+        return framework.image_critic(obs_shape, ACTION_DIM, seed=seed)
+    # Without a Flatten in front, so that two of PyTorch run as one batched pass.
+    return framework.perceptron((obs_shape[0] + ACTION_DIM, 16, 1), seed)
 
 
 def make_agent(
     seed: int = 0,
     obs_shape: tuple[int, ...] = (4,),
+    framework: Framework | None = None,
     obs_normalizer: Any = None,
     reward_normalizer: Any = None,
     alpha_lr: float = 1e-3,
     **params: Any,
-) -> TorchSACAgent:
-    torch.manual_seed(seed)
-    actor = make_network(2 * ACTION_DIM, obs_shape)
-    critics = make_critic(obs_shape), make_critic(obs_shape)
-    agent = TorchSACAgent(
+) -> Any:
+    """Make one of `framework`, or of PyTorch."""
+    framework = framework or load("torch")
+    sizes = (int(np.prod(obs_shape)), 16, 2 * ACTION_DIM)
+    actor = framework.perceptron(sizes, 3 * seed, obs_shape)
+    critics = [make_critic(framework, obs_shape, 3 * seed + 1 + k) for k in range(2)]
+    agent = framework.SAC(
         actor,
         *critics,
         ACTION_DIM,
-        torch.optim.Adam(actor.parameters(), lr=1e-3),
-        torch.optim.Adam([p for critic in critics for p in critic.parameters()], lr=1e-3),
-        torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=alpha_lr),
+        framework.adam(1e-3, actor),
+        framework.adam(1e-3, *critics),
+        framework.number_adam(alpha_lr),
         HyperparamSet({"batch_size": 16, "replay_capacity": 1000} | params),
         device="cpu",
         obs_normalizer=obs_normalizer,

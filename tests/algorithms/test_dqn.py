@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
-from torch import nn
-
-from tensor_optix.algorithms.torch_dqn import TorchDQNAgent
 from tensor_optix.core.types import HyperparamSet
 from tests.algorithms.small_dqn import (
     empty_window,
     make_agent,
     make_episode,
-    make_network,
     vector_steps,
-    weights,
 )
 from tests.contracts.agent_contract import AgentContract
+from tests.frameworks import weights
+
+if TYPE_CHECKING:
+    from tests.frameworks import Framework
 
 
-class TestTorchDQNContract(AgentContract):
+class TestDQNContract(AgentContract):
     @pytest.fixture
-    def make_agent(self):
-        return lambda seed: make_agent(seed, n_step=2, per_alpha=0.5)
+    def make_agent(self, framework):
+        return lambda seed: make_agent(seed, framework=framework, n_step=2, per_alpha=0.5)
 
     @pytest.fixture
     def episode(self):
@@ -55,18 +52,15 @@ def make_fields(rows: int, seed: int = 3) -> dict[str, np.ndarray]:
     }
 
 
-def values_of(network: nn.Module, observations: np.ndarray) -> np.ndarray:
+def values_of(network: Any, observations: np.ndarray) -> np.ndarray:
     """Two layers with a tanh between them, in double precision."""
-    first, second = (layer for layer in network if isinstance(layer, nn.Linear))
-    arrays = [
-        p.detach().numpy().astype(np.float64) for p in (*first.parameters(), *second.parameters())
-    ]
-    hidden = np.tanh(observations.astype(np.float64) @ arrays[0].T + arrays[1])
-    values: np.ndarray = hidden @ arrays[2].T + arrays[3]
+    arrays = [array.astype(np.float64) for array in weights(network)]
+    hidden = np.tanh(observations.astype(np.float64) @ arrays[0] + arrays[1])
+    values: np.ndarray = hidden @ arrays[2] + arrays[3]
     return values
 
 
-def td_errors(agent: TorchDQNAgent, fields: dict[str, np.ndarray]) -> np.ndarray:
+def td_errors(agent: Any, fields: dict[str, np.ndarray]) -> np.ndarray:
     following = values_of(agent._target, fields["next_observations"]).max(axis=1)
     targets = fields["rewards"] + fields["discounts"] * following
     values = values_of(agent._q_network, fields["observations"])
@@ -74,10 +68,10 @@ def td_errors(agent: TorchDQNAgent, fields: dict[str, np.ndarray]) -> np.ndarray
     return errors
 
 
-def test_the_loss_is_the_weighted_mean_of_squared_errors_against_the_target_network():
-    agent = make_agent()
+def test_the_loss_is_the_weighted_mean_of_squared_errors_against_the_target_network(framework):
+    agent = make_agent(framework=framework)
     # The two networks must differ, or a mix-up of them would not show.
-    agent._target.load_state_dict(make_network(2).state_dict())
+    framework.set_weights(agent._target, weights(framework.perceptron((4, 16, 2), seed=7)))
     fields = make_fields(16)
     expected = td_errors(agent, fields)
     means, got = agent._make_updates(fields, 1)
@@ -86,34 +80,27 @@ def test_the_loss_is_the_weighted_mean_of_squared_errors_against_the_target_netw
     assert means["td_error_mean"] == pytest.approx(np.abs(expected).mean(), rel=1e-4)
 
 
-def test_an_update_follows_the_gradient_of_that_loss_and_leaves_the_target_alone():
-    agent = make_agent(max_grad_norm=1e6)
-    plain = torch.optim.SGD(agent._q_network.parameters(), lr=0.1)
-    agent = TorchDQNAgent(agent._q_network, 2, plain, HyperparamSet({"batch_size": 16}), "cpu")
+def test_an_update_follows_the_gradient_of_that_loss_and_leaves_the_target_alone(framework):
+    network = framework.perceptron((4, 16, 2))
+    params = HyperparamSet({"batch_size": 16, "max_grad_norm": 1e6})
+    agent = framework.DQN(network, 2, framework.sgd(0.1, network), params, device="cpu")
     fields = make_fields(16)
-    network, target, step = agent._q_network, weights(agent._target), 1e-3
-    bias = network[-1].bias
-
-    def loss() -> float:
-        return float(np.mean(fields["weights"] * td_errors(agent, fields) ** 2))
-
-    slopes = [slope_of(bias, k, loss, step) for k in range(2)]
-    before = weights(network)[-1]
+    target, before = weights(agent._target), weights(network)
+    slopes = [slope_of(framework, agent, fields, k) for k in range(2)]
     agent._make_updates(fields, 1)
-    np.testing.assert_allclose(weights(network)[-1], before - 0.1 * np.array(slopes), atol=1e-4)
+    np.testing.assert_allclose(weights(network)[-1], before[-1] - 0.1 * np.array(slopes), atol=1e-4)
     for old, new in zip(target, weights(agent._target), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
-def slope_of(bias: Any, k: int, loss: Any, step: float) -> float:
-    """The derivative of the loss with the target held still, as the difference of two losses."""
+def slope_of(framework: Framework, agent: Any, fields: Any, k: int, step: float = 1e-3) -> float:
+    """The derivative of the loss by a last bias, the target held still, as a difference of losses."""
+    *others, bias = weights(agent._q_network)
     found = []
-    for move in (step, -2 * step):
-        with torch.no_grad():
-            bias[k] += move
-        found.append(loss())
-    with torch.no_grad():
-        bias[k] += step
+    for move in (step, -step):
+        framework.set_weights(agent._q_network, [*others, bias + np.float32(move) * np.eye(2)[k]])
+        found.append(float(np.mean(fields["weights"] * td_errors(agent, fields) ** 2)))
+    framework.set_weights(agent._q_network, [*others, bias])
     return (found[0] - found[1]) / (2 * step)
 
 
@@ -140,9 +127,10 @@ def test_the_target_is_copied_exactly_every_so_many_updates_also_within_a_burst(
     assert copies == list(range(5, 3 * burst + 1, 5))
 
 
-def test_a_burst_learns_the_same_as_its_updates_one_by_one():
+def test_a_burst_learns_the_same_as_its_updates_one_by_one(framework):
     """The target that is copied within it is what the rest of it learns from."""
-    together, alone = (make_agent(target_update_freq=3, batch_size=4) for _ in range(2))
+    params = {"target_update_freq": 3, "batch_size": 4}
+    together, alone = (make_agent(framework=framework, **params) for _ in range(2))
     fields = make_fields(4 * 8)
     means, errors = together._make_updates(fields, 8)
     parts = [
@@ -246,8 +234,8 @@ def test_the_reward_is_that_of_the_finished_episodes_else_the_windows_sum():
     assert agent.learn(episode)["episode_reward"] == 4.0
 
 
-def test_weights_that_were_loaded_averaged_or_perturbed_are_the_targets_too(tmp_path):
-    agent = make_agent(updates_per_step=1.0)
+def test_weights_that_were_loaded_averaged_or_perturbed_are_the_targets_too(framework, tmp_path):
+    agent = make_agent(framework=framework, updates_per_step=1.0)
     agent.save_weights(tmp_path / "a")
     agent.learn(make_episode())
     agent.save_weights(tmp_path / "b")
@@ -262,7 +250,7 @@ def test_weights_that_were_loaded_averaged_or_perturbed_are_the_targets_too(tmp_
     assert same(agent)
 
 
-def same(agent: TorchDQNAgent) -> bool:
+def same(agent: Any) -> bool:
     pairs = zip(weights(agent._q_network), weights(agent._target), strict=True)
     return all(np.array_equal(a, b) for a, b in pairs)
 

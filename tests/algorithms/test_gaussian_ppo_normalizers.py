@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
-
-from torch import nn
 
 from tensor_optix.algorithms.distributions import squashed_gaussian
 from tensor_optix.core.greedy_agent import GreedyAgent
@@ -27,11 +23,8 @@ from tests.algorithms.small_gaussian import (
 )
 from tests.pipeline.counting_env import collect
 
-if TYPE_CHECKING:
-    from tensor_optix.algorithms.torch_ppo_continuous import TorchGaussianPPOAgent
 
-
-def statistics(agent: TorchGaussianPPOAgent) -> dict[str, np.ndarray]:
+def statistics(agent: Any) -> dict[str, np.ndarray]:
     observations, rewards = agent._obs_normalizer, agent._reward_normalizer
     return {
         **{f"observations {k}": v for k, v in observations.state_dict().items()},
@@ -51,9 +44,9 @@ def test_with_normalizers_the_first_ratio_of_every_window_is_one(monkeypatch):
         assert np.abs(log_ratios[1]).max() > 1e-4
 
 
-def test_the_old_log_probs_are_those_of_the_policy_that_acted_with_its_normalizer():
+def test_the_old_log_probs_are_those_of_the_policy_that_acted_with_its_normalizer(framework):
     """What the normalizer learns of a window must not change what acted in it."""
-    agent = make_normalizing_agent(n_epochs=1)
+    agent = make_normalizing_agent(framework=framework, n_epochs=1)
     learned: list[np.ndarray] = []
     epoch = agent._epoch
 
@@ -101,9 +94,10 @@ def test_acting_and_validation_leave_the_normalizers_as_they_are():
 
 
 def test_networks_see_normalized_observations_when_they_act_and_when_they_learn():
+    torch = pytest.importorskip("torch")
     seen: list[np.ndarray] = []
 
-    class Spy(nn.Linear):
+    class Spy(torch.nn.Linear):
         def forward(self, x: Any) -> Any:
             seen.append(x.detach().numpy().copy())
             return super().forward(x)

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
 from tensor_optix.core.greedy_agent import GreedyAgent
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
@@ -197,9 +195,13 @@ def test_the_discount_of_a_row_is_of_the_steps_really_summed_and_zero_where_noth
     assert steps == set(itertools.product((False, True), (1, 2, 3)))
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.6])
-def test_priorities_follow_the_errors_where_they_are_asked_for(alpha, monkeypatch):
-    agent = make_agent(per_alpha=alpha, updates_per_step=1.0)
+@pytest.mark.parametrize(
+    ("framework", "alpha"),
+    [("torch", 0.0), ("torch", 0.6), ("tensorflow", 0.6)],
+    indirect=["framework"],
+)
+def test_priorities_follow_the_errors_where_they_are_asked_for(framework, alpha, monkeypatch):
+    agent = make_agent(framework=framework, per_alpha=alpha, updates_per_step=1.0)
     told: list[tuple[Any, Any]] = []
     steps = list(vector_steps(3))
     agent.observe(steps[0])
@@ -210,12 +212,10 @@ def test_priorities_follow_the_errors_where_they_are_asked_for(alpha, monkeypatc
     original = agent._make_updates
 
     def spy(fields: dict[str, Any], batches: int) -> Any:
-        with torch.no_grad():
-            first = {name: torch.as_tensor(field)[:16] for name, field in fields.items()}
-            values = agent._values_tensor(first["observations"]).gather(
-                1, first["actions"][:, None]
-            )
-            errors.append((agent._td_targets(first) - values[:, 0]).numpy())
+        first = framework.tensors({name: field[:16] for name, field in fields.items()})
+        values = framework.array(agent._values_tensor(first["observations"]))
+        targets = framework.array(agent._td_targets(first))
+        errors.append(targets - values[np.arange(16), fields["actions"][:16]])
         return original(fields, batches)
 
     monkeypatch.setattr(agent, "_make_updates", spy)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
 from tensor_optix.core.types import HyperparamSet
 from tests.algorithms import small_dqn, small_sac
 from tests.algorithms.small_dqn import make_agent, make_episode, vector_steps
+from tests.frameworks import weights
 
 
-def test_what_rows_depend_on_cannot_change_while_there_are_rows_and_the_rest_can():
-    agent = make_agent(per_alpha=0.5)
+def test_what_rows_depend_on_cannot_change_while_there_are_rows_and_the_rest_can(framework):
+    agent = make_agent(framework=framework, per_alpha=0.5)
     agent.set_hyperparams(HyperparamSet({"n_step": 2, "replay_capacity": 500}))
     agent.learn(make_episode(64))
     for name, value in (("n_step", 3), ("replay_capacity", 400)):
@@ -42,8 +42,25 @@ def test_a_capacity_that_cannot_hold_a_batch_in_equal_shares_is_refused():
     [((1,), np.float32), ((4,), np.float64), ((4, 84, 84), np.uint8), ((2, 3), np.float32)],
 )
 @pytest.mark.parametrize("small", [small_dqn, small_sac])
-def test_any_observation_shape_and_dtype_acts_and_learns(small, shape, dtype):
-    agent = small.make_agent(obs_shape=shape, batch_size=4, updates_per_step=0.25)
+def test_any_observation_shape_and_dtype_acts_and_learns(torch_framework, small, shape, dtype):
+    assert_acts_and_learns(torch_framework, small, shape, dtype)
+
+
+@pytest.mark.parametrize(
+    ("small", "shape", "dtype"),
+    [
+        (small_dqn, (1,), np.float64),
+        (small_dqn, (4, 84, 84), np.uint8),
+        (small_sac, (1, 8, 8), np.uint8),
+    ],
+)
+def test_so_it_does_with_tensorflow(tensorflow_framework, small, shape, dtype):
+    assert_acts_and_learns(tensorflow_framework, small, shape, dtype)
+
+
+def assert_acts_and_learns(framework: Any, small: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    params = {"batch_size": 4, "updates_per_step": 0.25}
+    agent = small.make_agent(obs_shape=shape, framework=framework, **params)
     episode = small.make_episode(8, shape, dtype)
     agent.act(episode.observations[0])
     assert agent.learn(episode)["n_updates"] == 1
@@ -58,6 +75,20 @@ def test_any_observation_shape_and_dtype_acts_and_learns(small, shape, dtype):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_no_weight_becomes_nan(small, where, value, per_alpha, caplog, tmp_path):
     agent = small.make_agent(per_alpha=per_alpha, n_step=2, updates_per_step=0.5)
+    assert_no_weight_becomes_nan(agent, small, where, value, caplog)
+    agent.save_state(tmp_path)
+
+
+@pytest.mark.parametrize(("small", "value"), [(small_dqn, np.inf), (small_sac, np.nan)])
+def test_nor_does_one_in_tensorflow(tensorflow_framework, small, value, caplog):
+    params = {"per_alpha": 0.6, "n_step": 2, "updates_per_step": 0.5}
+    agent = small.make_agent(framework=tensorflow_framework, **params)
+    assert_no_weight_becomes_nan(agent, small, "observations", value, caplog)
+
+
+def assert_no_weight_becomes_nan(
+    agent: Any, small: Any, where: str, value: float, caplog: pytest.LogCaptureFixture
+) -> None:
     episode = small.make_episode(96)
     getattr(episode, where)[20:24] = value
     with caplog.at_level(logging.WARNING):
@@ -68,8 +99,7 @@ def test_no_weight_becomes_nan(small, where, value, per_alpha, caplog, tmp_path)
         assert "had a gradient that is not finite" in caplog.text
     networks = [*agent._networks.values(), *(target for target, _ in agent._targets.values())]
     for network in networks:
-        assert all(torch.isfinite(p).all() for p in network.parameters())
-    agent.save_state(tmp_path)
+        assert all(np.isfinite(array).all() for array in weights(network))
     assert np.isfinite(agent.act_greedy(episode.observations[:4])).all()
 
 
@@ -123,7 +153,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
         agent = make_agent()
         agent.seed(seed)
         agent.learn(make_episode(200))
-        return small_dqn.weights(agent._q_network)[0]
+        return weights(agent._q_network)[0]
 
     np.testing.assert_array_equal(learned(3), learned(3))
     assert not np.array_equal(learned(3), learned(4))

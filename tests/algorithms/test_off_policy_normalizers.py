@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
 from tensor_optix.core.greedy_agent import GreedyAgent
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import wrap_env
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.algorithms import small_dqn, small_sac
+from tests.frameworks import weights
 from tests.pipeline.counting_env import Counter
 
 
@@ -115,9 +114,13 @@ def test_networks_see_what_is_normalized_and_the_buffer_holds_what_is_raw(small,
     assert np.abs(seen[0]["observations"]).max() < 10.0
 
 
-@pytest.mark.parametrize("small", [small_dqn, small_sac])
-def test_normalizers_are_saved_and_restored(small, tmp_path):
-    agent, other, acting = (make_normalizing(small, seed) for seed in range(3))
+@pytest.mark.parametrize(
+    ("framework", "small"),
+    [("torch", small_dqn), ("torch", small_sac), ("tensorflow", small_dqn)],
+    indirect=["framework"],
+)
+def test_normalizers_are_saved_and_restored(framework, small, tmp_path):
+    agent, other, acting = (make_normalizing(small, seed, framework=framework) for seed in range(3))
     episode = small.make_episode(40, (2,))
     agent.learn(episode)
     agent.save_state(tmp_path / "state")
@@ -135,12 +138,12 @@ def test_networks_that_saw_normalised_observations_load_only_where_they_do_again
     normalizing, plain = make_normalizing(small_dqn), small_dqn.make_agent(1, obs_shape=(2,))
     normalizing.save_weights(tmp_path / "normalised")
     plain.save_weights(tmp_path / "raw")
-    before = small_dqn.weights(plain._q_network)
+    before = weights(plain._q_network)
     with pytest.raises(
         ValueError, match="learned from normalised observations: make the agent with"
     ):
         plain.load_weights(tmp_path / "normalised")
-    np.testing.assert_array_equal(small_dqn.weights(plain._q_network)[0], before[0])
+    np.testing.assert_array_equal(weights(plain._q_network)[0], before[0])
     with pytest.raises(ValueError, match="learned from raw observations: make the agent without"):
         normalizing.load_weights(tmp_path / "raw")
 

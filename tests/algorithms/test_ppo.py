@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
-from torch import nn
-
-from tensor_optix.adapters.pytorch import backend
 from tensor_optix.algorithms import distributions, losses
-from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
 from tensor_optix.core.normalizers import RewardNormalizer
 from tensor_optix.core.types import EpisodeData
 from tests.algorithms.small_ppo import make_agent, make_episode, weights
 from tests.contracts.agent_contract import AgentContract
 
 
-class TestTorchPPOContract(AgentContract):
+class TestPPOContract(AgentContract):
     @pytest.fixture
-    def make_agent(self):
-        return make_agent
+    def make_agent(self, framework):
+        return functools.partial(make_agent, framework=framework)
 
     @pytest.fixture
     def episode(self):
@@ -34,8 +30,9 @@ def test_another_seed_acts_otherwise():
     assert not np.array_equal(one.act_batch(observations), other.act_batch(observations))
 
 
-def test_the_ratio_is_one_before_the_first_update():
-    diagnostics = make_agent(n_epochs=1, minibatch_size=128).learn(make_episode())
+def test_the_ratio_is_one_before_the_first_update(framework):
+    agent = make_agent(framework=framework, n_epochs=1, minibatch_size=128)
+    diagnostics = agent.learn(make_episode())
     assert diagnostics["n_updates"] == 1
     assert abs(diagnostics["approx_kl"]) < 1e-6
     assert abs(diagnostics["policy_loss"]) < 1e-5
@@ -77,10 +74,10 @@ def test_a_row_with_a_nan_reward_is_left_out_and_the_weights_stay_finite():
     assert all(np.isfinite(w).all() for w in weights(agent))
 
 
-def test_an_update_with_a_gradient_that_is_not_finite_is_left_out_and_said_so(caplog):
+def test_an_update_with_a_gradient_that_is_not_finite_is_left_out_and_said_so(framework, caplog):
     episode = make_episode()
     episode.observations[3] = np.inf
-    agent = make_agent(n_epochs=1)
+    agent = make_agent(framework=framework, n_epochs=1)
     agent.learn(episode)
     assert all(np.isfinite(w).all() for w in weights(agent))
     episode = make_episode()
@@ -100,9 +97,9 @@ def test_a_window_without_a_usable_row_changes_nothing():
     assert all(np.array_equal(a, b) for a, b in zip(before, weights(agent), strict=True))
 
 
-def test_what_is_learned_of_several_environments_is_what_is_learned_of_each_alone():
+def test_what_is_learned_of_several_environments_is_what_is_learned_of_each_alone(framework):
     """Advantages are normalised over the window, so the returns are compared: they hold no trace of it."""
-    agent, together = make_agent(), make_episode(40, num_envs=2)
+    agent, together = make_agent(framework=framework), make_episode(40, num_envs=2)
     rollout, _ = agent._prepare(together)
     for n in range(2):
         alone = make_episode(40, num_envs=2)
@@ -143,16 +140,15 @@ def test_a_time_limit_is_no_termination_for_the_critic():
     assert float(agent._values(observation[:1])[0]) == pytest.approx(10.0, rel=0.05)
 
 
-def test_a_reward_normalizer_changes_what_is_learned_and_is_saved_with_the_agent(tmp_path):
-    networks = nn.Linear(4, 3), nn.Linear(4, 1)
-    parameters = [p for net in networks for p in net.parameters()]
-    optimizer = torch.optim.Adam(parameters)
-    agent = TorchPPOAgent(*networks, optimizer, reward_normalizer=RewardNormalizer())
+def test_a_reward_normalizer_changes_what_is_learned_and_is_saved_with_the_agent(
+    framework, tmp_path
+):
+    agent, other = (
+        make_agent(seed, framework=framework, reward_normalizer=RewardNormalizer())
+        for seed in range(2)
+    )
     agent.learn(make_episode())
     agent.save_state(tmp_path)
-    other = TorchPPOAgent(
-        *networks, torch.optim.Adam(parameters), reward_normalizer=RewardNormalizer()
-    )
     other.load_state(tmp_path)
     rewards = np.linspace(-1, 1, 5, dtype=np.float32)
     np.testing.assert_array_equal(
@@ -161,27 +157,29 @@ def test_a_reward_normalizer_changes_what_is_learned_and_is_saved_with_the_agent
     assert not np.allclose(agent._reward_normalizer.normalize(rewards), rewards)
 
 
-def test_the_policy_loss_is_equation_7_of_the_paper():
+def test_the_policy_loss_is_equation_7_of_the_paper(framework):
     rng = np.random.default_rng(0)
     log_ratio, advantages = rng.normal(0, 0.4, 200), rng.standard_normal(200)
     ratio = np.exp(log_ratio)
     expected = -np.mean(
         [min(r * a, min(max(r, 0.8), 1.2) * a) for r, a in zip(ratio, advantages, strict=True)]
     )
-    loss = losses.clipped_surrogate(
-        backend, torch.tensor(log_ratio), torch.tensor(advantages), torch.tensor(0.2)
-    )
-    assert float(loss) == pytest.approx(expected, rel=1e-6)
+    tensors = map(framework.tensor, (log_ratio, advantages, 0.2))
+    loss = losses.clipped_surrogate(framework.backend, *tensors)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
-def test_categorical_log_probs_entropy_and_samples_agree_with_softmax():
+def test_categorical_log_probs_entropy_and_samples_agree_with_softmax(framework):
     logits = np.array([[1.0, 0.0, -1.0]], np.float32)
     probabilities = np.exp(logits[0]) / np.exp(logits[0]).sum()
     categorical = distributions.categorical
-    log_prob = categorical.log_prob(backend, torch.tensor(logits), torch.tensor([2]))
-    entropy = categorical.entropy(backend, torch.tensor(logits))
-    assert float(log_prob) == pytest.approx(np.log(probabilities[2]), rel=1e-5)
-    assert float(entropy) == pytest.approx(-(probabilities * np.log(probabilities)).sum(), rel=1e-5)
+    backend, tensor = framework.backend, framework.tensor
+    log_prob = categorical.log_prob(backend, tensor(logits), tensor(np.array([2])))
+    entropy = categorical.entropy(backend, tensor(logits))
+    assert float(log_prob[0]) == pytest.approx(np.log(probabilities[2]), rel=1e-5)
+    assert float(entropy[0]) == pytest.approx(
+        -(probabilities * np.log(probabilities)).sum(), rel=1e-5
+    )
     draws = categorical.sample(np.random.default_rng(0), np.repeat(logits, 20_000, axis=0))
     frequencies = np.bincount(draws, minlength=3) / len(draws)
     np.testing.assert_allclose(frequencies, probabilities, atol=0.02)
@@ -203,13 +201,12 @@ def test_a_single_row_can_be_learned_from():
     assert not np.array_equal(before[0], weights(agent)[0])
 
 
-def test_equal_advantages_say_nothing():
+def test_equal_advantages_say_nothing(torch_framework):
     """Not even by rounding: a thousand times 0.1 has the mean 0.1."""
     agent = make_agent(gae_lambda=0.0, gamma=0.0)
     episode = make_episode(rows=1000)
     episode.rewards = np.full(1000, 0.1, np.float32)
-    with torch.no_grad():
-        for parameter in agent._critic.parameters():
-            parameter.zero_()
+    critic = agent._critic
+    torch_framework.set_weights(critic, [np.zeros_like(w) for w in torch_framework.weights(critic)])
     rollout, _ = agent._prepare(episode)
     np.testing.assert_array_equal(rollout["advantages"], 0.0)

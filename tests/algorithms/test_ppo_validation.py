@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
 from tensor_optix import RLOptimizer
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tests.algorithms.small_ppo import make_agent

@@ -7,25 +7,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
-
-from tests.algorithms.small_dqn import empty_window, weights
+from tests.algorithms.small_dqn import empty_window
 from tests.algorithms.small_sac import ACTION_DIM, make_agent, make_critic, make_episode
 from tests.contracts.agent_contract import AgentContract
+from tests.frameworks import weights
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from tensor_optix.algorithms.torch_sac import TorchSACAgent
+    from tests.frameworks import Framework
 
 ROWS = 16
 
 
-class TestTorchSACContract(AgentContract):
+class TestSACContract(AgentContract):
+    @pytest.fixture(autouse=True)
+    def _uncompiled(self, framework, monkeypatch):
+        # XLA takes most of the time here, and is used by all other tests.
+        if framework.name == "tensorflow":
+            update_loop = f"tensor_optix.adapters.{framework.adapter}.update_loop"
+            monkeypatch.setattr(f"{update_loop}.pays", lambda networks: False)
+
     @pytest.fixture
-    def make_agent(self):
-        return lambda seed: make_agent(seed, n_step=2, per_alpha=0.5)
+    def make_agent(self, framework):
+        return lambda seed: make_agent(seed, framework=framework, n_step=2, per_alpha=0.5)
 
     @pytest.fixture
     def episode(self):
@@ -40,13 +43,13 @@ class TestTorchSACContract(AgentContract):
         agent.load_replay(directory)
 
 
-def make_batch(rows: int = ROWS, seed: int = 3) -> dict[str, torch.Tensor]:
+def make_batch(rows: int = ROWS, seed: int = 3) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
 
     def normal(*shape: int) -> Any:
         return rng.standard_normal(shape).astype(np.float32)
 
-    arrays = {
+    return {
         "observations": normal(rows, 4),
         "actions": np.tanh(normal(rows, ACTION_DIM)),
         "rewards": normal(rows),
@@ -56,103 +59,107 @@ def make_batch(rows: int = ROWS, seed: int = 3) -> dict[str, torch.Tensor]:
         "noise": normal(rows, ACTION_DIM),
         "next_noise": normal(rows, ACTION_DIM),
     }
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def perceptron(network: nn.Module, inputs: np.ndarray) -> np.ndarray:
+def perceptron(network: Any, inputs: np.ndarray) -> np.ndarray:
     """Two layers with a tanh between them, in double precision."""
     arrays = [w.astype(np.float64) for w in weights(network)]
-    outputs: np.ndarray = np.tanh(inputs @ arrays[0].T + arrays[1]) @ arrays[2].T + arrays[3]
+    outputs: np.ndarray = np.tanh(inputs @ arrays[0] + arrays[1]) @ arrays[2] + arrays[3]
     return outputs
 
 
-def policy(agent: TorchSACAgent, observations: Any, noise: Any) -> tuple[np.ndarray, np.ndarray]:
+def policy(agent: Any, observations: Any, noise: Any) -> tuple[np.ndarray, np.ndarray]:
     """Actions `[B, A]` and their log-densities `[B]`, from the density of what is under the tanh."""
-    mean, log_std = np.split(perceptron(agent._actor, observations.numpy()), 2, axis=-1)
+    mean, log_std = np.split(perceptron(agent._actor, observations), 2, axis=-1)
     std = np.exp(np.clip(log_std, -5, 2))
-    actions = np.tanh(mean + std * noise.numpy())
-    normal = np.exp(-0.5 * noise.numpy() ** 2) / (std * np.sqrt(2 * np.pi))
+    actions = np.tanh(mean + std * noise)
+    normal = np.exp(-0.5 * noise**2) / (std * np.sqrt(2 * np.pi))
     return actions, np.log(normal / (1 - actions**2)).sum(axis=-1)
 
 
 def least(critics: Any, observations: Any, actions: np.ndarray) -> np.ndarray:
     """The smaller of two critics' values, `[B]`."""
-    inputs = np.concatenate([observations.numpy(), actions], axis=-1)
+    inputs = np.concatenate([observations, actions], axis=-1)
     pair = perceptron(critics.first, inputs), perceptron(critics.second, inputs)
     return np.minimum(*pair)[:, 0]
 
 
-def make_distinct_agent(log_alpha: float = -0.7, **params: Any) -> TorchSACAgent:
+def make_distinct_agent(framework: Framework, log_alpha: float = -0.7, **params: Any) -> Any:
     """Return an agent whose target critics are others than its critics."""
-    agent = make_agent(log_alpha_init=log_alpha, **params)
-    for target in (agent._target_critics.first, agent._target_critics.second):
-        with torch.no_grad():
-            for old, new in zip(target.parameters(), make_critic((4,)).parameters(), strict=True):
-                old.copy_(new)
+    agent = make_agent(framework=framework, log_alpha_init=log_alpha, **params)
+    targets = agent._target_critics.first, agent._target_critics.second
+    for seed, target in enumerate(targets, 50):
+        framework.set_weights(target, weights(make_critic(framework, (4,), seed)))
     return agent
 
 
-def targets_of(agent: TorchSACAgent, batch: dict[str, Any], alpha: float) -> np.ndarray:
+def targets_of(agent: Any, batch: dict[str, Any], alpha: float) -> np.ndarray:
     actions, log_probs = policy(agent, batch["next_observations"], batch["next_noise"])
     values = least(agent._target_critics, batch["next_observations"], actions)
-    targets: np.ndarray = batch["rewards"].numpy() + batch["discounts"].numpy() * (
-        values - alpha * log_probs
-    )
+    targets: np.ndarray = batch["rewards"] + batch["discounts"] * (values - alpha * log_probs)
     return targets
 
 
-def test_the_target_is_the_lesser_target_critic_with_entropy_of_the_current_policy():
-    agent, batch = make_distinct_agent(), make_batch()
+def test_the_target_is_the_lesser_target_critic_with_entropy_of_the_current_policy(framework):
+    agent, batch = make_distinct_agent(framework), make_batch()
     expected = targets_of(agent, batch, np.exp(-0.7))
-    np.testing.assert_allclose(agent._td_targets(batch), expected, rtol=1e-4, atol=1e-4)
+    got = agent._td_targets(framework.tensors(batch))
+    np.testing.assert_allclose(framework.array(got), expected, rtol=1e-4, atol=1e-4)
     inputs = np.concatenate([batch["observations"], batch["actions"]], axis=-1)
     firsts = perceptron(agent._target_critics.first, inputs)
     assert 0 < np.mean(firsts < perceptron(agent._target_critics.second, inputs)) < 1
 
 
-def test_the_critics_loss_is_the_sum_of_both_weighted_squares():
-    agent, batch = make_distinct_agent(), make_batch()
+def test_the_critics_loss_is_the_sum_of_both_weighted_squares(framework):
+    agent, batch = make_distinct_agent(framework), make_batch()
     targets = targets_of(agent, batch, np.exp(-0.7))
     inputs = np.concatenate([batch["observations"], batch["actions"]], axis=-1)
     first, second = (
         targets - perceptron(c, inputs)[:, 0] for c in (agent._critic1, agent._critic2)
     )
-    loss, parts = agent._critic_loss({**batch, "targets": torch.as_tensor(targets)}, {})
-    expected = np.mean(batch["weights"].numpy() * (first**2 + second**2))
-    assert loss.item() == pytest.approx(expected, rel=1e-4)
+    loss, parts = agent._critic_loss(framework.tensors({**batch, "targets": targets}), {})
+    expected = np.mean(batch["weights"] * (first**2 + second**2))
+    assert float(framework.array(loss)) == pytest.approx(expected, rel=1e-4)
     errors = (np.abs(first) + np.abs(second)) / 2
-    np.testing.assert_allclose(parts["td_errors"].detach(), errors, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(framework.array(parts["td_errors"]), errors, rtol=1e-4, atol=1e-5)
 
 
-def test_the_actors_loss_is_entropy_against_the_lesser_critic():
-    agent, batch = make_distinct_agent(), make_batch()
+def test_the_actors_loss_is_entropy_against_the_lesser_critic(framework):
+    agent, batch = make_distinct_agent(framework), make_batch()
     actions, log_probs = policy(agent, batch["observations"], batch["noise"])
     values = least(agent._critics, batch["observations"], actions)
-    loss, parts = agent._actor_loss(batch, {})
-    assert loss.item() == pytest.approx(np.mean(np.exp(-0.7) * log_probs - values), abs=1e-4)
-    assert parts["entropy"].item() == pytest.approx(-log_probs.mean(), abs=1e-4)
+    loss, parts = agent._actor_loss(framework.tensors(batch), {})
+    assert float(framework.array(loss)) == pytest.approx(
+        np.mean(np.exp(-0.7) * log_probs - values), abs=1e-4
+    )
+    assert float(framework.array(parts["entropy"])) == pytest.approx(-log_probs.mean(), abs=1e-4)
 
 
 @pytest.mark.parametrize("surplus", [-1.0, 1.0])
-def test_alpha_moves_the_entropy_towards_minus_the_number_of_components(surplus):
+def test_alpha_moves_the_entropy_towards_minus_the_number_of_components(framework, surplus):
     """With more entropy than that alpha falls, with less it rises."""
-    agent = make_distinct_agent(alpha_lr=0.1)
-    log_probs = torch.full((ROWS,), float(ACTION_DIM)) - surplus
-    loss, _ = agent._alpha_loss({"log_probs": log_probs}, {})
+    agent = make_distinct_agent(framework, alpha_lr=0.1)
+    log_probs = np.full(ROWS, ACTION_DIM - surplus)
+    batch = framework.tensors({"log_probs": log_probs})
+    loss, _ = agent._alpha_loss(batch, {})
     alpha = np.exp(-0.7)
-    assert loss.item() == pytest.approx(-alpha * np.mean(log_probs.numpy() - ACTION_DIM), rel=1e-5)
-    agent._alpha_descent.step({"log_probs": log_probs}, {})
+    assert float(framework.array(loss)) == pytest.approx(
+        -alpha * np.mean(log_probs - ACTION_DIM), rel=1e-5
+    )
+    agent._alpha_descent.step(batch, {})
     assert np.sign(agent._alpha() - alpha) == -surplus
 
 
-def test_an_update_makes_the_three_steps_in_order_and_then_moves_the_targets():
+def test_an_update_makes_the_three_steps_in_order_and_then_moves_the_targets(framework):
     """Each loss is that of the formulas, at the weights which the step before has left."""
-    agent, batch = make_distinct_agent(tau=0.1), make_batch()
+    agent, batch = make_distinct_agent(framework, tau=0.1), make_batch()
     alpha = np.exp(-0.7)
     targets = targets_of(agent, batch, alpha)
     slow = [w.copy() for w in weights(agent._target_critics)]
-    critic_loss = agent._critic_loss({**batch, "targets": torch.as_tensor(targets)}, {})[0].item()
-    diagnostics, rows = agent._update_tensors(batch, {"tau": torch.tensor(0.1)})
+    loss, _ = agent._critic_loss(framework.tensors({**batch, "targets": targets}), {})
+    critic_loss = float(framework.array(loss))
+    tau = framework.tensors({"tau": 0.1})
+    diagnostics, rows = agent._update_tensors(framework.tensors(batch), tau)
     assert float(diagnostics["critic_loss"]) == pytest.approx(critic_loss, rel=1e-4)
     assert rows["td_errors"].shape == (ROWS,)
     fast = weights(agent._critics)
@@ -160,27 +167,34 @@ def test_an_update_makes_the_three_steps_in_order_and_then_moves_the_targets():
         np.testing.assert_allclose(new, 0.9 * old + 0.1 * towards, rtol=1e-5, atol=1e-7)
 
 
-def test_the_actors_step_gives_no_gradient_to_the_critics():
-    agent, batch = make_distinct_agent(), make_batch()
+def test_the_actors_step_changes_neither_the_critics_nor_alpha(framework):
+    agent, batch = make_distinct_agent(framework), make_batch()
     critics, alpha = weights(agent._critics), agent._alpha()
-    for parameter in agent._critics.parameters():
-        parameter.grad = torch.full_like(parameter, 7.0)
     actor = weights(agent._actor)
-    agent._actor_descent.step(batch, {})
+    agent._actor_descent.step(framework.tensors(batch), {})
     assert any((a != b).any() for a, b in zip(actor, weights(agent._actor), strict=True))
-    for parameter in agent._critics.parameters():
-        assert (parameter.grad == 7.0).all()
     for before, after in zip(critics, weights(agent._critics), strict=True):
         np.testing.assert_array_equal(before, after)
     assert agent._alpha() == alpha
+
+
+def test_the_actors_step_leaves_the_gradients_of_the_critics_as_they_were(torch_framework):
+    """PyTorch keeps gradients with the parameters, where another step would find them."""
+    agent, batch = make_distinct_agent(torch_framework), make_batch()
+    for parameter in agent._critics.parameters():
+        parameter.grad = parameter.detach() * 0.0 + 7.0
+    agent._actor_descent.step(torch_framework.tensors(batch), {})
+    for parameter in agent._critics.parameters():
+        assert (parameter.grad == 7.0).all()
     assert agent._log_alpha.value.grad is None or float(agent._log_alpha.value.grad) == 0.0
 
 
-def test_the_actor_and_alpha_get_no_gradient_from_the_critics_step():
-    agent, batch = make_distinct_agent(), make_batch()
+def test_the_actor_and_alpha_get_no_gradient_from_the_critics_step(framework):
+    agent, batch = make_distinct_agent(framework), make_batch()
     actor, alpha = weights(agent._actor), agent._alpha()
     critics = weights(agent._critics)
-    agent._critic_descent.step({**batch, "targets": agent._td_targets(batch)}, {})
+    tensors = framework.tensors(batch)
+    agent._critic_descent.step({**tensors, "targets": agent._td_targets(tensors)}, {})
     assert any((a != b).any() for a, b in zip(critics, weights(agent._critics), strict=True))
     for before, after in zip(actor, weights(agent._actor), strict=True):
         np.testing.assert_array_equal(before, after)
@@ -189,8 +203,7 @@ def test_the_actor_and_alpha_get_no_gradient_from_the_critics_step():
 
 def test_the_targets_follow_after_every_update_of_a_burst():
     agent = make_agent(tau=0.25, batch_size=4)
-    rng_fields = make_batch(4 * 5)
-    fields = {name: t.numpy() for name, t in rng_fields.items() if "noise" not in name}
+    fields = {name: a for name, a in make_batch(4 * 5).items() if "noise" not in name}
     expected = [w.copy() for w in weights(agent._target_critics)]
     original = agent._update_tensors
 
@@ -206,13 +219,15 @@ def test_the_targets_follow_after_every_update_of_a_burst():
         np.testing.assert_allclose(target, slow, rtol=1e-4, atol=1e-6)
 
 
-def same(agent: TorchSACAgent) -> bool:
+def same(agent: Any) -> bool:
     pairs = zip(weights(agent._critics), weights(agent._target_critics), strict=True)
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-def test_targets_equal_the_critics_after_weights_are_loaded_and_not_after_a_learner_is(tmp_path):
-    agent, other = make_agent(), make_agent(1)
+def test_targets_equal_the_critics_after_weights_are_loaded_and_not_after_a_learner_is(
+    framework, tmp_path
+):
+    agent, other = (make_agent(seed, framework=framework) for seed in range(2))
     assert same(agent)
     agent.learn(make_episode())
     agent.save_weights(tmp_path / "weights")
@@ -247,8 +262,8 @@ def test_alpha_starts_where_it_was_told_to_is_reported_and_stays_positive(initia
     assert agent._alpha() != pytest.approx(np.exp(initial), rel=0.01)
 
 
-def test_actions_are_float32_and_within_minus_one_and_one():
-    agent = make_agent()
+def test_actions_are_float32_and_within_minus_one_and_one(framework):
+    agent = make_agent(framework=framework)
     observations = make_episode().observations
     for actions in (agent.act_batch(observations), agent.act_greedy(observations)):
         assert actions.shape == (len(observations), ACTION_DIM)
@@ -260,9 +275,10 @@ def test_actions_are_float32_and_within_minus_one_and_one():
     np.testing.assert_allclose(agent.act_greedy(observations), means, atol=1e-5)
 
 
-def test_the_gradient_that_is_reported_is_the_critics():
-    agent, batch = make_distinct_agent(), make_batch()
-    other = make_distinct_agent()
-    expected = other._critic_descent.step({**batch, "targets": other._td_targets(batch)}, {})
-    diagnostics, _ = agent._update_tensors(batch, {"tau": torch.tensor(0.1)})
+def test_the_gradient_that_is_reported_is_the_critics(framework):
+    agent, batch = make_distinct_agent(framework), make_batch()
+    other, tensors = make_distinct_agent(framework), framework.tensors(batch)
+    targets = other._td_targets(tensors)
+    expected = other._critic_descent.step({**tensors, "targets": targets}, {})
+    diagnostics, _ = agent._update_tensors(tensors, framework.tensors({"tau": 0.1}))
     assert float(diagnostics["grad_norm"]) == pytest.approx(float(expected["grad_norm"]), rel=1e-5)

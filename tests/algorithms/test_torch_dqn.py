@@ -12,13 +12,13 @@ from torch import nn
 
 from tensor_optix.algorithms.torch_dqn import TorchDQNAgent
 from tensor_optix.core.types import HyperparamSet
-from tests.algorithms.small_dqn import (
-    make_agent,
-    make_episode,
-    make_network,
-)
+from tests.algorithms.small_dqn import make_agent, make_episode
 
 OBSERVATION_SPACE = Box(-1, 1, (4,))
+
+
+def make_network(outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, outputs))
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,20 @@ from torch import nn
 
 from tensor_optix.algorithms.torch_sac import TorchSACAgent
 from tensor_optix.core.types import HyperparamSet
-from tests.algorithms.small_dqn import make_network, weights
-from tests.algorithms.small_sac import ACTION_DIM, make_agent, make_critic, make_episode
+from tests.algorithms import small_sac
+from tests.algorithms.small_sac import ACTION_DIM, make_agent, make_episode
+from tests.frameworks import load, weights
 
 OBSERVATION_SPACE = Box(-1, 1, (4,))
+
+
+def make_network(outputs: int, obs_shape: tuple[int, ...] = (4,)) -> nn.Module:
+    return nn.Sequential(nn.Linear(*obs_shape, 16), nn.Tanh(), nn.Linear(16, outputs))
+
+
+def make_critic(obs_shape: tuple[int, ...], seed: int = 0) -> nn.Module:
+    critic: nn.Module = small_sac.make_critic(load("torch"), obs_shape, seed)
+    return critic
 
 
 def test_with_a_learning_rate_of_zero_alpha_stays_where_it_is():

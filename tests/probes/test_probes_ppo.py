@@ -3,47 +3,45 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
-from torch import nn
-
-from tensor_optix.adapters.pytorch.networks import adam
-from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
 from tensor_optix.core.types import HyperparamSet
 from tests.probes.catalogue import ACTION_PROBES, VALUE_PROBES, Probe, make_probe
 from tests.probes.checks import check_greedy, check_values, train
 
 if TYPE_CHECKING:
     from tensor_optix.core.types import Array
+    from tests.frameworks import Framework
 
 STEPS = 640
 """20 windows of 32 rows. The errors are then below a tenth of what the probes tolerate."""
 
 
-class Scaled(nn.Module):
-    """Bytes to [0, 1]."""
+VALUES = [
+    *(("torch", name, kind) for name in VALUE_PROBES for kind in ("vector", "image")),
+    ("tensorflow", "value of the observation", "image"),
+]
+ACTIONS = [
+    *(("torch", name, kind) for name in ACTION_PROBES for kind in ("vector", "image")),
+    ("tensorflow", "action for the observation", "vector"),
+]
+"""The framework, the probe, and its observations: all with PyTorch, and the most telling with TensorFlow."""
 
-    def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        return observations / 255.0
 
-
-def make_network(probe: Probe, outputs: int) -> nn.Module:
+def make_network(framework: Framework, probe: Probe, outputs: int, seed: int) -> Any:
+    size = probe.observations[0].size
     if probe.observations.dtype == np.uint8:
-        size = probe.observations[0].size
-        return nn.Sequential(nn.Flatten(), Scaled(), nn.Linear(size, outputs))
-    size = probe.observations.shape[1]
-    return nn.Sequential(nn.Linear(size, 32), nn.Tanh(), nn.Linear(32, outputs))
+        shape = probe.observations.shape[1:]
+        return framework.perceptron((size, outputs), seed, shape, scale=1 / 255)
+    return framework.perceptron((size, 32, outputs), seed)
 
 
-def make_agent(probe: Probe) -> tuple[TorchPPOAgent, nn.Module]:
+def make_agent(framework: Framework, probe: Probe) -> tuple[Any, Any]:
     """Return an agent and its critic."""
-    torch.manual_seed(0)
-    actor, critic = make_network(probe, 2), make_network(probe, 1)
+    actor, critic = (make_network(framework, probe, 2 - seed, seed) for seed in range(2))
     hyperparams = HyperparamSet(
         {
             "gamma": probe.answer.gamma,
@@ -53,30 +51,28 @@ def make_agent(probe: Probe) -> tuple[TorchPPOAgent, nn.Module]:
             "entropy_coef": 0.0,
         }
     )
-    agent = TorchPPOAgent(actor, critic, adam([actor, critic], 0.02), hyperparams, device="cpu")
+    agent = framework.PPO(
+        actor, critic, framework.adam(0.02, actor, critic), hyperparams, device="cpu"
+    )
     agent.seed(0)
     return agent, critic
 
 
-def predict(critic: nn.Module, observations: Array) -> Array:
-    with torch.no_grad():
-        values: Array = critic(torch.as_tensor(observations, dtype=torch.float32)).numpy()
-    return values
+def predict(framework: Framework, critic: Any, observations: Array) -> Array:
+    return framework.call(critic, observations.astype(np.float32))
 
 
-@pytest.mark.parametrize("observation", ["vector", "image"])
-@pytest.mark.parametrize("name", VALUE_PROBES)
-def test_the_critic_learns_the_value_of_every_observation(name, observation):
+@pytest.mark.parametrize(("framework", "name", "observation"), VALUES, indirect=["framework"])
+def test_the_critic_learns_the_value_of_every_observation(framework, name, observation):
     probe = make_probe(name, observation)
-    agent, critic = make_agent(probe)
+    agent, critic = make_agent(framework, probe)
     train(agent, probe, STEPS)
-    check_values(functools.partial(predict, critic), probe)
+    check_values(functools.partial(predict, framework, critic), probe)
 
 
-@pytest.mark.parametrize("observation", ["vector", "image"])
-@pytest.mark.parametrize("name", ACTION_PROBES)
-def test_the_actor_learns_the_best_action_for_every_observation(name, observation):
+@pytest.mark.parametrize(("framework", "name", "observation"), ACTIONS, indirect=["framework"])
+def test_the_actor_learns_the_best_action_for_every_observation(framework, name, observation):
     probe = make_probe(name, observation)
-    agent, _ = make_agent(probe)
+    agent, _ = make_agent(framework, probe)
     train(agent, probe, STEPS)
     check_greedy(agent.act_greedy, probe)

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.adapters.tensorflow.gradient_descent import TFGradientDescent, require_optimizer
+from tensor_optix.adapters.tensorflow.gradient_descent import (
+    TFGradientDescent,
+    bind,
+    require_optimizer,
+)
 from tensor_optix.adapters.tensorflow.inference import Inference
 from tensor_optix.adapters.tensorflow.learning_rate import learning_rate as learning_rate
 from tensor_optix.adapters.tensorflow.learning_rate import rate_variables
 from tensor_optix.adapters.tensorflow.learning_rate import set_learning_rate as set_learning_rate
 from tensor_optix.adapters.tensorflow.network import Scalar, TwinCritics, require_built
 from tensor_optix.adapters.tensorflow.network import clone as clone
+from tensor_optix.adapters.tensorflow.placement import beside as beside
 from tensor_optix.adapters.tensorflow.placement import require_device as require_device
 from tensor_optix.adapters.tensorflow.requirements import tf
 from tensor_optix.adapters.tensorflow.update_loop import CompiledUpdates, PlainUpdates
@@ -125,6 +130,7 @@ def load_network(network: Any, path: PathLike) -> None:
 
 def save_optimizer(optimizer: Any, path: PathLike) -> None:
     """Write every variable of an optimizer: moments, step count, learning rate."""
+    bind(optimizer)
     save_variables([*optimizer.variables, *rate_variables(optimizer)], path)
 
 
@@ -132,6 +138,7 @@ def load_optimizer(optimizer: Any, path: PathLike) -> bool:
     """Read what `save_optimizer` wrote; False where there is nothing to read."""
     if not Path(f"{path}.safetensors").exists():
         return False
+    bind(optimizer)
     load_variables([*optimizer.variables, *rate_variables(optimizer)], path)
     return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakMethod
 
 from tensor_optix.adapters.tensorflow.learning_rate import make_scalable
 from tensor_optix.adapters.tensorflow.network import (
@@ -16,7 +17,7 @@ from tensor_optix.adapters.tensorflow.placement import device_of
 from tensor_optix.adapters.tensorflow.requirements import keras, tf
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tensor_optix.adapters.backend import LossFn
 
@@ -45,8 +46,9 @@ class TFGradientDescent:
         self._networks = dict(networks)
         self._optimizer = optimizer
         self._variables: list[Any] = []
-        if all(network.built for network in networks.values()):
-            self._bind()
+        # Weakly, because this object holds the optimizer.
+        _waiting[optimizer] = WeakMethod(self._bind_if_built)
+        self._bind_if_built()
 
     def step(self, batch: Mapping[str, Any], scalars: Mapping[str, Any]) -> dict[str, Any]:
         """Make one update; diagnostics, `grad_norm` and `skipped` go out."""
@@ -74,6 +76,10 @@ class TFGradientDescent:
         self._optimizer.apply(gradients, self._variables)
         return tf.constant(0.0)
 
+    def _bind_if_built(self) -> None:
+        if not self._variables and all(network.built for network in self._networks.values()):
+            self._bind()
+
     def _bind(self) -> None:
         variables = trainable_variables(self._networks)
         if self._optimizer.built:
@@ -81,6 +87,17 @@ class TFGradientDescent:
         with tf.init_scope(), tf.device(device_of(list(self._networks.values()))):
             self._optimizer.build(variables)
         self._variables = variables
+
+
+_waiting: WeakKeyDictionary[Any, WeakMethod[Callable[[], None]]] = WeakKeyDictionary()
+"""What binds an optimizer to its networks, once these have variables."""
+
+
+def bind(optimizer: Any) -> None:
+    """Make the state of an optimizer whose networks have got their variables since."""
+    method = _waiting[optimizer]() if optimizer in _waiting else None
+    if method is not None:
+        method()
 
 
 def require_optimizer(optimizer: object, of: str) -> None:
@@ -100,9 +117,9 @@ def _require_same_variables(
 
     def attempt() -> None:
         zeros = [tf.zeros_like(variable.value) for variable in variables]
-        # Of all that it holds, this one takes exactly as many; and of those, only known ones.
-        optimizer.stateless_apply([v.value for v in optimizer.variables], zeros, variables)
+        # The one takes only variables that it knows, the other as many as there are.
         optimizer.apply(zeros, variables)
+        optimizer.apply(zeros)
 
     try:
         # Traced only: nothing is applied.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -38,15 +39,27 @@ def make_scalable(optimizer: Any) -> None:
     """Let a learning rate that follows a schedule be changed; to be called before updates are traced."""
     if optimizer in _scaled:
         return
-    rate = optimizer.get_config()["learning_rate"]
-    if not isinstance(rate, dict):
-        return
+    schedule = _schedule_of(optimizer)
+    if schedule is not None:
+        _scaled[optimizer] = optimizer.learning_rate = ScaledSchedule(schedule)
+
+
+def _schedule_of(optimizer: Any) -> Any:
+    """Return the schedule that a learning rate follows, made again by Keras; None if there is none such.
+
+    None, too, for a function, or a class that Keras cannot make again: these can be followed, not changed.
+    """
     try:
-        schedule = keras.optimizers.schedules.deserialize(rate)
-    except (TypeError, ValueError):
-        # A function, or a class that Keras cannot make again: it can be followed, not changed.
-        return
-    _scaled[optimizer] = optimizer.learning_rate = ScaledSchedule(schedule)
+        with warnings.catch_warnings():
+            # About functions, which Keras does not like to write down.
+            warnings.simplefilter("ignore")
+            schedule = keras.optimizers.schedules.deserialize(
+                optimizer.get_config()["learning_rate"]
+            )
+    except (TypeError, ValueError, NotImplementedError):
+        return None
+    is_schedule = isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule)
+    return schedule if is_schedule else None
 
 
 def learning_rate(optimizer: Any) -> float:

@@ -61,11 +61,16 @@ class NetworkCopy:
     def _make_variables(self) -> None:
         # Out of the graph that may be in the making: these outlive it.
         with tf.init_scope():
-            self._own = [
-                # The array, because Keras would make a variable of a variable the very same one.
-                keras.Variable(v.numpy(), trainable=False, dtype=v.dtype, name=v.name)
-                for v in self._source.variables
-            ]
+            self._own = [_copy(variable) for variable in self._source.variables]
+
+
+def _copy(variable: Any) -> Any:
+    """Return a variable of its own with the value of another, on the same device."""
+    with tf.device(variable.value.device):
+        # The array, because Keras would make a variable of a variable the very same one.
+        return keras.Variable(
+            variable.numpy(), trainable=False, dtype=variable.dtype, name=variable.name
+        )
 
 
 class TwinCritics:

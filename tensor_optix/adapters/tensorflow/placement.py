@@ -10,6 +10,7 @@ from tensor_optix.adapters.tensorflow.requirements import tf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 
 def resolve_device(device: str) -> str | None:
@@ -39,6 +40,12 @@ def device_of(networks: Sequence[Any]) -> str | None:
         if network.built and network.variables:
             return str(network.variables[0].value.device)
     return None
+
+
+def beside(networks: Sequence[Any]) -> AbstractContextManager[Any]:
+    """Return a context in which variables are made where those of networks are."""
+    context: AbstractContextManager[Any] = tf.device(device_of(networks))
+    return context
 
 
 def require_device(networks: Mapping[str, Any], device: str) -> None:

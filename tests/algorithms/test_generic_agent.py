@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,11 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-torch = pytest.importorskip("torch")
-
-from torch import nn
-
-from tensor_optix.algorithms.torch_agent import TorchAgent
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
-from tests.algorithms.small_torch_agent import make_agent, make_episode, make_recording_agent
+from tests.algorithms.small_generic import make_agent, make_episode, make_recording_agent
 from tests.contracts.agent_contract import AgentContract
+from tests.frameworks import weights
 
 if TYPE_CHECKING:
     from tensor_optix.core.types import EpisodeData
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
 def targets_of(episode: EpisodeData, **params: float) -> np.ndarray:
     agent, calls = make_recording_agent(params=params)
     agent.learn(episode)
-    return calls[0][2].numpy()
+    return calls[0][2]
 
 
 def normalized(returns: Any) -> np.ndarray:
@@ -35,21 +32,24 @@ def normalized(returns: Any) -> np.ndarray:
     return (values - values.mean()) / values.std()
 
 
-class TestTorchAgentContract(AgentContract):
+class TestGenericAgentContract(AgentContract):
     @pytest.fixture
-    def make_agent(self):
-        return make_agent
+    def make_agent(self, framework):
+        return functools.partial(make_agent, framework=framework)
 
     @pytest.fixture
     def episode(self):
         return make_episode()
 
 
-class TestTorchAgentContractWithNormalizers(AgentContract):
+class TestGenericAgentContractWithNormalizers(AgentContract):
     @pytest.fixture
-    def make_agent(self):
+    def make_agent(self, torch_framework):
         return lambda seed: make_agent(
-            seed, obs_normalizer=ObsNormalizer((4,)), reward_normalizer=RewardNormalizer()
+            seed,
+            framework=torch_framework,
+            obs_normalizer=ObsNormalizer((4,)),
+            reward_normalizer=RewardNormalizer(),
         )
 
     @pytest.fixture
@@ -57,15 +57,16 @@ class TestTorchAgentContractWithNormalizers(AgentContract):
         return make_episode()
 
 
-def test_it_is_found_at_its_documented_path():
-    module = importlib.import_module("tensor_optix.adapters.pytorch.torch_agent")
-    assert module.TorchAgent is TorchAgent
+def test_it_is_found_at_its_documented_path(framework):
+    path = f"tensor_optix.adapters.{framework.adapter}.{framework.prefix}_agent"
+    module = importlib.import_module(path)
+    assert getattr(module, framework.Generic.__name__) is framework.Generic
 
 
-def test_model_and_optimizer_are_public_and_the_users_own():
-    model = nn.Linear(4, 2)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    agent = TorchAgent(model, optimizer)
+def test_model_and_optimizer_are_public_and_the_users_own(framework):
+    model = framework.perceptron((4, 2))
+    optimizer = framework.sgd(0.1, model)
+    agent = framework.Generic(model, optimizer)
     assert agent.model is model
     assert agent.optimizer is optimizer
 
@@ -77,11 +78,11 @@ def test_acting_explores():
     assert set(actions) == {0, 1}
 
 
-def test_actions_are_as_frequent_as_the_softmax_has_it():
-    agent = make_agent()
-    with torch.no_grad():
-        agent.model[-1].weight.zero_()
-        agent.model[-1].bias.copy_(torch.tensor([0.0, 2.0]))
+def test_actions_are_as_frequent_as_the_softmax_has_it(framework):
+    agent = make_agent(framework=framework)
+    *first, matrix, _ = framework.weights(agent.model)
+    bias = np.array([0.0, 2.0], np.float32)
+    framework.set_weights(agent.model, [*first, np.zeros_like(matrix), bias])
     actions = agent.act_batch(np.zeros((20_000, 4), np.float32))
     assert np.mean(actions) == pytest.approx(np.exp(2.0) / (1.0 + np.exp(2.0)), abs=0.01)
     np.testing.assert_array_equal(agent.act_greedy(np.zeros((3, 4), np.float32)), [1, 1, 1])
@@ -126,28 +127,30 @@ def test_rows_that_are_no_transitions_or_have_no_reward_are_left_out():
     np.testing.assert_array_equal(seen.observations, episode.observations[rows])
     np.testing.assert_array_equal(seen.actions, episode.actions[rows])
     np.testing.assert_array_equal(seen.terminated, episode.terminated[rows])
-    np.testing.assert_allclose(targets.numpy(), normalized([2.0, 1.0, 1.0, 3.0]), rtol=1e-5)
+    np.testing.assert_allclose(targets, normalized([2.0, 1.0, 1.0, 3.0]), rtol=1e-5)
 
 
-def test_the_update_is_one_step_along_the_policy_gradient():
-    """Against autograd on a copy: `-mean(log pi(a) * A)`, one step of plain gradient descent."""
-    episode = make_episode(12)
-    agent, calls = make_recording_agent()
-    agent.learn(episode)
-    targets = calls[0][2]
-    model = nn.Linear(4, 2)
-    copied = nn.Linear(4, 2)
-    copied.load_state_dict(model.state_dict())
-    plain = TorchAgent(model, torch.optim.SGD(model.parameters(), lr=0.1), device="cpu")
+def test_the_update_is_one_step_along_the_policy_gradient(framework):
+    """From the formula: the gradient of `-mean(log pi(a) * A)` is `x (softmax - 1_a) A / B`."""
+    episode, rate = make_episode(12), 0.1
+    recording, calls = make_recording_agent(framework)
+    recording.learn(episode)
+    targets = calls[0][2].astype(np.float64)
+    model = framework.perceptron((4, 2))
+    matrix, bias = framework.weights(model)
+    plain = framework.Generic(model, framework.sgd(rate, model), device="cpu")
     diagnostics = plain.learn(episode)
-    log_probs = torch.log_softmax(copied(torch.as_tensor(episode.observations)), dim=1)
-    chosen = log_probs[torch.arange(12), torch.as_tensor(episode.actions)]
-    loss = -(chosen * targets).mean()
-    loss.backward()
-    assert diagnostics["loss"] == pytest.approx(loss.item(), rel=1e-5)
-    norm = torch.cat([p.grad.reshape(-1) for p in copied.parameters()]).norm()
-    assert diagnostics["grad_norm"] == pytest.approx(norm.item(), rel=1e-5)
-    torch.testing.assert_close(model.weight, copied.weight - 0.1 * copied.weight.grad)
+    logits = episode.observations @ matrix.astype(np.float64) + bias
+    policy = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    chosen = np.eye(2)[episode.actions]
+    loss = -np.mean(np.log((policy * chosen).sum(axis=1)) * targets)
+    slopes = (policy - chosen) * targets[:, None] / 12
+    gradient = [episode.observations.T @ slopes, slopes.sum(axis=0)]
+    assert diagnostics["loss"] == pytest.approx(loss, rel=1e-4)
+    norm = np.sqrt(sum(np.sum(part**2) for part in gradient))
+    assert diagnostics["grad_norm"] == pytest.approx(norm, rel=1e-4)
+    for new, old, slope in zip(weights(model), (matrix, bias), gradient, strict=True):
+        np.testing.assert_allclose(new, old - rate * slope, rtol=1e-4, atol=1e-6)
 
 
 def test_with_values_the_target_is_the_advantage_over_them():
@@ -156,7 +159,7 @@ def test_with_values_the_target_is_the_advantage_over_them():
     episode = make_episode(3, rewards=rewards, values=values, terminated=np.zeros(3, bool))
     diagnostics = agent.learn(episode)
     returns = np.array([3.0, 4.0, 4.0])
-    np.testing.assert_allclose(calls[0][2].numpy(), returns - values[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(calls[0][2], returns - values[:, 0], rtol=1e-6)
     assert diagnostics["baseline_type"] == "a2c"
     explained = 1.0 - np.var(returns - values[:, 0]) / np.var(returns)
     assert diagnostics["explained_variance"] == pytest.approx(explained, rel=1e-5)
@@ -170,10 +173,10 @@ def test_without_values_the_diagnostics_say_reinforce():
     assert diagnostics["n_updates"] == 1
 
 
-def test_the_users_own_loss_replaces_the_built_in_one():
-    agent, calls = make_recording_agent()
+def test_the_users_own_loss_replaces_the_built_in_one(framework):
+    agent, calls = make_recording_agent(framework)
     episode = make_episode()
-    expected = agent.model(torch.as_tensor(episode.observations)).square().mean().item()
+    expected = np.mean(framework.call(agent.model, episode.observations) ** 2)
     diagnostics = agent.learn(episode)
     assert diagnostics["loss"] == pytest.approx(expected, rel=1e-5)
     assert len(calls) == 1
@@ -197,20 +200,20 @@ def test_a_single_row_is_learned_from_as_it_is():
 
 def test_a_window_without_a_usable_row_changes_nothing():
     agent = make_agent()
-    before = [p.detach().clone() for p in agent.model.parameters()]
+    before = weights(agent.model)
     assert agent.learn(make_episode(valid=np.zeros(40, bool)))["n_updates"] == 0
-    for parameter, old in zip(agent.model.parameters(), before, strict=True):
-        torch.testing.assert_close(parameter, old, rtol=0, atol=0)
+    for new, old in zip(weights(agent.model), before, strict=True):
+        np.testing.assert_array_equal(new, old)
 
 
-def test_an_update_with_a_gradient_that_is_not_finite_is_left_out_and_said_so(caplog):
-    agent = make_agent()
+def test_an_update_with_a_gradient_that_is_not_finite_is_left_out_and_said_so(framework, caplog):
+    agent = make_agent(framework=framework)
     episode = make_episode()
     episode.observations[3] = np.inf
     diagnostics = agent.learn(episode)
     assert diagnostics["n_updates"] == 0
     assert diagnostics["n_skipped_updates"] == 1
-    assert all(torch.isfinite(p).all() for p in agent.model.parameters())
+    assert all(np.isfinite(w).all() for w in weights(agent.model))
     assert "not finite" in caplog.text
 
 
@@ -225,7 +228,7 @@ def test_normalizers_are_applied_to_what_is_learned_from():
     agent.learn(episode)
     _, seen, targets = calls[0]
     np.testing.assert_array_equal(seen.observations, expected)
-    assert np.abs(targets.numpy()).max() < 20.0
+    assert np.abs(targets).max() < 20.0
     assert episode.rewards == [100.0, 0.0, -100.0]
     assert (observations.mean < mean).all()
 
@@ -240,8 +243,8 @@ def test_any_observation_shape_and_dtype_acts_and_learns(shape, dtype):
     assert agent.learn(episode)["n_updates"] == 1
 
 
-def test_spaces_that_do_not_fit_are_refused_by_name_before_the_first_step():
-    agent = make_agent()
+def test_spaces_that_do_not_fit_are_refused_by_name_before_the_first_step(framework):
+    agent = make_agent(framework=framework)
     agent.check_spaces(Box(-1, 1, (4,)), Discrete(2))
     with pytest.raises(ValueError, match="needs a Discrete action space"):
         agent.check_spaces(Box(-1, 1, (4,)), Box(-1, 1, (2,)))
@@ -257,9 +260,9 @@ def test_an_unknown_hyperparameter_is_refused():
     assert make_agent().get_hyperparams().params == {"learning_rate": 1e-2, "gamma": 0.99}
 
 
-def test_cartpole_improves():
+def test_cartpole_improves(framework):
     """A policy that does not learn keeps episodes about as long as in the first window: some 20 steps."""
-    agent = make_agent()
+    agent = make_agent(framework=framework)
     env_fns = [lambda: gymnasium.make("CartPole-v1")] * 8
     pipeline = VectorBatchPipeline(env_fns, agent, window_size=128, seed=3)
     windows = pipeline.episodes()

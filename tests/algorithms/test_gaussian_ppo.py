@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-torch = pytest.importorskip("torch")
-
-from torch import nn
-
-from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
+from tensor_optix.core.normalizers import ObsNormalizer
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tests.algorithms.small_gaussian import (
     ACTION_DIM,
@@ -20,6 +17,7 @@ from tests.algorithms.small_gaussian import (
     Drift,
     make_agent,
     make_episode,
+    make_normalizing_agent,
     make_saturated_actor,
     make_window_pipeline,
     record_log_ratios,
@@ -28,26 +26,35 @@ from tests.contracts.agent_contract import AgentContract
 from tests.pipeline.counting_env import collect
 
 
-class TestTorchGaussianPPOContract(AgentContract):
+class TestGaussianPPOContract(AgentContract):
     @pytest.fixture
-    def make_agent(self):
-        return make_agent
+    def make_agent(self, torch_framework):
+        return functools.partial(make_agent, framework=torch_framework)
 
     @pytest.fixture
     def episode(self):
         return make_episode()
 
 
-class TestTorchGaussianPPOContractWithNormalizers(AgentContract):
+class TestGaussianPPOContractWithNormalizers(AgentContract):
     @pytest.fixture
-    def make_agent(self):
-        return lambda seed: make_agent(
-            seed, obs_normalizer=ObsNormalizer((4,)), reward_normalizer=RewardNormalizer()
-        )
+    def make_agent(self, torch_framework):
+        return functools.partial(make_normalizing_agent, framework=torch_framework)
 
     @pytest.fixture
     def episode(self):
         return make_episode()
+
+
+def test_a_restored_learner_with_normalizers_goes_on_bit_for_bit(framework, tmp_path):
+    straight, resumed = (make_normalizing_agent(seed, framework=framework) for seed in range(2))
+    episode = make_episode()
+    straight.learn(episode)
+    straight.save_state(tmp_path)
+    resumed.load_state(tmp_path)
+    assert straight.learn(episode) == resumed.learn(episode)
+    actions = (agent.act_batch(episode.observations) for agent in (straight, resumed))
+    np.testing.assert_array_equal(*actions)
 
 
 @pytest.mark.parametrize(("mean", "log_std"), [(6.0, 1.0), (-6.0, 1.0), (8.0, -1.0)])
@@ -63,9 +70,10 @@ def test_before_the_first_update_every_ratio_is_one_also_where_tanh_saturates(
 
 
 @pytest.mark.parametrize(("mean", "log_std"), [(6.0, 1.0), (8.0, -1.0), (0.0, 0.0)])
-def test_a_window_holds_the_very_draws_that_acted(mean, log_std):
+def test_a_window_holds_the_very_draws_that_acted(framework, mean, log_std):
     """What the log-probabilities are taken of is what was drawn before the tanh, not a bound of it."""
-    agent = make_agent(actor=make_saturated_actor(mean, log_std))
+    actor = make_saturated_actor(mean, log_std, framework)
+    agent = make_agent(framework=framework, actor=actor)
     noise = copy.deepcopy(agent._rng).standard_normal((ROWS, ACTION_DIM))
     episode = collect(make_window_pipeline(agent), 1)[0]
     rollout, _ = agent._prepare(episode)
@@ -74,8 +82,8 @@ def test_a_window_holds_the_very_draws_that_acted(mean, log_std):
     np.testing.assert_allclose(rollout["actions"], drawn, atol=1e-3)
 
 
-def test_actions_are_within_minus_one_and_one_and_a_single_one_is_float32():
-    agent = make_agent()
+def test_actions_are_within_minus_one_and_one_and_a_single_one_is_float32(framework):
+    agent = make_agent(framework=framework)
     observations = make_episode().observations
     for actions in (agent.act_batch(observations), agent.act_greedy(observations)):
         assert actions.shape == (len(observations), ACTION_DIM)
@@ -86,8 +94,9 @@ def test_actions_are_within_minus_one_and_one_and_a_single_one_is_float32():
     assert agent.has_unit_actions
 
 
-def test_a_saturated_policy_never_leaves_the_interval():
-    agent = make_agent(actor=make_saturated_actor(30.0, 2.0))
+def test_a_saturated_policy_never_leaves_the_interval(framework):
+    actor = make_saturated_actor(30.0, 2.0, framework)
+    agent = make_agent(framework=framework, actor=actor)
     actions = agent.act_batch(make_episode().observations)
     assert (np.abs(actions) <= 1.0).all()
 
@@ -104,15 +113,15 @@ def test_an_action_space_that_does_not_fit_is_refused_before_the_first_step(spac
         make_agent().check_spaces(Box(-1, 1, (4,)), space)
 
 
-def test_an_actor_without_log_std_is_refused_before_the_first_step():
-    agent = make_agent(actor=nn.Linear(4, ACTION_DIM))
+def test_an_actor_without_log_std_is_refused_before_the_first_step(framework):
+    agent = make_agent(framework=framework, actor=framework.perceptron((4, ACTION_DIM)))
     with pytest.raises(ValueError, match=r"mean and log_std side by side, \[B, 4\].*got \[2, 2\]"):
         agent.check_spaces(Box(-1, 1, (4,)), Box(-1, 1, (2,)))
 
 
-def test_networks_that_cannot_take_the_observations_are_refused_by_name():
+def test_networks_that_cannot_take_the_observations_are_refused_by_name(framework):
     with pytest.raises(ValueError, match=r"the actor cannot take observations of shape \(7,\)"):
-        make_agent().check_spaces(Box(-1, 1, (7,)), Box(-1, 1, (2,)))
+        make_agent(framework=framework).check_spaces(Box(-1, 1, (7,)), Box(-1, 1, (2,)))
 
 
 @pytest.mark.parametrize(
