@@ -1,6 +1,6 @@
-"""Does it learn, and does it stop? Runs the README's example and `tensor-optix train` on several seeds.
+"""Does it learn, and does it stop? Runs the README's examples and `tensor-optix train` on several seeds.
 
-    python -m benchmarks.learning readme train --seeds 5
+    python -m benchmarks.learning readme train readme-tensorflow train-tensorflow --seeds 5
 
 For each run: environment steps until it stopped by itself, wall clock, and the returned policy's
 greedy score over 20 fresh episodes.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import re
@@ -19,8 +20,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from tensor_optix.cli.main import main as tensor_optix
 from tensor_optix.pipeline.play import play_episodes
@@ -44,17 +43,17 @@ class Result:
     reason: str
 
 
-def readme(seed: int, directory: Path) -> Result:
-    """Run the first Python example of the README, with seeds."""
+def readme(seed: int, directory: Path, framework: str = "torch") -> Result:
+    """Run the README's first Python example for a framework, with seeds."""
     text = (Path(__file__).parent.parent / "README.md").read_text()
-    match = re.search(r"```python\n(.*?)```", text, re.DOTALL)
-    assert match is not None
-    source = match.group(1).replace(
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    agent = {"torch": "TorchPPOAgent", "tensorflow": "TFPPOAgent"}[framework]
+    source = next(example for example in examples if agent in example).replace(
         "RLOptimizer(agent=agent, pipeline=pipeline)",
         f"RLOptimizer(agent=agent, pipeline=pipeline, seed={seed}, run_dir={str(directory)!r})",
     )
     assert "run_dir" in source
-    torch.manual_seed(seed)
+    _seed_networks(seed, framework)
     begun = time.perf_counter()
     scope: dict[str, Any] = {"__name__": "readme"}
     exec(compile(source, "README", "exec"), scope)
@@ -65,10 +64,23 @@ def readme(seed: int, directory: Path) -> Result:
     return result(seed, directory, seconds, float(returns.mean()))
 
 
-def train(seed: int, directory: Path) -> Result:
+def _seed_networks(seed: int, framework: str) -> None:
+    """Seed the global generator that a user's networks are drawn from."""
+    if framework == "torch":
+        import torch
+
+        torch.manual_seed(seed)
+    else:
+        import keras
+
+        keras.utils.set_random_seed(seed)
+
+
+def train(seed: int, directory: Path, framework: str = "torch") -> Result:
     """Run what `make train` runs, with a seed."""
     begun = time.perf_counter()
     options = ["--seed", str(seed), "--run-dir", str(directory), "--plain"]
+    options += ["--framework", framework]
     code = tensor_optix(["train", "CartPole-v1", *options])
     assert code == 0, code
     seconds = time.perf_counter() - begun
@@ -92,7 +104,12 @@ def result(seed: int, directory: Path, seconds: float, greedy: float) -> Result:
     return Result(seed, event["total_steps"], seconds, greedy, event["reason"])
 
 
-CASES: dict[str, Callable[[int, Path], Result]] = {"readme": readme, "train": train}
+CASES: dict[str, Callable[[int, Path], Result]] = {
+    "readme": readme,
+    "train": train,
+    "readme-tensorflow": functools.partial(readme, framework="tensorflow"),
+    "train-tensorflow": functools.partial(train, framework="tensorflow"),
+}
 
 
 def run() -> None:

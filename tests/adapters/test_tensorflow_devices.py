@@ -46,13 +46,13 @@ agent.learn(EpisodeData(
 ))
 actions = agent.act_greedy(np.ones((3, 4), np.float32))
 assert actions.shape == (3,)
-concrete = next(iter(agent._values._traced.values()))
-devices = {op.device for op in concrete.graph.get_operations() if op.type == "MatMul"}
+traced = next(iter(agent._values._traced.values()))
+devices = {op.device for op in traced._traced.graph.get_operations() if op.type == "MatMul"}
 assert devices and all(device.endswith("CPU:1") for device in devices), devices
 held = [*agent._target.variables, *agent._optimizers["optimizer"].variables]
 places = {variable.value.device for variable in held}
 assert all(place.endswith("CPU:1") for place in places), places
-assert agent._loop._traced and all(t._is_compiled for t in agent._loop._traced.values())
+assert agent._loop._traced and all(t._loop.is_compiled for t in agent._loop._traced.values())
 for network, device in ((first, "cpu:1"), (second, "cpu"), (second, "cpu:0")):
     try:
         make_agent(network, device)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("torch")
-
 from benchmarks.learning_cases import CASES
 from benchmarks.learning_table import train
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["cartpole-dqn-documented", "cartpole-dqn", "pendulum-sac"])
-def test_the_goal_is_reached_within_the_steps(name):
-    result = train(CASES[name], seed=0)
+@pytest.mark.parametrize("framework", ["torch", "tensorflow"])
+@pytest.mark.parametrize("name", ["cartpole-ppo", "cartpole-dqn", "pendulum-ppo", "pendulum-sac"])
+def test_the_goal_is_reached_within_the_steps(name, framework):
+    pytest.importorskip(framework)
+    result = train(CASES[name], seed=0, framework=framework)
     assert result["steps"] <= CASES[name].steps
     assert result["greedy"] >= CASES[name].goal

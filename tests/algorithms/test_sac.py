@@ -23,8 +23,9 @@ class TestSACContract(AgentContract):
     def _uncompiled(self, framework, monkeypatch):
         # XLA takes most of the time here, and is used by all other tests.
         if framework.name == "tensorflow":
-            update_loop = f"tensor_optix.adapters.{framework.adapter}.update_loop"
-            monkeypatch.setattr(f"{update_loop}.pays", lambda networks: False)
+            for module in ("update_loop", "inference"):
+                pays = f"tensor_optix.adapters.{framework.adapter}.{module}.pays"
+                monkeypatch.setattr(pays, lambda networks: False)
 
     @pytest.fixture
     def make_agent(self, framework):

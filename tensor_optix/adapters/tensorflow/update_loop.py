@@ -6,12 +6,11 @@ windows change.
 
 from __future__ import annotations
 
-import logging
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensor_optix.adapters.tensorflow.compilation import CompiledFunction, pays
 from tensor_optix.adapters.tensorflow.placement import device_of
 from tensor_optix.adapters.tensorflow.requirements import tf
 
@@ -20,12 +19,6 @@ if TYPE_CHECKING:
 
     from tensor_optix.adapters.backend import Update
     from tensor_optix.core.types import Array
-
-logger = logging.getLogger(__name__)
-
-MATRIX_AXES = 2
-SMALL_NETWORKS = 300_000
-"""Parameters below which XLA is used on the CPU, where it computes with one thread."""
 
 
 class CompiledUpdates:
@@ -85,9 +78,13 @@ class _TracedUpdates:
         self._one = tf.function(
             self._make_one, input_signature=[*specs.values(), self._constants], autograph=False
         ).get_concrete_function()
-        self._is_compiled = pays(networks)
-        self.trace_count = 0
-        self._loop = self._trace_loop()
+        batches = [tf.TensorSpec([None, *spec.shape], spec.dtype) for spec in specs.values()]
+        signature = [*batches, tf.TensorSpec([], tf.int32), self._constants]
+        self._loop = CompiledFunction(self._make_all, signature, networks, pays(networks))
+
+    @property
+    def trace_count(self) -> int:
+        return self._loop.trace_count
 
     def __call__(
         self, fields: Mapping[str, Array], minibatch_size: int, scalars: Mapping[str, float]
@@ -97,9 +94,9 @@ class _TracedUpdates:
         count, rest = divmod(length, minibatch_size)
         parts: list[list[Array]] = []
         if count:
-            capacity = 1 << (count - 1).bit_length() if self._is_compiled else count
+            capacity = 1 << (count - 1).bit_length() if self._loop.is_compiled else count
             batches = [_batches(field, minibatch_size, capacity) for field in fields.values()]
-            first, *others = self._run_loop(*batches, tf.constant(count), constants)
+            first, *others = self._loop(*batches, tf.constant(count), constants)
             whole = count * minibatch_size
             parts.append([first.numpy(), *(row.numpy()[:whole] for row in others)])
         if rest:
@@ -110,32 +107,6 @@ class _TracedUpdates:
         means = dict(zip(self._diagnostic_names, (sums / updates).tolist(), strict=True))
         outputs = [np.concatenate(pieces) for pieces in zip(*(p[1:] for p in parts), strict=True)]
         return means, dict(zip(self._row_names, outputs, strict=True))
-
-    def _run_loop(self, *arguments: Any) -> Any:
-        # XLA computes on the device of the call, and takes variables from no other.
-        with tf.device(device_of(self._networks)):
-            return self._loop_or_fall_back(*arguments)
-
-    def _loop_or_fall_back(self, *arguments: Any) -> Any:
-        try:
-            return self._loop(*arguments)
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-            # XLA refuses before anything is computed, so that nothing has changed yet.
-            if not self._is_compiled:
-                raise
-            logger.warning("updates run without XLA, which cannot compile them: %s", error)
-            self._is_compiled = False
-            self._loop = self._trace_loop()
-            return self._loop(*arguments)
-
-    def _trace_loop(self) -> Any:
-        batches = [tf.TensorSpec([None, *spec.shape], spec.dtype) for spec in self._specs.values()]
-        return tf.function(
-            self._make_all,
-            input_signature=[*batches, tf.TensorSpec([], tf.int32), self._constants],
-            autograph=False,
-            jit_compile=self._is_compiled or None,
-        ).get_concrete_function()
 
     def _make_one(self, *tensors: Any) -> tuple[Any, ...]:
         """Make one update: fields `[B, ...]` and scalars `[K]` to diagnostics `[D]` and rows `[B]`."""
@@ -150,7 +121,6 @@ class _TracedUpdates:
 
     def _make_all(self, *tensors: Any) -> tuple[Any, ...]:
         """Make `count` updates: `[G, B, ...]` to sums of the diagnostics `[D]` and rows `[G * B]`."""
-        self.trace_count += 1
         *fields, count, constants = tensors
         sizes = tf.shape(fields[0])[:2]
         sums, *rows = self._one.structured_outputs
@@ -196,20 +166,6 @@ class PlainUpdates:
                 parts.append(self._update(batch, constants))
         means = {name: float(np.mean([float(d[name]) for d, _ in parts])) for name in parts[0][0]}
         return means, {n: np.concatenate([r[n].numpy() for _, r in parts]) for n in parts[0][1]}
-
-
-def pays(networks: Sequence[Any]) -> bool:
-    """Whether XLA makes updates of these networks faster.
-
-    It does on a GPU, and on a CPU for small perceptrons. Measured on one core: two 64-64 ones take a third of
-    the time, three 256-256 ones the same; on two cores 1024-1024 ones take twice the time, and the
-    convolutions of Mnih et al. 2015 fifty times.
-    """
-    if "GPU" in (device_of(networks) or ""):
-        return True
-    shapes = [tuple(v.shape) for network in networks for v in network.variables]
-    are_matrices = all(len(shape) <= MATRIX_AXES for shape in shapes)
-    return are_matrices and sum(math.prod(shape) for shape in shapes) < SMALL_NETWORKS
 
 
 def _batches(field: Array, minibatch_size: int, capacity: int) -> Any:
