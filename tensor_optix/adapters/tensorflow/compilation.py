@@ -57,9 +57,8 @@ class CompiledFunction:
                 # XLA refuses before anything is computed, so that nothing has changed yet.
                 if not self.is_compiled:
                     raise
-                logger.warning(
-                    "XLA cannot compile these networks, which slows them down: %s", error
-                )
+                reason = textwrap.shorten(str(error.message), 160)
+                logger.warning("networks run without XLA, which cannot compile them: %s", reason)
                 self.is_compiled = False
                 self._traced = self._trace()
                 return self._traced(*tensors)
