@@ -93,8 +93,14 @@ class Backend(Protocol):
     def flatten_values(self, values: Tensor, /) -> Tensor:
         """Turn a critic's `[B, 1]` or `[B]` into `[B]`."""
 
-    def network_input(self, observations: Tensor, /) -> Tensor:
-        """Return observations as networks take them: float32, but indices `[B]` as int64."""
+    def forward(self, network: Network, observations: Tensor, /, *others: Tensor) -> Tensor:
+        """Return what a network makes of observations, as in inference: float32, whatever it computes in.
+
+        It receives the observations as float32, but indices `[B]` as int64; and `others` as they are.
+
+        Raises:
+            TypeError: If it does not return one tensor.
+        """
 
     def without_gradient(self, fn: Callable[..., Any], /) -> Callable[..., Any]:
         """Return a function of tensors that no gradient flows through."""
@@ -133,11 +139,12 @@ class Backend(Protocol):
         """
 
     def inference(
-        self, fn: Callable[..., Tensor], networks: Sequence[Network], /
+        self, fn: Callable[..., Tensor], networks: Sequence[Network], acts: bool = False, /
     ) -> Callable[..., Array]:
         """Return a function of tensors `[B, ...]` as one of arrays, without gradients, in chunks.
 
-        `networks` are those that `fn` calls.
+        `networks` are those that `fn` calls. `acts` says that it is called at every step, with small B, so
+        that compiling for these repays.
         """
 
     def gradient_descent(

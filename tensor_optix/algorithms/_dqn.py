@@ -55,7 +55,7 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         self._target = ops.clone(q_network)
         self._updates = 0
         self._target_updated = False
-        self._values = ops.inference(self._values_tensor, [q_network])
+        self._values = ops.inference(self._values_tensor, [q_network], True)
         self._descent = ops.gradient_descent(self._loss, {"q_network": q_network}, optimizer)
         self._td_targets = ops.without_gradient(self._td_targets_tensor)
         self._loop = ops.update_loop(self._update_tensors, [q_network])
@@ -177,11 +177,11 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         return diagnostics, {"td_errors": td_errors}
 
     def _values_tensor(self, observations: Tensor) -> Tensor:
-        return self._q_network(self.ops.network_input(observations))
+        return self.ops.forward(self._q_network, observations)
 
     def _td_targets_tensor(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Compute `r + gamma^n * max_a Q_target(s', a)`, algorithm 1 of the paper."""
-        values = self._target(self.ops.network_input(batch["next_observations"]))
+        values = self.ops.forward(self._target, batch["next_observations"])
         return batch["rewards"] + batch["discounts"] * self.ops.max_last(values)
 
     def _loss(

@@ -53,7 +53,7 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
         self.optimizer = optimizer
         self._compute_loss = compute_loss_fn
         self._learned_from: EpisodeData | None = None
-        self._policy = self.ops.inference(self._policy_tensor, [model])
+        self._policy = self.ops.inference(self._policy_tensor, [model], True)
         self._descent = self.ops.gradient_descent(self._loss, {"model": model}, optimizer)
         # A loss of the user's reads the window itself, which a compiled loop would take for a constant.
         is_pure = compute_loss_fn is None
@@ -127,7 +127,7 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
         return diagnostics | counts | {"baseline_type": name, "explained_variance": explained}
 
     def _policy_tensor(self, observations: Tensor) -> Tensor:
-        return self.model(self.ops.network_input(observations))
+        return self.ops.forward(self.model, observations)
 
     def _update(
         self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
@@ -141,6 +141,7 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
         if self._compute_loss is not None:
             assert self._learned_from is not None
             loss = self._compute_loss(self.model, self._learned_from, batch["targets"])
+            _require_one_number(loss)
         else:
             logits = self._policy_tensor(batch["observations"])
             log_probs = distributions.categorical.log_prob(self.ops, logits, batch["actions"])
@@ -182,6 +183,18 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
             log_probs=None if log_probs is None else np.asarray(log_probs)[rows],
             timestamp=episode.timestamp,
             metadata=episode.metadata,
+        )
+
+
+def _require_one_number(loss: Any) -> None:
+    """Refuse what a user's loss function returned, if no gradient can be taken of it."""
+    if loss is None or isinstance(loss, int | float | np.ndarray | np.generic):
+        raise TypeError(
+            f"compute_loss_fn must return a tensor of the framework, got {type(loss).__name__}"
+        )
+    if tuple(loss.shape) != ():
+        raise ValueError(
+            f"compute_loss_fn must return one number, got shape {list(loss.shape)}: take its mean"
         )
 
 

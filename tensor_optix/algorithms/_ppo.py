@@ -59,7 +59,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
         self._actor = actor
         self._critic = critic
         ops = self.ops
-        self._policy = ops.inference(self._policy_tensor, [actor])
+        self._policy = ops.inference(self._policy_tensor, [actor], True)
         self._values = ops.inference(self._values_tensor, [critic])
         self._log_probs = ops.inference(self._log_probs_tensor, [actor])
         networks = {"actor": actor, "critic": critic}
@@ -75,10 +75,10 @@ class PPO(NetworkAgent[PPOHyperparams]):
         return self._descent.step(batch, scalars), {}
 
     def _policy_tensor(self, observations: Tensor) -> Tensor:
-        return self._actor(self.ops.network_input(observations))
+        return self.ops.forward(self._actor, observations)
 
     def _values_tensor(self, observations: Tensor) -> Tensor:
-        return self.ops.flatten_values(self._critic(self.ops.network_input(observations)))
+        return self.ops.flatten_values(self.ops.forward(self._critic, observations))
 
     def _log_probs_tensor(self, observations: Tensor, actions: Tensor) -> Tensor:
         outputs = self._policy_tensor(observations)

@@ -79,7 +79,7 @@ class SAC(OffPolicyAgent[SACHyperparams]):
         self._actor_descent = descend(self._actor_loss, {"actor": self._actor}, for_actor)
         self._critic_descent = descend(self._critic_loss, {"critics": self._critics}, for_critics)
         self._alpha_descent = descend(self._alpha_loss, {"log_alpha": self._log_alpha}, for_alpha)
-        self._policy = ops.inference(self._policy_tensor, [self._actor])
+        self._policy = ops.inference(self._policy_tensor, [self._actor], True)
         self._alpha = ops.number(self._alpha_tensor)
         self._values = ops.inference(self._critics_tensor, [self._critics])
         self._td_targets = ops.without_gradient(self._td_targets_tensor)
@@ -162,20 +162,20 @@ class SAC(OffPolicyAgent[SACHyperparams]):
         return {**alpha, **actor, **critic, "skipped": 1.0 - whole}, {"td_errors": td_errors}
 
     def _policy_tensor(self, observations: Tensor) -> Tensor:
-        return self._actor(self.ops.network_input(observations))
+        return self.ops.forward(self._actor, observations)
 
     def _alpha_tensor(self) -> Tensor:
         return self.ops.exp(self._log_alpha())
 
     def _critics_tensor(self, observations: Tensor, actions: Tensor) -> Tensor:
-        return self._critics(self.ops.network_input(observations), actions)
+        return self.ops.forward(self._critics, observations, actions)
 
     def _td_targets_tensor(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Compute `r + gamma^n * (min_i Q_target_i(s', a') - alpha * log pi(a'|s'))`, eqs. 3 and 5."""
         ops, following = self.ops, batch["next_observations"]
         outputs = self._policy_tensor(following)
         actions, log_probs = distributions.squashed_draw(ops, outputs, batch["next_noise"])
-        values = self._target_critics(ops.network_input(following), actions)
+        values = ops.forward(self._target_critics, following, actions)
         soft = ops.minimum(values[0], values[1]) - self._alpha_tensor() * log_probs
         return batch["rewards"] + batch["discounts"] * soft
 

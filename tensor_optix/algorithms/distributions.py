@@ -6,6 +6,7 @@ same network outputs; densities are written over a backend's `ops`, for the loss
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from tensor_optix.adapters.backend import Backend, Tensor
     from tensor_optix.core.types import Array
+
+
+logger = logging.getLogger(__name__)
 
 
 class Distribution(NamedTuple):
@@ -72,6 +76,11 @@ def _categorical_require(action_space: Any, logits: Array) -> None:
         raise ValueError(
             f"the actor must return one logit per action, [B, {action_space.n}] for {action_space}, "
             f"got {list(logits.shape)} for B = {len(logits)}"
+        )
+    if (logits >= 0.0).all() and np.allclose(logits.sum(axis=1), 1.0, rtol=0.0, atol=1e-6):
+        logger.warning(
+            "the actor returns numbers that look like probabilities: it learns far worse with a softmax at "
+            "its end, which is to return logits"
         )
 
 

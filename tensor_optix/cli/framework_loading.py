@@ -33,7 +33,7 @@ def require_framework(name: str | None) -> Framework:
     try:
         return find_framework(name)
     except (ValueError, ImportError) as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(str(error).replace(" or None", "")) from error
 
 
 def is_loaded(framework: Framework) -> bool:
@@ -94,7 +94,7 @@ def _native_messages_kept_back() -> Iterator[None]:
         os.dup2(kept.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             kept.seek(0)
             os.write(before, kept.read())
             raise

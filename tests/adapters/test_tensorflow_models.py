@@ -239,3 +239,26 @@ def test_a_loss_of_the_users_is_called_at_every_learn_with_the_new_window():
     assert len(seen) == 3
     assert all(eager for *_, eager in seen)
     assert len(set(losses)) == 3
+
+
+class Unnamed(keras.layers.Layer):  # type: ignore[misc]
+    """Keras numbers its variable, as many as there are in the process."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), initializer="ones")
+
+    def call(self, inputs):
+        return inputs * self.scale
+
+
+def test_variables_and_slots_that_keras_numbers_come_back_in_another_agent(tmp_path):
+    def new():
+        network = keras.Sequential([keras.Input((OBS,)), Unnamed(), keras.layers.Dense(ACTIONS)])
+        return make_agent(network, keras.optimizers.Nadam(0.01))
+
+    agent, other = new(), new()
+    agent.learn(make_episode())
+    agent.save_state(tmp_path)
+    other.load_state(tmp_path)
+    for one, two in zip(values(agent._q_network), values(other._q_network), strict=True):
+        np.testing.assert_array_equal(one, two)

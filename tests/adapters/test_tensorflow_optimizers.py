@@ -155,3 +155,28 @@ def test_the_clipping_that_the_optimizer_does_itself_is_done(limit):
     outputs = step(np.ones((1, 1), np.float32), max_grad_norm=1.0)
     assert outputs["grad_norm"] == pytest.approx(100.0)
     assert before - values(network)[0].item() == pytest.approx(0.01, rel=1e-4)
+
+
+# Keras's own, which it gives as it writes any model down.
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+def test_a_model_that_was_compiled_with_a_schedule_can_be_saved_and_read_by_keras(tmp_path):
+    model = perceptron()
+    model.compile(keras.optimizers.SGD(halving()), "mse")
+    make_agent(model, model.optimizer).learn(make_episode(9))
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(ROWS), model(ROWS))
+    assert backend.learning_rate(again.optimizer) == pytest.approx(0.1 / 4)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)),
+        keras.optimizers.SGD(0.1, loss_scale_factor=8.0),
+    ],
+    ids=["wrapped", "by a factor"],
+)
+def test_an_optimizer_that_scales_the_loss_is_refused(optimizer):
+    with pytest.raises(ValueError, match=r"must not scale the loss.*pass the inner optimizer"):
+        make_agent(perceptron(), optimizer)

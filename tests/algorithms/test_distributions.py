@@ -15,6 +15,7 @@ from tensor_optix.adapters.pytorch import backend
 from tensor_optix.algorithms.distributions import (
     LOG_STD_MAX,
     LOG_STD_MIN,
+    categorical,
     require_action_dim,
     squashed_draw,
     squashed_gaussian,
@@ -159,3 +160,13 @@ def test_an_action_space_of_another_size_is_refused_by_name(space):
     with pytest.raises(ValueError, match=r"action_dim=2, needs a Box action space of shape \(2,\)"):
         require_action_dim(2, space)
     require_action_dim(2, Box(-1, 1, (2,)))
+
+
+def test_an_actor_that_returns_probabilities_is_warned_of(caplog):
+    """A softmax at its end is the usual mistake: it acts, and learns far worse."""
+    logits = np.array([[0.3, 0.9], [0.3, 0.9]], np.float32)
+    categorical.require(Discrete(2), logits)
+    categorical.require(Discrete(2), logits - logits)
+    assert not caplog.records
+    categorical.require(Discrete(2), np.array([[0.25, 0.75], [0.5, 0.5]], np.float32))
+    assert "softmax" in caplog.text

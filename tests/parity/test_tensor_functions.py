@@ -146,8 +146,18 @@ def test_take_along_agrees(index_dtype):
     ids=lambda array: f"{array.dtype}{list(array.shape)}",
 )
 def test_networks_are_given_the_same_numbers_in_the_same_dtype(observations):
-    ours = torch_ops.network_input(torch.tensor(observations)).numpy()
-    theirs = tf_ops.network_input(tf.constant(observations)).numpy()
+    seen = []
+
+    def network(inputs, training=False):
+        seen.append(inputs.numpy())
+        return inputs
+
+    outputs = (
+        torch_ops.forward(network, torch.tensor(observations)),
+        tf_ops.forward(network, tf.constant(observations)),
+    )
+    assert all(output.numpy().dtype == np.float32 for output in outputs)
+    ours, theirs = seen
     is_index = observations.ndim == 1 and observations.dtype.kind != "f"
     assert ours.dtype == theirs.dtype == (np.int64 if is_index else np.float32)
     np.testing.assert_array_equal(ours, theirs)

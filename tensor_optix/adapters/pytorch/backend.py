@@ -16,16 +16,16 @@ except ImportError as error:
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tensor_optix.adapters.pytorch.compilation import FixedShapes
 from tensor_optix.adapters.pytorch.gradient_descent import TorchGradientDescent, require_optimizer
 from tensor_optix.adapters.pytorch.placement import device_of, threads_for, to_tensor
 from tensor_optix.adapters.pytorch.placement import resolve_device as resolve_device
 from tensor_optix.adapters.pytorch.twin_critics import TwinCritics, state_of
+from tensor_optix.adapters.pytorch.update_loop import update_loop as update_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tensor_optix.adapters.backend import LossFn, Update, UpdateLoop
+    from tensor_optix.adapters.backend import LossFn
     from tensor_optix.core.types import Array, PathLike
 
 INFERENCE_ROWS = 4096
@@ -72,10 +72,16 @@ def flatten_values(values: Tensor) -> Tensor:
     return values.reshape(-1)
 
 
-def network_input(observations: Tensor) -> Tensor:
-    """Return observations as networks take them: float32, but indices `[B]` as int64."""
+def forward(network: nn.Module, observations: Tensor, *others: Tensor) -> Tensor:
+    """Return what a network makes of observations: float32, whatever it computes in.
+
+    It receives the observations as float32, but indices `[B]` as int64; and `others` as they are.
+    """
     is_index = observations.dim() == 1 and not observations.is_floating_point()
-    return observations.long() if is_index else observations.float()
+    outputs = network(observations.long() if is_index else observations.float(), *others)
+    if not isinstance(outputs, Tensor):
+        raise TypeError(f"a network must return one tensor, got {type(outputs).__name__}")
+    return outputs.float()
 
 
 def without_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,36 +136,9 @@ def twin_critics(first: nn.Module, second: nn.Module) -> TwinCritics:
     return TwinCritics(first, second)
 
 
-def update_loop(update: Update, networks: Sequence[nn.Module], is_pure: bool = True) -> UpdateLoop:
-    """Return a function that makes updates with consecutive minibatches; the last may be short."""
-    device = device_of(networks[0])
-    threads = threads_for(networks)
-
-    def run(
-        fields: Mapping[str, Array], minibatch_size: int, scalars: Mapping[str, float]
-    ) -> tuple[dict[str, float], dict[str, Array]]:
-        tensors = {name: to_tensor(field, device) for name, field in fields.items()}
-        constants = {name: torch.tensor(value) for name, value in scalars.items()}
-        length = len(next(iter(tensors.values())))
-        starts = range(0, length, minibatch_size)
-        totals: dict[str, Tensor] = {}
-        rows: dict[str, list[Tensor]] = {}
-        with threads():
-            for start in starts:
-                kind = FixedShapes if is_pure and start + minibatch_size <= length else dict
-                batch = kind((n, t[start : start + minibatch_size]) for n, t in tensors.items())
-                diagnostics, outputs = update(batch, kind(constants))
-                for name, value in diagnostics.items():
-                    totals[name] = totals[name] + value if name in totals else value
-                for name, value in outputs.items():
-                    rows.setdefault(name, []).append(value)
-        means = {name: float(total) / max(len(starts), 1) for name, total in totals.items()}
-        return means, {name: torch.cat(parts).cpu().numpy() for name, parts in rows.items()}
-
-    return run
-
-
-def inference(fn: Callable[..., Tensor], networks: Sequence[nn.Module]) -> Callable[..., Array]:
+def inference(
+    fn: Callable[..., Tensor], networks: Sequence[nn.Module], acts: bool = False
+) -> Callable[..., Array]:
     """Return a function of tensors `[B, ...]` as one of arrays, without gradients, in chunks."""
     device = device_of(networks[0])
     threads = threads_for(networks)

@@ -29,6 +29,8 @@ def resolve_device(device: str) -> torch.device:
     Raises:
         ValueError: If this machine or this build of PyTorch cannot use it.
     """
+    # TensorFlow's name for it.
+    device = device.replace("gpu", "cuda")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

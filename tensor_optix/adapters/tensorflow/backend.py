@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tensor_optix.adapters.backend import Tensor, Update, UpdateLoop
-    from tensor_optix.core.types import PathLike
+    from tensor_optix.core.types import Array, PathLike
 
 exp = tf.exp
 square = tf.square
@@ -66,8 +66,11 @@ def split_last(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def take_along(x: Tensor, index: Tensor) -> Tensor:
-    """Pick `x[b, index[b]]`: `[B, A]`, `[B]` -> `[B]`."""
-    return tf.gather(x, index, batch_dims=1)
+    """Pick `x[b, index[b]]`: `[B, A]`, `[B]` -> `[B]`; NaN for an index that is out of range."""
+    # XLA would take the nearest one that there is, and learn from it.
+    is_known = (index >= 0) & (index < tf.shape(x, index.dtype)[-1])
+    picked = tf.gather(x, tf.where(is_known, index, 0), batch_dims=1)
+    return picked * tf.where(is_known, tf.ones([], x.dtype), tf.constant(np.nan, x.dtype))
 
 
 def flatten_values(values: Tensor) -> Tensor:
@@ -75,10 +78,17 @@ def flatten_values(values: Tensor) -> Tensor:
     return tf.reshape(values, [-1])
 
 
-def network_input(observations: Tensor) -> Tensor:
-    """Return observations as networks take them: float32, but indices `[B]` as int64."""
+def forward(network: Any, observations: Tensor, *others: Tensor) -> Tensor:
+    """Return what a network makes of observations, as in inference: float32, whatever it computes in.
+
+    It receives the observations as float32, but indices `[B]` as int64; and `others` as they are.
+    """
     is_index = len(observations.shape) == 1 and not observations.dtype.is_floating
-    return tf.cast(observations, tf.int64 if is_index else tf.float32)
+    inputs = tf.cast(observations, tf.int64 if is_index else tf.float32)
+    outputs = network(inputs, *others, training=False)
+    if not tf.is_tensor(outputs):
+        raise TypeError(f"a network must return one tensor, got {type(outputs).__name__}")
+    return tf.cast(outputs, tf.float32)
 
 
 def without_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,13 +128,13 @@ def update_loop(update: Update, networks: Sequence[Any], is_pure: bool = True) -
 
 def save_network(network: Any, path: PathLike) -> None:
     """Write every variable of a network to `path`.safetensors."""
-    require_built("network", network)
+    require_built(Path(path).name, network)
     save_variables(network.variables, path)
 
 
 def load_network(network: Any, path: PathLike) -> None:
     """Read what `save_network` wrote, into the same variables."""
-    require_built("network", network)
+    require_built(Path(path).name, network)
     load_variables(network.variables, path)
 
 
@@ -147,9 +157,11 @@ def average_networks(network: Any, paths: Sequence[PathLike]) -> None:
     """Set a network to the mean of stored ones; variables that are not floating take the first's."""
     require_built("network", network)
     stored = [read_variables(network.variables, path) for path in paths]
-    means = [
-        np.mean(arrays, axis=0, dtype=arrays[0].dtype) if arrays[0].dtype.kind == "f" else arrays[0]
-        for arrays in zip(*stored, strict=True)
+    means: list[Array] = [
+        np.asarray(np.mean(arrays, axis=0, dtype=np.float64))
+        if "float" in variable.dtype
+        else arrays[0]
+        for variable, arrays in zip(network.variables, zip(*stored, strict=True), strict=True)
     ]
     assign(network.variables, means)
 
@@ -159,4 +171,4 @@ def perturb_network(network: Any, scale: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     for variable in network.trainable_variables:
         noise = rng.standard_normal(tuple(variable.shape), np.float32)
-        variable.assign(variable.value * (1.0 + scale * noise))
+        variable.assign(variable.value * tf.cast(1.0 + scale * noise, variable.dtype))

@@ -58,14 +58,14 @@ class TFGradientDescent:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             loss, diagnostics = self._loss_fn(batch, scalars)
-        gradients = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        # Dense, because the norm of a lookup's sparse gradient would count its rows one by one.
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
-        norm = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(gradient)) for gradient in gradients]))
+        self._require_complete()
+        gradients = _dense(tape.gradient(loss, values), values)
+        squares = [tf.reduce_sum(tf.square(gradient)) for gradient in gradients]
+        norm = tf.sqrt(tf.add_n([tf.cast(square, tf.float32) for square in squares]))
         if "max_grad_norm" in scalars:
             most = scalars["max_grad_norm"]
             scale = tf.where(norm > most, most / norm, 1.0)
-            gradients = [gradient * scale for gradient in gradients]
+            gradients = [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
         skipped = tf.cond(
             tf.math.is_finite(norm), lambda: self._apply(gradients), lambda: tf.constant(1.0)
         )
@@ -75,6 +75,14 @@ class TFGradientDescent:
     def _apply(self, gradients: Sequence[Any]) -> Any:
         self._optimizer.apply(gradients, self._variables)
         return tf.constant(0.0)
+
+    def _require_complete(self) -> None:
+        if len(trainable_variables(self._networks)) != len(self._variables):
+            raise ValueError(
+                f"{' and '.join(self._networks)} must have all variables, or none, when the agent is made; "
+                f"got {len(self._variables)} trainable ones, and another number after a call: call networks "
+                "of your own once on observations before"
+            )
 
     def _bind_if_built(self) -> None:
         if not self._variables and all(network.built for network in self._networks.values()):
@@ -87,6 +95,17 @@ class TFGradientDescent:
         with tf.init_scope(), tf.device(device_of(list(self._networks.values()))):
             self._optimizer.build(variables)
         self._variables = variables
+
+
+def _dense(gradients: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+    """Return all gradients as tensors: zeros for those of what the loss does not run through."""
+    if all(gradient is None for gradient in gradients):
+        raise ValueError("the loss must depend on the networks, but none of their weights is in it")
+    return [
+        # Dense, because the norm of a lookup's sparse gradient would count its rows one by one.
+        tf.zeros_like(value) if gradient is None else tf.convert_to_tensor(gradient)
+        for gradient, value in zip(gradients, values, strict=True)
+    ]
 
 
 _waiting: WeakKeyDictionary[Any, WeakMethod[Callable[[], None]]] = WeakKeyDictionary()
@@ -107,6 +126,12 @@ def require_optimizer(optimizer: object, of: str) -> None:
         raise TypeError(
             f"the optimizer of {of} must be one of Keras 3, for example keras.optimizers.Adam(3e-4), "
             f"got {kind}"
+        )
+    is_scaling = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    if is_scaling or optimizer.loss_scale_factor is not None:
+        raise ValueError(
+            f"the optimizer of {of} must not scale the loss, which would come in the way of max_grad_norm: "
+            "pass the inner optimizer, without loss_scale_factor"
         )
 
 

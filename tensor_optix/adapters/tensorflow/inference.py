@@ -26,16 +26,18 @@ SMALL_BATCH = 64
 class Inference:
     """A function of tensors `[B, ...]` as one of arrays `[B, ...]`, in chunks.
 
-    It is traced once for all large B, and once for the small ones of acting. XLA compiles these for fixed B
+    It is traced once for all B, and once more for the small ones of acting. XLA compiles these for fixed B
     only: they are filled up with zeros to a power of two.
 
     Args:
         fn: Pure, over the networks; row by row.
         networks: Those that it calls.
+        acts: Whether small B come often enough to compile for.
     """
 
-    def __init__(self, fn: Callable[..., Any], networks: Sequence[Any]) -> None:
+    def __init__(self, fn: Callable[..., Any], networks: Sequence[Any], acts: bool = False) -> None:
         self._fn = fn
+        self._acts = acts
         self._networks = networks
         self._traced: dict[tuple[Any, ...], CompiledFunction] = {}
 
@@ -47,7 +49,7 @@ class Inference:
     def __call__(self, *arrays: Array) -> Array:
         """Return the output for `[B, ...]` arrays."""
         rows = len(arrays[0])
-        is_small = rows <= SMALL_BATCH
+        is_small = self._acts and rows <= SMALL_BATCH
         signature = (is_small, *((array.shape[1:], array.dtype) for array in arrays))
         traced = self._traced.get(signature)
         if traced is None:

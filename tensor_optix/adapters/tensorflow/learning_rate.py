@@ -11,6 +11,7 @@ import numpy as np
 from tensor_optix.adapters.tensorflow.requirements import keras, tf
 
 
+@keras.saving.register_keras_serializable("tensor_optix")
 class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
     """A schedule times a factor that can change while the optimizer runs.
 
@@ -28,7 +29,12 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):  # type: 
 
     def get_config(self) -> dict[str, Any]:
         """Return what makes it again."""
-        return {"schedule": self.schedule}
+        return {"schedule": keras.optimizers.schedules.serialize(self.schedule)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ScaledSchedule:
+        """Make it again, with a factor of 1."""
+        return cls(keras.optimizers.schedules.deserialize(config["schedule"]))
 
 
 _scaled: WeakKeyDictionary[Any, ScaledSchedule] = WeakKeyDictionary()
@@ -56,7 +62,7 @@ def _schedule_of(optimizer: Any) -> Any:
             schedule = keras.optimizers.schedules.deserialize(
                 optimizer.get_config()["learning_rate"]
             )
-    except (TypeError, ValueError, NotImplementedError):
+    except (KeyError, TypeError, ValueError, NotImplementedError):
         return None
     is_schedule = isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule)
     return schedule if is_schedule else None
@@ -87,7 +93,8 @@ def set_learning_rate(optimizer: Any, value: float) -> None:
     except (AttributeError, TypeError) as error:
         raise ValueError(
             f"the learning rate of {type(optimizer).__name__} cannot be set to {value}: it is a function or "
-            "a schedule of your own; give the optimizer a number, or a schedule that has get_config"
+            "a schedule of your own; give the optimizer a number, or a schedule that "
+            "Keras can make again (get_config, and keras.saving.register_keras_serializable)"
         ) from error
 
 

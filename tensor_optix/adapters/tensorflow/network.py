@@ -46,17 +46,13 @@ class NetworkCopy:
         assert self._own is not None
         return self._own
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any, training: bool = False) -> Any:
         """Return what the model would, had it these variables."""
         if not self._source.built:
-            self._source(*inputs)
-        own = {id(v): copy for v, copy in zip(self._source.variables, self.variables, strict=True)}
-        outputs, _ = self._source.stateless_call(
-            [own[id(v)].value for v in self._source.trainable_variables],
-            [own[id(v)].value for v in self._source.non_trainable_variables],
-            *inputs,
-        )
-        return outputs
+            self._source(*inputs, training=training)
+        pairs = zip(self._source.variables, self.variables, strict=True)
+        with keras.StatelessScope([(theirs, own.value) for theirs, own in pairs]):
+            return self._source(*inputs, training=training)
 
     def _make_variables(self) -> None:
         # Out of the graph that may be in the making: these outlive it.
@@ -101,13 +97,14 @@ class TwinCritics:
         """Those of both."""
         return [*self.first.trainable_variables, *self.second.trainable_variables]
 
-    def __call__(self, observations: Any, actions: Any) -> Any:
+    def __call__(self, observations: Any, actions: Any, training: bool = False) -> Any:
         """Return `[2, B]`."""
         are_vectors = len(observations.shape) == 2
         inputs = (
             [tf.concat([observations, actions], -1)] if are_vectors else [observations, actions]
         )
-        return tf.stack([tf.reshape(critic(*inputs), [-1]) for critic in (self.first, self.second)])
+        pair = [critic(*inputs, training=training) for critic in (self.first, self.second)]
+        return tf.stack([tf.reshape(values, [-1]) for values in pair])
 
 
 class Scalar:
@@ -161,4 +158,8 @@ def trainable_variables(networks: Mapping[str, Any]) -> list[Any]:
     for name, network in networks.items():
         require_built(name, network)
     found = {id(v): v for network in networks.values() for v in network.trainable_variables}
+    if not found:
+        raise ValueError(
+            f"{' and '.join(networks)} must have variables that are trainable, got none"
+        )
     return list(found.values())

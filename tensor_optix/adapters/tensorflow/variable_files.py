@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,5 +58,6 @@ def assign(variables: Sequence[Any], arrays: Sequence[Array]) -> None:
 
 def _names(variables: Sequence[Any]) -> list[str]:
     """Return names that are the same in every process."""
-    # Only the last word of Keras's own, because layers are numbered as they are made.
-    return [f"{place}.{v.name.rpartition('_')[2]}" for place, v in enumerate(variables)]
+    # Only the last word of Keras's own, because it numbers layers, and variables, as they are made.
+    words = (re.findall(r"[a-z]+", v.name.lower()) for v in variables)
+    return [f"{place}.{found[-1] if found else 'variable'}" for place, found in enumerate(words)]
