@@ -139,12 +139,11 @@ class Backend(Protocol):
         """
 
     def inference(
-        self, fn: Callable[..., Tensor], networks: Sequence[Network], acts: bool = False, /
+        self, fn: Callable[..., Tensor], networks: Sequence[Network], /
     ) -> Callable[..., Array]:
         """Return a function of tensors `[B, ...]` as one of arrays, without gradients, in chunks.
 
-        `networks` are those that `fn` calls. `acts` says that it is called at every step, with small B, so
-        that compiling for these repays.
+        `networks` are those that `fn` calls.
         """
 
     def gradient_descent(

@@ -55,7 +55,7 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         self._target = ops.clone(q_network)
         self._updates = 0
         self._target_updated = False
-        self._values = ops.inference(self._values_tensor, [q_network], True)
+        self._values = ops.inference(self._values_tensor, [q_network])
         self._descent = ops.gradient_descent(self._loss, {"q_network": q_network}, optimizer)
         self._td_targets = ops.without_gradient(self._td_targets_tensor)
         self._loop = ops.update_loop(self._update_tensors, [q_network])

@@ -53,7 +53,7 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
         self.optimizer = optimizer
         self._compute_loss = compute_loss_fn
         self._learned_from: EpisodeData | None = None
-        self._policy = self.ops.inference(self._policy_tensor, [model], True)
+        self._policy = self.ops.inference(self._policy_tensor, [model])
         self._descent = self.ops.gradient_descent(self._loss, {"model": model}, optimizer)
         # A loss of the user's reads the window itself, which a compiled loop would take for a constant.
         is_pure = compute_loss_fn is None

@@ -59,7 +59,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
         self._actor = actor
         self._critic = critic
         ops = self.ops
-        self._policy = ops.inference(self._policy_tensor, [actor], True)
+        self._policy = ops.inference(self._policy_tensor, [actor])
         self._values = ops.inference(self._values_tensor, [critic])
         self._log_probs = ops.inference(self._log_probs_tensor, [actor])
         networks = {"actor": actor, "critic": critic}

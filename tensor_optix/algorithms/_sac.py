@@ -79,7 +79,7 @@ class SAC(OffPolicyAgent[SACHyperparams]):
         self._actor_descent = descend(self._actor_loss, {"actor": self._actor}, for_actor)
         self._critic_descent = descend(self._critic_loss, {"critics": self._critics}, for_critics)
         self._alpha_descent = descend(self._alpha_loss, {"log_alpha": self._log_alpha}, for_alpha)
-        self._policy = ops.inference(self._policy_tensor, [self._actor], True)
+        self._policy = ops.inference(self._policy_tensor, [self._actor])
         self._alpha = ops.number(self._alpha_tensor)
         self._values = ops.inference(self._critics_tensor, [self._critics])
         self._td_targets = ops.without_gradient(self._td_targets_tensor)

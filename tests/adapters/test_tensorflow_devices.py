@@ -47,7 +47,7 @@ agent.learn(EpisodeData(
 actions = agent.act_greedy(np.ones((3, 4), np.float32))
 assert actions.shape == (3,)
 traced = next(iter(agent._values._traced.values()))
-devices = {op.device for op in traced._traced.graph.get_operations() if op.type == "MatMul"}
+devices = {op.device for op in traced.graph.graph.get_operations() if op.type == "MatMul"}
 assert devices and all(device.endswith("CPU:1") for device in devices), devices
 held = [*agent._target.variables, *agent._optimizers["optimizer"].variables]
 places = {variable.value.device for variable in held}

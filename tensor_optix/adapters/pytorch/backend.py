@@ -136,9 +136,7 @@ def twin_critics(first: nn.Module, second: nn.Module) -> TwinCritics:
     return TwinCritics(first, second)
 
 
-def inference(
-    fn: Callable[..., Tensor], networks: Sequence[nn.Module], acts: bool = False
-) -> Callable[..., Array]:
+def inference(fn: Callable[..., Tensor], networks: Sequence[nn.Module]) -> Callable[..., Array]:
     """Return a function of tensors `[B, ...]` as one of arrays, without gradients, in chunks."""
     device = device_of(networks[0])
     threads = threads_for(networks)

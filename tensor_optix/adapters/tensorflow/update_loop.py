@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.adapters.tensorflow.compilation import CompiledFunction, pays
+from tensor_optix.adapters.tensorflow.compilation import CompiledFunction, TracedFunction, pays
 from tensor_optix.adapters.tensorflow.placement import device_of
 from tensor_optix.adapters.tensorflow.requirements import tf
 
@@ -75,9 +75,7 @@ class _TracedUpdates:
         self._row_names: tuple[str, ...] = ()
         self._constants = tf.TensorSpec([len(names)], tf.float32)
         # This also makes variables that are still to be made.
-        self._one = tf.function(
-            self._make_one, input_signature=[*specs.values(), self._constants], autograph=False
-        ).get_concrete_function()
+        self._one = TracedFunction(self._make_one, [*specs.values(), self._constants])
         batches = [tf.TensorSpec([None, *spec.shape], spec.dtype) for spec in specs.values()]
         signature = [*batches, tf.TensorSpec([], tf.int32), self._constants]
         self._loop = CompiledFunction(self._make_all, signature, networks, pays(networks))
@@ -123,7 +121,7 @@ class _TracedUpdates:
         """Make `count` updates: `[G, B, ...]` to sums of the diagnostics `[D]` and rows `[G * B]`."""
         *fields, count, constants = tensors
         sizes = tf.shape(fields[0])[:2]
-        sums, *rows = self._one.structured_outputs
+        sums, *rows = self._one.outputs
         outputs = [tf.zeros(sums.shape), *(tf.zeros(sizes, row.dtype) for row in rows)]
 
         def body(i: Any, sums: Any, *outputs: Any) -> tuple[Any, ...]:
