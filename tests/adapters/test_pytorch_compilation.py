@@ -130,6 +130,16 @@ def test_what_is_loaded_is_what_compiled_updates_go_on_from(ppo, tmp_path):
     assert_close(weights_of(other), weights_of(ppo), 0.0)
 
 
+def test_an_agent_is_made_with_compiled_updates_by_an_argument():
+    actor, critic = nn.Linear(4, 2), nn.Linear(4, 1)
+    adam = torch.optim.Adam([*actor.parameters(), *critic.parameters()])
+    agents = [TorchPPOAgent(actor, critic, adam, compile=compile) for compile in (False, True)]
+    assert [isinstance(agent._descent, CompiledGradientDescent) for agent in agents] == [
+        False,
+        True,
+    ]
+
+
 class Line:
     """One weight, whose gradient is the mean of what comes in."""
 
