@@ -52,7 +52,7 @@ def find_framework(name: str | None) -> Framework:
         close = get_close_matches(str(name).lower(), known, 1)
         hint = f"; did you mean {known[close[0]]!r}?" if close else ""
         names = ", ".join(map(repr, FRAMEWORKS))
-        raise ValueError(f"framework must be one of {names} or None, got {name!r}{hint}")
+        raise ValueError(f"framework must be one of {names}, got {name!r}{hint}")
     found = FRAMEWORKS[name]
     if not found.is_installed:
         raise ImportError(f"framework {name!r} needs {found.title}: {found.command}")

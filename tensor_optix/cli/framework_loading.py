@@ -33,7 +33,7 @@ def require_framework(name: str | None) -> Framework:
     try:
         return find_framework(name)
     except (ValueError, ImportError) as error:
-        raise CommandError(str(error).replace(" or None", "")) from error
+        raise CommandError(str(error)) from error
 
 
 def is_loaded(framework: Framework) -> bool:

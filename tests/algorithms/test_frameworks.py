@@ -82,7 +82,7 @@ def test_a_named_framework_that_is_not_installed_is_not_replaced_by_another(
     ],
 )
 def test_a_misspelt_framework_is_refused_with_the_closest_match(name: str, meant: str) -> None:
-    expected = rf"'torch', 'tensorflow' or None, got '{name}'; did you mean '{meant}'\?"
+    expected = rf"'torch', 'tensorflow', got '{name}'; did you mean '{meant}'\?"
     with pytest.raises(ValueError, match=expected):
         find_framework(name)
 

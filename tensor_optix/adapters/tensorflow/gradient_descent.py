@@ -7,13 +7,12 @@ from weakref import WeakKeyDictionary, WeakMethod
 
 from tensor_optix.adapters.tensorflow.learning_rate import make_scalable
 from tensor_optix.adapters.tensorflow.network import (
-    NetworkCopy,
     Scalar,
     TwinCritics,
     require_keras,
     trainable_variables,
 )
-from tensor_optix.adapters.tensorflow.placement import device_of
+from tensor_optix.adapters.tensorflow.placement import beside
 from tensor_optix.adapters.tensorflow.requirements import keras, tf
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class TFGradientDescent:
 
     def __init__(self, loss_fn: LossFn, networks: Mapping[str, Any], optimizer: Any) -> None:
         for name, network in networks.items():
-            if not isinstance(network, TwinCritics | Scalar | NetworkCopy):
+            if not isinstance(network, TwinCritics | Scalar):
                 require_keras(name, network)
         require_optimizer(optimizer, " and ".join(networks))
         make_scalable(optimizer)
@@ -92,7 +91,7 @@ class TFGradientDescent:
         variables = trainable_variables(self._networks)
         if self._optimizer.built:
             _require_same_variables(self._networks, variables, self._optimizer)
-        with tf.init_scope(), tf.device(device_of(list(self._networks.values()))):
+        with tf.init_scope(), beside(list(self._networks.values())):
             self._optimizer.build(variables)
         self._variables = variables
 

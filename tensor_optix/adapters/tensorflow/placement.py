@@ -1,4 +1,4 @@
-"""Where TensorFlow computes."""
+"""Where TensorFlow computes: names of devices and networks come in, TensorFlow's names and contexts go out."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def device_of(networks: Sequence[Any]) -> str | None:
 
 
 def beside(networks: Sequence[Any]) -> AbstractContextManager[Any]:
-    """Return a context in which variables are made where those of networks are."""
+    """Return a context that computes, and makes variables, where those of networks are."""
     context: AbstractContextManager[Any] = tf.device(device_of(networks))
     return context
 

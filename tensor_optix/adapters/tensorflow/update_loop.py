@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensor_optix.adapters.tensorflow.compilation import CompiledFunction, TracedFunction, pays
-from tensor_optix.adapters.tensorflow.placement import device_of
+from tensor_optix.adapters.tensorflow.placement import beside
 from tensor_optix.adapters.tensorflow.requirements import tf
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class _TracedUpdates:
         *fields, constants = tensors
         batch = dict(zip(self._specs, fields, strict=True))
         scalars = dict(zip(self._scalar_names, tf.unstack(constants), strict=True))
-        with tf.device(device_of(self._networks)):
+        with beside(self._networks):
             diagnostics, rows = self._update(batch, scalars)
             self._diagnostic_names, self._row_names = tuple(diagnostics), tuple(rows)
             values = [tf.cast(value, tf.float32) for value in diagnostics.values()]
@@ -156,7 +156,7 @@ class PlainUpdates:
     ) -> tuple[dict[str, float], dict[str, Array]]:
         """Make them: `(fields [R, ...], B, scalars) -> (means of the diagnostics, rows [R])`."""
         parts = []
-        with tf.device(device_of(self._networks)):
+        with beside(self._networks):
             constants = {name: tf.constant(value, tf.float32) for name, value in scalars.items()}
             for start in range(0, len(next(iter(fields.values()))), minibatch_size):
                 rows = slice(start, start + minibatch_size)
@@ -168,7 +168,7 @@ class PlainUpdates:
 
 def _batches(field: Array, minibatch_size: int, capacity: int) -> Any:
     """Return the whole minibatches of `[R, ...]` as `[capacity, minibatch_size, ...]`; zeros follow them."""
-    count = min(len(field) // minibatch_size, capacity)
+    count = len(field) // minibatch_size
     shaped = field[: count * minibatch_size].reshape(count, minibatch_size, *field.shape[1:])
     if capacity > count:
         missing = np.zeros((capacity - count, *shaped.shape[1:]), field.dtype)
