@@ -1,4 +1,4 @@
-"""Where TensorFlow computes: names of devices and networks come in, TensorFlow's names and contexts go out."""
+"""Where TensorFlow computes: names of devices and networks come in, TensorFlow's names and contexts out."""
 
 from __future__ import annotations
 
