@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("learning.jsonl"))
     arguments = parser.parse_args()
     framework = arguments.framework
-    _use_one_thread(framework)
+    use_one_thread(framework)
     for name in arguments.cases or CASES:
         for seed in range(arguments.first_seed, arguments.seeds):
             run = {"case": name, "framework": framework, "seed": seed}
@@ -134,7 +134,7 @@ def main() -> None:
     print(table(_read(arguments.results)))
 
 
-def _use_one_thread(framework: str) -> None:
+def use_one_thread(framework: str) -> None:
     """Leave the other cores to other runs."""
     if framework == "torch":
         import torch

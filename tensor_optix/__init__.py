@@ -29,13 +29,21 @@ if TYPE_CHECKING:
     from tensor_optix.core.base_evaluator import BaseEvaluator as BaseEvaluator
     from tensor_optix.core.base_evaluator import MeanReturnEvaluator as MeanReturnEvaluator
     from tensor_optix.core.base_optimizer import BaseOptimizer as BaseOptimizer
+    from tensor_optix.core.base_optimizer import FixedHyperparams as FixedHyperparams
     from tensor_optix.core.base_pipeline import BasePipeline as BasePipeline
     from tensor_optix.core.callbacks import LoopCallback as LoopCallback
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry as CheckpointRegistry
+    from tensor_optix.core.diagnostic_controller import DiagnosticController as DiagnosticController
+    from tensor_optix.core.ensemble_agent import EnsembleAgent as EnsembleAgent
     from tensor_optix.core.loop_controller import LoopController as LoopController
+    from tensor_optix.core.meta_controller import MetaAction as MetaAction
+    from tensor_optix.core.meta_controller import MetaController as MetaController
     from tensor_optix.core.normalizers import ObsNormalizer as ObsNormalizer
     from tensor_optix.core.normalizers import RewardNormalizer as RewardNormalizer
     from tensor_optix.core.normalizers import RunningMeanStd as RunningMeanStd
+    from tensor_optix.core.policy_manager import PolicyManager as PolicyManager
+    from tensor_optix.core.policy_manager import PolicyManagerCallback as PolicyManagerCallback
+    from tensor_optix.core.regime_detector import RegimeDetector as RegimeDetector
     from tensor_optix.core.replay_buffer import PrioritizedReplayBuffer as PrioritizedReplayBuffer
     from tensor_optix.core.replay_buffer import ReplayBuffer as ReplayBuffer
     from tensor_optix.core.trajectory_buffer import compute_gae as compute_gae
@@ -45,8 +53,15 @@ if TYPE_CHECKING:
     from tensor_optix.core.types import HyperparamSet as HyperparamSet
     from tensor_optix.core.types import LoopState as LoopState
     from tensor_optix.core.types import PolicySnapshot as PolicySnapshot
+    from tensor_optix.exploration.rnd import RNDPipeline as RNDPipeline
     from tensor_optix.optimizer import RLOptimizer as RLOptimizer
+    from tensor_optix.optimizers.backoff_optimizer import BackoffOptimizer as BackoffOptimizer
+    from tensor_optix.optimizers.momentum_optimizer import MomentumOptimizer as MomentumOptimizer
+    from tensor_optix.optimizers.pbt_optimizer import PBTOptimizer as PBTOptimizer
+    from tensor_optix.optimizers.spsa_optimizer import SPSAOptimizer as SPSAOptimizer
+    from tensor_optix.orchestrator import TrialOrchestrator as TrialOrchestrator
     from tensor_optix.pipeline.batch_pipeline import BatchPipeline as BatchPipeline
+    from tensor_optix.pipeline.live_pipeline import LivePipeline as LivePipeline
     from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline as VectorBatchPipeline
 
 __version__ = "2.0.0.dev0"
@@ -70,13 +85,21 @@ _MODULES = {
     "BaseEvaluator": "core.base_evaluator",
     "MeanReturnEvaluator": "core.base_evaluator",
     "BaseOptimizer": "core.base_optimizer",
+    "FixedHyperparams": "core.base_optimizer",
     "BasePipeline": "core.base_pipeline",
     "LoopCallback": "core.callbacks",
     "CheckpointRegistry": "core.checkpoint_registry",
+    "DiagnosticController": "core.diagnostic_controller",
+    "EnsembleAgent": "core.ensemble_agent",
     "LoopController": "core.loop_controller",
+    "MetaAction": "core.meta_controller",
+    "MetaController": "core.meta_controller",
     "ObsNormalizer": "core.normalizers",
     "RewardNormalizer": "core.normalizers",
     "RunningMeanStd": "core.normalizers",
+    "PolicyManager": "core.policy_manager",
+    "PolicyManagerCallback": "core.policy_manager",
+    "RegimeDetector": "core.regime_detector",
     "PrioritizedReplayBuffer": "core.replay_buffer",
     "ReplayBuffer": "core.replay_buffer",
     "compute_gae": "core.trajectory_buffer",
@@ -86,8 +109,15 @@ _MODULES = {
     "HyperparamSet": "core.types",
     "LoopState": "core.types",
     "PolicySnapshot": "core.types",
+    "RNDPipeline": "exploration.rnd",
     "RLOptimizer": "optimizer",
+    "BackoffOptimizer": "optimizers.backoff_optimizer",
+    "MomentumOptimizer": "optimizers.momentum_optimizer",
+    "PBTOptimizer": "optimizers.pbt_optimizer",
+    "SPSAOptimizer": "optimizers.spsa_optimizer",
+    "TrialOrchestrator": "orchestrator",
     "BatchPipeline": "pipeline.batch_pipeline",
+    "LivePipeline": "pipeline.live_pipeline",
     "VectorBatchPipeline": "pipeline.vector_pipeline",
 }
 

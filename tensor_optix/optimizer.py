@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import inspect
 from difflib import get_close_matches
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from tensor_optix.core.auto_scheduler import AutoScheduler
-from tensor_optix.core.base_agent import BaseAgent
-from tensor_optix.core.base_evaluator import BaseEvaluator, MeanReturnEvaluator
-from tensor_optix.core.base_optimizer import BaseOptimizer
-from tensor_optix.core.base_pipeline import BasePipeline
-from tensor_optix.core.callbacks import LoopCallback, VerboseCallback
-from tensor_optix.core.checkpoint_registry import CheckpointRegistry
-from tensor_optix.core.loop_controller import LoopController
-from tensor_optix.core.run_log import RunLog
+from tensor_optix.assembly import assemble
+from tensor_optix.core.diagnostic_controller import DIAGNOSTIC_ARGUMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.base_evaluator import BaseEvaluator
+    from tensor_optix.core.base_optimizer import BaseOptimizer
+    from tensor_optix.core.base_pipeline import BasePipeline
+    from tensor_optix.core.callbacks import LoopCallback
+    from tensor_optix.core.loop_controller import LoopController
     from tensor_optix.core.types import LoopState, PathLike, PolicySnapshot
+    from tensor_optix.factory_run import FactoryRun
+    from tensor_optix.trial_params import ParamSpace
 
 
 class RLOptimizer:
     """Trains an agent until nothing is left to gain, and leaves it with the best policy found.
 
     Args:
-        agent: Acts and learns.
+        agent: Acts and learns. Agent and pipeline, or their factories.
         pipeline: Gives the windows.
         val_pipeline: Held-out windows: the agent acts greedily there and never learns; their score is the
             one that counts.
         evaluator: Scores windows. None: the mean return of finished episodes.
-        optimizer: Proposes hyperparameters after each evaluation. None: they stay as they are.
+        optimizer: Proposes hyperparameters while the agent trains. None: `SPSAOptimizer` within the
+            agent's `default_param_bounds`; `FixedHyperparams()` switches tuning off.
         checkpoint_dir: Where the best policies are kept. None: `run_dir/checkpoints`, or "./checkpoints".
         max_snapshots: How many of them are kept, of this run: a directory may hold several.
         checkpoint_score_fn: `fn(agent) -> float`, decides which checkpoint is the best, and nothing else.
@@ -49,7 +48,8 @@ class RLOptimizer:
         improvement_margin: The least gain that counts as an improvement.
         noise_k: Standard deviations of the score's noise that an improvement must exceed.
         score_window: Scores from which the noise is measured.
-        rollback_on_degradation: Restore the best policy when the score has fallen (on-policy agents).
+        rollback_on_degradation: Restore the best policy, with optimizer state, normalizers and
+            hyperparameters, when the score has fallen.
         degradation_threshold: The score has fallen when it is below `best - |best| * (1 - this)`.
         min_episodes_before_dormant: Evaluations before DORMANT may be declared. None: the agent's own.
         min_episodes_before_degradation: Evaluations before a degradation may be declared.
@@ -60,16 +60,28 @@ class RLOptimizer:
         min_degradation_drop: The least fall that is a degradation, for a best near 0.
         seed: Makes agent and environments reproducible. None: they keep their own.
         run_dir: Keep `metrics.jsonl` and `events.jsonl` there, and the checkpoints.
+        target_score: Stop once the best policy's rank, a cautious estimate of its score, reaches this.
+        finalists: How many of the best policies play fresh greedy episodes at the end for which of them is
+            returned; not where a `val_pipeline` or a `checkpoint_score_fn` has ranked them, nor live.
+        agent_factory: `fn(params) -> agent`. With it, trials search the best hyperparameters first.
+        pipeline_factory: `fn() -> pipeline`.
+        param_space: What is searched, as `TrialOrchestrator` has it. None: there is no search.
+        n_trials: How many trials.
+        trial_steps_fraction: The length of a trial as a share of the run.
+        val_pipeline_factory: `fn() -> val_pipeline`.
+        trial_agent_factory: Makes the agents of the trials. None: `agent_factory` does.
+        **diagnostics: `diag_...`: rules of `DiagnosticController`, which is off if none is given.
 
     Raises:
-        TypeError: On an unknown argument, with the closest match.
+        TypeError: On an unknown argument, with the closest match, or if a part is missing.
         ValueError: If a number is out of range, or `run_dir` holds another run.
+        ImportError: If there are trials to be made, and Optuna is not installed.
     """
 
     def __init__(
         self,
-        agent: BaseAgent,
-        pipeline: BasePipeline,
+        agent: BaseAgent | None = None,
+        pipeline: BasePipeline | None = None,
         val_pipeline: BasePipeline | None = None,
         evaluator: BaseEvaluator | None = None,
         optimizer: BaseOptimizer | None = None,
@@ -97,70 +109,33 @@ class RLOptimizer:
         min_degradation_drop: float | None = None,
         seed: int | None = None,
         run_dir: PathLike | None = None,
-        **unknown: Any,
+        target_score: float | None = None,
+        finalists: int = 5,
+        agent_factory: Callable[[dict[str, Any]], BaseAgent] | None = None,
+        pipeline_factory: Callable[[], BasePipeline] | None = None,
+        param_space: ParamSpace | None = None,
+        n_trials: int = 20,
+        trial_steps_fraction: float = 0.01,
+        val_pipeline_factory: Callable[[], BasePipeline] | None = None,
+        trial_agent_factory: Callable[[dict[str, Any]], BaseAgent] | None = None,
+        **diagnostics: Any,
     ) -> None:
-        _refuse(unknown)
-        _require(agent, BaseAgent, "agent")
-        _require(pipeline, BasePipeline, "pipeline")
-        for value, kind, name in (
-            (val_pipeline, BasePipeline, "val_pipeline"),
-            (evaluator, BaseEvaluator, "evaluator"),
-            (optimizer, BaseOptimizer, "optimizer"),
-        ):
-            if value is not None:
-                _require(value, kind, name)
-        scheduler = AutoScheduler(
-            base_interval=base_interval,
-            backoff_factor=backoff_factor,
-            max_interval_episodes=max_interval_episodes,
-            plateau_threshold=plateau_threshold,
-            dormant_threshold=dormant_threshold,
-            degradation_threshold=degradation_threshold,
-            min_degradation_drop=min_degradation_drop,
-            min_episodes_before_dormant=(
-                agent.default_min_episodes_before_dormant
-                if min_episodes_before_dormant is None
-                else min_episodes_before_dormant
-            ),
-            min_episodes_before_degradation=min_episodes_before_degradation,
-            noise_k=noise_k,
-            score_window=score_window,
-            trend_window=trend_window,
-        )
-        if isinstance(callbacks, LoopCallback):
-            raise TypeError(f"callbacks must be a list, got one {type(callbacks).__name__}")
-        listeners = list(callbacks or [])
-        if run_dir is not None:
-            listeners.append(RunLog(run_dir))
-        if verbose_log_file is not None:
-            listeners.append(_VerboseFile(verbose_log_file))
-        if checkpoint_dir is None:
-            checkpoint_dir = "./checkpoints" if run_dir is None else Path(run_dir) / "checkpoints"
-        self._controller = LoopController(
-            agent,
-            evaluator or MeanReturnEvaluator(),
-            optimizer,
-            pipeline,
-            CheckpointRegistry(checkpoint_dir, max_snapshots),
-            scheduler,
-            rollback_on_degradation=rollback_on_degradation,
-            improvement_margin=improvement_margin,
-            max_episodes=max_episodes,
-            callbacks=listeners,
-            val_pipeline=val_pipeline,
-            score_smoothing=score_smoothing,
-            checkpoint_score_fn=checkpoint_score_fn,
-            verbose=verbose and verbose_log_file is None,
-        )
-        if seed is not None:
-            _seed(seed, agent, pipeline, val_pipeline)
+        given = {name: value for name, value in locals().items() if name != "self"}
+        _refuse(diagnostics)
+        self._run: LoopController | FactoryRun
+        if agent_factory is None and pipeline_factory is None:
+            self._run = assemble(given)
+        else:
+            from tensor_optix.factory_run import factory_run
+
+            self._run = factory_run(given)
 
     def run(self) -> None:
         """Train until nothing is left to gain, the cap, or `stop()`; blocks.
 
         On return, also by an exception, the agent holds the best policy found.
         """
-        self._controller.run()
+        self._run.run()
 
     def stop(self, reason: str = "stop() was called") -> None:
         """End the run after the window under way; before `run()`: let it return at once.
@@ -168,56 +143,33 @@ class RLOptimizer:
         Args:
             reason: What the log says of it.
         """
-        self._controller.stop(reason)
+        self._run.stop(reason)
 
     def add_callback(self, callback: LoopCallback) -> None:
         """Add a listener."""
-        self._controller.add_callback(callback)
+        self._run.add_callback(callback)
 
     @property
     def state(self) -> LoopState:
         """What the loop believes about the training."""
-        return self._controller.state
+        return self._run.state
 
     @property
     def best_snapshot(self) -> PolicySnapshot | None:
         """The best policy so far; None before the first evaluation."""
-        return self._controller.best_snapshot
+        return self._run.best_snapshot
+
+    @property
+    def agent(self) -> BaseAgent | None:
+        """The agent that is trained; None before a factory has made it."""
+        return self._run.agent
 
 
-class _VerboseFile(VerboseCallback):
-    """The verbose lines, in a file that is open while the loop runs."""
-
-    def __init__(self, path: PathLike) -> None:
-        super().__init__()
-        self._path = Path(path)
-        self._file: TextIO | None = None
-
-    def on_loop_start(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = self._path.open("a", encoding="utf-8")
-
-    def on_loop_stop(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-
-
-def _seed(seed: int, agent: BaseAgent, *pipelines: BasePipeline | None) -> None:
-    children = np.random.SeedSequence(seed).generate_state(1 + len(pipelines))
-    agent.seed(int(children[0]))
-    for child, pipeline in zip(children[1:], pipelines, strict=True):
-        if pipeline is not None:
-            pipeline.seed(int(child) % 2**31)
-
-
-def _require(value: Any, kind: type, name: str) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
-
-
-def _refuse(unknown: dict[str, Any]) -> None:
-    for name in unknown:
-        known = [p for p in inspect.signature(RLOptimizer).parameters if p != "unknown"]
-        close = get_close_matches(name, known, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise TypeError(f"RLOptimizer has no argument {name!r}{hint}")
+def _refuse(diagnostics: dict[str, Any]) -> None:
+    parameters = [*inspect.signature(RLOptimizer).parameters.values()]
+    known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD] + list(DIAGNOSTIC_ARGUMENTS)
+    for name in diagnostics:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"RLOptimizer has no argument {name!r}{hint}")

@@ -20,7 +20,8 @@ MAY_IMPORT = {
     "optimizers": {"optimizers", "core", "kernels"},
     "adapters": {"adapters", "core", "kernels"},
     "algorithms": {"algorithms", "adapters", "core", "kernels"},
-    "optimizer": {"optimizers", "core"},
+    "assembly": {"optimizers", "core"},
+    "optimizer": {"assembly", "factory_run", "trial_params", "core"},
 }
 """Which parts each part may import; `cli` and the lazy catalogue may import all."""
 

@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from tensor_optix import RLOptimizer
+from tensor_optix import FixedHyperparams, RLOptimizer
 from tensor_optix.core.types import LoopState
 from tests.scripted import CountingAgent, Diary, ScriptedPipeline
 
@@ -157,3 +157,102 @@ def test_the_same_seed_gives_identical_weights_after_20_windows(backend):
         for _ in range(2)
     ]
     assert digests[0] == digests[1] != ""
+
+
+class Tunable(CountingAgent):
+    default_param_bounds = {"learning_rate": (1e-4, 1e-2)}  # noqa: RUF012
+    default_log_params = ("learning_rate",)
+
+
+def tuned_params(directory, agent, **options) -> list[dict]:
+    diary = Diary()
+    RLOptimizer(
+        agent, ScriptedPipeline(flat), checkpoint_dir=directory, callbacks=[diary], **options
+    ).run()
+    return [event.numbers["effective"] for event in diary.events if event.kind == "tuned"]
+
+
+def test_by_default_hyperparameters_are_tuned_within_the_agents_own_bounds(tmp_path):
+    tried = {params["learning_rate"] for params in tuned_params(tmp_path, Tunable(), seed=1)}
+    assert len(tried) > 2
+    assert all(1e-4 <= rate <= 1e-2 for rate in tried)
+
+
+def test_without_bounds_or_with_fixed_hyperparameters_nothing_is_tuned(tmp_path):
+    assert tuned_params(tmp_path, CountingAgent()) == []
+    assert tuned_params(tmp_path, Tunable(), optimizer=FixedHyperparams()) == []
+
+
+def test_one_seed_makes_the_tuner_reproducible(tmp_path):
+    runs = [tuned_params(tmp_path, Tunable(), seed=seed) for seed in (1, 1, 2)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_a_target_score_ends_the_run(tmp_path):
+    pipeline = ScriptedPipeline(lambda updates, window: float(updates))
+    RLOptimizer(CountingAgent(), pipeline, checkpoint_dir=tmp_path, target_score=10.0).run()
+    assert pipeline.collected < 20
+
+
+def test_the_agent_that_is_trained_can_be_asked_for(tmp_path):
+    agent = CountingAgent()
+    assert RLOptimizer(agent, ScriptedPipeline(flat), checkpoint_dir=tmp_path).agent is agent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"agent": CountingAgent(), "agent_factory": CountingAgent},
+            "either agent or agent_factory",
+        ),
+        ({"agent_factory": CountingAgent}, "pipeline_factory must be a function"),
+        ({"pipeline_factory": ScriptedPipeline}, "agent_factory must be a function"),
+        ({"agent": CountingAgent()}, "pipeline must be a BasePipeline"),
+    ],
+)
+def test_parts_and_factories_are_not_mixed_up(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        RLOptimizer(**arguments)
+
+
+def test_factories_make_what_is_trained_and_can_be_stopped_before_that(tmp_path):
+    made = []
+
+    def agent_factory(params):
+        made.append(CountingAgent())
+        return made[-1]
+
+    options = {"checkpoint_dir": tmp_path, "max_episodes": 3}
+    optimizer = RLOptimizer(
+        agent_factory=agent_factory, pipeline_factory=lambda: ScriptedPipeline(flat), **options
+    )
+    assert optimizer.state is LoopState.ACTIVE
+    assert optimizer.agent is None
+    optimizer.stop()
+    optimizer.run()
+    assert made == []
+    optimizer.run()
+    assert optimizer.agent is made[0]
+    assert len(made[0].learned) == 3
+
+
+def test_rules_for_diagnostics_are_off_unless_one_is_given(tmp_path):
+    class Spiking(Tunable):
+        """Its loss jumps in window 12."""
+
+        def learn(self, episode_data):
+            super().learn(episode_data)
+            return {"loss": 100.0 if self.updates == 13 else 1.0}
+
+    def lowest(**rules) -> float:
+        agent = Spiking()
+        agent.params["learning_rate"] = 1e-3
+        tried = tuned_params(tmp_path, agent, max_episodes=20, max_interval_episodes=1, **rules)
+        return min((params["learning_rate"] for params in tried), default=1e-3)
+
+    fixed = {"optimizer": FixedHyperparams()}
+    assert lowest(**fixed) == 1e-3
+    assert lowest(**fixed, diag_loss_spike_factor=5.0) == pytest.approx(5e-4)
+    with pytest.raises(TypeError, match="diag_target_kl"):
+        RLOptimizer(Tunable(), ScriptedPipeline(flat), diag_target_lk=0.1)

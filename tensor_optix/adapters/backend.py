@@ -29,7 +29,11 @@ UpdateLoop: TypeAlias = Callable[
     [Mapping[str, "Array"], int, Mapping[str, float]],
     tuple[dict[str, float], dict[str, "Array"]],
 ]
-"""`(fields [G * B, ...], B, scalars) -> (means of the diagnostics, rows [G * B])`: G updates in order."""
+"""`(fields [G * B, ...], B, scalars) -> (means of the diagnostics, rows [G * B])`: G updates in order.
+
+Where diagnostics have `skipped`, its mean is the share of the updates that were left out, and the other
+means are over those that were made: NaN where none was.
+"""
 
 
 class GradientDescent(Protocol):
@@ -39,8 +43,8 @@ class GradientDescent(Protocol):
         """Make one update; to be called within an update loop.
 
         The gradient's norm is clipped to `scalars["max_grad_norm"]`, where there is one. An update whose
-        gradient is not finite is left out, so that no weight ever becomes NaN. Only the networks' own
-        parameters get gradients, whatever else the loss runs through.
+        loss or gradient is not finite is left out: weights and the optimizer's state stay what they were.
+        Only the networks' own parameters get gradients, whatever else the loss runs through.
 
         Returns:
             The loss's diagnostics, detached; `grad_norm`, before clipping; `skipped`: 1 where the update was
@@ -113,6 +117,9 @@ class Backend(Protocol):
 
     def blend(self, targets: Network, networks: Network, rate: Tensor | float, /) -> None:
         """Move weights: `target += rate * (network - target)`; 1 copies. Buffers are copied."""
+
+    def all_finite(self, network: Network, /) -> bool:
+        """Return whether no weight and no buffer is NaN or infinite."""
 
     def scalar(self, value: float, optimizer: Optimizer, /) -> Network:
         """Return a network without inputs whose output is the one variable that `optimizer` holds.

@@ -12,6 +12,7 @@ from tensor_optix.algorithms import losses
 from tensor_optix.algorithms._off_policy import OffPolicyAgent
 from tensor_optix.algorithms.hyperparams import DQNHyperparams
 from tensor_optix.algorithms.network_checks import require_count, try_network
+from tensor_optix.algorithms.update_tally import UpdateTally
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ EXPLORED = 1.05
 """Exploration counts as over once epsilon is below this multiple of where it ends."""
 NEGLIGIBLE_EPSILON = 1e-3
 """And below this one: a factor never brings epsilon down to 0."""
+SMALLEST_LEAD = 1e-6
+"""Of the greedy action's probability."""
 
 
 class DQN(OffPolicyAgent[DQNHyperparams]):
@@ -33,8 +36,8 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
     action_dtype = np.int64
 
     default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
-        "learning_rate": (1e-4, 1e-3),
-        "gamma": (0.95, 0.999),
+        "learning_rate": (1e-4, 3e-3),
+        "gamma": (0.9, 0.9999),
     }
     default_log_params: ClassVar[Sequence[str]] = ("learning_rate",)
     default_min_episodes_before_dormant: ClassVar[int] = 60
@@ -111,6 +114,16 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         """Choose the actions of the highest value for `[N, ...]` observations."""
         return np.asarray(np.argmax(self._values(self._normalized(observations)), axis=-1))
 
+    def action_probs(self, observations: Array) -> Array:
+        """Return the probabilities `[N, A]` float64 with which `act_batch` chooses its actions.
+
+        At an epsilon of 1 the greedy action stays ahead by a trifle, so that an argmax finds it.
+        """
+        epsilon = min(self._hyperparams.epsilon, 1.0 - SMALLEST_LEAD)
+        probs = np.full((len(observations), self._n_actions), epsilon / self._n_actions)
+        probs[np.arange(len(probs)), self.act_greedy(observations)] += 1.0 - epsilon
+        return probs
+
     def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
         """Return what came of the updates made while the window was collected; decay epsilon.
 
@@ -148,7 +161,7 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
     ) -> tuple[dict[str, float], Array]:
         params = self._hyperparams
         scalars = {"max_grad_norm": params.max_grad_norm}
-        parts: list[tuple[int, dict[str, float], Array]] = []
+        tally, td_errors = UpdateTally(), []
         begun = 0
         while begun < batches:
             until_copy = params.target_update_freq - self._updates % params.target_update_freq
@@ -156,24 +169,22 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
             rows = slice(begun * params.batch_size, (begun + count) * params.batch_size)
             part = {name: field[rows] for name, field in fields.items()}
             means, outputs = self._loop(part, params.batch_size, scalars)
-            parts.append((count, means, outputs["td_errors"]))
+            tally.add(means, count)
+            td_errors.append(outputs["td_errors"])
             self._updates += count
             begun += count
             if count == until_copy:
                 self.ops.blend(self._target, self._q_network, 1.0)
                 self._target_updated = True
-        means = {
-            name: sum(count * mean[name] for count, mean, _ in parts) / batches
-            for name in parts[0][1]
-        }
-        return means, np.concatenate([errors for _, _, errors in parts])
+        return tally.means(), np.concatenate(td_errors)
 
     def _update_tensors(
         self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         targets = self._td_targets(batch)
         diagnostics = self._descent.step({**batch, "targets": targets}, scalars)
-        td_errors = diagnostics.pop("td_errors")
+        # Not finite where the update was left out: its rows keep their priorities.
+        td_errors = diagnostics.pop("td_errors") / (1.0 - diagnostics["skipped"])
         return diagnostics, {"td_errors": td_errors}
 
     def _values_tensor(self, observations: Tensor) -> Tensor:

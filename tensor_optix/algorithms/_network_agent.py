@@ -6,6 +6,7 @@ An algorithm names its networks and optimizers; saving, loading, averaging and t
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
     from tensor_optix.adapters.backend import Backend, Network, Optimizer
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 
+logger = logging.getLogger(__name__)
+
 H = TypeVar("H", bound=Hyperparams)
 
 OBS_NORMALIZER = "obs_normalizer.npz"
+LEAST_STEP = 1e-3
+"""Where `reduce_step` ends: at this share of the learning rate that the agent was made with."""
 
 
 class NetworkAgent(BaseAgent, Generic[H]):
@@ -68,9 +73,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._obs_normalizer = obs_normalizer
         self._reward_normalizer = reward_normalizer
         self._hyperparams: H = self._read({"learning_rate": self._learning_rate()})
+        self._has_warned_of_actions = False
         self.seed(int(np.random.SeedSequence().generate_state(1)[0]))
         if hyperparams is not None:
             self.set_hyperparams(hyperparams)
+        self._initial_rate = self._learning_rate()
 
     def seed(self, seed: int) -> None:
         """Make every random choice of the agent follow from `seed`."""
@@ -97,6 +104,28 @@ class NetworkAgent(BaseAgent, Generic[H]):
             first = before["learning_rate"]
             ratio = self.ops.learning_rate(optimizer) / first if first else 1.0
             self.ops.set_learning_rate(optimizer, rate * ratio)
+
+    def has_finite_weights(self) -> bool:
+        """Whether every weight and buffer of the networks, and of their targets, is a finite number."""
+        targets = (target for target, _ in self._targets.values())
+        return all(self.ops.all_finite(network) for network in (*self._networks.values(), *targets))
+
+    def reduce_step(self) -> None:
+        """Halve the learning rate, down to a thousandth of what the agent was made with."""
+        before = self._learning_rate()
+        # Never up, where a tuner or a schedule has gone below.
+        after = min(before, max(before / 2.0, LEAST_STEP * self._initial_rate))
+        if after == before:
+            logger.warning(
+                "the learning rate stays at %g: it has come down as far as it may", before
+            )
+            return
+        try:
+            self.set_hyperparams(HyperparamSet({"learning_rate": after}))
+        except ValueError as error:
+            logger.warning("the learning rate stays at %g: %s", before, error)
+            return
+        logger.warning("the learning rate was lowered from %g to %g", before, after)
 
     def save_weights(self, path: PathLike) -> None:
         """Write the networks, and what normalises their observations, into the directory `path`."""
@@ -182,6 +211,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
 
     def _weights_changed(self) -> None:
         """Follow a change of weights that no update made: target networks take it on."""
+        self._has_warned_of_actions = False
         for target, network in self._targets.values():
             self.ops.blend(target, network, 1.0)
 
@@ -198,6 +228,19 @@ class NetworkAgent(BaseAgent, Generic[H]):
         if self._obs_normalizer is None:
             return np.ascontiguousarray(observations)
         return self._obs_normalizer.normalize(observations)
+
+    def _finite_actions(self, actions: Array) -> Array:
+        """Return actions as an environment may get them: 0 in place of what is not finite."""
+        is_finite = np.isfinite(actions)
+        if is_finite.all():
+            return actions
+        if not self._has_warned_of_actions:
+            self._has_warned_of_actions = True
+            logger.warning(
+                "the policy gave actions that are not finite, and 0 is taken in their place; look for NaN "
+                "in observations, or lower the learning rate"
+            )
+        return np.where(is_finite, actions, np.zeros((), actions.dtype))
 
     def _learn_observations(self, observations: Array, valid: Array | None = None) -> None:
         """Let the normalizer take in observations `[R, ...]`, of which `valid` marks the real ones."""

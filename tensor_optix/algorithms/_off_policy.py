@@ -15,6 +15,7 @@ import numpy as np
 
 from tensor_optix.algorithms._network_agent import NetworkAgent
 from tensor_optix.algorithms.hyperparams import ReplayHyperparams
+from tensor_optix.algorithms.update_tally import UpdateTally
 from tensor_optix.core.replay_buffer import PrioritizedReplayBuffer, ReplayBatch
 from tensor_optix.core.transitions import ObservedRows, transitions_of
 
@@ -67,7 +68,7 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         self._steps = 0
         self._observed = ObservedRows()
         self._owed = 0.0
-        self._tally = _Tally()
+        self._tally = UpdateTally()
         super().__init__(
             networks, optimizers, hyperparams, obs_normalizer, reward_normalizer, targets
         )
@@ -112,6 +113,8 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
     def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
         """Return the diagnostics of the updates made while the window was collected.
 
+        They are means over the updates made, NaN if each was left out as its loss or gradient was not
+        finite; `n_updates`, and `n_skipped_updates`, say how many these were.
         A window that was not observed is taken in now, step by step, with the updates that are due.
         """
         if not self._observed.covers(episode_data):
@@ -162,7 +165,8 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
             batches: How many.
 
         Returns:
-            The means of the diagnostics, and the temporal-difference errors `[batches * batch_size]`.
+            The means of the diagnostics, and the temporal-difference errors `[batches * batch_size]`; not
+            finite for the rows of an update that was left out.
         """
 
     def _progress(self) -> dict[str, Any]:
@@ -247,25 +251,3 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
             num_envs=num_envs,
             seed=self._replay_seed,
         )
-
-
-class _Tally:
-    """Means of diagnostics over the updates since they were last taken."""
-
-    def __init__(self) -> None:
-        self._totals: dict[str, float] = {}
-        self._updates = 0
-
-    def add(self, means: Mapping[str, float], updates: int) -> None:
-        """Add the means over some updates."""
-        for name, mean in means.items():
-            self._totals[name] = self._totals.get(name, 0.0) + mean * updates
-        self._updates += updates
-
-    def take(self) -> dict[str, Any]:
-        """Return the means, with the numbers of updates made and left out, and begin anew."""
-        totals, updates = self._totals, self._updates
-        skipped = round(totals.pop("skipped", 0.0))
-        means = {name: total / updates for name, total in totals.items()}
-        self._totals, self._updates = {}, 0
-        return means | {"n_updates": updates - skipped, "n_skipped_updates": skipped}

@@ -16,6 +16,7 @@ from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms._network_agent import NetworkAgent
 from tensor_optix.algorithms.hyperparams import PolicyGradientHyperparams
 from tensor_optix.algorithms.network_checks import try_network
+from tensor_optix.algorithms.update_tally import UpdateTally
 from tensor_optix.core.trajectory_buffer import explained_variance
 from tensor_optix.core.types import EpisodeData
 
@@ -97,16 +98,17 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
         of it: nothing is bootstrapped.
 
         Returns:
-            `loss`; `grad_norm`; `baseline_type`, "a2c" if the window has values and "reinforce" if not;
-            `explained_variance` of these values, 0 without; `n_updates`; `n_skipped_updates` (1 if the
-            gradient was not finite).
+            `loss` and `grad_norm`, NaN if the update was left out; `baseline_type`, "a2c" if the window
+            has values and "reinforce" if not; `explained_variance` of these values, 0 without;
+            `n_updates`; `n_skipped_updates` (1 if the loss or the gradient was not
+            finite).
         """
         returns, usable = self._returns(episode_data)
-        rows = np.flatnonzero(usable)
+        rows = np.flatnonzero(usable & np.isfinite(returns))
         name = "reinforce" if episode_data.values is None else "a2c"
         if not len(rows):
             logger.warning("the window holds no row that can be learned from; nothing was changed")
-            return {"baseline_type": name, "n_updates": 0, "n_skipped_updates": 0}
+            return UpdateTally().take() | {"baseline_type": name}
         self._learned_from = window = self._chosen(episode_data, rows)
         targets, explained = _targets(returns[rows], window.values)
         fields = {
@@ -114,17 +116,18 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
             "actions": np.asarray(window.actions),
             "targets": targets,
         }
-        diagnostics, _ = self._step(fields, WHOLE_WINDOW, {})
+        means, _ = self._step(fields, WHOLE_WINDOW, {})
         self._learned_from = None
         self._learn_observations(np.asarray(episode_data.observations), episode_data.valid)
-        skipped = int(diagnostics.pop("skipped"))
-        if skipped:
+        tally = UpdateTally()
+        tally.add(means, 1)
+        diagnostics = tally.take()
+        if diagnostics["n_skipped_updates"]:
             logger.warning(
                 "the update had a gradient that is not finite and was left out; look for NaN in "
                 "observations and in the loss, or lower the learning rate"
             )
-        counts = {"n_updates": 1 - skipped, "n_skipped_updates": skipped}
-        return diagnostics | counts | {"baseline_type": name, "explained_variance": explained}
+        return diagnostics | {"baseline_type": name, "explained_variance": explained}
 
     def _policy_tensor(self, observations: Tensor) -> Tensor:
         return self.ops.forward(self.model, observations)

@@ -16,6 +16,7 @@ from tensor_optix.algorithms import distributions, losses
 from tensor_optix.algorithms._network_agent import NetworkAgent
 from tensor_optix.algorithms.hyperparams import PPOHyperparams
 from tensor_optix.algorithms.network_checks import require_count, require_values, try_network
+from tensor_optix.algorithms.update_tally import UpdateTally
 from tensor_optix.core.trajectory_buffer import (
     MinibatchSampler,
     episode_advantages,
@@ -41,9 +42,9 @@ class PPO(NetworkAgent[PPOHyperparams]):
 
     default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
         "learning_rate": (1e-4, 3e-3),
-        "gamma": (0.95, 0.999),
+        "gamma": (0.9, 0.9999),
         "clip_ratio": (0.1, 0.3),
-        "entropy_coef": (0.001, 0.05),
+        "entropy_coef": (0.0, 0.05),
     }
     default_log_params: ClassVar[Sequence[str]] = ("learning_rate",)
 
@@ -128,24 +129,39 @@ class PPO(NetworkAgent[PPOHyperparams]):
 
     def act_batch(self, observations: Array) -> Array:
         """Sample actions for `[N, ...]` observations."""
-        return self.distribution.sample(self._rng, self._policy(self._normalized(observations)))
+        outputs = self._policy(self._normalized(observations))
+        return self._finite_actions(self.distribution.sample(self._rng, outputs))
 
     def act_greedy(self, observations: Array) -> Array:
         """Choose the most probable actions for `[N, ...]` observations."""
-        return self.distribution.greedy(self._policy(self._normalized(observations)))
+        outputs = self._policy(self._normalized(observations))
+        return self._finite_actions(self.distribution.greedy(outputs))
+
+    def action_probs(self, observations: Array) -> Array:
+        """Return the probabilities `[N, A]` float64 of the actions for `[N, ...]` observations.
+
+        Raises:
+            NotImplementedError: If actions are continuous.
+        """
+        if self.distribution is not distributions.categorical:
+            return super().action_probs(observations)
+        logits = self._policy(self._normalized(observations)).astype(np.float64)
+        powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
     def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
         """Make `n_epochs` passes of clipped updates over a window.
 
         Returns:
             `policy_loss`, `value_loss`, `entropy`, `approx_kl`, `grad_norm` (before clipping; all are
-            means over the updates), `explained_var` of the critic before them, `n_updates`,
-            `n_skipped_updates` (their gradient was not finite).
+            means over the updates made, NaN if each was left out), `explained_var` of the critic before
+            them (0 where all returns are equal), `n_updates`, `n_skipped_updates`
+            (their loss or gradient was not finite).
         """
         rollout, rows = self._prepare(episode_data)
         if not len(rows):
             logger.warning("the window holds no row that can be learned from; nothing was changed")
-            return {"n_updates": 0, "n_skipped_updates": 0}
+            return UpdateTally().take()
         explained = explained_variance(rollout.pop("values")[rows], rollout["returns"][rows])
         diagnostics = self._run_epochs(rollout, rows)
         self._learn_observations(np.asarray(episode_data.observations), episode_data.valid)
@@ -163,14 +179,11 @@ class PPO(NetworkAgent[PPOHyperparams]):
         names = ("clip_ratio", "vf_coef", "entropy_coef", "max_grad_norm")
         scalars = {name: getattr(hyperparams, name) for name in names}
         size = hyperparams.minibatch_size
-        epochs = [
-            self._epoch(self._minibatches.epoch(rollout, rows), size, scalars)[0]
-            for _ in range(hyperparams.n_epochs)
-        ]
-        means = {name: sum(epoch[name] for epoch in epochs) / len(epochs) for name in epochs[0]}
-        updates = len(epochs) * math.ceil(len(rows) / size)
-        skipped = round(means.pop("skipped") * updates)
-        return means | {"n_updates": updates - skipped, "n_skipped_updates": skipped}
+        tally = UpdateTally()
+        for _ in range(hyperparams.n_epochs):
+            means, _rows = self._epoch(self._minibatches.epoch(rollout, rows), size, scalars)
+            tally.add(means, math.ceil(len(rows) / size))
+        return tally.take()
 
     def _prepare(self, episode: EpisodeData) -> tuple[dict[str, Array], Array]:
         """Compute what the loss needs of every row, and which rows can be learned from."""
@@ -189,7 +202,8 @@ class PPO(NetworkAgent[PPOHyperparams]):
             self._last_values(episode),
             (self._hyperparams.gamma, self._hyperparams.gae_lambda),
         )
-        rows = np.flatnonzero(usable & np.isfinite(advantages)).astype(np.int32)
+        usable &= np.isfinite(advantages) & np.isfinite(returns)
+        rows = np.flatnonzero(usable).astype(np.int32)
         if len(rows) > 1:
             # In double precision: the rounded mean of equal advantages would leave a remainder.
             chosen = advantages[rows].astype(np.float64)

@@ -32,8 +32,8 @@ class SAC(OffPolicyAgent[SACHyperparams]):
     action_dtype = np.float32
 
     default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
-        "learning_rate": (1e-4, 1e-3),
-        "gamma": (0.97, 0.999),
+        "learning_rate": (1e-4, 3e-3),
+        "gamma": (0.9, 0.9999),
         "tau": (1e-3, 1e-1),
     }
     default_log_params: ClassVar[Sequence[str]] = ("learning_rate", "tau")
@@ -109,20 +109,20 @@ class SAC(OffPolicyAgent[SACHyperparams]):
     def act_batch(self, observations: Array) -> Array:
         """Sample actions `[N, A]` in (-1, 1) for `[N, ...]` observations."""
         outputs = self._policy(self._normalized(observations))
-        return self.distribution.sample(self._rng, outputs).astype(np.float32)
+        return self._finite_actions(self.distribution.sample(self._rng, outputs).astype(np.float32))
 
     def act_greedy(self, observations: Array) -> Array:
         """Return the squashed means `[N, A]` for `[N, ...]` observations."""
         outputs = self._policy(self._normalized(observations))
-        return self.distribution.greedy(outputs).astype(np.float32)
+        return self._finite_actions(self.distribution.greedy(outputs).astype(np.float32))
 
     def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
         """Return what came of the updates made while the window was collected.
 
         Returns:
             `actor_loss`, `critic_loss`, `grad_norm` (of the critics), `alpha`, `entropy` (of the policy,
-            estimated) over the updates, `buffer_size`, `n_updates`, `n_skipped_updates` (those of which
-            any part was left out).
+            estimated) over the updates, `buffer_size`, `n_updates`, `n_skipped_updates` (those of which any
+            part was left out).
         """
         learned = super().learn(episode_data)
         nothing = {"actor_loss": 0.0, "critic_loss": 0.0, "alpha": self._alpha(), "entropy": 0.0}
@@ -157,7 +157,8 @@ class SAC(OffPolicyAgent[SACHyperparams]):
         log_probs = actor.pop("log_probs")
         alpha = self._alpha_descent.step({"log_probs": log_probs}, scalars)
         self.ops.blend(self._target_critics, self._critics, scalars["tau"])
-        td_errors = critic.pop("td_errors")
+        # Not finite where the critics' update was left out: its rows keep their priorities.
+        td_errors = critic.pop("td_errors") / (1.0 - critic["skipped"])
         whole = (1.0 - critic["skipped"]) * (1.0 - actor["skipped"]) * (1.0 - alpha["skipped"])
         return {**alpha, **actor, **critic, "skipped": 1.0 - whole}, {"td_errors": td_errors}
 

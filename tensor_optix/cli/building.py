@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.algorithms.agent_factory import make_agent
+from tensor_optix.algorithms.agent_factory import default_hidden_sizes, is_image, make_agent
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import computing_device, load, require_framework
+from tensor_optix.cli.run_directory import RunConfig
 from tensor_optix.core.types import HyperparamSet
 from tensor_optix.pipeline.action_scaling import environment_actions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tensor_optix.cli.run_directory import RunConfig
+    from tensor_optix.algorithms.frameworks import Framework
+    from tensor_optix.cli.options import LearnerOptions
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.pipeline.vector_env import VectorEnv
 
@@ -99,3 +101,35 @@ def build_agent(env: VectorEnv, config: RunConfig) -> BaseAgent:
     except ValueError as error:
         raise CommandError(f'cannot train in "{config.env_id}": {error}') from error
     return agent
+
+
+def run_config(
+    options: LearnerOptions, env: VectorEnv, framework: Framework, **others: Any
+) -> RunConfig:
+    """Return what options ask for, with what they leave open: algorithm's defaults, a seed, the device.
+
+    Args:
+        options: Were checked.
+        env: The environments.
+        framework: Is loaded, or will be.
+        **others: Further fields of `RunConfig`.
+    """
+    drawn = int(np.random.SeedSequence().generate_state(1)[0])
+    algorithm, space = options.algorithm, env.observation_space
+    sizes = options.hidden_sizes
+    return RunConfig(
+        env_id=options.env_id,
+        backend=env.name,
+        seed=drawn if options.seed is None else options.seed,
+        num_envs=options.envs,
+        window_size=options.window,
+        hidden_sizes=default_hidden_sizes(algorithm, space) if sizes is None else sizes,
+        device=options.device,
+        hyperparams=algorithm.default_params(is_image(space)) | options.hyperparams,
+        algorithm=algorithm.name,
+        normalize_observations=options.normalize_observations,
+        normalize_rewards=options.normalize_rewards,
+        framework=framework.name,
+        computed_on=computing_device(framework, options.device),
+        **others,
+    )

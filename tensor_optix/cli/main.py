@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tensor_optix.cli.options import EvaluateOptions, TrainOptions
+    from tensor_optix.cli.tune_options import TuneOptions
 
 # The parser joins the lines of a paragraph, and does not wrap them: so these are short.
 DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to gain.
 
 - tensor-optix train CartPole-v1
 - tensor-optix train Pendulum-v1 --algo sac
+- tensor-optix tune CartPole-v1 --trials 20
 - tensor-optix evaluate runs/CartPole-v1/TIME
 - tensor-optix --version"""
 
@@ -60,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: list[str]) -> int:
     _require_packages("tyro", "rich")
     from tensor_optix.cli.options import TrainOptions
+    from tensor_optix.cli.tune_options import TuneOptions
 
     try:
         options = _parse(arguments)
@@ -68,6 +71,11 @@ def _dispatch(arguments: list[str]) -> int:
         raise CommandError(str(error)) from error
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
+    if isinstance(options, TuneOptions):
+        from tensor_optix.cli.framework_loading import require_framework
+        from tensor_optix.cli.tune import tune
+
+        return tune(options, require_framework(options.framework))
     _require_packages("matplotlib")
     if isinstance(options, TrainOptions):
         from tensor_optix.cli.framework_loading import require_framework
@@ -79,13 +87,15 @@ def _dispatch(arguments: list[str]) -> int:
     return evaluate(options)
 
 
-def _parse(arguments: list[str]) -> TrainOptions | EvaluateOptions:
+def _parse(arguments: list[str]) -> TrainOptions | TuneOptions | EvaluateOptions:
     import tyro
 
     from tensor_optix.cli.options import EvaluateOptions, TrainOptions
+    from tensor_optix.cli.tune_options import TuneOptions
 
     return tyro.cli(
         Annotated[TrainOptions, tyro.conf.subcommand("train")]
+        | Annotated[TuneOptions, tyro.conf.subcommand("tune")]
         | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")],
         prog="tensor-optix",
         description=DESCRIPTION,

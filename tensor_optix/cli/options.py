@@ -30,8 +30,8 @@ def _words(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """Train on an environment until nothing is left to gain."""
+class LearnerOptions:
+    """What is trained, and where: the options that `train` and `tune` share."""
 
     env_id: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV_ID")]
     """A Gymnasium or EnvPool id, for instance CartPole-v1. "module:id" imports the module first."""
@@ -60,8 +60,6 @@ class TrainOptions:
     """Makes the run reproducible. None: one is drawn, and recorded."""
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Where everything is kept. None: runs/ENV_ID/TIME."""
-    max_steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """The most environment steps. None: until nothing is left to gain."""
     hidden_sizes: Annotated[
         tuple[int, ...] | None,
         tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint=_chosen("hidden_sizes")),
@@ -112,16 +110,11 @@ class TrainOptions:
         """
         chosen = self.algorithm
         self._require_own_options(chosen.name)
-        _require_at_least_1("num-envs", self.envs)
-        _require_at_least_1("window-size", self.window)
+        require_at_least_1("num-envs", self.envs)
+        require_at_least_1("window-size", self.window)
         _require_seed(self.seed)
         for size in self.hidden_sizes or ():
-            _require_at_least_1("hidden-sizes", size)
-        if self.max_steps is not None and self.max_steps < self.rows_per_window:
-            raise ValueError(
-                "--max-steps must be at least one window, which is --num-envs times --window-size "
-                f"= {self.rows_per_window}, got {self.max_steps}"
-            )
+            require_at_least_1("hidden-sizes", size)
         chosen.hyperparams_type.from_params(chosen.default_params() | self.hyperparams)
 
     def _given(self, name: str) -> dict[str, Any]:
@@ -136,6 +129,29 @@ class TrainOptions:
                     f"--{name}.{option} is an option of {name}, but the algorithm is {chosen}: leave "
                     f"it out, or choose --algo {name}"
                 )
+
+
+@dataclass(frozen=True)
+class TrainOptions(LearnerOptions):
+    """Train on an environment until nothing is left to gain."""
+
+    max_steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """The most environment steps. None: until nothing is left to gain."""
+    tune: bool = True
+    """Tune hyperparameters while training; a change is kept only if it stands a test."""
+
+    def check(self) -> None:
+        """Check every number.
+
+        Raises:
+            ValueError: If one is out of range, or is an option of another algorithm.
+        """
+        super().check()
+        if self.max_steps is not None and self.max_steps < self.rows_per_window:
+            raise ValueError(
+                "--max-steps must be at least one window, which is --num-envs times --window-size "
+                f"= {self.rows_per_window}, got {self.max_steps}"
+            )
 
 
 @dataclass(frozen=True)
@@ -157,11 +173,12 @@ class EvaluateOptions:
         Raises:
             ValueError: If one is out of range.
         """
-        _require_at_least_1("episodes", self.episodes)
+        require_at_least_1("episodes", self.episodes)
         _require_seed(self.seed)
 
 
-def _require_at_least_1(name: str, value: int) -> None:
+def require_at_least_1(name: str, value: int) -> None:
+    """Raise ValueError, naming the option, if its value is below 1."""
     if value < 1:
         raise ValueError(f"--{name} must be at least 1, got {value}")
 

@@ -22,7 +22,7 @@ SPEED_SECONDS = 10.0
 """The speed shown is that of the last so many seconds."""
 
 _CROWNING = ("baseline", "best", "surer")
-_KEPT = ("best", "baseline", "degradation", "rollback", "tuned", "dormant", "error")
+_KEPT = ("best", "baseline", "degradation", "rollback", "recovered", "finals", "dormant", "error")
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class TrainingRecord(LoopCallback):
         """What `learn` returned there, by name; NaN where it did not say."""
         self.decisions: list[Decision] = []
         self.stop_reason: str | None = None
+        self._accepted: Mapping[str, Any] | None = None
 
     @property
     def seconds(self) -> float:
@@ -112,7 +113,19 @@ class TrainingRecord(LoopCallback):
         is_first_plateau = event.kind == "plateau" and self.state is not LoopState.COOLING
         if event.kind in _KEPT or is_first_plateau:
             kind = self._named(event)
-            self.decisions.append(Decision(kind, event.total_steps, self.seconds, event.numbers))
+            self._decide(kind, event, event.numbers)
+        elif event.kind == "tuned":
+            self._take_tuned(event)
+
+    def _take_tuned(self, event: LoopEvent) -> None:
+        """Take down hyperparameters that were accepted; experiments are only in the log."""
+        before = event.numbers["before"] if self._accepted is None else self._accepted
+        self._accepted = event.numbers["accepted"] or before
+        if self._accepted != before:
+            self._decide("tuned", event, {"before": before, "effective": self._accepted})
+
+    def _decide(self, kind: str, event: LoopEvent, numbers: Mapping[str, Any]) -> None:
+        self.decisions.append(Decision(kind, event.total_steps, self.seconds, numbers))
 
     def _take_diagnostics(self, report: WindowReport) -> None:
         for name in (*self.learning, *report.diagnostics):

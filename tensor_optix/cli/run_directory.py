@@ -48,6 +48,8 @@ class RunConfig:
     framework: str = "torch"
     computed_on: str = ""
     """The device that "auto" stood for: "cpu", "gpu", ...; empty in runs of earlier versions."""
+    tune: bool = True
+    """Whether hyperparameters were tuned while training."""
 
     @property
     def learner(self) -> str:

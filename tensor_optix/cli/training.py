@@ -8,16 +8,14 @@ import traceback
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from tensor_optix.algorithms.agent_factory import default_hidden_sizes, is_image
-from tensor_optix.cli.building import build_agent, open_environments
+from tensor_optix.cli.building import build_agent, open_environments, run_config
 from tensor_optix.cli.display import Display, announced, make_display
-from tensor_optix.cli.framework_loading import computing_device, is_loaded, load
+from tensor_optix.cli.framework_loading import is_loaded, load
 from tensor_optix.cli.interruption import Interruption
 from tensor_optix.cli.record import TrainingRecord
 from tensor_optix.cli.report import Ending, Outcome, closing_report
-from tensor_optix.cli.run_directory import RunConfig, RunDirectory, new_run_directory
+from tensor_optix.cli.run_directory import RunDirectory, new_run_directory
+from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.callbacks import LoopCallback, WindowReport
 from tensor_optix.core.types import LoopState
 from tensor_optix.optimizer import RLOptimizer
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from tensor_optix.algorithms.frameworks import Framework
     from tensor_optix.cli.options import TrainOptions
     from tensor_optix.core.base_agent import BaseAgent
-    from tensor_optix.pipeline.vector_env import VectorEnv
 
 REPLAY_LOGGER = "tensor_optix.core.replay_storage"
 """Says how much memory a replay buffer takes, when it is made."""
@@ -83,7 +80,13 @@ class _Training:
         try:
             env = open_environments(options.env_id, lambda: pipeline.env, notes.append)
             self._load_framework()
-            self._config = _config(options, env, self._framework)
+            self._config = run_config(
+                options,
+                env,
+                self._framework,
+                max_steps=options.max_steps,
+                tune=options.tune,
+            )
             agent = build_agent(env, self._config)
             self._directory.create(self._config)
             display = make_display(self._record, self._config, options.plain)
@@ -104,6 +107,7 @@ class _Training:
         optimizer = RLOptimizer(
             agent,
             pipeline,
+            optimizer=None if self._options.tune else FixedHyperparams(),
             seed=self._config.seed,
             run_dir=self._directory.path,
             callbacks=[self._record, display],
@@ -198,28 +202,6 @@ def _warnings_shown(display: Display) -> Iterator[None]:
     finally:
         replay.setLevel(level)
         logger.removeHandler(handler)
-
-
-def _config(options: TrainOptions, env: VectorEnv, framework: Framework) -> RunConfig:
-    drawn = int(np.random.SeedSequence().generate_state(1)[0])
-    algorithm, space = options.algorithm, env.observation_space
-    sizes = options.hidden_sizes
-    return RunConfig(
-        env_id=options.env_id,
-        backend=env.name,
-        seed=drawn if options.seed is None else options.seed,
-        num_envs=options.envs,
-        window_size=options.window,
-        max_steps=options.max_steps,
-        hidden_sizes=default_hidden_sizes(algorithm, space) if sizes is None else sizes,
-        device=options.device,
-        hyperparams=algorithm.default_params(is_image(space)) | options.hyperparams,
-        algorithm=algorithm.name,
-        normalize_observations=options.normalize_observations,
-        normalize_rewards=options.normalize_rewards,
-        framework=framework.name,
-        computed_on=computing_device(framework, options.device),
-    )
 
 
 def _attempt(write: Callable[[], object], display: Display) -> None:

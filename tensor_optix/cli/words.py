@@ -77,6 +77,10 @@ def _decision(made: Decision) -> str:
             return f"the score fell to {fallen} from {best}"
         case "rollback":
             return "went back to the best policy"
+        case "recovered":
+            return f"{numbers.get('reason')}: went back to the best policy, with smaller steps"
+        case "finals":
+            return f"{len(numbers['scores'])} policies played for the best: {_finals(numbers)}"
         case "tuned":
             return f"tuned: {_changes(numbers)}"
         case "dormant":
@@ -100,7 +104,7 @@ def plateau(numbers: Mapping[str, Any]) -> str:
         return f"{waited}."
     errors = test["uncertainties"]
     changes = " and ".join(
-        f"{signed(change)} over the last {horizon} (noise alone makes up to {number(error)})"
+        f"{signed(change)} over the last {number(horizon)} windows (noise alone makes up to {number(error)})"
         for change, horizon, error in zip(
             test["improvements"], test["horizons"], errors, strict=True
         )
@@ -135,6 +139,10 @@ def sparkline(values: Sequence[float], width: int) -> str:
     low, high = min(means), max(means)
     scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(_BARS[round((mean - low) * scale)] for mean in means)
+
+
+def _finals(numbers: Mapping[str, Any]) -> str:
+    return ", ".join(number(score) for score in numbers["scores"].values())
 
 
 def _changes(numbers: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from tensor_optix.core.convergence import PlateauSettings, PlateauTest, plateau_
 _INTERVAL_ARGUMENTS = ("base_interval", "backoff_factor", "max_interval_episodes")
 _WINDOWS_PER_INTERVAL = 50
 _LEAST_PATIENCE = 20
+_PATIENCE_SHARE = 3 / 4
 
 
 class AutoScheduler(BackoffScheduler):
@@ -18,10 +19,11 @@ class AutoScheduler(BackoffScheduler):
 
     * Interval: that of the backoff, but no more than 2 % of the windows so far. Passing any of
       `base_interval`, `backoff_factor` or `max_interval_episodes` fixes it.
-    * DORMANT: when an evaluation that improved nothing meets a plateau (`plateau_test`), or after
-      `max(20, half of the evaluations)` of them in a row, unless block means still rise: one lucky
+    * DORMANT: when an evaluation that improved nothing meets a plateau (`plateau_test`), or when 20 of
+      them in a row took three quarters of the time so far, unless block means still rise: one lucky
       score, too good to be beaten, must not end a rising run. While nothing has been gained yet, 80
-      instead of 20. Passing `dormant_threshold` fixes it and switches the test off.
+      instead of 20. Time is counted in windows. Passing `dormant_threshold` fixes it and switches the
+      test off.
     * A degradation is deeper than the noise explains. Fixed by `degradation_threshold`.
     * An improvement is at least 1 % of what was gained so far, so that an endless creep has an end;
       not so with `dormant_threshold`.
@@ -42,6 +44,8 @@ class AutoScheduler(BackoffScheduler):
         self._stops_itself = "dormant_threshold" not in given
         self._judges_falls_itself = "degradation_threshold" not in given
         self._windows = 0
+        self._times: list[int] = []
+        self._improved_at = 0
         self._test: PlateauTest | None = None
         self._tested = (0, 0)
 
@@ -60,7 +64,7 @@ class AutoScheduler(BackoffScheduler):
             return None
         now = (len(self._scores), self._restarted_at)
         if self._test is None or self._tested != now:
-            self._test = plateau_test(self._scores, self._restarted_at, self._plateau)
+            self._test = plateau_test(self._scores, self._restarted_at, self._plateau, self._times)
             self._tested = now
         return self._test
 
@@ -78,6 +82,23 @@ class AutoScheduler(BackoffScheduler):
             return super().looks_degraded(score)
         return self.check_degradation(score)
 
+    def record_score(self, score: float) -> None:
+        """Take the score of an evaluation, and when it was made."""
+        super().record_score(score)
+        self._note_time()
+
+    def record_improvement(self, score: float) -> None:
+        """Count an improving evaluation."""
+        super().record_improvement(score)
+        self._note_time()
+        self._improved_at = self._times[-1] if self._times else 0
+
+    def _note_time(self) -> None:
+        """Give every score a time: the window last asked about, or where none was, the next number."""
+        while len(self._times) < len(self._scores):
+            latest = self._times[-1] + 1 if self._times else 0
+            self._times.append(max(latest, self._windows))
+
     def describe(self) -> dict[str, Any]:
         """Return the numbers that the state rests on, those of the plateau test included."""
         test = self.last_plateau_test
@@ -85,12 +106,18 @@ class AutoScheduler(BackoffScheduler):
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes, as JSON values."""
-        return super().state_dict() | {"windows": self._windows}
+        return super().state_dict() | {
+            "windows": self._windows,
+            "times": list(self._times),
+            "improved_at": self._improved_at,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         super().load_state_dict(state)
         self._windows = int(state["windows"])
+        self._times = [int(time) for time in state["times"]]
+        self._improved_at = int(state["improved_at"])
         self._test = None
 
     def _least_gain(self, improvement_margin: float) -> float:
@@ -103,6 +130,11 @@ class AutoScheduler(BackoffScheduler):
         test = self.last_plateau_test
         if test is None:
             return super()._is_finished()
+        if test.is_plateau:
+            return True
         least = _LEAST_PATIENCE if test.has_gained else _LEAST_PATIENCE * self._plateau.patience
-        patience = max(least, test.evaluations // 2)
-        return test.is_plateau or (self._non_improvements >= patience and not test.still_rising)
+        if self._non_improvements < least or test.still_rising:
+            return False
+        since = self._times[self._restarted_at] if self._restarted_at else 0
+        waited, whole = self._times[-1] - self._improved_at, self._times[-1] - since
+        return waited >= _PATIENCE_SHARE * whole

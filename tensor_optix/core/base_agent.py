@@ -32,8 +32,8 @@ class BaseAgent(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # Who overrides `act` of a ready-made agent means it for batches and for validation, too.
-        for name in ("act_batch", "act_greedy"):
+        # Who overrides `act` of a ready-made agent means it for batches, validation and ensembles, too.
+        for name in ("act_batch", "act_greedy", "action_probs"):
             if _definer(cls, "act") < _definer(cls, name):
                 setattr(cls, name, getattr(BaseAgent, name))
 
@@ -103,6 +103,21 @@ class BaseAgent(ABC):
     def load_state(self, path: PathLike) -> None:
         """Read a learner that `save_state` wrote."""
         self.load_weights(path)
+
+    def has_finite_weights(self) -> bool:
+        """Whether every weight is a finite number. Asked after each `learn`, before the next action."""
+        return True
+
+    def reduce_step(self) -> None:
+        """Learn more carefully from now on: called when learning had produced what is not finite."""
+
+    def action_probs(self, observations: Array) -> Array:
+        """Return the probabilities `[N, A]` of the A discrete actions for `[N, ...]` observations.
+
+        Raises:
+            NotImplementedError: If the agent has none: its actions are continuous, or it hides them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not tell action probabilities")
 
     def average_weights(self, paths: Sequence[PathLike]) -> bool:
         """Take on the mean of stored weights; return whether the agent can."""

@@ -19,6 +19,8 @@ SCORE_COUNT = "score_count"
 SCORE_STD = "score_std"
 """Metrics of a score that is the mean of `SCORE_COUNT` others with the standard deviation `SCORE_STD`: they
 tell how sure it is."""
+RAW_REWARDS = "raw_rewards"
+"""Metadata of a window whose rewards were changed for learning: those that count for its score."""
 
 
 class BaseEvaluator(ABC):
@@ -92,7 +94,7 @@ def finished_episodes(episode: EpisodeData) -> tuple[Array, Array]:
     """Return the returns `[K]` and lengths `[K]` of the episodes that finished in a window."""
     if episode.finished_returns is not None and episode.finished_lengths is not None:
         return episode.finished_returns, episode.finished_lengths
-    rewards = episode.grid(episode.rewards, np.float64)
+    rewards = episode.grid(episode.metadata.get(RAW_REWARDS, episode.rewards), np.float64)
     dones = episode.grid(episode.dones)
     valid = np.ones(dones.shape, bool) if episode.valid is None else episode.grid(episode.valid)
     returns: list[float] = []
@@ -108,7 +110,7 @@ def finished_episodes(episode: EpisodeData) -> tuple[Array, Array]:
 
 
 def _valid_rewards(episode: EpisodeData) -> Array:
-    rewards = np.asarray(episode.rewards, np.float64)
+    rewards = np.asarray(episode.metadata.get(RAW_REWARDS, episode.rewards), np.float64)
     return rewards if episode.valid is None else rewards[np.asarray(episode.valid, bool)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,5 +30,36 @@ class BaseOptimizer(ABC):
 
     @property
     def is_probing(self) -> bool:
-        """Whether the hyperparameters in force are an experiment: its score is never a best."""
+        """Whether the hyperparameters in force are an experiment: no degradation is declared then."""
         return False
+
+    def accepted(self, current_hyperparams: HyperparamSet) -> HyperparamSet | None:
+        """Return the hyperparameters in force without the experiment; None if they cannot be told.
+
+        They are kept with a policy that shows while an experiment is under way. Without them such a
+        policy is never the best.
+        """
+        return None if self.is_probing else current_hyperparams.copy()
+
+    def on_restart(self) -> None:
+        """Hear that the policy and its hyperparameters were replaced: an experiment under way is void."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the numbers that the last suggestion rests on, for the log of decisions."""
+        return {}
+
+
+class FixedHyperparams(BaseOptimizer):
+    """Leaves the hyperparameters as they are: for `RLOptimizer(optimizer=...)`, to switch tuning off."""
+
+    def suggest(
+        self, current_hyperparams: HyperparamSet, metrics_history: Sequence[EvalMetrics]
+    ) -> HyperparamSet:
+        """Return a copy of what is given."""
+        return current_hyperparams.copy()
+
+    def on_improvement(self, metrics: EvalMetrics) -> None:
+        """Do nothing."""
+
+    def on_plateau(self, metrics_history: Sequence[EvalMetrics]) -> None:
+        """Do nothing."""

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tensor_optix.core.base_evaluator import SCORE_COUNT, SCORE_STD
+from tensor_optix.core.score_confidence import ScoreConfidence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
     from tensor_optix.core.snapshot_store import StagedSnapshot
     from tensor_optix.core.types import EvalMetrics, HyperparamSet, PolicySnapshot
 logger = logging.getLogger(__name__)
-
-PRIOR_EPISODES = 4
-"""How many episodes the variance of earlier windows counts for."""
 
 NEGLIGIBLE_GAIN = 1e-3
 """A bound that is higher by less than this share, for no higher a score, is not worth a checkpoint."""
@@ -34,39 +32,14 @@ class Candidate:
     """The weights that collected a window, before they learn from it."""
 
     staged: StagedSnapshot
-    hyperparams: HyperparamSet
+    hyperparams: HyperparamSet | None
+    """Those to keep with them; None: they are an experiment, and never the best."""
     external_score: float | None
 
     @property
     def has_external_score(self) -> bool:
         """Whether an external score ranks it, one that is a number."""
         return self.external_score is not None and math.isfinite(self.external_score)
-
-
-class ScoreConfidence:
-    """Turns a mean return into a lower bound, one standard error down.
-
-    The variance of episode returns is shrunk towards that of earlier windows: a window may hold a single
-    episode.
-    """
-
-    def __init__(self) -> None:
-        self._variance: float | None = None
-
-    def lower_bound(self, metrics: EvalMetrics) -> float:
-        """Return `score - sqrt(variance / K)`; the plain score where it is no mean of K others."""
-        prefix = "val_" if "val_score" in metrics.metrics else ""
-        count = metrics.metrics.get(prefix + SCORE_COUNT, 0)
-        std = metrics.metrics.get(prefix + SCORE_STD, math.nan)
-        if count < 1 or not math.isfinite(std):
-            return metrics.primary_score
-        variance = std**2
-        if self._variance is not None:
-            variance = (PRIOR_EPISODES * self._variance + count * variance) / (
-                PRIOR_EPISODES + count
-            )
-        self._variance = variance
-        return metrics.primary_score - math.sqrt(variance / count)
 
 
 class BestPolicy:
@@ -80,7 +53,8 @@ class BestPolicy:
     def __init__(
         self, registry: CheckpointRegistry, score_fn: Callable[[BaseAgent], float] | None = None
     ) -> None:
-        self._registry = registry
+        self.registry = registry
+        """Keeps the files."""
         self._score_fn = score_fn
         self._confidence = ScoreConfidence()
         self._has_begun = False
@@ -98,34 +72,57 @@ class BestPolicy:
         """What the best policy was ranked by."""
         return self._rank
 
+    @property
+    def has_external_score(self) -> bool:
+        """Whether a function of the user's ranks the policies."""
+        return self._score_fn is not None
+
     def begin(self) -> None:
         """Begin a run in the registry, the first time."""
         if not self._has_begun:
-            self._registry.begin_run()
+            self.registry.begin_run()
             self._has_begun = True
 
-    def stage(self, agent: BaseAgent) -> Candidate:
-        """Put the agent's present state aside."""
+    def stage(self, agent: BaseAgent, hyperparams: HyperparamSet | None) -> Candidate:
+        """Put the agent's present state aside.
+
+        Args:
+            agent: Whose state.
+            hyperparams: Those to keep with it; None if they are an experiment.
+        """
         external = None if self._score_fn is None else float(self._score_fn(agent))
-        return Candidate(self._registry.stage(agent), agent.get_hyperparams(), external)
+        return Candidate(self.registry.stage(agent), hyperparams, external)
+
+    @contextmanager
+    def staged(self, agent: BaseAgent, hyperparams: HyperparamSet | None) -> Iterator[Candidate]:
+        """Put the agent's present state aside; forget it if what follows fails."""
+        candidate = self.stage(agent, hyperparams)
+        try:
+            yield candidate
+        except BaseException:
+            self.discard(candidate)
+            raise
 
     def discard(self, candidate: Candidate) -> None:
         """Forget a candidate."""
-        self._registry.discard(candidate.staged)
+        self.registry.discard(candidate.staged)
+
+    def would_crown(self, metrics: EvalMetrics) -> bool:
+        """Whether a policy of this score would be the best. Changes nothing."""
+        return self._score_fn is None and self._confidence.lower_bound(metrics) > self._rank
 
     def offer(self, candidate: Candidate, metrics: EvalMetrics) -> bool:
         """Crown the candidate if it is better than the best; return whether it was."""
         if candidate.external_score is None:
-            rank = self._confidence.lower_bound(metrics)
+            rank = self._confidence.take(metrics)
         else:
             rank = candidate.external_score
-        if not rank > self._rank + self._least_gain(candidate, metrics):
+        hyperparams = candidate.hyperparams
+        if hyperparams is None or not rank > self._rank + self._least_gain(candidate, metrics):
             self.discard(candidate)
             return False
         try:
-            self.snapshot = self._registry.commit(
-                candidate.staged, metrics, candidate.hyperparams, score=rank
-            )
+            self.snapshot = self.registry.commit(candidate.staged, metrics, hyperparams, score=rank)
         except BaseException:
             self.discard(candidate)
             raise
@@ -138,6 +135,11 @@ class BestPolicy:
             return 0.0
         return NEGLIGIBLE_GAIN * abs(self._rank)
 
+    def refresh(self) -> None:
+        """Read anew which stored policy is the best: the ranks of others, or their files, have changed."""
+        self.snapshot = self.registry.best
+        self._rank = -math.inf if self.snapshot is None else self.registry.score_of(self.snapshot)
+
     def restore(self, agent: BaseAgent) -> PolicySnapshot | None:
         """Put the best policy into the agent, with its hyperparameters; None if there is none."""
-        return self._registry.load_best(agent)
+        return self.registry.load_best(agent)

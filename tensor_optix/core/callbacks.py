@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from tensor_optix.core.types import EvalMetrics, LoopState, PolicySnapshot
+    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+    from tensor_optix.core.types import Array, EvalMetrics, LoopState, PolicySnapshot
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,8 @@ class WindowReport:
 class LoopEvent:
     """A decision of the loop, with the numbers that it was taken on.
 
-    `kind` is one of: start, baseline, best, plateau, degradation, rollback, tuned, dormant, stop, error.
+    `kind` is one of: start, baseline, best, plateau, degradation, rollback, recovered, tuned, dormant,
+    trainee, variant, finals, stop, error.
     """
 
     kind: str
@@ -55,8 +58,42 @@ class LoopEvent:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
+class LoopControl(Protocol):
+    """What a callback may ask of the loop that it listens to."""
+
+    @property
+    def registry(self) -> CheckpointRegistry:
+        """Keeps the best policies of the run."""
+
+    @property
+    def best_snapshot(self) -> PolicySnapshot | None:
+        """The best policy so far."""
+
+    def stop(self, reason: str = ...) -> None:
+        """End the run after the window under way."""
+
+    def tell(self, kind: str, **numbers: Any) -> None:
+        """Log a decision with its numbers, as an event."""
+
+    def train(self, agent: BaseAgent) -> None:
+        """Train `agent` from the next window on, in place of the present one."""
+
+    def play(self, agents: Sequence[BaseAgent], episodes: int) -> Array:
+        """Play the same greedy episodes with each agent; return `[len(agents), episodes]` returns.
+
+        Called between two windows only, such as from `on_dormant`. Held-out episodes where there is a
+        validation pipeline, else fresh ones of the training pipeline, which then restarts.
+
+        Raises:
+            RuntimeError: If the data are live and cannot be replayed.
+        """
+
+
 class LoopCallback:
     """Override what you want to hear. An exception here is logged and does not stop the training."""
+
+    def on_attach(self, control: LoopControl) -> None:
+        """Hear to which loop the callback was added."""
 
     def on_loop_start(self) -> None:
         """Hear that the run begins."""
@@ -90,12 +127,15 @@ class LoopCallback:
 
 
 class CallbackList:
-    """Tells every listener, in order; what one of them raises is logged."""
+    """Tells every listener, in order; what one of them raises is logged.
 
-    def __init__(self, callbacks: Iterable[LoopCallback] = ()) -> None:
+    Args:
+        control: What listeners may ask of the loop.
+    """
+
+    def __init__(self, control: LoopControl) -> None:
         self._callbacks: list[LoopCallback] = []
-        for callback in callbacks:
-            self.add(callback)
+        self._control = control
 
     def add(self, callback: LoopCallback) -> None:
         """Add a listener.
@@ -106,6 +146,7 @@ class CallbackList:
         if not isinstance(callback, LoopCallback):
             raise TypeError(f"a callback must be a LoopCallback, got {type(callback).__name__}")
         self._callbacks.append(callback)
+        callback.on_attach(self._control)
 
     def emit(self, hook: str, *args: Any) -> list[Any]:
         """Call one hook of every listener; return what they answer."""

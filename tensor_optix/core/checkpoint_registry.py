@@ -14,12 +14,9 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tensor_optix.core.json_values import to_json
 from tensor_optix.core.snapshot_record import SnapshotRecord, describe, rank
-from tensor_optix.core.snapshot_store import (
-    SnapshotError,
-    SnapshotStore,
-    StagedSnapshot,
-)
+from tensor_optix.core.snapshot_store import SnapshotError, SnapshotStore, StagedSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,6 +150,11 @@ class CheckpointRegistry:
         """Delete a staged snapshot. Does nothing if it is committed or discarded already."""
         self._store.remove(staged.path)
 
+    def discard_snapshot(self, snapshot: PolicySnapshot) -> None:
+        """Delete a stored snapshot. Does nothing if it is gone already."""
+        self._store.remove(self.directory / f"snapshot_{snapshot.snapshot_id}")
+        self._store.write_manifest(self._store.records())
+
     def score_of(self, snapshot: PolicySnapshot) -> float:
         """Return the score that a stored snapshot is ranked by.
 
@@ -160,6 +162,25 @@ class CheckpointRegistry:
             SnapshotError: If the directory does not hold the snapshot.
         """
         return self._find(snapshot).score
+
+    def reorder(self, ranked: Sequence[tuple[PolicySnapshot, float]]) -> None:
+        """Rank stored snapshots anew among themselves, in the places that they hold together.
+
+        Args:
+            ranked: The best first, each with the score that says so: its metric `confirmed_score`.
+
+        Raises:
+            SnapshotError: If the directory does not hold one of them.
+            OSError: When the disk refuses.
+        """
+        records = [self._find(snapshot) for snapshot, _ in ranked]
+        bound = math.inf
+        places = sorted((record.score for record in records), reverse=True)
+        for record, place, (_, confirmed) in zip(records, places, ranked, strict=True):
+            bound = min(place, math.nextafter(bound, -math.inf))  # equal ones would go by their age
+            metrics = record.metadata["metrics"] | {"confirmed_score": to_json(confirmed, "score")}
+            self._store.rewrite(record, {"score": to_json(bound, "score"), "metrics": metrics})
+        self._store.write_manifest(self._store.records())
 
     def load(self, snapshot: PolicySnapshot, agent: BaseAgent) -> None:
         """Put a snapshot's state and hyperparameters into the agent, after checking every file.

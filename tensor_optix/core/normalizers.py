@@ -118,7 +118,8 @@ class RewardNormalizer(Freezable):
     def update(self, rewards: ArrayLike, dones: ArrayLike, valid: ArrayLike | None = None) -> None:
         """Take in a whole window: the same as `step`, row by row.
 
-        A NaN or infinite reward counts as 0 in R and is left out of the statistics.
+        A reward that is NaN, or that float32 cannot hold, counts as 0 in R and is left out of the
+        statistics.
 
         Args:
             rewards: `[T, N]`, or `[T]` for one environment.
@@ -146,7 +147,8 @@ class RewardNormalizer(Freezable):
             return
         before = self._returns if self._returns.size else np.zeros(num_envs)
         ended = ended & counted
-        known = counted & np.isfinite(values)
+        # Sums of what float32 holds cannot overflow in float64, and R stays finite.
+        known = counted & (np.abs(values) <= np.finfo(np.float32).max)
         returns = _running_returns(
             np.where(known, values, 0.0), ended, np.where(counted, self._gamma, 1.0), before
         )

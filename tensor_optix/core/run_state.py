@@ -6,18 +6,41 @@ import logging
 import math
 import time
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.callbacks import WindowReport
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState
 
 logger = logging.getLogger(__name__)
 
 EVALUATIONS_WITHOUT_EVIDENCE = 50
 """After so many evaluations without a finite score the user is told, once."""
+
+
+def check_run_settings(
+    score_smoothing: int,
+    max_episodes: int | None,
+    improvement_margin: float,
+    target_score: float | None,
+    finalists: int,
+) -> None:
+    """Raise ValueError where one of them is out of range."""
+    if score_smoothing < 1:
+        raise ValueError(f"score_smoothing must be at least 1, got {score_smoothing}")
+    if max_episodes is not None and max_episodes < 1:
+        raise ValueError(f"max_episodes must be at least 1 or None, got {max_episodes}")
+    if not improvement_margin >= 0.0:
+        raise ValueError(f"improvement_margin must not be negative, got {improvement_margin}")
+    if target_score is not None and not math.isfinite(target_score):
+        raise ValueError(f"target_score must be a finite number or None, got {target_score}")
+    if finalists < 0:
+        raise ValueError(f"finalists must not be negative, got {finalists}")
 
 
 @dataclass
@@ -45,10 +68,18 @@ class RunState:
         self._recent: deque[float] = deque(maxlen=score_smoothing)
         self._without_evidence = 0
 
-    def enter(self, episode: EpisodeData, episode_id: int) -> None:
-        """Count a window."""
+    def enter(self, episode: EpisodeData, episode_id: int, collect_seconds: float) -> None:
+        """Count a window, and what it took to collect it."""
         self.episode_id = episode_id
         self.total_steps += episode.num_steps
+        self._collect_seconds = collect_seconds
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Measure how long learning takes."""
+        begun = time.perf_counter()
+        yield
+        self._learn_seconds = time.perf_counter() - begun
 
     def take_score(self, metrics: EvalMetrics) -> Outcome | None:
         """Take an evaluation; None if its score is not finite, and so no evidence."""
@@ -69,7 +100,6 @@ class RunState:
         self,
         episode: EpisodeData,
         outcome: Outcome | None,
-        clock: tuple[float, float],
         loop: tuple[float | None, LoopState, int],
         diagnostics: dict[str, Any],
     ) -> WindowReport:
@@ -78,7 +108,6 @@ class RunState:
         Args:
             episode: The window.
             outcome: Of its evaluation, if there was one.
-            clock: Seconds of collecting and of learning.
             loop: The best score, the state, and the interval that was in force.
             diagnostics: What `learn` returned.
         """
@@ -87,8 +116,8 @@ class RunState:
             num_steps=episode.num_steps,
             total_steps=self.total_steps,
             seconds=time.perf_counter() - self._started,
-            collect_seconds=clock[0],
-            learn_seconds=clock[1],
+            collect_seconds=self._collect_seconds,
+            learn_seconds=self._learn_seconds,
             score=outcome.score if outcome else None,
             smoothed=outcome.smoothed if outcome else None,
             best=loop[0],

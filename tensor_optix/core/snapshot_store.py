@@ -139,13 +139,16 @@ class SnapshotStore:
             }
             for record in sorted(records, key=lambda record: record.sequence)
         ]
-        draft = self._private_path()
-        try:
-            write_json(draft, entries)
-            os.replace(draft, self.directory / _MANIFEST)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
+        self._replace_json(self.directory / _MANIFEST, entries)
+
+    def rewrite(self, record: SnapshotRecord, changes: dict[str, Any]) -> None:
+        """Replace fields of a stored snapshot's metadata, in JSON form, in one step.
+
+        Other stores that have read the snapshot do not notice.
+        """
+        metadata = record.metadata | changes
+        self._replace_json(self.directory / record.directory_name / _METADATA, metadata)
+        self._known[record.snapshot_id] = SnapshotRecord.parse(metadata)
 
     def ensure_manifest(self, records: Sequence[SnapshotRecord]) -> None:
         """Rebuild the manifest, with a warning, if it is missing or no JSON list."""
@@ -222,6 +225,15 @@ class SnapshotStore:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+    def _replace_json(self, path: Path, content: Any) -> None:
+        draft = self._private_path()
+        try:
+            write_json(draft, content)
+            os.replace(draft, path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
 
     def _private_path(self) -> Path:
         owner = f"{_HOST}_{os.getpid()}_{_PROCESS}"

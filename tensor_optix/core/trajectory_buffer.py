@@ -179,7 +179,12 @@ class MinibatchSampler:
 
 
 def explained_variance(values: Array, returns: Array) -> float:
-    """Return `1 - Var(returns - values) / Var(returns)`: 1 is a perfect critic, 0 a constant one."""
+    """Return `1 - Var(returns - values) / Var(returns)`: 1 is a perfect critic, 0 a constant one.
+
+    Finite for all finite float32 numbers; 0 where the returns are equal, which leaves nothing to explain.
+    """
+    # Their squares overflow in single precision.
+    returns, values = np.asarray(returns, np.float64), np.asarray(values, np.float64)
     variance = float(np.var(returns))
     return 0.0 if variance < 1e-12 else 1.0 - float(np.var(returns - values)) / variance
 

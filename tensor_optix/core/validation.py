@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tensor_optix.core.base_evaluator import SCORE_COUNT, finished_episodes
 from tensor_optix.core.greedy_agent import GreedyAgent
+from tensor_optix.core.score_confidence import pooled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_evaluator import BaseEvaluator
     from tensor_optix.core.base_pipeline import BasePipeline
-    from tensor_optix.core.types import EpisodeData, EvalMetrics
+    from tensor_optix.core.types import Array, EpisodeData, EvalMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -27,36 +29,99 @@ MOST_WINDOWS = 100
 
 
 class Validation:
-    """Plays the agent's best actions in a pipeline of its own, fresh episodes each time.
+    """Plays an agent's best actions in a pipeline of its own, fresh episodes each time.
 
     Args:
         pipeline: Held-out; never learned from.
         evaluator: Scores its windows.
-        agent: Acts greedily.
+        is_set_up: Whether the pipeline is set up already, by someone else who tears it down.
     """
 
-    def __init__(self, pipeline: BasePipeline, evaluator: BaseEvaluator, agent: BaseAgent) -> None:
+    def __init__(
+        self, pipeline: BasePipeline, evaluator: BaseEvaluator, is_set_up: bool = False
+    ) -> None:
         self._pipeline = pipeline
         self._evaluator = evaluator
-        self._agent = GreedyAgent(agent)
-        self._is_set_up = False
+        self._is_set_up = is_set_up
+        self._windows: Iterator[EpisodeData] = iter(())
 
-    def score(self) -> EvalMetrics:
-        """Score the agent as it is now."""
-        if self._is_set_up:
-            self._pipeline.restart()
-        else:
-            self._is_set_up = True
-            self._pipeline.set_agent(self._agent)
-            self._pipeline.setup()
-        window = whole_episodes(iter(self._pipeline.episodes()))
-        return self._evaluator.score_validation(window)
+    def score(self, agent: BaseAgent) -> EvalMetrics:
+        """Score the agent as it is now: with a seeded pipeline in the same episodes each time."""
+        self._begin(agent)
+        return self._evaluator.score_validation(whole_episodes(self._windows))
+
+    def confirm(self) -> EvalMetrics:
+        """Score the same agent once more, in the episodes that follow."""
+        return self._evaluator.score_validation(whole_episodes(self._windows))
+
+    def score_surely(self, agent: BaseAgent, episodes: int) -> EvalMetrics:
+        """Score the agent by at least so many episodes, where the score says how many it is the mean of."""
+        metrics = self.score(agent)
+        while 0 < metrics.metrics.get(SCORE_COUNT, 0) < episodes:
+            metrics = pooled(metrics, self.confirm())
+        return metrics
+
+    def play(self, agents: Sequence[BaseAgent], episodes: int) -> Array:
+        """Play the same episodes with each agent; return `[len(agents), episodes]` returns."""
+        returns = []
+        for agent in agents:
+            self._begin(agent)
+            returns.append(first_returns(self._windows, episodes))
+        return np.array(returns)
 
     def teardown(self) -> None:
         """Let go of the pipeline, if it was used."""
         if self._is_set_up:
             self._is_set_up = False
             self._pipeline.teardown()
+
+    def _begin(self, agent: BaseAgent) -> None:
+        """Begin fresh episodes with an agent."""
+        self._pipeline.set_agent(GreedyAgent(agent))
+        if self._is_set_up:
+            self._pipeline.restart()
+        else:
+            self._is_set_up = True
+            self._pipeline.setup()
+        self._windows = iter(self._pipeline.episodes())
+
+
+def first_returns(windows: Iterator[EpisodeData], episodes: int) -> Array:
+    """Return the returns `[episodes]` of the first episodes that the environments begin.
+
+    Of each environment the same number is taken (one more of the first ones, where they do not divide),
+    so that short episodes are not favoured, and ordered by environment, so that the episodes of two
+    agents can be compared in pairs.
+
+    Raises:
+        RuntimeError: If the episodes do not end within `MOST_WINDOWS` windows for each.
+    """
+    found: dict[int, list[float]] = {}
+    for window in islice(windows, MOST_WINDOWS * episodes):
+        shares = _shares(episodes, window.num_envs)
+        for env, score in _returns_by_env(window):
+            mine = found.setdefault(env, [])
+            if len(mine) < shares[env]:
+                mine.append(score)
+        if sum(map(len, found.values())) == episodes:
+            return np.array([score for env in sorted(found) for score in found[env]])
+    raise RuntimeError(
+        f"{episodes} episodes did not end within {MOST_WINDOWS * episodes} windows; give the pipeline "
+        "longer windows, or the environment a time limit"
+    )
+
+
+def _shares(episodes: int, num_envs: int) -> list[int]:
+    return [episodes // num_envs + (env < episodes % num_envs) for env in range(num_envs)]
+
+
+def _returns_by_env(window: EpisodeData) -> list[tuple[int, float]]:
+    """Return environment and return of each episode that finished, in order."""
+    if window.end_rows is not None and window.finished_returns is not None:
+        return [(row % window.num_envs, score) for row, score, _ in _finished(window)]
+    if window.num_envs > 1:
+        raise RuntimeError("a pipeline of several environments must say which episode is whose")
+    return [(0, score) for score in finished_episodes(window)[0].tolist()]
 
 
 def whole_episodes(windows: Iterator[EpisodeData]) -> EpisodeData:

@@ -130,7 +130,7 @@ class RolloutPipeline(BasePipeline):
         """Choose what is done at every step, so that no step has to ask."""
         space = self.env.action_space
         self._to_env = environment_actions(agent, space, self._rescale_actions)
-        self._finish = Rollout.finish if agent.is_on_policy else _observing(agent)
+        self._finish = Rollout.finish if agent.is_on_policy else self._observing(agent)
         dtype, size = kept_dtype(agent, space), self.window_size
         if self._rollouts is None or self._rollouts[0].action_dtype != dtype:
             self._rollouts = (Rollout(self.env, size, dtype), Rollout(self.env, size, dtype))
@@ -163,14 +163,14 @@ class RolloutPipeline(BasePipeline):
         actions = self._agent.act_batch(observations)
         self.env.send(self._to_env(rollout.begin(env_ids, observations, actions)), env_ids)
 
+    def _observing(self, agent: BaseAgent) -> Finisher:
+        """Return a finisher that shows every step to `agent`, unless it holds nothing but resets."""
 
-def _observing(agent: BaseAgent) -> Finisher:
-    """Return a finisher that shows every step to `agent`, unless it holds nothing but resets."""
+        def finish(rollout: Rollout, step: VectorStep) -> None:
+            rollout.require_finite(step, self._window)
+            transitions = rollout.transitions(step)
+            rollout.finish(step)
+            if len(transitions.env_ids):
+                agent.observe(transitions)
 
-    def finish(rollout: Rollout, step: VectorStep) -> None:
-        transitions = rollout.transitions(step)
-        rollout.finish(step)
-        if len(transitions.env_ids):
-            agent.observe(transitions)
-
-    return finish
+        return finish

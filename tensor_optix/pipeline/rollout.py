@@ -145,6 +145,18 @@ class Rollout:
         self._infos.extend(step.infos)
         self._cursors[step.env_ids] += 1
 
+    def require_finite(self, step: VectorStep, window: int) -> None:
+        """Check the rewards of `step`, before `finish` stores it.
+
+        Raises:
+            ValueError: If one is NaN or infinite, naming the environment, the step and the value.
+        """
+        is_finite = np.isfinite(step.rewards)
+        if np.count_nonzero(is_finite) < len(is_finite):
+            row = int(np.flatnonzero(~is_finite)[0])
+            env_id = int(step.env_ids[row])
+            raise _bad_reward(env_id, int(self._cursors[env_id]), window, step.rewards[row])
+
     def to_episode(
         self, episode_id: int, next_observations: Array, statistics: EpisodeStatistics
     ) -> EpisodeData:
@@ -154,10 +166,14 @@ class Rollout:
             episode_id: The window's number.
             next_observations: `[N, ...]`, what each environment shows after its last row.
             statistics: Told of the window's rewards; gives the episodes that finished.
+
+        Raises:
+            ValueError: If a reward is NaN or infinite, naming the environment, the step and the value.
         """
         length = int(self._cursors.max())
         self._keep_bootstrap_rows(length, next_observations)
         rewards, valid = self._rewards[:length], self._valid[:length]
+        _require_finite_grid(rewards, episode_id)
         dones = self._terminated[:length] | self._truncated[:length]
         returns, lengths = statistics.update(rewards, dones, valid)
         end_rows, end_observations = self._sorted_ends()
@@ -206,6 +222,20 @@ class Rollout:
         observations = np.concatenate([observations for _, observations in self._ends])
         order = np.argsort(rows)
         return rows[order], observations[order]
+
+
+def _require_finite_grid(rewards: Array, window: int) -> None:
+    is_finite = np.isfinite(rewards)
+    if np.count_nonzero(is_finite) < is_finite.size:
+        t, n = np.argwhere(~is_finite)[0]
+        raise _bad_reward(int(n), int(t), window, rewards[t, n])
+
+
+def _bad_reward(env_id: int, step: int, window: int, reward: Any) -> ValueError:
+    return ValueError(
+        f"rewards must be finite, got {reward} from environment {env_id} at step {step} of window "
+        f"{window}: no policy can be learned from it, so look into the environment's reward"
+    )
 
 
 def _flat(grid: Array) -> Array:

@@ -92,6 +92,18 @@ def test_the_same_seed_gives_the_same_scores(train: Callable[..., int], here: Pa
     assert scores[0] == scores[1]
 
 
+def test_hyperparameters_out_of_bounds_are_moved_into_them_unless_tuning_is_off(
+    train: Callable[..., int], here: Path
+) -> None:
+    for name, options in (("on", ()), ("off", ("--no-tune",))):
+        assert train("--ppo.learning-rate", "0.5", "--run-dir", name, *options) == 0
+        config = json.loads((here / name / "run.json").read_text())
+        assert config["tune"] == (name == "on")
+        events = [row for row in rows(here / name / "events.jsonl") if row["kind"] == "tuned"]
+        assert bool(events) == (name == "on")
+    assert "tuned: learning_rate 0.5 -> 0.003" in (here / "on" / "report.txt").read_text()
+
+
 def test_two_runs_in_a_row_get_directories_and_seeds_of_their_own(
     train: Callable[..., int], here: Path
 ) -> None:

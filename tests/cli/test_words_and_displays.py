@@ -105,8 +105,10 @@ def dormant(**test: Any) -> LoopEvent:
 
 def test_a_confirmed_plateau_is_told_with_its_numbers() -> None:
     text = words.plateau(dormant(improvements=(0.5, -1.25), gain=403.0).numbers)
-    assert text.startswith("A plateau is confirmed. Evaluations changed by +0.5 over the last 10 ")
-    assert "-1.25 over the last 19 (noise alone makes up to " in text
+    assert text.startswith(
+        "A plateau is confirmed. Evaluations changed by +0.5 over the last 10 windows "
+    )
+    assert "-1.25 over the last 19 windows (noise alone makes up to " in text
     assert text.endswith("small against the 403 gained since the start.")
 
 
@@ -128,6 +130,37 @@ def test_a_best_that_is_only_surer_is_not_called_a_new_best() -> None:
 def test_a_series_of_decisions_is_one() -> None:
     made = [Decision(kind, 0, 0.0, {}) for kind in ("best", "best", "tuned", "best")]
     assert [count for _, count in merged(made)] == [2, 1, 1]
+
+
+def tuned(before: float, effective: float, accepted: float | None) -> LoopEvent:
+    numbers = {
+        "before": {"learning_rate": before},
+        "effective": {"learning_rate": effective},
+        "accepted": None if accepted is None else {"learning_rate": accepted},
+    }
+    return LoopEvent("tuned", 1, 100, numbers)
+
+
+def test_experiments_are_not_told_but_what_was_accepted_is() -> None:
+    record = TrainingRecord()
+    record.on_event(tuned(0.1, 0.2, 0.1))
+    record.on_event(tuned(0.2, 0.05, 0.1))
+    assert record.decisions == []
+    record.on_event(tuned(0.05, 0.2, 0.2))
+    record.on_event(tuned(0.2, 0.3, None))
+    assert [words.decision(made) for made in record.decisions] == [
+        "tuned: learning_rate 0.1 -> 0.2"
+    ]
+
+
+def test_the_finals_and_a_recovery_are_told_in_words() -> None:
+    record = TrainingRecord()
+    record.on_event(LoopEvent("finals", 1, 100, {"scores": {"a": 200.5, "b": -3.0}}))
+    record.on_event(LoopEvent("recovered", 1, 100, {"reason": "the weights are not finite"}))
+    assert [words.decision(made) for made in record.decisions] == [
+        "2 policies played for the best: 200.5, -3",
+        "the weights are not finite: went back to the best policy, with smaller steps",
+    ]
 
 
 def test_only_the_first_of_several_plateaus_is_a_decision() -> None:

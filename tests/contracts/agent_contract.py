@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,6 +107,25 @@ class AgentContract:
         np.testing.assert_array_equal(
             straight.act_batch(observations), resumed.act_batch(observations)
         )
+
+    def test_learning_keeps_the_weights_finite_and_a_stored_learner_brings_them_back(
+        self, make_agent, episode, tmp_path
+    ):
+        agent = make_agent(0)
+        agent.learn(episode)
+        assert agent.has_finite_weights()
+        agent.save_state(tmp_path / "state")
+        agent.perturb_weights(math.nan)
+        agent.load_state(tmp_path / "state")
+        assert agent.has_finite_weights()
+
+    def test_reducing_the_step_lowers_the_learning_rate_at_most(self, make_agent):
+        agent = make_agent(0)
+        before = agent.get_hyperparams().params
+        agent.reduce_step()
+        after = agent.get_hyperparams().params
+        assert 0.0 < after.pop("learning_rate") <= before.pop("learning_rate")
+        assert after == before
 
     def test_the_same_seed_acts_and_learns_the_same(self, make_agent, episode):
         observations = np.asarray(episode.observations)

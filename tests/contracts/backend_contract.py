@@ -181,6 +181,71 @@ class BackendContract(NetworkContract):
         step = framework.weights(network)[0] - before[0]
         np.testing.assert_allclose(np.abs(step), 0.1, rtol=1e-3)
 
+    @pytest.mark.parametrize("bad", [math.nan, 1e30])
+    def test_an_update_with_a_loss_that_is_not_finite_is_left_out(self, framework, ops, bad):
+        """Also where its gradient is finite: what such a loss says is not known."""
+        network = framework.perceptron((1, 1))
+
+        def loss_fn(batch: Any, scalars: Any) -> Any:
+            x = ops.mean(batch["x"])
+            return ops.mean(network(0.0 * batch["x"] + 1.0)) + x * x, {"x": x}
+
+        descent = ops.gradient_descent(loss_fn, {"n": network}, framework.sgd(1.0, network))
+        before = framework.weights(network)
+        outputs = descent.step({"x": framework.tensor([[bad]])}, {})
+        assert float(outputs["skipped"]) == 1.0
+        assert not math.isfinite(bad) or math.isfinite(float(outputs["grad_norm"]))
+        self.assert_same(framework.weights(network), before)
+        assert float(descent.step({"x": framework.tensor([[1.0]])}, {})["skipped"]) == 0.0
+
+    @pytest.mark.parametrize("is_pure", [True, False])
+    def test_a_loop_averages_over_the_updates_that_were_made_and_says_which_share_was_not(
+        self, framework, ops, is_pure
+    ):
+        network = framework.perceptron((1, 1))
+
+        def loss_fn(batch: Any, scalars: Any) -> Any:
+            loss = ops.mean(network(batch["x"]))
+            return loss, {"mean": ops.mean(batch["x"])}
+
+        descent = ops.gradient_descent(loss_fn, {"n": network}, framework.sgd(0.0, network))
+        loop = ops.update_loop(lambda b, s: (descent.step(b, s), {}), [network], is_pure)
+        x = np.arange(10, dtype=np.float32)[:, None]
+        x[3] = math.nan
+        means, _ = loop({"x": x}, 2, {})
+        assert means["skipped"] == pytest.approx(0.2)
+        assert means["mean"] == pytest.approx(np.mean([0.5, 4.5, 6.5, 8.5]))
+        assert math.isfinite(means["grad_norm"])
+        means, _ = loop({"x": np.full((4, 1), math.nan, np.float32)}, 2, {})
+        assert means["skipped"] == 1.0
+        assert math.isnan(means["mean"])
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    def test_a_weight_that_is_not_finite_is_found_wherever_it_is(self, framework, ops, bad):
+        network = framework.perceptron((OBS, 4, 1))
+        good = [np.full_like(w, np.finfo(np.float32).max) for w in framework.weights(network)]
+        framework.set_weights(network, good)
+        assert ops.all_finite(network)
+        for number in range(len(good)):
+            arrays = [w.copy() for w in good]
+            arrays[number].flat[-1] = bad
+            framework.set_weights(network, arrays)
+            assert not ops.all_finite(network)
+
+    def test_a_buffer_that_is_not_finite_is_found(self, framework, ops):
+        network = framework.batch_norm(2)
+        assert ops.all_finite(network)
+        framework.set_running_mean(network, math.nan)
+        assert not ops.all_finite(network)
+
+    def test_copying_into_targets_heals_what_is_not_finite_in_them(self, framework, ops):
+        network = framework.perceptron((OBS, 4, 1))
+        target = ops.clone(network)
+        for bad in (math.nan, math.inf):
+            framework.set_weights(target, [np.full_like(w, bad) for w in framework.weights(target)])
+            ops.blend(target, network, 1.0)
+            self.assert_same(framework.weights(target), framework.weights(network))
+
     def test_only_the_networks_of_the_descent_are_changed(self, framework, ops):
         actor, critic = framework.perceptron((OBS, ACTIONS)), framework.perceptron((ACTIONS, 1))
 

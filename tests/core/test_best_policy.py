@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
-from tensor_optix.core.best_policy import BestPolicy, ScoreConfidence
+from tensor_optix.core.best_policy import BestPolicy
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.types import EvalMetrics
 from tests.scripted import CountingAgent
@@ -17,23 +15,8 @@ def scored(score: float, episodes: int = 0, std: float = 0.0) -> EvalMetrics:
 
 
 def offered(best: BestPolicy, metrics: EvalMetrics) -> bool:
-    return best.offer(best.stage(CountingAgent()), metrics)
-
-
-def test_the_bound_is_one_standard_error_below_the_mean():
-    bound = ScoreConfidence().lower_bound(scored(100.0, 25, 10.0))
-    assert bound == pytest.approx(100.0 - 10.0 / 5)
-
-
-def test_a_single_episode_is_judged_by_the_variance_of_the_windows_before():
-    confidence = ScoreConfidence()
-    confidence.lower_bound(scored(100.0, 100, 20.0))
-    assert confidence.lower_bound(scored(150.0, 1, 0.0)) < 150.0 - 10.0
-
-
-def test_scores_without_counted_episodes_count_as_they_are():
-    assert ScoreConfidence().lower_bound(EvalMetrics(3.0, {}, 0)) == 3.0
-    assert ScoreConfidence().lower_bound(scored(3.0, 0, math.nan)) == 3.0
+    agent = CountingAgent()
+    return best.offer(best.stage(agent, agent.get_hyperparams()), metrics)
 
 
 def test_the_better_policy_is_crowned_and_an_equal_one_is_not(tmp_path):
@@ -57,5 +40,40 @@ def test_an_external_score_ranks_instead(tmp_path):
     assert offered(best, scored(1.0))
     worse = CountingAgent()
     worse.updates = 1
-    assert not best.offer(best.stage(worse), scored(99.0))
+    assert not best.offer(best.stage(worse, worse.get_hyperparams()), scored(99.0))
     assert not [path for path in tmp_path.iterdir() if "stag" in path.name and any(path.iterdir())]
+
+
+def test_what_would_be_crowned_can_be_asked_without_a_trace(tmp_path):
+    best = BestPolicy(CheckpointRegistry(tmp_path))
+    offered(best, scored(100.0, 25, 10.0))
+    assert not best.would_crown(scored(99.0, 25, 10.0))
+    for _ in range(10):
+        assert best.would_crown(scored(101.0, 25, 10.0))
+    assert best.rank == pytest.approx(98.0)
+
+
+def test_a_policy_without_accepted_hyperparameters_is_never_the_best(tmp_path):
+    best = BestPolicy(CheckpointRegistry(tmp_path))
+    assert not best.offer(best.stage(CountingAgent(), None), scored(1e9))
+    assert best.snapshot is None
+
+
+def test_a_policy_whose_score_cannot_be_made_leaves_no_files(tmp_path):
+    best = BestPolicy(CheckpointRegistry(tmp_path))
+    agent = CountingAgent()
+    with pytest.raises(RuntimeError), best.staged(agent, agent.get_hyperparams()):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_best_is_read_anew_when_others_have_changed_the_ranks(tmp_path):
+    best = BestPolicy(CheckpointRegistry(tmp_path))
+    offered(best, scored(1.0))
+    offered(best, scored(2.0))
+    second, first = best.registry.snapshots
+    best.registry.reorder([(first, 5.0), (second, 4.0)])
+    best.refresh()
+    assert best.snapshot.snapshot_id == first.snapshot_id
+    assert best.snapshot.eval_metrics.metrics["confirmed_score"] == 5.0
+    assert best.rank == 2.0

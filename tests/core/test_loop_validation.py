@@ -97,3 +97,35 @@ def test_an_external_score_decides_which_checkpoint_is_best_and_nothing_else(tmp
     ).run()
     assert setup.agent.updates == 2
     assert setup.controller.state is LoopState.ACTIVE
+
+
+def test_a_new_best_is_confirmed_in_further_episodes_before_it_is_crowned(tmp_path):
+    """The first episodes after each restart are lucky once; those that follow tell the truth."""
+    asked: list[tuple[int, int]] = []
+
+    class Luck(ScriptedPipeline):
+        def window(self, window: int) -> Any:
+            updates = setup.agent.updates
+            asked.append((updates, window))
+            self.score_of = lambda u, w: (
+                1000.0 if (updates, window) == (2, 0) else -500.0 * (updates == 2) - 10.0 * updates
+            )
+            return super().window(window)
+
+    validation = Luck(lambda updates, window: 0.0)
+    validation.set_agent = lambda agent: setattr(validation, "agent", setup.agent)
+    setup = Setup(
+        tmp_path,
+        lambda updates, window: 1.0,
+        val_pipeline=validation,
+        scheduler=EVERY_WINDOW,
+        max_episodes=4,
+    )
+    setup.run()
+    # 1000 and -480 pool to 260 +- 520: nothing to crown a policy for.
+    assert setup.controller.best_snapshot.eval_metrics.primary_score < 1000.0
+    assert setup.agent.updates != 2
+    assert (2, 1) in asked
+    # A policy that does not look like the best is not asked twice.
+    assert (0, 1) in asked
+    assert [window for updates, window in asked if updates == 3] == [0]

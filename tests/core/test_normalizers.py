@@ -167,7 +167,7 @@ def test_a_window_without_environment_axis_is_one_environment(rng):
     assert same_state(flat.state_dict(), columns.state_dict())
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e308])
 def test_a_reward_that_is_not_finite_spoils_neither_statistics_nor_returns(bad):
     normalizer = RewardNormalizer(gamma=0.5)
     normalizer.update([1.0, bad, 1.0], [False] * 3)

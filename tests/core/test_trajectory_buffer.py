@@ -152,3 +152,8 @@ def test_explained_variance_is_one_for_a_perfect_critic_and_zero_for_a_constant_
     assert explained_variance(returns, returns) == 1.0
     assert explained_variance(np.zeros(5), returns) == 0.0
     assert explained_variance(np.zeros(5), np.ones(5)) == 0.0
+
+
+def test_explained_variance_is_finite_for_the_largest_numbers_of_single_precision():
+    returns = np.array([3e38, -3e38, 1.0], np.float32)
+    assert explained_variance(-returns, returns) == pytest.approx(-3.0)

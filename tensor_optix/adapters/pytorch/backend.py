@@ -108,9 +108,22 @@ def blend(targets: nn.Module, networks: nn.Module, rate: Tensor | float) -> None
     """Move weights: `target += rate * (network - target)`; 1 copies. Buffers are copied."""
     with torch.no_grad():
         (slow, slow_buffers), (fast, fast_buffers) = state_of(targets), state_of(networks)
-        torch._foreach_lerp_(slow, fast, float(rate))
+        if float(rate) == 1.0:
+            # By the formula, a target that is not finite would stay so.
+            torch._foreach_copy_(slow, fast)
+        else:
+            torch._foreach_lerp_(slow, fast, float(rate))
         for target, source in zip(slow_buffers, fast_buffers, strict=True):
             target.copy_(source)
+
+
+def all_finite(network: nn.Module) -> bool:
+    """Return whether no weight and no buffer is NaN or infinite."""
+    tensors = [*network.parameters(), *network.buffers()]
+    with threads_for([network])():
+        # One answer for all of them, because each takes a round trip to a GPU.
+        parts = [torch.isfinite(tensor.detach()).all() for tensor in tensors]
+        return not parts or bool(torch.stack(parts).all())
 
 
 def scalar(value: float, optimizer: torch.optim.Optimizer) -> nn.Module:

@@ -70,7 +70,7 @@ class CompiledGradientDescent(TorchGradientDescent):
         if outputs is None:
             return super().step(batch, scalars)
         self._gradients.assign([outputs.pop(name) for name in self._gradients.names])
-        return outputs | {"skipped": self._apply(float(outputs["grad_norm"]))}
+        return outputs | {"skipped": self._apply(bool(outputs.pop("is_finite")))}
 
     def _clipped_gradients(
         self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
@@ -86,7 +86,8 @@ class CompiledGradientDescent(TorchGradientDescent):
             scale = torch.where(norm > most, most / norm, 1.0)
             flat = [gradient * scale for gradient in flat]
         named = dict(zip(self._gradients.names, flat, strict=True))
-        return {**diagnostics, **named, "grad_norm": norm}
+        is_finite = torch.isfinite(norm) & torch.isfinite(loss)
+        return {**diagnostics, **named, "grad_norm": norm, "is_finite": is_finite}
 
 
 def _compiled_without_gradient(

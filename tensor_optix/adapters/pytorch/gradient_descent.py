@@ -48,12 +48,12 @@ class TorchGradientDescent:
         loss.backward(inputs=self._gradients.tensors)
         max_norm = float(scalars["max_grad_norm"]) if "max_grad_norm" in scalars else math.inf
         norm = self._gradients.clip(max_norm)
+        is_finite = math.isfinite(norm) and math.isfinite(float(loss.detach()))
         outputs = {name: value.detach() for name, value in diagnostics.items()}
-        return outputs | {"grad_norm": torch.tensor(norm), "skipped": self._apply(norm)}
+        return outputs | {"grad_norm": torch.tensor(norm), "skipped": self._apply(is_finite)}
 
-    def _apply(self, norm: float) -> Tensor:
-        """Let the optimizer follow the gradients, if their norm is finite; return 1 if not, else 0."""
-        is_finite = math.isfinite(norm)
+    def _apply(self, is_finite: bool) -> Tensor:
+        """Let the optimizer follow the gradients, if all is finite; return 1 if not, else 0."""
         if is_finite:
             self._optimizer.step()
         return torch.tensor(0.0 if is_finite else 1.0)

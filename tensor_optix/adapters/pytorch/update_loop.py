@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,18 +30,42 @@ def update_loop(update: Update, networks: Sequence[nn.Module], is_pure: bool = T
         constants = {name: torch.tensor(value) for name, value in scalars.items()}
         length = len(next(iter(tensors.values())))
         starts = range(0, length, minibatch_size)
-        totals: dict[str, Tensor] = {}
+        sums = _Sums()
         rows: dict[str, list[Tensor]] = {}
         with threads():
             for start in starts:
                 kind = FixedShapes if is_pure and start + minibatch_size <= length else dict
                 batch = kind((n, t[start : start + minibatch_size]) for n, t in tensors.items())
                 diagnostics, outputs = update(batch, kind(constants))
-                for name, value in diagnostics.items():
-                    totals[name] = totals[name] + value if name in totals else value
+                sums.add(diagnostics)
                 for name, value in outputs.items():
                     rows.setdefault(name, []).append(value)
-        means = {name: float(total) / max(len(starts), 1) for name, total in totals.items()}
-        return means, {name: torch.cat(parts).cpu().numpy() for name, parts in rows.items()}
+        outputs = {name: torch.cat(parts).cpu().numpy() for name, parts in rows.items()}
+        return sums.means(), outputs
 
     return run
+
+
+class _Sums:
+    """Sums of diagnostics over the updates that were made; those left out are counted only."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, Tensor] = {}
+        self._updates = self._skipped = 0
+
+    def add(self, diagnostics: Mapping[str, Tensor]) -> None:
+        """Add those of one update."""
+        is_skipped = bool(diagnostics.get("skipped", False))
+        self._updates += 1
+        self._skipped += is_skipped
+        for name, value in diagnostics.items():
+            counted = torch.zeros_like(value) if is_skipped else value
+            self._totals[name] = self._totals[name] + counted if name in self._totals else counted
+
+    def means(self) -> dict[str, float]:
+        """Return the means: NaN where no update was made, but of `skipped` the share left out."""
+        made = self._updates - self._skipped
+        means = {n: float(total) / made if made else math.nan for n, total in self._totals.items()}
+        if "skipped" in means:
+            means["skipped"] = self._skipped / self._updates
+        return means

@@ -115,6 +115,15 @@ def blend(targets: Any, networks: Any, rate: Tensor | float) -> None:
             target.assign(source.value)
 
 
+def all_finite(network: Any) -> bool:
+    """Return whether no weight and no buffer is NaN or infinite; True before there are any."""
+    if not network.built:
+        return True
+    values = [variable.value for variable in network.variables if "float" in variable.dtype]
+    parts = [tf.reduce_all(tf.math.is_finite(value)) for value in values]
+    return not parts or bool(tf.reduce_all(tf.stack(parts)))
+
+
 def scalar(value: float, optimizer: Any) -> Scalar:
     """Return a network without inputs whose output is a number that `optimizer` will hold."""
     require_optimizer(optimizer, "a single number")

@@ -65,9 +65,9 @@ class TFGradientDescent:
             most = scalars["max_grad_norm"]
             scale = tf.where(norm > most, most / norm, 1.0)
             gradients = [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
-        skipped = tf.cond(
-            tf.math.is_finite(norm), lambda: self._apply(gradients), lambda: tf.constant(1.0)
-        )
+        is_finite = tf.math.is_finite(norm) & tf.reduce_all(tf.math.is_finite(loss))
+        # One branch leaves all variables alone, moments and step count too.
+        skipped = tf.cond(is_finite, lambda: self._apply(gradients), lambda: tf.constant(1.0))
         outputs = {name: tf.stop_gradient(value) for name, value in diagnostics.items()}
         return outputs | {"grad_norm": norm, "skipped": skipped}
 

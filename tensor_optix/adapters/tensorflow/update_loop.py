@@ -6,6 +6,7 @@ windows change.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,9 +101,8 @@ class _TracedUpdates:
         if rest:
             last = [tf.constant(field[-rest:]) for field in fields.values()]
             parts.append([output.numpy() for output in self._one(*last, constants)])
-        updates = max(count + (rest > 0), 1)
         sums = np.array([part[0] for part in parts], np.float64).sum(axis=0)
-        means = dict(zip(self._diagnostic_names, (sums / updates).tolist(), strict=True))
+        means = _means(self._diagnostic_names, sums, count + (rest > 0))
         outputs = [np.concatenate(pieces) for pieces in zip(*(p[1:] for p in parts), strict=True)]
         return means, dict(zip(self._row_names, outputs, strict=True))
 
@@ -114,8 +114,7 @@ class _TracedUpdates:
         with beside(self._networks):
             diagnostics, rows = self._update(batch, scalars)
             self._diagnostic_names, self._row_names = tuple(diagnostics), tuple(rows)
-            values = [tf.cast(value, tf.float32) for value in diagnostics.values()]
-            return tf.stack(values), *rows.values()
+            return _counted(diagnostics), *rows.values()
 
     def _make_all(self, *tensors: Any) -> tuple[Any, ...]:
         """Make `count` updates: `[G, B, ...]` to sums of the diagnostics `[D]` and rows `[G * B]`."""
@@ -162,8 +161,28 @@ class PlainUpdates:
                 rows = slice(start, start + minibatch_size)
                 batch = {name: tf.constant(field[rows]) for name, field in fields.items()}
                 parts.append(self._update(batch, constants))
-        means = {name: float(np.mean([float(d[name]) for d, _ in parts])) for name in parts[0][0]}
+        sums = np.array([_counted(d).numpy() for d, _ in parts], np.float64).sum(axis=0)
+        means = _means(tuple(parts[0][0]), sums, len(parts))
         return means, {n: np.concatenate([r[n].numpy() for _, r in parts]) for n in parts[0][1]}
+
+
+def _counted(diagnostics: Mapping[str, Any]) -> Any:
+    """Return what one update adds to the sums `[D]`: nothing but its count, if it was left out."""
+    values = tf.stack([tf.cast(value, tf.float32) for value in diagnostics.values()])
+    if "skipped" not in diagnostics:
+        return values
+    is_count = tf.constant([name == "skipped" for name in diagnostics])
+    return tf.where(is_count | (diagnostics["skipped"] == 0.0), values, 0.0)
+
+
+def _means(names: Sequence[str], sums: Array, updates: int) -> dict[str, float]:
+    """Return means over the updates made: NaN where none was, but of `skipped` the share left out."""
+    totals = dict(zip(names, sums.tolist(), strict=True))
+    made = updates - round(totals.get("skipped", 0.0))
+    means = {name: total / made if made else math.nan for name, total in totals.items()}
+    if "skipped" in means:
+        means["skipped"] = totals["skipped"] / updates
+    return means
 
 
 def _batches(field: Array, minibatch_size: int, capacity: int) -> Any:

@@ -1,0 +1,106 @@
+"""Records learning curves: trains over the whole budget and keeps the score of every window.
+
+    python -m benchmarks.autonomy.record_curves lunarlander-ppo --framework tensorflow
+
+Each run becomes one small file in `curves/`; those that are there are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.autonomy.curve_cases import CURVE_CASES, CurveCase
+from benchmarks.learning_table import FRAMEWORKS, use_one_thread
+from tensor_optix import RLOptimizer, VectorBatchPipeline
+from tensor_optix.algorithms.agent_factory import make_agent
+from tensor_optix.core.callbacks import LoopCallback
+from tensor_optix.core.types import HyperparamSet
+
+if TYPE_CHECKING:
+    from tensor_optix.core.types import EvalMetrics
+
+CURVES = Path(__file__).parent / "curves"
+
+
+class _Recorder(LoopCallback):
+    """Keeps the score of every window, with how many episodes it is the mean of."""
+
+    def __init__(self) -> None:
+        self.scores: list[float | None] = []
+        self.counts: list[int] = []
+        self.stds: list[float | None] = []
+
+    def on_episode_end(self, episode_id: int, eval_metrics: EvalMetrics | None) -> None:
+        metrics = {} if eval_metrics is None else eval_metrics.metrics
+        self.scores.append(_short(metrics.get("primary_score", math.nan)))
+        self.counts.append(int(metrics.get("score_count", 0)))
+        self.stds.append(_short(metrics.get("score_std", math.nan)))
+
+
+def record(case: CurveCase, seed: int, framework: str) -> dict[str, Any]:
+    """Train over the whole budget, evaluate every window, stop for nothing."""
+    pipeline = VectorBatchPipeline(
+        env_id=case.env_id, num_envs=case.num_envs, window_size=case.window_size
+    )
+    agent = make_agent(
+        pipeline.env,
+        case.algorithm,
+        framework,
+        hyperparams=HyperparamSet(dict(case.hyperparams)),
+        hidden_sizes=case.hidden_sizes,
+        seed=seed,
+        normalize_observations=case.normalize_observations,
+        normalize_rewards=case.normalize_rewards,
+    )
+    recorder = _Recorder()
+    with tempfile.TemporaryDirectory() as place:
+        RLOptimizer(
+            agent,
+            pipeline,
+            checkpoint_dir=place,
+            max_snapshots=1,
+            max_episodes=case.windows,
+            max_interval_episodes=1,
+            dormant_threshold=case.windows + 1,
+            callbacks=[recorder],
+            seed=seed,
+        ).run()
+    return {
+        "env_id": case.env_id,
+        "algorithm": case.algorithm,
+        "framework": framework,
+        "seed": seed,
+        "steps_per_window": case.num_envs * case.window_size,
+        "scores": recorder.scores,
+        "counts": recorder.counts,
+        "stds": recorder.stds,
+    }
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def main() -> None:
+    """Record what is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", metavar="CASE")
+    parser.add_argument("--framework", choices=FRAMEWORKS, default="tensorflow")
+    parser.add_argument("--directory", type=Path, default=CURVES)
+    arguments = parser.parse_args()
+    use_one_thread(arguments.framework)
+    for name in arguments.cases or CURVE_CASES:
+        for seed in range(CURVE_CASES[name].seeds):
+            path = arguments.directory / f"{name}-{seed}.json"
+            if not path.exists():
+                curve = record(CURVE_CASES[name], seed, arguments.framework)
+                path.write_text(json.dumps(curve, separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""`tensor-optix tune`: options come in, the best hyperparameters and an exit code go out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from tensor_optix.cli import words
+from tensor_optix.cli.building import (
+    build_agent,
+    derived_seeds,
+    open_environments,
+    run_config,
+)
+from tensor_optix.cli.display import Display, announced, make_display
+from tensor_optix.cli.errors import CommandError
+from tensor_optix.cli.framework_loading import is_loaded, load
+from tensor_optix.cli.interruption import Interruption
+from tensor_optix.cli.record import TrainingRecord
+from tensor_optix.cli.run_directory import RunDirectory, new_run_directory
+from tensor_optix.cli.tune_report import closing_report, interrupted_report
+from tensor_optix.core.durable_files import write_json
+from tensor_optix.orchestrator import TrialOrchestrator
+from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
+from tensor_optix.trial_params import space_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tensor_optix.algorithms.frameworks import Framework
+    from tensor_optix.cli.tune_options import TuneOptions
+    from tensor_optix.core.base_agent import BaseAgent
+
+BEST_FILE = "best_params.json"
+STUDY_FILE = "study.journal"
+SEARCH_LOGGER = "tensor_optix.trial_search"
+"""Tells how each trial ended."""
+
+MORE_TO_SEARCH: dict[str, dict[str, tuple[Any, ...]]] = {
+    "ppo": {"gae_lambda": ("float", 0.9, 0.99), "n_epochs": ("int", 3, 15)},
+}
+"""What is worth a search besides what an agent lets a tuner change while it trains."""
+
+_TRIALS = 3
+
+
+def tune(options: TuneOptions, framework: Framework) -> int:
+    """Search as asked, and leave the best hyperparameters in a file.
+
+    Args:
+        options: Were checked.
+        framework: Is installed.
+
+    Returns:
+        0: done. 1: no trial could be completed. 128 + n: signal n ended it.
+
+    Raises:
+        CommandError: If it cannot be done; nothing was written.
+    """
+    with Interruption() as interruption:
+        try:
+            return _Tuning(options, framework, interruption).run()
+        except KeyboardInterrupt:
+            print("tensor-optix: interrupted before a trial was complete", file=sys.stderr)
+            return interruption.exit_code
+
+
+class _Tuning:
+    """One search of the command."""
+
+    def __init__(
+        self, options: TuneOptions, framework: Framework, interruption: Interruption
+    ) -> None:
+        self._options = options
+        self._framework = framework
+        self._interruption = interruption
+        given = options.run_dir
+        self._path = new_run_directory(options.env_id).path if given is None else given
+        self._storage = options.storage or self._path / STUDY_FILE
+        self._made = count()
+
+    def run(self) -> int:
+        self._require_free()
+        notes = list[str]()
+        self._look_at_environment(notes)
+        self._space = self._searched()
+        search = self._open()
+        display = make_display(TrainingRecord(), self._config, plain=True)
+        for note in notes:
+            display.note(f"warning: {note}")
+        display.note(self._announcement())
+        self._interruption.stop = search.stop
+        with _progress_shown(display):
+            error = self._search(search)
+        self._interruption.stop = None
+        return self._close(search, display, error)
+
+    def _require_free(self) -> None:
+        RunDirectory(self._path).require_free()
+        for name in (BEST_FILE, STUDY_FILE):
+            if (self._path / name).exists():
+                raise CommandError(
+                    f"cannot keep a search in {self._path}: another one is here ({name}); choose "
+                    "another --run-dir"
+                )
+
+    def _look_at_environment(self, notes: list[str]) -> None:
+        """Make everything once, so that what does not fit together shows before a trial."""
+        options, pipeline = self._options, self._pipeline(self._options.backend)
+        said = announced(f"loading {self._framework.title} ...", options.plain)
+        try:
+            self._env = open_environments(options.env_id, lambda: pipeline.env, notes.append)
+            with nullcontext() if is_loaded(self._framework) else said:
+                load(self._framework)
+            self._config = run_config(
+                options, self._env, self._framework, max_steps=options.trial_steps
+            )
+            self._agent = build_agent(self._env, self._config)
+        finally:
+            pipeline.teardown()
+
+    def _searched(self) -> dict[str, tuple[Any, ...]]:
+        space = space_of(self._agent) | MORE_TO_SEARCH.get(self._config.algorithm, {})
+        del self._agent
+        space = {
+            name: spec for name, spec in space.items() if name not in self._options.hyperparams
+        }
+        if not space:
+            raise CommandError("nothing is left to search: leave a hyperparameter out")
+        return space
+
+    def _open(self) -> TrialOrchestrator:
+        options = self._options
+        try:
+            search = TrialOrchestrator(
+                self._new_agent,
+                lambda: self._pipeline(self._config.backend),
+                self._space,
+                n_trials=options.trials,
+                trial_steps=options.trial_steps,
+                study_name=options.study_name or options.env_id,
+                storage=self._storage,
+                seed=self._config.seed,
+            )
+            study = search.study
+            self._path.mkdir(parents=True, exist_ok=True)
+        except (ImportError, ValueError) as error:
+            raise CommandError(str(error)) from error
+        except Exception as error:
+            raise CommandError(
+                f"cannot keep the search in {self._storage}: "
+                f"{type(error).__name__}: {error}; choose another place"
+            ) from error
+        if not study.get_trials(deepcopy=False):
+            # So that what is found is no worse than what was there.
+            study.enqueue_trial(self._defaults())
+        return search
+
+    def _defaults(self) -> dict[str, Any]:
+        usual = self._config.hyperparams
+        return {
+            name: usual[name]
+            for name, (_, low, high) in self._space.items()
+            if low <= usual[name] <= high
+        }
+
+    def _new_agent(self, params: dict[str, Any]) -> BaseAgent:
+        config = self._config
+        (seed,) = derived_seeds(config.seed + next(self._made), _TRIALS, 1)
+        hyperparams = config.hyperparams | params
+        return build_agent(self._env, replace(config, seed=seed, hyperparams=hyperparams))
+
+    def _pipeline(self, backend: str) -> VectorBatchPipeline:
+        options = self._options
+        return VectorBatchPipeline(
+            window_size=options.window,
+            env_id=options.env_id,
+            num_envs=options.envs,
+            backend=backend,
+        )
+
+    def _announcement(self) -> str:
+        config, options = self._config, self._options
+        return (
+            f"{config.env_id}: {config.learner}, {config.num_envs} environments on {config.backend}, "
+            f"seed {config.seed}; {options.trials} trials of {options.trial_steps:,} steps, "
+            f"searching {', '.join(self._space)}"
+        )
+
+    def _search(self, search: TrialOrchestrator) -> RuntimeError | None:
+        """Search; what was found is in `search`, also after an interruption."""
+        try:
+            search.run()
+        except RuntimeError as error:
+            return error
+        except KeyboardInterrupt:
+            pass
+        return None
+
+    def _close(
+        self, search: TrialOrchestrator, display: Display, error: RuntimeError | None
+    ) -> int:
+        """Write and tell what was found."""
+        try:
+            params, score = search.best_params, search.best_score
+        except RuntimeError:
+            if self._interruption.signal is not None:
+                raise KeyboardInterrupt from None
+            print(f"tensor-optix: the search failed: {error}", file=sys.stderr)
+            return 1
+        path, config = self._path / BEST_FILE, self._config
+        found = {
+            "env_id": config.env_id,
+            "algorithm": config.algorithm,
+            "framework": config.framework,
+            "best_params": params,
+            "best_score": score,
+            "seed": config.seed,
+            "trials": len(search.study.get_trials(deepcopy=False)),
+        }
+        write_json(path, found)
+        goes_on = (str(self._storage), search.study.study_name)
+        interrupted = self._interruption.signal is not None
+        report = closing_report(self._options, config, path, found)
+        display.note(report if not interrupted else interrupted_report(report, *goes_on))
+        return self._interruption.exit_code
+
+
+class _Lines(logging.Handler):
+    """Shows how trials end, and what the library warns of."""
+
+    def __init__(self, display: Display) -> None:
+        super().__init__(logging.INFO)
+        self._display = display
+        self._begun = time.perf_counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING and record.name != SEARCH_LOGGER:
+            return
+        error = record.exc_info[1] if record.exc_info else None
+        reason = f" ({type(error).__name__}: {error})" if error is not None else ""
+        clock = words.clock(time.perf_counter() - self._begun)
+        self._display.note(f"{clock}  {record.getMessage()}{reason}")
+
+
+@contextmanager
+def _progress_shown(display: Display) -> Iterator[None]:
+    logger, search = logging.getLogger("tensor_optix"), logging.getLogger(SEARCH_LOGGER)
+    handler, level = _Lines(display), search.level
+    logger.addHandler(handler)
+    search.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        search.setLevel(level)
+        logger.removeHandler(handler)

@@ -1,0 +1,279 @@
+"""Several agents that act and learn as one: observations come in, their common actions go out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+from tensor_optix.core.action_mixing import (
+    Ballot,
+    are_discrete,
+    mean_action,
+    mixed_probs,
+    sample,
+    told_probs,
+)
+from tensor_optix.core.base_agent import BaseAgent
+from tensor_optix.core.ensemble_files import EnsembleFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tensor_optix.core.policy_manager import PolicyManager
+    from tensor_optix.core.roster import Member
+    from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike, Transitions
+
+LEAST_PROB = 1e-8
+"""Keeps a logarithm finite where rounding makes a chosen action impossible."""
+
+
+class EnsembleAgent(BaseAgent):
+    """Acts by the weighted opinion of the agents of a `PolicyManager`, and trains all of them.
+
+    Continuous actions are averaged; discrete ones are drawn from the mixed probabilities, and the most
+    probable one is the greedy action. Agents that do not tell `action_probs` count as certain of the
+    action that they chose. On-policy agents that do learn with the probabilities of the mixture, which is
+    what really acted.
+
+    Hyperparameters are the primary agent's. Files are, too: it writes into the directory itself, the
+    others into folders below it, so that a single agent can load an ensemble's directory, and an ensemble
+    a single agent's.
+
+    Args:
+        policy_manager: Holds the agents and their weights.
+        primary_agent: Speaks for the ensemble where one must; trained also when it is no member.
+
+    Raises:
+        ValueError: If the agents differ in `is_on_policy` or `has_unit_actions`.
+    """
+
+    def __init__(self, policy_manager: PolicyManager, primary_agent: BaseAgent) -> None:
+        self.policy_manager = policy_manager
+        """Holds the agents and their weights."""
+        self.primary_agent = primary_agent
+        """Speaks for the ensemble where one must."""
+        self.has_unit_actions = primary_agent.has_unit_actions
+        # What a tuner may change follows from whose hyperparameters they are.
+        self.default_param_bounds = primary_agent.default_param_bounds  # type: ignore[misc]
+        self.default_log_params = primary_agent.default_log_params  # type: ignore[misc]
+        self.default_min_episodes_before_dormant = (  # type: ignore[misc]
+            primary_agent.default_min_episodes_before_dormant
+        )
+        self._space: Discrete | None = None
+        self._is_discrete: bool | None = None
+        self._files = EnsembleFiles(policy_manager, primary_agent)
+        self._rng = np.random.default_rng()
+        self._require_alike()
+
+    @property
+    def is_on_policy(self) -> bool:
+        """Whether the agents are."""
+        return self.primary_agent.is_on_policy
+
+    @property
+    def is_exploring(self) -> bool:
+        """Whether one of the agents is."""
+        return any(agent.is_exploring for agent in self._learners())
+
+    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
+        """Ask every agent, and note what kind of actions there are.
+
+        Raises:
+            ValueError: If an agent refuses, if the agents differ in what they are, or if the action space
+                is neither Discrete nor Box.
+        """
+        if not isinstance(action_space, Discrete | Box):
+            raise ValueError(
+                f"an ensemble needs a Discrete or a Box action space, got {action_space}"
+            )
+        self._require_alike()
+        for agent in self._learners():
+            agent.check_spaces(observation_space, action_space)
+        self._is_discrete = isinstance(action_space, Discrete)
+        self._space = action_space if isinstance(action_space, Discrete) else None
+
+    def seed(self, seed: int) -> None:
+        """Make every random choice follow from `seed`; each agent gets a stream of its own."""
+        learners = self._learners()
+        own, *theirs = np.random.SeedSequence(seed).generate_state(1 + len(learners))
+        self._rng = np.random.default_rng(int(own))
+        for agent, child in zip(learners, theirs, strict=True):
+            agent.seed(int(child))
+
+    def act(self, observation: Any) -> Any:
+        """Choose an action for one observation `[...]`: an int where actions are discrete.
+
+        Raises:
+            RuntimeError: Without agents.
+        """
+        members = self._members()
+        if len(members) == 1:
+            return members[0].agent.act(observation)
+        action = self.act_batch(np.asarray(observation)[None])[0]
+        return int(action) if self._is_discrete else action
+
+    def act_batch(self, observations: Array) -> Array:
+        """Choose actions for `[N, ...]` observations, with one call per agent.
+
+        Raises:
+            RuntimeError: Without agents.
+        """
+        return self._common_actions(observations, greedy=False)
+
+    def act_greedy(self, observations: Array) -> Array:
+        """Choose the best actions for `[N, ...]` observations: the most probable of the mixture, or the mean
+        of the agents' best.
+
+        Raises:
+            RuntimeError: Without agents.
+        """
+        return self._common_actions(observations, greedy=True)
+
+    def action_probs(self, observations: Array) -> Array:
+        """Return the mixed probabilities `[N, A]` for `[N, ...]` observations.
+
+        Raises:
+            NotImplementedError: If an agent does not tell its own.
+        """
+        told = told_probs(self._ballot(observations))
+        known = [probs for probs in told if probs is not None]
+        if len(known) < len(told):
+            raise NotImplementedError("an agent of the ensemble does not tell action probabilities")
+        return mean_action(known, self.policy_manager.weights)
+
+    def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
+        """Train every agent on the window; return the primary agent's diagnostics."""
+        self._require_alike()
+        episode = self._with_behaviour(episode_data)
+        diagnostics = [agent.learn(episode) for agent in self._learners()]
+        return diagnostics[0]
+
+    def observe(self, transitions: Transitions) -> None:
+        """Pass the step on to every agent."""
+        for agent in self._learners():
+            agent.observe(transitions)
+
+    def get_hyperparams(self) -> HyperparamSet:
+        """Return the primary agent's hyperparameters."""
+        return self.primary_agent.get_hyperparams()
+
+    def set_hyperparams(self, hyperparams: HyperparamSet) -> None:
+        """Set the primary agent's hyperparameters; the other agents keep theirs."""
+        self.primary_agent.set_hyperparams(hyperparams)
+
+    def without(self, agent: BaseAgent) -> BaseAgent:
+        """Return an ensemble of the same agents but for one; where it is the only one, the primary agent."""
+        others = self.policy_manager.without(agent)
+        return EnsembleAgent(others, self.primary_agent) if others.members else self.primary_agent
+
+    def save_weights(self, path: PathLike) -> None:
+        """Write every agent's policy, and what each one's word counts."""
+        self._files.save(Path(path), lambda agent, folder: agent.save_weights(folder))
+
+    def load_weights(self, path: PathLike) -> None:
+        """Read an ensemble, whose members become those that there were; or a single agent's policy.
+
+        Raises:
+            ValueError: If the stored ensemble has members that this one never had.
+        """
+        self._files.load(Path(path), lambda agent, folder: agent.load_weights(folder))
+
+    def save_state(self, path: PathLike) -> None:
+        """Write every whole learner, and what each one's word counts."""
+        self._files.save(Path(path), lambda agent, folder: agent.save_state(folder))
+
+    def load_state(self, path: PathLike) -> None:
+        """Read what `save_state` wrote, as `load_weights` does.
+
+        Raises:
+            ValueError: If the stored ensemble has members that this one never had.
+        """
+        self._files.load(Path(path), lambda agent, folder: agent.load_state(folder))
+
+    def has_finite_weights(self) -> bool:
+        """Whether every weight of every agent is a finite number."""
+        return all(agent.has_finite_weights() for agent in self._learners())
+
+    def reduce_step(self) -> None:
+        """Let every agent learn more carefully."""
+        for agent in self._learners():
+            agent.reduce_step()
+
+    def average_weights(self, paths: Sequence[PathLike]) -> bool:
+        """Take on the mean of stored ensembles, agent by agent.
+
+        Returns:
+            False if an agent cannot, or if the ensembles have different members.
+        """
+        return self._files.average([Path(path) for path in paths])
+
+    def perturb_weights(self, noise_scale: float) -> None:
+        """Perturb every agent."""
+        for agent in self._learners():
+            agent.perturb_weights(noise_scale)
+
+    def _members(self) -> tuple[Member, ...]:
+        members = self.policy_manager.members
+        if not members:
+            raise RuntimeError("the ensemble has no agents; add_agent(...) to its PolicyManager")
+        return members
+
+    def _learners(self) -> list[BaseAgent]:
+        """Return every agent that learns, the primary one first."""
+        others = [one for one in self.policy_manager.agents if one is not self.primary_agent]
+        return [self.primary_agent, *others]
+
+    def _require_alike(self) -> None:
+        for agent in self._learners():
+            for name in ("is_on_policy", "has_unit_actions"):
+                mine, other = getattr(self.primary_agent, name), getattr(agent, name)
+                if mine != other:
+                    raise ValueError(
+                        f"the agents of an ensemble must have the same {name}: it is {mine} for the "
+                        f"primary {type(self.primary_agent).__name__}, and {other} for "
+                        f"{type(agent).__name__}"
+                    )
+
+    def _ballot(self, observations: Array) -> Ballot:
+        agents = [member.agent for member in self._members()]
+        if self._space is None:
+            return Ballot(agents, observations)
+        return Ballot(agents, observations, int(self._space.start), int(self._space.n))
+
+    def _common_actions(self, observations: Array, greedy: bool) -> Array:
+        members = self._members()
+        if len(members) == 1:
+            agent = members[0].agent
+            return agent.act_greedy(observations) if greedy else agent.act_batch(observations)
+        if self._is_discrete is None:
+            self._is_discrete = all(
+                are_discrete(np.asarray(member.agent.act_batch(observations))) for member in members
+            )
+        weights = self.policy_manager.weights
+        if not self._is_discrete:
+            agents = self.policy_manager.agents
+            acts = [agent.act_greedy if greedy else agent.act_batch for agent in agents]
+            return mean_action([act(observations) for act in acts], weights)
+        ballot = self._ballot(observations)
+        probs = mixed_probs(ballot, weights, greedy)
+        chosen = np.argmax(probs, axis=1) if greedy else sample(probs, self._rng)
+        return chosen + ballot.start
+
+    def _with_behaviour(self, episode: EpisodeData) -> EpisodeData:
+        """Add the log-probabilities `[R]` with which the ensemble chose its actions, if it can tell them."""
+        is_alone = self.policy_manager.agents in ([], [self.primary_agent])
+        is_told = episode.log_probs is not None
+        if not (self._is_discrete and self.is_on_policy) or is_alone or is_told:
+            return episode
+        try:
+            probs = self.action_probs(np.asarray(episode.observations))
+        except NotImplementedError:
+            return episode
+        actions = np.asarray(episode.actions, np.int64) - self._ballot(probs).start
+        chosen = np.take_along_axis(probs, actions[:, None], axis=1)[:, 0]
+        log_probs = np.log(np.maximum(chosen, LEAST_PROB)).astype(np.float32)
+        return replace(episode, log_probs=log_probs)

@@ -1,0 +1,88 @@
+"""What an ensemble needs next: evaluations and its status come in, an action goes out."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensor_optix.core.spawning import LEAST_POINTS, correlation, scores_of, train_and_val
+from tensor_optix.core.statistics import slope_t
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tensor_optix.core.types import EvalMetrics
+
+TINY = 1e-8
+
+
+class MetaAction(Enum):
+    """What to do with the ensemble."""
+
+    NO_OP = "NO_OP"
+    SPAWN = "SPAWN"
+    PRUNE = "PRUNE"
+    STOP = "STOP"
+
+
+class MetaController:
+    """Decides when an ensemble grows, shrinks and stops. Subclasses may override `decide`.
+
+    Args:
+        gap_threshold: Prune above this mean gap `(train - val) / |val|`.
+        gap_slope_threshold: Prune when the gap grows by more than this per evaluation.
+        improvement_threshold: Spawn when the score rises by less than this share of its mean.
+        window: How many of the latest evaluations count.
+        corr_threshold: Spawn when training and validation scores correlate less than this. None: never.
+
+    Raises:
+        ValueError: If `window` is below 3.
+    """
+
+    def __init__(
+        self,
+        gap_threshold: float = 0.2,
+        gap_slope_threshold: float = 0.02,
+        improvement_threshold: float = 0.01,
+        window: int = 10,
+        corr_threshold: float | None = None,
+    ) -> None:
+        if window < LEAST_POINTS:
+            raise ValueError(f"window must be at least {LEAST_POINTS}, got {window}")
+        self.gap_threshold = gap_threshold
+        self.gap_slope_threshold = gap_slope_threshold
+        self.improvement_threshold = improvement_threshold
+        self.window = window
+        self.corr_threshold = corr_threshold
+
+    def decide(self, history: Sequence[EvalMetrics], pm_status: Mapping[str, Any]) -> MetaAction:
+        """Return the next action; the first rule that applies decides.
+
+        Args:
+            history: Evaluations, oldest first.
+            pm_status: What `PolicyManager.status` returns.
+
+        Returns:
+            STOP when the spawn budget is used up; NO_OP with fewer than 3 scores; PRUNE when the gap is wide
+            or widening; SPAWN when training and validation disagree, or the score hardly rises; NO_OP.
+        """
+        if pm_status["budget_exhausted"]:
+            return MetaAction.STOP
+        recent = history[-self.window :]
+        scores = scores_of(recent)
+        if len(scores) < LEAST_POINTS:
+            return MetaAction.NO_OP
+        train, val = train_and_val(recent)
+        gaps = (train - val) / np.maximum(np.abs(val), TINY)
+        if len(gaps) and float(gaps.mean()) > self.gap_threshold:
+            return MetaAction.PRUNE
+        if slope_t(gaps).slope > self.gap_slope_threshold:
+            return MetaAction.PRUNE
+        if self.corr_threshold is not None:
+            agreement = correlation(train, val)
+            if agreement is not None and agreement < self.corr_threshold:
+                return MetaAction.SPAWN
+        rise = slope_t(scores).slope / (abs(float(scores.mean())) + TINY)
+        return MetaAction.SPAWN if rise < self.improvement_threshold else MetaAction.NO_OP

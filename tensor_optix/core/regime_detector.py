@@ -1,0 +1,55 @@
+"""What kind of stretch the training is in: a history of evaluations comes in, a label goes out."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from tensor_optix.core.spawning import LEAST_POINTS, scores_of
+from tensor_optix.core.statistics import slope_t
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tensor_optix.core.types import EvalMetrics
+
+TINY = 1e-8
+
+
+class RegimeDetector:
+    """Tells "trending", "ranging" and "volatile" scores apart. Subclasses may override `detect`.
+
+    Args:
+        volatility_threshold: Volatile above this standard deviation around the line, as a share of the mean.
+        trend_threshold: Trending above this slope per evaluation, as a share of the mean.
+        window: How many of the latest scores count.
+
+    Raises:
+        ValueError: If `window` is below 3.
+    """
+
+    def __init__(
+        self, volatility_threshold: float = 0.15, trend_threshold: float = 0.05, window: int = 10
+    ) -> None:
+        if window < LEAST_POINTS:
+            raise ValueError(f"window must be at least {LEAST_POINTS}, got {window}")
+        self.volatility_threshold = volatility_threshold
+        self.trend_threshold = trend_threshold
+        self.window = window
+
+    def detect(self, history: Sequence[EvalMetrics]) -> str:
+        """Return the label of the latest evaluations; with fewer than 3 scores "ranging".
+
+        A line is fitted through the scores; the residuals' standard deviation and the slope are compared
+        with the thresholds, in this order, each divided by the absolute mean of the scores.
+        """
+        scores = scores_of(history[-self.window :])
+        count = len(scores)
+        if count < LEAST_POINTS:
+            return "ranging"
+        size = abs(float(scores.mean())) + TINY
+        fit = slope_t(scores)
+        spread = fit.residual_std * math.sqrt((count - 2) / count)
+        if spread / size > self.volatility_threshold:
+            return "volatile"
+        return "trending" if fit.slope / size > self.trend_threshold else "ranging"

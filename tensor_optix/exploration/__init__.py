@@ -1,0 +1,1 @@
+"""Rewards for seeing something new, for tasks that hardly pay any."""

@@ -1,0 +1,199 @@
+"""Random network distillation (Burda et al. 2018): windows come in, and go out with novelty in the rewards.
+
+A network with random weights, never trained, maps observations to embeddings; a second one learns to
+predict them. Where it errs, little like it was seen before.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tensor_optix.core.base_evaluator import RAW_REWARDS, finished_episodes
+from tensor_optix.core.base_pipeline import BasePipeline
+from tensor_optix.core.normalizers import RunningMeanStd
+from tensor_optix.exploration.small_network import SmallNetwork
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.types import Array, EpisodeData
+
+CLIP = 5.0
+"""Bound of the normalised observations, in standard deviations, as in the paper."""
+BATCH = 256
+"""Rows of one step of the predictor."""
+
+
+class RNDPipeline(BasePipeline):
+    """Adds `eta * novelty` to the rewards that are learned from; what is scored stays as it is.
+
+    The novelty of a row is the squared error of the predictor at the observation that the action led to,
+    divided by the root mean square of all such errors so far: about 1 at first, and less the better the
+    surroundings are known. (The paper divides by a standard deviation, which errors of one size lack.) The
+    returns of finished episodes are those of the environment's own rewards, so that a policy is not taken
+    for a better one because it is curious; `metadata["raw_rewards"]` holds the rewards themselves.
+
+    Args:
+        pipeline: Gives the windows, of an agent that learns on-policy.
+        obs_dim: D, the numbers in one observation.
+        embedding_dim: E, the numbers in an embedding, and in a hidden layer.
+        eta: The weight of the novelty.
+        predictor_lr: The predictor's learning rate.
+        norm_eps: Added to the mean square before its root divides.
+        seed: Of both networks.
+
+    Raises:
+        ValueError: If a number is out of range. While running: if an observation does not hold D numbers.
+    """
+
+    def __init__(
+        self,
+        pipeline: BasePipeline,
+        obs_dim: int,
+        embedding_dim: int = 64,
+        eta: float = 0.1,
+        predictor_lr: float = 1e-3,
+        norm_eps: float = 1e-8,
+        *,
+        seed: int = 0,
+    ) -> None:
+        for name, size in (("obs_dim", obs_dim), ("embedding_dim", embedding_dim)):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        for name, value in (("predictor_lr", predictor_lr), ("norm_eps", norm_eps)):
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name} must be more than 0, got {value}")
+        self._pipeline = pipeline
+        self._obs_dim, self._embedding_dim = obs_dim, embedding_dim
+        self._learning_rate, self._norm_eps = predictor_lr, norm_eps
+        self.set_eta(eta)
+        self._forget(seed)
+
+    @property
+    def eta(self) -> float:
+        """The weight of the novelty."""
+        return self._eta
+
+    def set_eta(self, eta: float) -> None:
+        """Change the weight of the novelty; with 0 the windows are left alone.
+
+        Raises:
+            ValueError: If it is negative or not finite.
+        """
+        if not (eta >= 0 and math.isfinite(eta)):
+            raise ValueError(f"eta must be 0 or more, got {eta}")
+        self._eta = float(eta)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the wrapped pipeline's data are live."""
+        return self._pipeline.is_live
+
+    def set_agent(self, agent: BaseAgent) -> None:
+        """Let `agent` choose the actions.
+
+        Raises:
+            ValueError: If it is off-policy: it would learn from the rows before their novelty is known.
+        """
+        if not agent.is_on_policy:
+            raise ValueError(
+                f"RNDPipeline needs an on-policy agent, such as PPO, got {type(agent).__name__}: it "
+                "learns while the window is collected, without the novelty. Use its pipeline itself"
+            )
+        self._pipeline.set_agent(agent)
+
+    def seed(self, seed: int) -> None:
+        """Make the wrapped pipeline and the networks follow from `seed`; novelty starts anew."""
+        children = np.random.SeedSequence(seed).generate_state(2)
+        self._pipeline.seed(int(children[0]) % 2**31)
+        self._forget(int(children[1]))
+
+    def setup(self) -> None:
+        """Set the wrapped pipeline up. What is no longer new stays known."""
+        self._pipeline.setup()
+
+    def restart(self) -> None:
+        """Begin fresh episodes."""
+        self._pipeline.restart()
+
+    def teardown(self) -> None:
+        """Tear the wrapped pipeline down."""
+        self._pipeline.teardown()
+
+    def episodes(self) -> Iterator[EpisodeData]:
+        """Yield the wrapped pipeline's windows with novelty in their rewards."""
+        for episode in self._pipeline.episodes():
+            yield self._enriched(episode) if self._eta else episode
+
+    def _forget(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        dim, size = self._obs_dim, self._embedding_dim
+        self._target = SmallNetwork((dim, size, size), rng)
+        self._predictor = SmallNetwork((dim, size, size, size), rng)
+        self._observed = RunningMeanStd((dim,))
+        self._errors = RunningMeanStd()
+        self._rng = rng
+
+    def _enriched(self, episode: EpisodeData) -> EpisodeData:
+        returns, lengths = finished_episodes(episode)
+        raw = np.array(episode.rewards, np.float32)
+        rewards: Array = raw + np.float32(self._eta) * self._novelty(self._reached(episode))
+        return replace(
+            episode,
+            rewards=rewards.tolist() if isinstance(episode.rewards, list) else rewards,
+            finished_returns=returns,
+            finished_lengths=lengths,
+            metadata=episode.metadata | {RAW_REWARDS: raw},
+        )
+
+    def _reached(self, episode: EpisodeData) -> Array:
+        """Return what each row led to, `[R, D]`, with NaN where there is no row or nobody knows."""
+        observations = self._flat(episode.observations)
+        reached = np.full(observations.shape, np.nan, np.float32)
+        reached[: -episode.num_envs] = observations[episode.num_envs :]
+        if episode.final_obs is not None:
+            final = np.asarray(episode.final_obs)
+            reached[-episode.num_envs :] = self._flat(
+                final if episode.num_envs > 1 else final[None]
+            )
+        reached[np.asarray(episode.terminated, bool) | np.asarray(episode.truncated, bool)] = np.nan
+        if episode.end_rows is not None and episode.end_observations is not None:
+            reached[episode.end_rows] = self._flat(episode.end_observations)
+        if episode.valid is not None:
+            reached[~np.asarray(episode.valid, bool)] = np.nan
+        return reached
+
+    def _flat(self, observations: Array) -> Array:
+        size = math.prod(np.shape(observations)[1:])
+        if size != self._obs_dim:
+            raise ValueError(
+                f"obs_dim must be the numbers in one observation, {size}, got {self._obs_dim}"
+            )
+        return np.asarray(observations, np.float32).reshape(-1, size)
+
+    def _novelty(self, reached: Array) -> Array:
+        """Return the novelty `[R]` of observations `[R, D]`, 0 where they are not finite, and learn them."""
+        novelty = np.zeros(len(reached), np.float32)
+        known = np.flatnonzero(np.isfinite(reached).all(axis=1))
+        if not len(known):
+            return novelty
+        self._observed.update(reached[known])
+        inputs = self._observed.normalize(reached[known], CLIP)
+        targets = self._target(inputs)
+        errors = np.square(self._predictor(inputs) - targets).sum(axis=1)
+        self._errors.update(errors)
+        mean_square = float(self._errors.var + self._errors.mean**2)
+        novelty[known] = errors / math.sqrt(mean_square + self._norm_eps)
+        self._learn(inputs, targets)
+        return novelty
+
+    def _learn(self, inputs: Array, targets: Array) -> None:
+        order = self._rng.permutation(len(inputs))
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH]
+            self._predictor.descend(inputs[rows], targets[rows], self._learning_rate)

@@ -1,0 +1,285 @@
+"""What the experimenting optimizers share: one accepted base, and a cycle of experiments around it.
+
+Scores come in, one a window; the base or one side of an experiment goes out. A subclass writes its
+cycle as a generator, which yields the point to try and receives the score that it made.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import abstractmethod
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensor_optix.core.base_optimizer import BaseOptimizer
+from tensor_optix.core.search_space import SearchSpace
+from tensor_optix.core.statistics import rises_significantly
+from tensor_optix.optimizers.accepted_base import AcceptedBase
+from tensor_optix.optimizers.experiment import BLOCK, Evidence, Experiment, ScoreNoise
+from tensor_optix.optimizers.trial import Comparison, Cycle, Reach, Reading, Trial, is_open, stands
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+
+    from tensor_optix.core.types import Array, EvalMetrics, HyperparamSet
+
+logger = logging.getLogger(__name__)
+
+_ENOUGH_SCORES = 8
+_RISE_HORIZONS = (8, 20)
+_FEWEST_TO_RISE = 4
+_LONGEST_REST = 4
+
+
+class Experimenter(BaseOptimizer):
+    """Leaves the accepted hyperparameters, the base, only for what stands a test against them.
+
+    * It begins no experiment before it has seen 8 scores, nor while the latest 8 or 20 scores since the
+      base last moved rise significantly: a run that makes progress is not touched.
+    * A new point is tested against the base, in turns, for up to four blocks of four windows. It is
+      kept when it beats the base by itself (z above 1) and the evidence for it, that of the probe
+      that proposed it included, is overwhelming (z above 4); else the base is restored exactly.
+    * After a cycle the base rests for a window, and for up to 4 after cycles that moved nothing, so
+      that a run on its plateau spends much of it with the hyperparameters that it will keep.
+    * Hyperparameters out of bounds are moved into them first, with a warning. Those changed by anyone
+      else become the base. What the agent made of a suggestion (by clipping, say) is what counts.
+
+    Args:
+        param_bounds: `{name: (lowest, highest)}`; None: nothing is tuned.
+        reach: Of the probes. It shrinks with every improvement, and widens when a plateau begins; after
+            cycles that moved nothing it is the subclass's to adapt.
+        log_params: Names searched on a logarithmic scale.
+        seed: For the random choices. None: different each time.
+
+    Raises:
+        ValueError: If the bounds are no bounds.
+    """
+
+    def __init__(
+        self,
+        param_bounds: Mapping[str, tuple[float, float]] | None,
+        reach: Reach,
+        log_params: Iterable[str] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self._space = SearchSpace(param_bounds or {}, log_params or ())
+        self._base = AcceptedBase(self._space)
+        self._reach = reach
+        self._rng = np.random.default_rng(seed)
+        self._has_said_idle = False
+        self._is_primed = False
+        self._in_plateau = False
+        self._decision: dict[str, Any] = {"phase": "watching"}
+        self._noise = ScoreNoise()
+        self._running: Cycle | None = None
+        self._since_base: deque[float] = deque(maxlen=max(_RISE_HORIZONS))
+        self._rest = 0
+        """Windows left to rest."""
+        self._patience = 1
+        """How long the last rest was."""
+
+    @abstractmethod
+    def _cycle(self) -> Cycle:
+        """Run one cycle of experiments."""
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether the hyperparameters last suggested are not the accepted base."""
+        return self._base.is_left
+
+    def suggest(
+        self, current_hyperparams: HyperparamSet, metrics_history: Sequence[EvalMetrics]
+    ) -> HyperparamSet:
+        """Return the base, or one side of the experiment under way.
+
+        Args:
+            current_hyperparams: Those in force, which made the last score of the history.
+            metrics_history: Oldest first. Empty: a plain copy is returned. A last score that is not
+                finite is no evidence: the same hyperparameters are asked for again.
+
+        Raises:
+            ValueError: If a tuned hyperparameter is NaN or infinite.
+        """
+        current = current_hyperparams.copy()
+        names = self._space.names_in(current.params)
+        if not names or not metrics_history:
+            self._say_idle(bool(names))
+            return current
+        values = {name: current.params[name] for name in names}
+        score = float(metrics_history[-1].primary_score)
+        if not self._base.recognises(values):
+            self._adopt(values, metrics_history)
+        elif math.isfinite(score):
+            trial = self._next_trial(Reading(score, self._space.to_unit(values), values))
+            self._base.asked = self._base.at(trial)
+        current.params.update(self._base.asked)
+        return current
+
+    def accepted(self, current_hyperparams: HyperparamSet) -> HyperparamSet:
+        """Return the hyperparameters in force, those under an experiment as the base has them."""
+        current = current_hyperparams.copy()
+        if self._base.is_left:
+            current.params.update(self._base.values)
+        return current
+
+    def on_improvement(self, metrics: EvalMetrics) -> None:
+        """Hear that the score improved: probe more closely. The next plateau is a new one."""
+        self._in_plateau = False
+        self._reach.shrink()
+
+    def on_plateau(self, metrics_history: Sequence[EvalMetrics]) -> None:
+        """Void the experiment under way, restore the base first, then probe more widely.
+
+        Only the first call after an improvement does this. The loop calls at every evaluation without
+        one, and experiments that are voided every time would never end.
+        """
+        if self._in_plateau:
+            return
+        self._in_plateau = True
+        self._reach.begin_plateau()
+        self._rest, self._patience = 0, 1
+        self._void("plateau")
+
+    def on_restart(self) -> None:
+        """Forget experiment, base and noise: the next hyperparameters are the base."""
+        self._void("restart")
+        self._base.forget()
+        self._noise = ScoreNoise()
+        self._since_base.clear()
+        self._rest, self._patience = 0, 1
+        self._in_plateau = False
+        self._is_primed = True
+
+    def describe(self) -> dict[str, Any]:
+        """Return the last decision as plain numbers and words.
+
+        `phase` is watching (too few scores), rising (a run that makes progress is not touched),
+        resting, probing or testing; after an experiment: `verdict`, `difference`, `t`, `z`, `windows`.
+        `reach` is how far a probe goes, as a share of the range.
+        """
+        return self._decision | {"reach": self._reach.size}
+
+    def _compare(
+        self, sides: tuple[Trial, Trial], phase: str, goes_on: Callable[[Evidence], bool]
+    ) -> Generator[Trial, Reading, Comparison]:
+        """Run an experiment, block by block while `goes_on` says so."""
+        experiment = Experiment(self._noise)
+        readings: dict[int, Reading] = {}
+        while True:
+            for _ in range(BLOCK):
+                side = experiment.next_side
+                self._decision = {"phase": phase, "side": "AB"[side]}
+                readings[side] = yield sides[side]
+                experiment.add(readings[side].score)
+            evidence = experiment.evidence()
+            if not goes_on(evidence):
+                break
+        experiment.close()
+        return Comparison(evidence, experiment.unit(), readings[0], readings[1])
+
+    def _test(
+        self, point: Array, earlier: Evidence | None = None
+    ) -> Generator[Trial, Reading, tuple[bool, Comparison]]:
+        """Test a point against the base, and make it the base if it stands.
+
+        Args:
+            point: `[D]`.
+            earlier: The evidence that proposed it.
+
+        Returns:
+            Whether it stood, and the comparison of the point with the base.
+        """
+        outcome = yield from self._compare(
+            (point, None), "testing", lambda evidence: is_open(evidence, earlier)
+        )
+        is_kept = stands(outcome.evidence, earlier)
+        if is_kept:
+            self._base.accept(outcome.first.values)
+            self._since_base.clear()
+        self._conclude("kept" if is_kept else "undone", outcome.evidence)
+        return is_kept, outcome
+
+    def _climb(self, step: Array, earlier: Evidence | None) -> Cycle:
+        """Take a step `[D]` as often as it stands the test."""
+        has_moved = False
+        while True:
+            target = np.clip(self._base.point + step, 0.0, 1.0)
+            if self._base.is_at(target):
+                return has_moved
+            is_kept, _ = yield from self._test(target, earlier)
+            if not is_kept:
+                return has_moved
+            has_moved = True
+
+    def _conclude(self, verdict: str, evidence: Evidence) -> None:
+        self._decision = {
+            "phase": "resting",
+            "verdict": verdict,
+            "difference": evidence.difference,
+            "t": evidence.t,
+            "z": evidence.z,
+            "windows": evidence.windows,
+        }
+
+    def _adopt(self, values: dict[str, Any], history: Sequence[EvalMetrics]) -> None:
+        """Make the values in force the base."""
+        self._void("adopted")
+        if not self._is_primed:
+            self._is_primed = True
+            self._noise = ScoreNoise(metrics.primary_score for metrics in history)
+        self._since_base.clear()
+        self._base.adopt(values)
+
+    def _next_trial(self, reading: Reading) -> Trial:
+        """Return what to try after a window."""
+        self._base.read(reading.values)
+        self._since_base.append(reading.score)
+        if self._running is not None:
+            return self._advance(self._running, reading)
+        if self._base.is_left:
+            return None
+        self._noise.add_quiet(reading.score)
+        self._rest -= 1
+        if self._must_wait():
+            return None
+        self._running = self._cycle()
+        return next(self._running)
+
+    def _advance(self, running: Cycle, reading: Reading) -> Trial:
+        try:
+            return running.send(reading)
+        except StopIteration as end:
+            self._running = None
+            self._patience = 1 if end.value else min(2 * self._patience, _LONGEST_REST)
+            self._rest = self._patience
+            return None
+
+    def _must_wait(self) -> bool:
+        if self._noise.quiet_scores < _ENOUGH_SCORES:
+            self._decision = {"phase": "watching"}
+            return True
+        scores = list(self._since_base)
+        if any(_rises(scores[-horizon:]) for horizon in _RISE_HORIZONS):
+            self._decision = {"phase": "rising"}
+            return True
+        if self._rest > 0 and self._decision["phase"] == "rising":
+            self._decision = {"phase": "resting"}
+        return self._rest > 0
+
+    def _void(self, reason: str) -> None:
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+            self._decision = {"phase": "resting", "verdict": "void", "reason": reason}
+
+    def _say_idle(self, has_names: bool) -> None:
+        if not has_names and not self._has_said_idle:
+            self._has_said_idle = True
+            logger.info("%s tunes nothing: no hyperparameter has bounds", type(self).__name__)
+
+
+def _rises(scores: Sequence[float]) -> bool:
+    return len(scores) >= _FEWEST_TO_RISE and rises_significantly(scores)

@@ -1,0 +1,121 @@
+"""Callbacks that take part: other agents are trained, policies play each other, the best comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tensor_optix.core.callbacks import LoopCallback
+from tests.core.scripted_loop import EVERY_WINDOW, Setup
+from tests.scripted import CountingAgent, ScriptedPipeline
+
+
+class Director(LoopCallback):
+    """Calls `act(control)` once, at the end of a window."""
+
+    def __init__(self, window: int, act) -> None:
+        self.window = window
+        self.act = act
+        self.control = None
+
+    def on_attach(self, control) -> None:
+        self.control = control
+
+    def on_episode_end(self, episode_id, eval_metrics) -> None:
+        if episode_id == self.window:
+            self.act(self.control)
+
+
+def own_score(updates: int, window: int) -> float:
+    return float(updates)
+
+
+def test_another_agent_is_trained_and_the_best_of_both_ends_in_the_agent_given(tmp_path):
+    other = CountingAgent()
+    other.updates = 100
+    director = Director(3, lambda control: control.train(other))
+    setup = Setup(
+        tmp_path, own_score, callbacks=[director], scheduler=EVERY_WINDOW, max_episodes=8
+    ).run()
+    assert len(setup.agent.learned) == 4
+    assert len(other.learned) == 4
+    assert "trainee" in setup.diary.kinds()
+    assert setup.agent.updates == 103
+
+
+def test_a_new_trainee_begins_with_fresh_episodes_and_a_scheduler_begun_anew(tmp_path):
+    director = Director(6, lambda control: control.train(CountingAgent()))
+    setup = Setup(
+        tmp_path, lambda u, w: 1.0, callbacks=[director], scheduler=EVERY_WINDOW, max_episodes=8
+    ).run()
+    assert setup.pipeline.setups == 2
+    assert setup.pipeline.teardowns == 2
+    assert setup.scheduler.consecutive_non_improvements == 1
+
+
+def test_a_callback_added_later_is_attached_too(tmp_path):
+    setup = Setup(tmp_path, own_score, max_episodes=2)
+    director = Director(0, lambda control: control.stop("enough"))
+    setup.controller.add_callback(director)
+    setup.run()
+    assert setup.diary.events[-1].numbers["reason"] == "enough"
+    assert len(setup.agent.learned) == 1
+
+
+def play_both(setup_options, tmp_path, val=None):
+    played = {}
+    weak, strong = CountingAgent(), CountingAgent()
+    weak.updates, strong.updates = 10, 20
+
+    def act(control):
+        played["returns"] = control.play([weak, strong], 3)
+
+    pipeline = ScriptedPipeline(lambda updates, window: float(updates))
+    plain = pipeline.set_agent
+    pipeline.set_agent = lambda agent: plain(getattr(agent, "_agent", agent))
+    options = {"pipeline": pipeline} if val is None else {}
+    if val is not None:
+        plain_val = val.set_agent
+        val.set_agent = lambda agent: plain_val(getattr(agent, "_agent", agent))
+        options["val_pipeline"] = val
+    setup = Setup(
+        tmp_path,
+        own_score,
+        callbacks=[Director(2, act)],
+        scheduler=EVERY_WINDOW,
+        max_episodes=5,
+        **options,
+    ).run()
+    return played["returns"], setup
+
+
+def test_agents_play_the_same_number_of_episodes_each_and_training_goes_on(tmp_path):
+    returns, setup = play_both({}, tmp_path)
+    assert returns.tolist() == [[10.0] * 3, [20.0] * 3]
+    assert len(setup.agent.learned) == 5
+    assert setup.agent.updates == 4
+
+
+def test_they_play_on_held_out_data_where_there_are_some(tmp_path):
+    val = ScriptedPipeline(lambda updates, window: 2.0 * updates)
+    returns, setup = play_both({}, tmp_path, val)
+    assert returns.tolist() == [[20.0] * 3, [40.0] * 3]
+    assert setup.pipeline.setups == 1
+
+
+def test_live_data_cannot_be_played_again(tmp_path, caplog):
+    class Live(ScriptedPipeline):
+        is_live = True
+
+    director = Director(1, lambda control: control.play([CountingAgent()], 2))
+    Setup(tmp_path, own_score, pipeline=Live(own_score), callbacks=[director], max_episodes=3).run()
+    assert "live data cannot be played again" in caplog.text
+
+
+@pytest.mark.parametrize(("target", "windows"), [(3.0, 4), (1e9, 8)])
+def test_a_target_score_ends_the_run_once_the_best_policy_reaches_it(tmp_path, target, windows):
+    setup = Setup(
+        tmp_path, own_score, target_score=target, scheduler=EVERY_WINDOW, max_episodes=8
+    ).run()
+    assert setup.pipeline.collected == windows
+    reason = setup.diary.events[-1].numbers["reason"]
+    assert ("target score of 3" in reason) == (target == 3.0)

@@ -1,0 +1,28 @@
+"""The automatic scheduler on learning curves that were recorded over budgets far beyond their best."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.autonomy.replay import CURVES, Curve, replay, summary
+from tensor_optix.core.auto_scheduler import AutoScheduler
+
+
+@pytest.fixture(scope="module")
+def stops():
+    curves = [Curve.read(path) for path in sorted(CURVES.glob("*.json"))]
+    return [replay(curve, AutoScheduler()) for curve in curves]
+
+
+def test_at_most_one_stop_in_twenty_is_false(stops):
+    figures = summary(stops)
+    assert figures["curves"] >= 30
+    assert figures["false stops"] <= 0.05 * figures["curves"]
+
+
+def test_the_median_run_stops_within_half_as_long_again_as_it_took_to_come_near_its_best(stops):
+    assert summary(stops)["median lateness"] <= 1.0
+
+
+def test_most_runs_stop_at_all(stops):
+    assert sum(stop.stopped for stop in stops) >= 0.7 * len(stops)

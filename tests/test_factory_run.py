@@ -1,0 +1,143 @@
+"""The factory mode: trials first, then the full run with the best hyperparameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tensor_optix.core.types import LoopState
+from tensor_optix.factory_run import Factories, FactoryRun
+from tests.scripted import Diary, ScriptedOptimizer, ScriptedPipeline
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tensor_optix.core.callbacks import WindowReport
+
+pytest.importorskip("optuna")
+
+from tests.small_search import SPACE, ParamAgent, ParamPipeline, quick_collections  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("quick_collections")
+
+
+class Factory:
+    """Remembers the agents that it made."""
+
+    def __init__(self) -> None:
+        self.agents: list[ParamAgent] = []
+
+    def __call__(self, params: dict[str, Any]) -> ParamAgent:
+        self.agents.append(ParamAgent(params))
+        return self.agents[-1]
+
+
+def factories(**changes: Any) -> Factories:
+    parts = {"agent_factory": Factory(), "pipeline_factory": ParamPipeline, "param_space": SPACE}
+    return Factories(**parts | {"n_trials": 4} | changes)
+
+
+def test_the_full_run_has_the_parameters_that_the_trials_found(tmp_path: Path) -> None:
+    diary, made = Diary(), factories()
+    run = FactoryRun(
+        made, {"max_episodes": 12, "checkpoint_dir": tmp_path, "callbacks": [diary], "seed": 3}
+    )
+    run.run()
+    assert run.agent is made.agent_factory.agents[-1]
+    assert run.agent.params["x"] == run.params["x"]
+    searched = [agent.params["x"] for agent in made.agent_factory.agents[:4]]
+    assert run.params["x"] in searched
+    # What is meant for the full run is not used by the trials.
+    assert len(diary.windows) == 12
+    assert run.best_snapshot is not None
+
+
+@pytest.mark.parametrize(
+    ("fraction", "cap", "windows"), [(0.01, 1000, 10), (0.01, 100, 5), (0.5, 3, 3), (1.0, 7, 7)]
+)
+def test_a_trial_is_a_share_of_the_run(
+    fraction: float, cap: int, windows: int, tmp_path: Path
+) -> None:
+    small = Factory()
+    made = factories(trial_agent_factory=small, trial_steps_fraction=fraction, n_trials=1)
+    FactoryRun(made, {"max_episodes": cap, "checkpoint_dir": tmp_path}).prepare()
+    assert len(small.agents[0].learned) == windows
+    assert len(made.agent_factory.agents) == 1
+
+
+def test_without_a_space_there_is_no_search(tmp_path: Path) -> None:
+    made = factories(param_space=None)
+    run = FactoryRun(made, {"max_episodes": 3, "checkpoint_dir": tmp_path})
+    run.run()
+    (agent,) = made.agent_factory.agents
+    assert len(agent.learned) == 3
+
+
+def test_state_and_stop_work_before_the_run(tmp_path: Path) -> None:
+    made = factories()
+    run = FactoryRun(made, {"max_episodes": 3, "checkpoint_dir": tmp_path})
+    assert run.state is LoopState.ACTIVE
+    assert run.best_snapshot is None
+    assert run.agent is None
+    run.stop()
+    run.run()
+    assert made.agent_factory.agents == []
+
+
+@pytest.mark.parametrize("trial", [1, 3])
+def test_stop_during_the_search_ends_it_and_there_is_no_full_run(
+    trial: int, tmp_path: Path
+) -> None:
+    class Stopping(ParamPipeline):
+        def setup(self) -> None:
+            super().setup()
+            if len(made.agent_factory.agents) == trial:
+                run.stop()
+
+    made = factories(pipeline_factory=Stopping)
+    run = FactoryRun(made, {"max_episodes": 30, "checkpoint_dir": tmp_path})
+    run.run()
+    assert len(made.agent_factory.agents) == trial
+    assert run.agent is None
+
+
+def test_stop_during_the_full_run_ends_it(tmp_path: Path) -> None:
+    class Stopping(Diary):
+        def on_window(self, report: WindowReport) -> None:
+            super().on_window(report)
+            run.stop()
+
+    diary = Stopping()
+    run = FactoryRun(factories(), {"max_episodes": 30, "checkpoint_dir": tmp_path})
+    run.add_callback(diary)
+    run.run()
+    assert len(diary.windows) == 1
+
+
+def test_validation_and_tuning_belong_where_they_should(tmp_path: Path) -> None:
+    validations: list[ScriptedPipeline] = []
+
+    def validation() -> ScriptedPipeline:
+        validations.append(ScriptedPipeline(lambda updates, window: 1.0))
+        return validations[-1]
+
+    optimizer = ScriptedOptimizer()
+    made = factories(
+        pipeline_factory=lambda: ScriptedPipeline(lambda updates, window: 1.0 + window),
+        val_pipeline_factory=validation,
+        n_trials=2,
+    )
+    options = {"max_episodes": 3, "checkpoint_dir": tmp_path, "optimizer": optimizer}
+    run = FactoryRun(made, options)
+    run.prepare()
+    assert optimizer.calls == []
+    assert len(validations) == len(made.agent_factory.agents)
+    run.run()
+    assert optimizer.calls
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.5])
+def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
+    with pytest.raises(ValueError, match=r"trial_steps_fraction must be in \(0, 1\]"):
+        FactoryRun(factories(trial_steps_fraction=fraction), {})
