@@ -62,7 +62,7 @@ CURVE_CASES = {
     ),
     "pendulum-ppo": CurveCase("Pendulum-v1", "ppo", 1_000_000, 3),
     "cartpole-dqn": CurveCase("CartPole-v1", "dqn", 200_000, 4, num_envs=4),
-    "acrobot-dqn": CurveCase("Acrobot-v1", "dqn", 200_000, 4, num_envs=4),
+    "acrobot-dqn": CurveCase("Acrobot-v1", "dqn", 200_000, 2, num_envs=4),
     "lunarlander-dqn": CurveCase("LunarLander-v3", "dqn", 500_000, 2, num_envs=4),
     "mountaincar-ppo": CurveCase("MountainCar-v0", "ppo", 300_000, 2),
     "halfcheetah-ppo-tuned": CurveCase(
@@ -78,7 +78,7 @@ CURVE_CASES = {
         "Hopper-v5",
         "ppo",
         1_500_000,
-        3,
+        2,
         hyperparams={"entropy_coef": 0.0, "minibatch_size": 256},
         normalize_observations=True,
         normalize_rewards=True,

@@ -4,7 +4,7 @@
     python -m benchmarks.autonomy.live good bad-cartpole-ppo-clip-ratio-0.9 --tuner off
 
 Cases and groups of cases come in. Every run is one line of the results file; runs that are in it already are
-not made again. The tables of all of them are printed at the end.
+not made again. The tables of all those with the cases' present budgets are printed at the end.
 """
 
 from __future__ import annotations
@@ -151,8 +151,13 @@ def _asked_for(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for seed in range(arguments.first_seed, arguments.seeds):
             for tuner in case.tuners:
                 if arguments.tuner in (None, tuner):
-                    run = {"case": name, "tuner": tuner, "framework": arguments.framework}
-                    yield run | {"seed": seed}
+                    yield {
+                        "case": name,
+                        "tuner": tuner,
+                        "framework": arguments.framework,
+                        "budget": case.setting.steps,
+                        "seed": seed,
+                    }
 
 
 def _make(run: dict[str, Any], path: Path) -> None:

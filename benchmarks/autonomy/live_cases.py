@@ -75,11 +75,11 @@ GOOD = {
     "pendulum-ppo-tuned": TUNED["pendulum-ppo"],
 }
 
-# Long enough for good settings, which take half of it; so short that bad ones do not get there all the same.
-# Acrobot-v1 is not among them: none of the four keeps its greedy score from the goal for long.
+# Acrobot-v1 is not among them: with seed 0, all four reached the greedy goal within 150,000 steps.
+# LunarLander-v3 has half of its budget: what is bad there is far from the goal even so.
 TO_SPOIL = {
-    "cartpole-ppo": replace(GOOD["cartpole-ppo"], steps=80_000),
-    "pendulum-ppo-tuned": GOOD["pendulum-ppo-tuned"],
+    "cartpole-ppo": GOOD["cartpole-ppo"],
+    "pendulum-ppo-tuned": replace(GOOD["pendulum-ppo-tuned"], steps=300_000),
     "lunarlander-ppo-tuned": replace(GOOD["lunarlander-ppo-tuned"], steps=500_000),
 }
 

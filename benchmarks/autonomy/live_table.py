@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import bootstrap
 
-from benchmarks.autonomy.live_cases import LIVE_CASES
+from benchmarks.autonomy.live_cases import LIVE_CASES, LiveCase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -68,7 +68,7 @@ def tables(runs: list[Run]) -> str:
     }
     parts = [LEGEND]
     for group, make in makers.items():
-        mine = [run for run in runs if LIVE_CASES[run["case"]].group == group]
+        mine = [run for run in runs if _is_current(run) and _case(run).group == group]
         if mine:
             parts.append("\n".join([f"## {group}", "", *make(mine)]))
     return "\n\n".join(parts)
@@ -106,7 +106,7 @@ def _good_table(runs: list[Run]) -> list[str]:
         lines.append(
             _row(
                 name,
-                f"{LIVE_CASES[mine[0]['case']].setting.steps:,}",
+                f"{mine[0]['budget']:,}",
                 f"{_goal(mine):g}",
                 count(run["steps_to_goal"] is not None for run in mine),
                 interval((_spent(run) for run in mine), ",.0f"),
@@ -136,7 +136,7 @@ def _bad_table(runs: list[Run]) -> list[str]:
         lines.append(
             _row(
                 name,
-                f"{LIVE_CASES[mine[0]['case']].setting.steps:,}",
+                f"{mine[0]['budget']:,}",
                 f"{_goal(mine):g}",
                 count(run["reached"] for run in mine),
                 interval(run["greedy"] for run in mine),
@@ -190,8 +190,17 @@ def _arms(runs: list[Run]) -> Iterable[tuple[list[str], list[Run]]]:
                     yield [case, framework, tuner], mine
 
 
+def _case(run: Run) -> LiveCase:
+    return LIVE_CASES[run["case"]]
+
+
+def _is_current(run: Run) -> bool:
+    """Whether the case is still there, with the same budget: other runs must not be mixed in."""
+    return run["case"] in LIVE_CASES and _case(run).setting.steps == run["budget"]
+
+
 def _goal(runs: list[Run]) -> float:
-    return LIVE_CASES[runs[0]["case"]].setting.goal
+    return _case(runs[0]).setting.goal
 
 
 def _spent(run: Run) -> int:

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensor_optix.algorithms._dqn import DQN as DQNAgent
+from tensor_optix.algorithms._sac import SAC as SACAgent
 from tensor_optix.core.auto_scheduler import AutoScheduler
 from tensor_optix.core.judgement import judge
 from tensor_optix.core.types import LoopState
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 
 CURVES = Path(__file__).parent / "curves"
 SMOOTHING = 20
+LEAST_EVALUATIONS = {
+    "dqn": DQNAgent.default_min_episodes_before_dormant,
+    "sac": SACAgent.default_min_episodes_before_dormant,
+}
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,19 @@ class Curve:
     name: str
     scores: Array
     steps_per_window: int
+    least_evaluations: int = 0
+    """Before the algorithm's agents let the loop rest."""
 
     @classmethod
     def read(cls, path: Path) -> Curve:
         stored = json.loads(path.read_text())
         scores = [math.nan if score is None else score for score in stored["scores"]]
-        return cls(path.stem, np.array(scores), stored["steps_per_window"])
+        least = LEAST_EVALUATIONS.get(stored["algorithm"], 0)
+        return cls(path.stem, np.array(scores), stored["steps_per_window"], least)
+
+    def scheduler(self) -> AutoScheduler:
+        """Return a scheduler as `RLOptimizer` would make it."""
+        return AutoScheduler(min_episodes_before_dormant=self.least_evaluations)
 
     @property
     def reached(self) -> Array:
@@ -85,10 +98,12 @@ class Stop:
 def replay(curve: Curve, scheduler: AutoScheduler, smoothing: int = 2) -> Stop:
     """Feed the scheduler as the loop does, until it rests."""
     evaluated: list[float] = []
-    window, stopped = 0, False
+    window, stopped, is_due = 0, False, True
     for window, score in enumerate(curve.scores.tolist()):
-        if not math.isfinite(score) or (evaluated and not scheduler.should_adapt(window)):
+        is_due = scheduler.should_adapt(window) or is_due
+        if not math.isfinite(score) or not is_due:
             continue
+        is_due = False
         evaluated.append(score)
         smoothed = statistics.fmean(evaluated[-smoothing:])
         if len(evaluated) == 1:
@@ -145,7 +160,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for path in sorted(arguments.directory.glob("*.json")):
         curve = Curve.read(path)
-        stop = replay(curve, AutoScheduler())
+        stop = replay(curve, curve.scheduler())
         stops.append(stop)
         print(
             f"| {stop.name} | {stop.window if stop.stopped else 'none'} | {len(curve.scores)} | "

@@ -17,11 +17,11 @@ _PATIENCE_SHARE = 3 / 4
 class AutoScheduler(BackoffScheduler):
     """A `BackoffScheduler` that picks what the user left open.
 
-    * Interval: that of the backoff, but no more than 2 % of the windows so far. Passing any of
-      `base_interval`, `backoff_factor` or `max_interval_episodes` fixes it.
+    * Interval: that of the backoff, but no more than 2 % of the windows since the last restart. Passing
+      any of `base_interval`, `backoff_factor` or `max_interval_episodes` fixes it.
     * DORMANT: when an evaluation that improved nothing meets a plateau (`plateau_test`), or when 20 of
       them in a row took three quarters of the time so far, unless block means still rise: one lucky
-      score, too good to be beaten, must not end a rising run. While nothing has been gained yet, 80
+      score, too good to be beaten, must not end a rising run. While nothing has been gained yet, 160
       instead of 20. Time is counted in windows. Passing `dormant_threshold` fixes it and switches the
       test off.
     * A degradation is deeper than the noise explains. Fixed by `degradation_threshold`.
@@ -44,6 +44,7 @@ class AutoScheduler(BackoffScheduler):
         self._stops_itself = "dormant_threshold" not in given
         self._judges_falls_itself = "degradation_threshold" not in given
         self._windows = 0
+        self._restarted_in = 0
         self._times: list[int] = []
         self._improved_at = 0
         self._test: PlateauTest | None = None
@@ -55,7 +56,8 @@ class AutoScheduler(BackoffScheduler):
         interval = super().current_interval
         if not self._paces_itself:
             return interval
-        return max(1, min(interval, self._windows // _WINDOWS_PER_INTERVAL))
+        since = self._windows - self._restarted_in
+        return max(1, min(interval, since // _WINDOWS_PER_INTERVAL))
 
     @property
     def last_plateau_test(self) -> PlateauTest | None:
@@ -93,6 +95,11 @@ class AutoScheduler(BackoffScheduler):
         self._note_time()
         self._improved_at = self._times[-1] if self._times else 0
 
+    def record_restart(self) -> None:
+        """Begin anew with another policy, and with close evaluations."""
+        super().record_restart()
+        self._restarted_in = self._improved_at = self._windows
+
     def _note_time(self) -> None:
         """Give every score a time: the window last asked about, or where none was, the next number."""
         while len(self._times) < len(self._scores):
@@ -108,6 +115,7 @@ class AutoScheduler(BackoffScheduler):
         """Return all that changes, as JSON values."""
         return super().state_dict() | {
             "windows": self._windows,
+            "restarted_in": self._restarted_in,
             "times": list(self._times),
             "improved_at": self._improved_at,
         }
@@ -116,6 +124,7 @@ class AutoScheduler(BackoffScheduler):
         """Go on from what `state_dict` returned."""
         super().load_state_dict(state)
         self._windows = int(state["windows"])
+        self._restarted_in = int(state["restarted_in"])
         self._times = [int(time) for time in state["times"]]
         self._improved_at = int(state["improved_at"])
         self._test = None
@@ -135,6 +144,6 @@ class AutoScheduler(BackoffScheduler):
         least = _LEAST_PATIENCE if test.has_gained else _LEAST_PATIENCE * self._plateau.patience
         if self._non_improvements < least or test.still_rising:
             return False
-        since = self._times[self._restarted_at] if self._restarted_at else 0
-        waited, whole = self._times[-1] - self._improved_at, self._times[-1] - since
+        now = self._times[-1]
+        waited, whole = now - self._improved_at, now - self._restarted_in
         return waited >= _PATIENCE_SHARE * whole

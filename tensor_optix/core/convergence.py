@@ -51,7 +51,7 @@ class PlateauSettings:
     """One below this share counts for nothing, however certain it is."""
     gain_z: float = 5.0
     """A gain above this many standard errors is one."""
-    patience: int = 4
+    patience: int = 8
     """How many times longer a run that has gained nothing may go on."""
 
 

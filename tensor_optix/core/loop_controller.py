@@ -183,7 +183,7 @@ class LoopController:
     def _pass(self, run: RunState, episode: EpisodeData) -> None:
         """Take one window through the loop."""
         interval = self._scheduler.current_interval
-        due = not run.history or self._scheduler.should_adapt(run.episode_id)
+        due = self._scheduler.should_adapt(run.episode_id) or not run.history or run.lacks_score
         accepted = self._tuning.accepted(self._agent)
         outcome = None
         with self._best.staged(self._agent, accepted) if due else nullcontext() as candidate:

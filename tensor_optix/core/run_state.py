@@ -68,6 +68,11 @@ class RunState:
         self._recent: deque[float] = deque(maxlen=score_smoothing)
         self._without_evidence = 0
 
+    @property
+    def lacks_score(self) -> bool:
+        """Whether the last evaluation came to nothing, as no episode finished: the next is due then."""
+        return self._without_evidence > 0
+
     def enter(self, episode: EpisodeData, episode_id: int, collect_seconds: float) -> None:
         """Count a window, and what it took to collect it."""
         self.episode_id = episode_id

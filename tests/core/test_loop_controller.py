@@ -272,3 +272,15 @@ def test_the_verbose_line_has_the_documented_form(tmp_path, capsys):
 def test_numbers_out_of_range_are_refused_at_once(tmp_path, option, message):
     with pytest.raises(ValueError, match=message):
         Setup(tmp_path, lambda u, w: 0.0, **option)
+
+
+def test_a_window_without_a_score_is_made_up_for_by_the_next_that_has_one(tmp_path):
+    """Episodes end in every third window only, and every second window is due."""
+    setup = Setup(
+        tmp_path,
+        lambda updates, window: 1.0 if window % 3 == 0 else math.nan,
+        scheduler={"base_interval": 2, "max_interval_episodes": 2},
+        max_episodes=13,
+    ).run()
+    scored = [report.episode_id for report in setup.diary.windows if report.score is not None]
+    assert scored == [0, 3, 6, 9, 12]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.autonomy.replay import CURVES, Curve, replay, summary
-from tensor_optix.core.auto_scheduler import AutoScheduler
 
 
 @pytest.fixture(scope="module")
 def stops():
     curves = [Curve.read(path) for path in sorted(CURVES.glob("*.json"))]
-    return [replay(curve, AutoScheduler()) for curve in curves]
+    return [replay(curve, curve.scheduler()) for curve in curves]
 
 
 def test_at_most_one_stop_in_twenty_is_false(stops):
