@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from tensor_optix import VectorBatchPipeline
+from tensor_optix.algorithms.agent_factory import make_agent
+from tensor_optix.algorithms.catalogue import find_algorithm
+from tensor_optix.core.types import HyperparamSet
+
+if TYPE_CHECKING:
+    from tensor_optix.core.base_agent import BaseAgent
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,37 @@ class Case:
     def windows(self) -> int:
         """How many windows fit."""
         return self.steps // (self.num_envs * self.window_size)
+
+    def build(self, seed: int, framework: str) -> tuple[BaseAgent, VectorBatchPipeline]:
+        """Return an agent of these settings, and what it trains on."""
+        pipeline = VectorBatchPipeline(
+            env_id=self.env_id, num_envs=self.num_envs, window_size=self.window_size
+        )
+        agent = make_agent(
+            pipeline.env,
+            self.algorithm,
+            framework,
+            hyperparams=HyperparamSet(dict(self.hyperparams)),
+            hidden_sizes=self.hidden_sizes,
+            seed=seed,
+            normalize_observations=self.normalize_observations,
+            normalize_rewards=self.normalize_rewards,
+        )
+        return agent, pipeline
+
+
+def by_default(env_id: str, algorithm: str, steps: int, goal: float) -> Case:
+    """Return the settings that `tensor-optix train` would use."""
+    known = find_algorithm(algorithm)
+    return Case(
+        env_id,
+        algorithm,
+        steps,
+        goal,
+        num_envs=known.num_envs,
+        window_size=known.window_size,
+        hidden_sizes=known.hidden_sizes,
+    )
 
 
 CASES = {

@@ -16,15 +16,16 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.learning_cases import CASES, Case
 from tensor_optix import RLOptimizer, VectorBatchPipeline
-from tensor_optix.algorithms.agent_factory import make_agent
 from tensor_optix.core.callbacks import LoopCallback
-from tensor_optix.core.types import HyperparamSet, PolicySnapshot
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import make_vector_env
+
+if TYPE_CHECKING:
+    from tensor_optix.core.types import PolicySnapshot
 
 EPISODES = 20
 FRESH_SEED = 987_654
@@ -45,24 +46,12 @@ class _Enough(LoopCallback):
 
 def train(case: Case, seed: int, framework: str = "torch") -> dict[str, Any]:
     """Train once, and play the policy that comes back."""
-    pipeline = VectorBatchPipeline(
-        env_id=case.env_id, num_envs=case.num_envs, window_size=case.window_size
-    )
+    agent, pipeline = case.build(seed, framework)
     validation = None
     if case.validation_envs:
         validation = VectorBatchPipeline(
             env_id=case.env_id, num_envs=case.validation_envs, window_size=128
         )
-    agent = make_agent(
-        pipeline.env,
-        case.algorithm,
-        framework,
-        hyperparams=HyperparamSet(dict(case.hyperparams)),
-        hidden_sizes=case.hidden_sizes,
-        seed=seed,
-        normalize_observations=case.normalize_observations,
-        normalize_rewards=case.normalize_rewards,
-    )
     with tempfile.TemporaryDirectory() as place:
         run_dir = Path(place) / "run"
         optimizer = RLOptimizer(

@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.autonomy.live_cases import GROUPS, LIVE_CASES, LiveCase
 from benchmarks.autonomy.live_table import final_score, steps_to_goal, tables
 from benchmarks.learning_table import EPISODES, FRAMEWORKS, FRESH_SEED, use_one_thread
-from tensor_optix import RLOptimizer, VectorBatchPipeline
-from tensor_optix.algorithms.agent_factory import make_agent
+from tensor_optix import RLOptimizer
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.callbacks import LoopCallback
-from tensor_optix.core.types import HyperparamSet
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import make_vector_env
 
@@ -69,19 +67,7 @@ class _Recorder(LoopCallback):
 def train(case: LiveCase, tuner: str, seed: int, framework: str) -> dict[str, Any]:
     """Train once, play the policy that comes back, and return what is recorded of it."""
     setting, recorder = case.setting, _Recorder()
-    pipeline = VectorBatchPipeline(
-        env_id=setting.env_id, num_envs=setting.num_envs, window_size=setting.window_size
-    )
-    agent = make_agent(
-        pipeline.env,
-        setting.algorithm,
-        framework,
-        hyperparams=HyperparamSet(dict(setting.hyperparams)),
-        hidden_sizes=setting.hidden_sizes,
-        seed=seed,
-        normalize_observations=setting.normalize_observations,
-        normalize_rewards=setting.normalize_rewards,
-    )
+    agent, pipeline = setting.build(seed, framework)
     begins_with = agent.get_hyperparams().params
     with tempfile.TemporaryDirectory() as place:
         optimizer = RLOptimizer(

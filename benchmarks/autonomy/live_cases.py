@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from benchmarks.learning_cases import CASES as TUNED
-from benchmarks.learning_cases import Case
+from benchmarks.learning_cases import Case, by_default
 from tensor_optix.algorithms.catalogue import find_algorithm
 
 GROUPS = ("defaults", "good", "bad")
@@ -28,20 +28,6 @@ class LiveCase:
     def tuners(self) -> tuple[str, ...]:
         """Whether the tuner is on or off; both in turn, where they are compared."""
         return ("on",) if self.group == "defaults" else ("on", "off")
-
-
-def by_default(env_id: str, algorithm: str, steps: int, goal: float) -> Case:
-    """Return the settings that `tensor-optix train` would use."""
-    known = find_algorithm(algorithm)
-    return Case(
-        env_id,
-        algorithm,
-        steps,
-        goal,
-        num_envs=known.num_envs,
-        window_size=known.window_size,
-        hidden_sizes=known.hidden_sizes,
-    )
 
 
 def spoilt(case: Case) -> dict[str, Case]:

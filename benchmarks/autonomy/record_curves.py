@@ -14,17 +14,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.autonomy.curve_cases import CURVE_CASES, CurveCase
+from benchmarks.autonomy.curve_cases import CURVE_CASES
+from benchmarks.autonomy.replay import CURVES
 from benchmarks.learning_table import FRAMEWORKS, use_one_thread
-from tensor_optix import RLOptimizer, VectorBatchPipeline
-from tensor_optix.algorithms.agent_factory import make_agent
+from tensor_optix import FixedHyperparams, RLOptimizer
 from tensor_optix.core.callbacks import LoopCallback
-from tensor_optix.core.types import HyperparamSet
 
 if TYPE_CHECKING:
+    from benchmarks.learning_cases import Case
     from tensor_optix.core.types import EvalMetrics
-
-CURVES = Path(__file__).parent / "curves"
 
 
 class _Recorder(LoopCallback):
@@ -42,28 +40,18 @@ class _Recorder(LoopCallback):
         self.stds.append(_short(metrics.get("score_std", math.nan)))
 
 
-def record(case: CurveCase, seed: int, framework: str) -> dict[str, Any]:
+def record(case: Case, seed: int, framework: str) -> dict[str, Any]:
     """Train over the whole budget, evaluate every window, stop for nothing."""
-    pipeline = VectorBatchPipeline(
-        env_id=case.env_id, num_envs=case.num_envs, window_size=case.window_size
-    )
-    agent = make_agent(
-        pipeline.env,
-        case.algorithm,
-        framework,
-        hyperparams=HyperparamSet(dict(case.hyperparams)),
-        hidden_sizes=case.hidden_sizes,
-        seed=seed,
-        normalize_observations=case.normalize_observations,
-        normalize_rewards=case.normalize_rewards,
-    )
+    agent, pipeline = case.build(seed, framework)
     recorder = _Recorder()
     with tempfile.TemporaryDirectory() as place:
         RLOptimizer(
             agent,
             pipeline,
+            optimizer=FixedHyperparams(),
             checkpoint_dir=place,
             max_snapshots=1,
+            finalists=0,
             max_episodes=case.windows,
             max_interval_episodes=1,
             dormant_threshold=case.windows + 1,
@@ -95,10 +83,11 @@ def main() -> None:
     arguments = parser.parse_args()
     use_one_thread(arguments.framework)
     for name in arguments.cases or CURVE_CASES:
-        for seed in range(CURVE_CASES[name].seeds):
+        case, seeds = CURVE_CASES[name]
+        for seed in range(seeds):
             path = arguments.directory / f"{name}-{seed}.json"
             if not path.exists():
-                curve = record(CURVE_CASES[name], seed, arguments.framework)
+                curve = record(case, seed, arguments.framework)
                 path.write_text(json.dumps(curve, separators=(",", ":")) + "\n")
 
 

@@ -119,7 +119,8 @@ def replay(curve: Curve, scheduler: AutoScheduler, smoothing: int = 2) -> Stop:
 def _stop(curve: Curve, window: int, stopped: bool, evaluations: int) -> Stop:
     reached = curve.reached
     full, start = reached[-1], reached[np.isfinite(reached)][0]
-    gains = (reached - start) / max(full - start, 1e-9)
+    gained = full > start
+    gains = (reached - start) / (full - start) if gained else np.ones(len(reached))
     return Stop(
         name=curve.name,
         window=window,
