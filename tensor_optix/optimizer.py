@@ -124,6 +124,9 @@ class RLOptimizer:
         _refuse(diagnostics)
         self._run: LoopController | FactoryRun
         if agent_factory is None and pipeline_factory is None:
+            for name in ("param_space", "val_pipeline_factory", "trial_agent_factory"):
+                if given[name] is not None:
+                    raise TypeError(f"{name} needs agent_factory and pipeline_factory")
             self._run = assemble(given)
         else:
             from tensor_optix.factory_run import factory_run

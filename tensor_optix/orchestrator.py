@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tensor_optix.trial_finals import Finalists
 from tensor_optix.trial_params import Spec, decoded, parse_space, space_of
 from tensor_optix.trial_run import TrialSetup
+from tensor_optix.trial_subject import checked_about, claim, described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +38,8 @@ class TrialOrchestrator:
     with the same fresh seeds, and the best mean decides.
 
     Several processes may work on one study: give each the same `storage` and `study_name`. A study that
-    is there already goes on; a trial whose process was killed stays counted. With one process and a
+    is there already goes on; a trial whose process was killed stays counted. A study keeps its space,
+    `trial_steps` and `about`, and refuses to go on with others. With one process and a
     seed the search is reproducible, as far as the factories are: the weights that `agent_factory` draws
     are its own business.
 
@@ -66,12 +68,15 @@ class TrialOrchestrator:
         seed: Every trial's seed follows from it. None: the study's own, or one that is drawn.
         finalists: How many of the best trials are trained again. 0: none, the best trial is the best.
         finalist_seeds: With how many fresh seeds.
+        about: What else the study is about, in values that JSON can hold: the name of the environment,
+            for instance. None: nothing.
 
     Raises:
         ImportError: If Optuna is not installed.
         ValueError: If a spec or a number is out of range, `direction` unknown, `storage` no storage, or
-            without a `study_name`.
-        TypeError: If a factory is no function, or `RLOptimizer` has no such argument.
+            without a `study_name`. When the study is opened: if it is about something else.
+        TypeError: If a factory is no function, `RLOptimizer` has no such argument, or `about` holds
+            what JSON cannot.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class TrialOrchestrator:
         seed: int | None = None,
         finalists: int = 3,
         finalist_seeds: int = 3,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self._trial_study, self._trial_search = _import_search()
         _require_at_least(1, n_trials=n_trials, pruner_interval=pruner_interval)
@@ -107,6 +113,7 @@ class TrialOrchestrator:
                 "storage needs a study_name, by which other processes and later runs find the study"
             )
         self._specs = None if param_space is None else parse_space(param_space)
+        self._about = checked_about(about)
         self._n_trials = n_trials
         self._direction = direction
         self._setup = TrialSetup(
@@ -131,8 +138,17 @@ class TrialOrchestrator:
 
     @property
     def study(self) -> Study:
-        """The study of Optuna's, opened when first asked for."""
+        """The study of Optuna's, opened when first asked for.
+
+        Raises:
+            ValueError: If it has another direction, or is about something else.
+        """
         return self._opened()[0]
+
+    @property
+    def seed(self) -> int:
+        """The seed that those of all trials follow from. Opens the study."""
+        return self._opened()[1]
 
     @property
     def best_params(self) -> dict[str, Any]:
@@ -174,11 +190,13 @@ class TrialOrchestrator:
 
         Raises:
             RuntimeError: If no trial is complete, with the first one's exception as its cause.
-            ValueError: If the agent has no bounds that a `param_space` could be derived from.
+            ValueError: If the agent has no bounds that a `param_space` could be derived from, or the
+                study is about something else.
         """
         if self._specs is None:
             self._specs = self._derived_specs()
         study, seed = self._opened()
+        self._claim(study)
         search = self._search = self._trial_search.TrialSearch(
             study, seed, self._specs, self._setup
         )
@@ -196,10 +214,14 @@ class TrialOrchestrator:
             backend = self._trial_study
             with backend.logging_at(self._verbosity):
                 study, seed = backend.open_study(*self._place, self._direction, self._seed)
+                self._claim(study)
                 study.sampler = backend.NumberedSampler(seed, self._pruning[0])
                 study.pruner = backend.median_pruner(*self._pruning)
             self._study = study, seed
         return self._study
+
+    def _claim(self, study: Study) -> None:
+        claim(study, described(self._about, self._setup.trial_steps, self._specs))
 
     def _derived_specs(self) -> dict[str, Spec]:
         space = space_of(self._setup.agent_factory({}))

@@ -39,6 +39,11 @@ class NumberSpec:
         """Return the value that a study keeps as `stored`."""
         return stored
 
+    def described(self) -> list[Any]:
+        """Return the spec in JSON form."""
+        kind = ("log_" if self.is_log else "") + ("int" if self.is_int else "float")
+        return [kind, self.low, self.high]
+
 
 @dataclass(frozen=True)
 class ChoiceSpec:
@@ -54,6 +59,10 @@ class ChoiceSpec:
         """Return the value that a study keeps as `stored`."""
         known = (one for one in self.values if type(_stored(one)) is type(stored))
         return next((one for one in known if _stored(one) == stored), stored)
+
+    def described(self) -> list[Any]:
+        """Return the spec in JSON form."""
+        return ["categorical", *map(_stored, self.values)]
 
 
 Spec: TypeAlias = NumberSpec | ChoiceSpec

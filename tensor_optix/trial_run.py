@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tensor_optix.core.base_evaluator import BaseEvaluator, MeanReturnEvaluator
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.callbacks import LoopCallback, WindowReport
+from tensor_optix.core.diagnostic_controller import DIAGNOSTIC_ARGUMENTS
 from tensor_optix.core.types import LoopState
 from tensor_optix.optimizer import RLOptimizer
 
@@ -28,6 +29,13 @@ _OWNED = {
     "agent": "agent_factory=",
     "pipeline": "pipeline_factory=",
     "val_pipeline": "val_pipeline_factory=",
+    "agent_factory": "agent_factory=",
+    "trial_agent_factory": "agent_factory=",
+    "pipeline_factory": "pipeline_factory=",
+    "val_pipeline_factory": "val_pipeline_factory=",
+    "param_space": "param_space=",
+    "n_trials": "n_trials=",
+    "trial_steps_fraction": "trial_steps=",
     "checkpoint_score_fn": "checkpoint_score_fn=",
     "seed": "seed=",
     "checkpoint_dir": "nothing: each trial has a directory of its own, removed afterwards",
@@ -64,7 +72,9 @@ class TrialSetup:
                 raise TypeError(f"{name} must be a function, got {getattr(self, name)!r}")
         if self.trial_steps is not None and self.trial_steps < 1:
             raise ValueError(f"trial_steps must be at least 1, got {self.trial_steps}")
-        known = inspect.signature(RLOptimizer).parameters
+        parameters = inspect.signature(RLOptimizer).parameters.values()
+        known = {one.name for one in parameters if one.kind is not one.VAR_KEYWORD}
+        known.update(DIAGNOSTIC_ARGUMENTS)
         for name in self.options:
             if name in _OWNED:
                 raise ValueError(f"rloptimizer_kwargs must not hold {name!r}; give {_OWNED[name]}")

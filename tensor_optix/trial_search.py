@@ -10,7 +10,7 @@ from optuna import TrialPruned
 
 from tensor_optix.trial_params import decoded
 from tensor_optix.trial_run import TrialRun
-from tensor_optix.trial_study import UNCOUNTED, TrialReporter, counted_trials, trial_seed
+from tensor_optix.trial_study import UNCOUNTED, TrialReporter, counted_trials, place_of, trial_seed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ class TrialSearch:
         for trial, seed in finals.missing(trials):
             if self._stop_reason is not None:
                 return
-            said, score = f"finalist {trial.number + 1}, seed {seed}", None
+            said, score = f"finalist {place_of(self._study, trial.number)}, seed {seed}", None
             try:
                 result = self._run(decoded(self._specs, trial.params), seed)
                 score = None if result is None else result.score
@@ -81,8 +81,8 @@ class TrialSearch:
 
     def _objective(self, trial: Trial) -> float:
         """Train one trial for Optuna: return its score, or raise what makes it pruned or failed."""
-        number = trial.number
-        if sum(one.number < number for one in counted_trials(self._study)) >= self._budget:
+        place = place_of(self._study, trial.number)
+        if place > self._budget:
             _leave_out(trial, "another process began the last trial of the study")
         try:
             return self._train(trial)
@@ -92,7 +92,7 @@ class TrialSearch:
         except (TrialPruned, _LeftOutError):
             raise
         except Exception as error:
-            logger.warning("trial %d failed", number + 1, exc_info=error)
+            logger.warning("trial %d failed", place, exc_info=error)
             # What is kept for the user must not keep the agent and its replay buffer, too.
             traceback.clear_frames(error.__traceback__)
             self.first_error = self.first_error or error
@@ -106,7 +106,7 @@ class TrialSearch:
         result = self._run(params, seed, TrialReporter(trial, sign, self._end_trial))
         if self._stop_reason is not None:
             _leave_out(trial, self._stop_reason)
-        said = f"trial {trial.number + 1} of {self._budget}"
+        said = f"trial {place_of(self._study, trial.number)} of {self._budget}"
         if result is None:
             logger.info("%s: pruned, %s", said, _listed(params))
             raise TrialPruned

@@ -207,6 +207,11 @@ def counted_trials(study: Study) -> list[FrozenTrial]:
     ]
 
 
+def place_of(study: Study, number: int) -> int:
+    """Return which of the counted trials the one of this number is; the first is 1."""
+    return 1 + sum(trial.number < number for trial in counted_trials(study))
+
+
 def ranked_trials(study: Study) -> list[FrozenTrial]:
     """Return the complete trials, the best first."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

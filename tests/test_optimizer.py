@@ -209,6 +209,7 @@ def test_the_agent_that_is_trained_can_be_asked_for(tmp_path):
         ({"agent_factory": CountingAgent}, "pipeline_factory must be a function"),
         ({"pipeline_factory": ScriptedPipeline}, "agent_factory must be a function"),
         ({"agent": CountingAgent()}, "pipeline must be a BasePipeline"),
+        ({"param_space": {"x": ("int", 1, 2)}}, "param_space needs agent_factory"),
     ],
 )
 def test_parts_and_factories_are_not_mixed_up(arguments, message):

@@ -57,7 +57,7 @@ class BestPolicy:
         """Keeps the files."""
         self._score_fn = score_fn
         self._confidence = ScoreConfidence()
-        self._has_begun = False
+        self._has_begun = self._has_warned = False
         self._rank = -math.inf
         self.snapshot: PolicySnapshot | None = None
         """The best policy so far."""
@@ -91,6 +91,11 @@ class BestPolicy:
             hyperparams: Those to keep with it; None if they are an experiment.
         """
         external = None if self._score_fn is None else float(self._score_fn(agent))
+        if external is not None and not math.isfinite(external) and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "checkpoint_score_fn returned %s: such a policy is never the best", external
+            )
         return Candidate(self.registry.stage(agent), hyperparams, external)
 
     @contextmanager

@@ -54,6 +54,8 @@ class Ending:
         """
         with ExitStack() as stack:
             if self._collector.is_set_up:
+                if not steps and not failed:
+                    logger.warning("the pipeline gave no window: nothing was learned")
                 stack.callback(_attempt, self._collector.teardown_validation, failed)
                 stack.callback(_attempt, self._collector.teardown_training, failed)
                 if not failed:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-EPISODES = 10
+EPISODES = 20
 """Fresh episodes of each finalist."""
-STEP_SHARE = 0.2
+STEP_SHARE = 0.25
 """The finals may take at most this share of the environment steps of the run."""
 
 

@@ -12,9 +12,10 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.callbacks import LoopCallback
 from tensor_optix.core.ensemble_agent import EnsembleAgent
-from tensor_optix.core.meta_controller import MetaAction
+from tensor_optix.core.meta_controller import MetaAction, MetaController
 from tensor_optix.core.spawning import spawn_noise
 from tensor_optix.core.training_report import training_report_text
 from tensor_optix.core.variant_trial import (
@@ -28,10 +29,8 @@ from tensor_optix.core.variant_trial import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.callbacks import LoopControl
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
-    from tensor_optix.core.meta_controller import MetaController
     from tensor_optix.core.policy_manager import PolicyManager
     from tensor_optix.core.types import Array, EvalMetrics
 
@@ -52,6 +51,9 @@ class PolicyManagerCallback(LoopCallback):
         agent: What the loop trains: an agent, or an `EnsembleAgent` of this population.
         agent_factory: `fn() -> agent` makes a fresh agent for a variant. None: nothing is spawned.
         meta_controller: Asked after each evaluation, except while a variant is under training.
+
+    Raises:
+        TypeError: If one of them is of another kind.
     """
 
     def __init__(
@@ -61,6 +63,14 @@ class PolicyManagerCallback(LoopCallback):
         agent_factory: Callable[[], BaseAgent] | None = None,
         meta_controller: MetaController | None = None,
     ) -> None:
+        if not isinstance(agent, BaseAgent):
+            raise TypeError(f"agent must be a BaseAgent, got {type(agent).__name__}")
+        if agent_factory is not None and not callable(agent_factory):
+            kind = type(agent_factory).__name__
+            raise TypeError(f"agent_factory must be a function that makes an agent, got {kind}")
+        if meta_controller is not None and not isinstance(meta_controller, MetaController):
+            kind = type(meta_controller).__name__
+            raise TypeError(f"meta_controller must be a MetaController, got {kind}")
         self._manager = policy_manager
         self._agent = agent
         self._is_ensemble = isinstance(agent, EnsembleAgent)
@@ -249,8 +259,7 @@ class PolicyManagerCallback(LoopCallback):
         if not verdict.is_won:
             self._losses += 1
             self._dismiss(trial)
-            if not self._is_ensemble:
-                trial.reinstate(self._manager.registry)
+            trial.reinstate(self._manager.registry, champion_is_intact=not self._is_ensemble)
             return
         self._losses = 0
         self._champion_scores = trial.scores

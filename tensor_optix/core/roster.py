@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensor_optix.core.base_agent import BaseAgent
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.types import Array
 
 WEIGHT_DIGITS, SCORE_DIGITS = 6, 4
@@ -71,8 +72,11 @@ class Roster:
         """Let an agent join.
 
         Raises:
+            TypeError: If it is no agent.
             ValueError: If the weight is negative or not finite.
         """
+        if not isinstance(agent, BaseAgent):
+            raise TypeError(f"agent must be a BaseAgent, got {type(agent).__name__}")
         if not (math.isfinite(weight) and weight >= 0.0):
             raise ValueError(f"weight must be a finite number >= 0, got {weight}")
         scores: deque[float] = deque(maxlen=self._score_window)

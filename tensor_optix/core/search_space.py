@@ -28,12 +28,15 @@ class SearchSpace:
         log_params: Names that are searched on a logarithmic scale; others are ignored.
 
     Raises:
+        TypeError: If `log_params` is a single name.
         ValueError: If bounds are not finite, not ascending, or not positive on a logarithmic scale.
     """
 
     def __init__(
         self, bounds: Mapping[str, tuple[float, float]], log_params: Iterable[str] = ()
     ) -> None:
+        if isinstance(log_params, str):
+            raise TypeError(f"log_params must be a list of names, got {log_params!r}")
         self._bounds = {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
         self._log_params = frozenset(log_params) & self._bounds.keys()
         for name, (low, high) in self._bounds.items():

@@ -54,13 +54,22 @@ class Trial:
         staged = registry.stage(self.variant)
         registry.commit(staged, verdict.as_metrics(), hyperparams, score=above)
 
-    def reinstate(self, registry: CheckpointRegistry) -> None:
-        """Forget a loser's lucky scores; the champion's snapshot, if they displaced it, is written again."""
-        for snapshot in self.own_snapshots(registry):
-            registry.discard_snapshot(snapshot)
+    def reinstate(self, registry: CheckpointRegistry, champion_is_intact: bool = True) -> None:
+        """Forget a loser's lucky scores; the champion's snapshot, if they displaced it, is written again.
+
+        Args:
+            registry: Has the snapshots.
+            champion_is_intact: Whether the champion was not trained since. If it was, and its snapshot is
+                gone, those that came since are all there is, and stay.
+        """
         best = self.snapshot
         kept = {one.snapshot_id for one in registry.snapshots}
-        if best is not None and best.snapshot_id not in kept:
+        is_gone = best is None or best.snapshot_id not in kept
+        if is_gone and not champion_is_intact:
+            return
+        for snapshot in self.own_snapshots(registry):
+            registry.discard_snapshot(snapshot)
+        if best is not None and is_gone:
             staged = registry.stage(self.champion)
             registry.commit(staged, best.eval_metrics, best.hyperparams, score=self.rank)
 

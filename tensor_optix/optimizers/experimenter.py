@@ -106,7 +106,7 @@ class Experimenter(BaseOptimizer):
         current = current_hyperparams.copy()
         names = self._space.names_in(current.params)
         if not names or not metrics_history:
-            self._say_idle(bool(names))
+            self._say_idle(current.params)
             return current
         values = {name: current.params[name] for name in names}
         score = float(metrics_history[-1].primary_score)
@@ -275,10 +275,17 @@ class Experimenter(BaseOptimizer):
             self._running = None
             self._decision = {"phase": "resting", "verdict": "void", "reason": reason}
 
-    def _say_idle(self, has_names: bool) -> None:
-        if not has_names and not self._has_said_idle:
-            self._has_said_idle = True
+    def _say_idle(self, params: dict[str, Any]) -> None:
+        if self._has_said_idle or self._space.names_in(params):
+            return
+        self._has_said_idle = True
+        if not self._space.names:
             logger.info("%s tunes nothing: no hyperparameter has bounds", type(self).__name__)
+            return
+        wanted, there = ", ".join(self._space.names), ", ".join(params)
+        logger.warning(
+            "nothing is tuned: there are bounds for %s, but numbers for %s", wanted, there
+        )
 
 
 def _rises(scores: Sequence[float]) -> bool:

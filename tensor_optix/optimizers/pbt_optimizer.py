@@ -86,7 +86,7 @@ class PBTOptimizer(BaseOptimizer):
         self._exploit_scale = exploit_scale
         self._rng = np.random.default_rng(seed)
         self._decision: dict[str, Any] = {}
-        self._has_said_idle = False
+        self._has_said_idle = self._has_warned = False
         self._in_plateau = False
 
     def suggest(
@@ -109,6 +109,7 @@ class PBTOptimizer(BaseOptimizer):
             logger.info("%s tunes nothing: no hyperparameter has bounds", type(self).__name__)
         if not names or not metrics_history:
             return current
+        self._warn_of_bounds({name: current.params[name] for name in names})
         score = float(metrics_history[-1].primary_score)
         if not math.isfinite(score):
             return current
@@ -118,6 +119,15 @@ class PBTOptimizer(BaseOptimizer):
         point += scale * self._rng.uniform(-1.0, 1.0, len(point))
         current.params.update(self._space.from_unit(point, source))
         return current
+
+    def _warn_of_bounds(self, values: dict[str, Any]) -> None:
+        """Say once which hyperparameters are moved into their bounds."""
+        outside = {
+            name for name, inside in self._space.clip(values).items() if inside != values[name]
+        }
+        if outside and not self._has_warned:
+            self._has_warned = True
+            logger.warning("not within bounds, and moved into them: %s", ", ".join(sorted(outside)))
 
     def on_improvement(self, metrics: EvalMetrics) -> None:
         """Hear that the score improved: the next plateau is a new one."""

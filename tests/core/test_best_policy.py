@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from tensor_optix.core.best_policy import BestPolicy
@@ -77,3 +79,10 @@ def test_the_best_is_read_anew_when_others_have_changed_the_ranks(tmp_path):
     assert best.snapshot.snapshot_id == first.snapshot_id
     assert best.snapshot.eval_metrics.metrics["confirmed_score"] == 5.0
     assert best.rank == 2.0
+
+
+def test_an_external_score_that_is_no_number_is_said_once(tmp_path, caplog):
+    best = BestPolicy(CheckpointRegistry(tmp_path), lambda agent: math.nan)
+    for _ in range(3):
+        assert not offered(best, scored(1.0))
+    assert caplog.text.count("checkpoint_score_fn returned nan") == 1

@@ -13,6 +13,7 @@ from tensor_optix.core.policy_manager import PolicyManager, PolicyManagerCallbac
 from tensor_optix.core.types import EvalMetrics
 from tests.core.array_agent import ArrayAgent, save
 from tests.core.population import START, Evolution, Talent
+from tests.scripted import CountingAgent
 
 
 class Script(MetaController):
@@ -285,3 +286,24 @@ def test_nothing_is_spawned_while_no_policy_was_kept(tmp_path):
     manager = PolicyManager(CheckpointRegistry(tmp_path), max_spawns=1)
     assert manager.as_callback(ArrayAgent(), ArrayAgent).on_dormant(0) is None
     assert manager.spawns_remaining == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("x",), "agent must be a BaseAgent, got str"),
+        (
+            (CountingAgent(), CountingAgent()),
+            "agent_factory must be a function that makes an agent",
+        ),
+        ((CountingAgent(), None, "x"), "meta_controller must be a MetaController, got str"),
+    ],
+)
+def test_what_cannot_evolve_is_refused_at_once(tmp_path, arguments, message):
+    with pytest.raises(TypeError, match=message):
+        PolicyManager(CheckpointRegistry(tmp_path)).as_callback(*arguments)
+
+
+def test_only_agents_join(tmp_path):
+    with pytest.raises(TypeError, match="agent must be a BaseAgent, got str"):
+        PolicyManager(CheckpointRegistry(tmp_path)).add_agent("x")

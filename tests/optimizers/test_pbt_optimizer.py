@@ -90,3 +90,12 @@ def test_a_rate_that_may_be_zero_is_perturbed_by_differences():
 def test_a_nan_score_is_no_evidence():
     optimizer = PBTOptimizer(BOUNDS, seed=0)
     assert suggest(optimizer, {"gamma": 0.95}, math.nan) == {"gamma": 0.95}
+
+
+def test_values_out_of_bounds_are_moved_into_them_with_one_warning(caplog):
+    optimizer = PBTOptimizer({"learning_rate": (1e-4, 1e-2)}, seed=0)
+    params = HyperparamSet({"learning_rate": 0.5})
+    for length in range(1, 5):
+        suggestion = optimizer.suggest(params, [EvalMetrics(1.0, {}, i) for i in range(length)])
+        assert 1e-4 <= suggestion.params["learning_rate"] <= 1e-2
+    assert caplog.text.count("learning_rate") == 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tensor_optix.core.search_space import SearchSpace
-from tensor_optix.core.types import EvalMetrics
+from tensor_optix.core.types import EvalMetrics, HyperparamSet
 from tensor_optix.optimizers.spsa_optimizer import SPSAOptimizer
 from tests.optimizers.simulated_run import SimulatedRun, noise
 
@@ -132,3 +132,17 @@ def test_an_integer_of_few_values_is_probed_by_one():
     ).go(60)
     assert {params["layers"] for params in run.asked[:13]} == {1, 2, 3}
     assert run.kept[-1]["layers"] == 4
+
+
+def test_bounds_of_hyperparameters_that_the_agent_does_not_have_are_said_once(caplog):
+    optimizer = SPSAOptimizer({"lr": (1e-4, 1e-2)}, seed=0)
+    params = HyperparamSet({"learning_rate": 1e-3})
+    for length in range(1, 5):
+        history = [EvalMetrics(1.0, {}, i) for i in range(length)]
+        assert optimizer.suggest(params, history).params == params.params
+    assert caplog.text.count("there are bounds for lr, but numbers for learning_rate") == 1
+
+
+def test_a_single_name_is_no_list_of_names():
+    with pytest.raises(TypeError, match="log_params must be a list of names, got 'learning_rate'"):
+        SPSAOptimizer({"learning_rate": (1e-4, 1e-2)}, log_params="learning_rate")
