@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from tensor_optix.core.auto_scheduler import AutoScheduler
+from tensor_optix.core.backoff_scheduler import BackoffScheduler
+from tensor_optix.core.base_evaluator import BaseEvaluator
+from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
+from tensor_optix.core.callbacks import LoopCallback
+from tensor_optix.core.diagnostic_controller import DIAGNOSTIC_ARGUMENTS, DiagnosticController
+from tensor_optix.core.run_log import RunLog
+from tensor_optix.core.run_state import check_run_settings
 from tensor_optix.core.types import LoopState
 from tensor_optix.optimizer import RLOptimizer
 from tensor_optix.orchestrator import TrialOrchestrator
@@ -15,7 +24,6 @@ if TYPE_CHECKING:
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_pipeline import BasePipeline
-    from tensor_optix.core.callbacks import LoopCallback
     from tensor_optix.core.types import PolicySnapshot
     from tensor_optix.trial_params import ParamSpace
 
@@ -74,7 +82,9 @@ class FactoryRun:
 
     Raises:
         ImportError: If there is something to search, and Optuna is not installed.
-        ValueError: If `trial_steps_fraction` is not in (0, 1], or `TrialOrchestrator` refuses the space.
+        TypeError: If an option is of the wrong kind.
+        ValueError: If `trial_steps_fraction` is not in (0, 1], an option of the full run is out of range,
+            its `run_dir` holds another run, or `TrialOrchestrator` refuses the space.
     """
 
     def __init__(self, factories: Factories, options: Mapping[str, Any]) -> None:
@@ -82,6 +92,7 @@ class FactoryRun:
             raise ValueError(
                 f"trial_steps_fraction must be in (0, 1], got {factories.trial_steps_fraction}"
             )
+        _check(options)
         self._factories = factories
         self._options = dict(options)
         self._callbacks = list(self._options.pop("callbacks", None) or [])
@@ -166,6 +177,36 @@ class FactoryRun:
             if self._stop_reason is None:
                 raise
             return {}
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Refuse what only the full run would find to be wrong, after the whole search."""
+    parameters = inspect.signature(RLOptimizer).parameters
+    given = {name: one.default for name, one in parameters.items()} | dict(options)
+    for name, kind in (("optimizer", BaseOptimizer), ("evaluator", BaseEvaluator)):
+        if given[name] is not None:
+            _require(given[name], kind, name)
+    if isinstance(given["callbacks"], LoopCallback):
+        raise TypeError(f"callbacks must be a list, got one {type(given['callbacks']).__name__}")
+    check_run_settings(**{name: given[name] for name in _names(check_run_settings)})
+    AutoScheduler(**{name: given[name] for name in _names(BackoffScheduler) if name in given})
+    rules = {name: given[name] for name in DIAGNOSTIC_ARGUMENTS if name in given}
+    DiagnosticController.from_arguments(FixedHyperparams(), {}, rules)
+    if given["run_dir"] is not None:
+        RunLog(given["run_dir"])  # refuses another run's directory, and writes nothing yet
+
+
+def _names(function: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def _require(value: Any, kind: type, name: str) -> None:
+    if isinstance(value, type):
+        raise TypeError(
+            f"{name} must be a {kind.__name__}, got the class {value.__name__}; give an instance"
+        )
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
 
 
 def _search(factories: Factories, options: Mapping[str, Any]) -> TrialOrchestrator:

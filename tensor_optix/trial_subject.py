@@ -97,4 +97,4 @@ def _difference(label: str, there: Any, here: Any) -> Iterator[str]:
 
 
 def _said(value: Any) -> str:
-    return "missing" if value is None else repr(value)
+    return "not given" if value is None else repr(value)

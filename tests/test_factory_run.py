@@ -8,6 +8,7 @@ import pytest
 
 from tensor_optix.core.types import LoopState
 from tensor_optix.factory_run import Factories, FactoryRun
+from tensor_optix.optimizer import RLOptimizer
 from tests.scripted import Diary, ScriptedOptimizer, ScriptedPipeline
 
 if TYPE_CHECKING:
@@ -135,6 +136,56 @@ def test_validation_and_tuning_belong_where_they_should(tmp_path: Path) -> None:
     assert len(validations) == len(made.agent_factory.agents)
     run.run()
     assert optimizer.calls
+
+
+def test_diagnostic_rules_may_be_given_with_factories(tmp_path: Path) -> None:
+    optimizer = RLOptimizer(
+        agent_factory=ParamAgent,
+        pipeline_factory=ParamPipeline,
+        param_space=SPACE,
+        n_trials=1,
+        max_episodes=5,
+        checkpoint_dir=tmp_path,
+        diag_target_kl=0.02,
+    )
+    optimizer.run()
+    assert optimizer.best_snapshot is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"target_score": float("nan")}, ValueError, "target_score must be a finite number"),
+        ({"max_episodes": 0}, ValueError, "max_episodes must be at least 1 or None, got 0"),
+        ({"finalists": -1}, ValueError, "finalists must not be negative, got -1"),
+        ({"score_smoothing": 0}, ValueError, "score_smoothing must be at least 1"),
+        ({"base_interval": 0}, ValueError, "base_interval must be"),
+        ({"diag_target_kl": 0.0}, ValueError, "target_kl must be above 0"),
+        ({"optimizer": ScriptedOptimizer}, TypeError, "got the class ScriptedOptimizer; give an"),
+        ({"evaluator": 3}, TypeError, "evaluator must be a BaseEvaluator, got int"),
+        ({"callbacks": Diary()}, TypeError, "callbacks must be a list, got one Diary"),
+        ({"run_dir": "old"}, ValueError, "holds another run"),
+    ],
+)
+def test_what_the_full_run_would_refuse_is_refused_before_the_search(
+    options: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "metrics.jsonl").touch()
+    with pytest.raises(error, match=message):
+        RLOptimizer(
+            agent_factory=ParamAgent, pipeline_factory=ParamPipeline, param_space=SPACE, **options
+        )
+
+
+def test_a_free_run_directory_is_not_made_before_the_run(tmp_path: Path) -> None:
+    FactoryRun(factories(), {"run_dir": tmp_path / "new"})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.5])

@@ -137,6 +137,11 @@ def test_every_kind_of_spec_gives_values_of_its_kind() -> None:
         ({"storage": 3, "study_name": "s"}, TypeError, "storage must be a path"),
         ({"rloptimizer_kwargs": {"seed": 1}}, ValueError, "must not hold 'seed'; give seed="),
         ({"rloptimizer_kwargs": {"optimizer": None}}, ValueError, "stay as they were drawn"),
+        ({"rloptimizer_kwargs": {"agent_factory": dict}}, ValueError, "give agent_factory="),
+        ({"rloptimizer_kwargs": {"diagnostics": {}}}, TypeError, "'diagnostics', which"),
+        ({"rloptimizer_kwargs": {"diag_kl": 1}}, TypeError, "'diag_kl', which RLOptimizer has not"),
+        ({"about": {"param_space": 1}}, ValueError, "about must not hold 'param_space'"),
+        ({"about": {"env": object()}}, TypeError, "about must hold what JSON can"),
         ({"rloptimizer_kwargs": {"noise": 1}}, TypeError, "'noise', which RLOptimizer has not"),
     ],
 )

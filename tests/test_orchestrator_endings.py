@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from typing import Any
 
 import pytest
@@ -80,7 +82,9 @@ def test_before_a_trial_is_complete_there_is_no_best() -> None:
         _ = search().best_params
 
 
-def test_ctrl_c_ends_the_study_and_keeps_what_is_done(tmp_path: Any) -> None:
+def test_ctrl_c_ends_the_study_and_keeps_what_is_done(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     class Interrupting(LoopCallback):
         agents = 0
 
@@ -96,9 +100,12 @@ def test_ctrl_c_ends_the_study_and_keeps_what_is_done(tmp_path: Any) -> None:
         orchestrator.run()
     assert states(orchestrator) == ["COMPLETE", "COMPLETE", "FAIL"]
     assert 0.0 <= orchestrator.best_params["x"] <= 1.0
-    # The interrupted trial is made up for.
+    # The interrupted trial is made up for, and is no part of the count.
+    caplog.set_level(logging.INFO)
     orchestrator.run()
     assert states(orchestrator).count("COMPLETE") == 5
+    told = re.findall(r"trial (\d+) of 5: (?:score|pruned)", caplog.text)
+    assert told == ["3", "4", "5"]
 
 
 def test_stop_ends_a_search_after_the_window_and_is_honoured_before_it() -> None:

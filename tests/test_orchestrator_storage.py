@@ -91,6 +91,55 @@ def test_a_study_of_the_other_direction_is_refused(tmp_path: Path) -> None:
         search(**kept, direction="minimize").run()
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"param_space": {"x": ("float", 0.0, 2.0)}},
+            r"param_space\['x'\] is \['float', 0.0, 1.0\] there, \['float', 0.0, 2.0\] here",
+        ),
+        (
+            {"param_space": {"y": ("float", 0.0, 1.0)}},
+            r"\['x'\] is .* there, not given here; param_space\['y'\] is not given there",
+        ),
+        ({"param_space": {"x": ("categorical", 0, 1)}}, r"\['categorical', 0, 1\] here"),
+        ({"trial_steps": 8}, "trial_steps is 4 there, 8 here"),
+        ({"about": {"env_id": "b"}}, "env_id is 'a' there, 'b' here"),
+        ({"param_space": None}, r"param_space\['z'\] is not given there"),
+    ],
+)
+def test_a_study_about_something_else_is_refused_and_left_as_it_was(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    class Bounded(ParamAgent):
+        default_param_bounds = {"z": (0.1, 0.4)}  # noqa: RUF012
+
+    kept = {"storage": tmp_path / "a.log", "study_name": "s", "about": {"env_id": "a"}}
+    begun = search(**kept, n_trials=1)
+    begun.run()
+    before = begun.study.user_attrs
+    with pytest.raises(ValueError, match=message) as caught:
+        search(**kept | changes, agent_factory=Bounded).run()
+    assert "choose another study_name or storage" in str(caught.value)
+    assert begun.study.user_attrs == before
+    assert states(begun) == ["COMPLETE"]
+
+
+def test_a_study_with_every_kind_of_spec_is_recognized_and_may_be_opened_with_less(
+    tmp_path: Path,
+) -> None:
+    space = {
+        "a": ("log_float", 1, 2),
+        "b": ("int", 1, 3),
+        "c": ("categorical", (64, 64), None, True, 1),
+    }
+    kept = {"storage": tmp_path / "a.log", "study_name": "s"}
+    search(**kept, param_space=space, n_trials=1, about={"sizes": (8, 8)}).run()
+    again = search(**kept, param_space=space, about={"sizes": [8, 8]})
+    assert len(again.study.trials) == 1
+    assert len(search(**kept, param_space=None).study.trials) == 1
+
+
 def test_a_trial_that_two_processes_begin_at_once_is_given_up_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

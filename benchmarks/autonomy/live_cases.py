@@ -49,7 +49,7 @@ def spoilt(case: Case) -> dict[str, Case]:
 DEFAULTS = {
     "cartpole-ppo": by_default("CartPole-v1", "ppo", 1_000_000, 475),
     "acrobot-ppo": by_default("Acrobot-v1", "ppo", 1_000_000, -100),
-    "lunarlander-ppo": by_default("LunarLander-v3", "ppo", 4_000_000, 200),
+    "lunarlander-ppo": by_default("LunarLander-v3", "ppo", 8_000_000, 200),
     "pendulum-sac": by_default("Pendulum-v1", "sac", 200_000, -200),
 }
 

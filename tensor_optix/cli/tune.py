@@ -23,7 +23,7 @@ from tensor_optix.cli.framework_loading import is_loaded, load
 from tensor_optix.cli.interruption import Interruption
 from tensor_optix.cli.record import TrainingRecord
 from tensor_optix.cli.run_directory import RunDirectory, new_run_directory
-from tensor_optix.cli.tune_report import closing_report, interrupted_report
+from tensor_optix.cli.tune_report import closing_report, going_on, study_name
 from tensor_optix.core.durable_files import write_json
 from tensor_optix.orchestrator import TrialOrchestrator
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
@@ -47,6 +47,18 @@ MORE_TO_SEARCH: dict[str, dict[str, tuple[Any, ...]]] = {
 """What is worth a search besides what an agent lets a tuner change while it trains."""
 
 _TRIALS = 3
+_NOTHING_YET = "tensor-optix: interrupted before a trial was complete"
+_ABOUT = (
+    "env_id",
+    "algorithm",
+    "framework",
+    "num_envs",
+    "window_size",
+    "hidden_sizes",
+    "normalize_observations",
+    "normalize_rewards",
+)
+"""What all trials of a study must share, or their scores could not be compared."""
 
 
 def tune(options: TuneOptions, framework: Framework) -> int:
@@ -66,7 +78,7 @@ def tune(options: TuneOptions, framework: Framework) -> int:
         try:
             return _Tuning(options, framework, interruption).run()
         except KeyboardInterrupt:
-            print("tensor-optix: interrupted before a trial was complete", file=sys.stderr)
+            print(_NOTHING_YET, file=sys.stderr)
             return interruption.exit_code
 
 
@@ -82,7 +94,6 @@ class _Tuning:
         given = options.run_dir
         self._path = new_run_directory(options.env_id).path if given is None else given
         self._storage = options.storage or self._path / STUDY_FILE
-        self._made = count()
 
     def run(self) -> int:
         self._require_free()
@@ -105,9 +116,17 @@ class _Tuning:
         for name in (BEST_FILE, STUDY_FILE):
             if (self._path / name).exists():
                 raise CommandError(
-                    f"cannot keep a search in {self._path}: another one is here ({name}); choose "
-                    "another --run-dir"
+                    f"cannot keep a search in {self._path}: another one is here ({name}); "
+                    f"{self._way_out()}"
                 )
+
+    def _way_out(self) -> str:
+        own = self._path / STUDY_FILE
+        if not own.exists():
+            return "choose another --run-dir"
+        return (
+            f"choose another --run-dir, or, to go on with it, give {going_on(self._options, own)}"
+        )
 
     def _look_at_environment(self, notes: list[str]) -> None:
         """Make everything once, so that what does not fit together shows before a trial."""
@@ -143,9 +162,10 @@ class _Tuning:
                 self._space,
                 n_trials=options.trials,
                 trial_steps=options.trial_steps,
-                study_name=options.study_name or options.env_id,
+                study_name=study_name(options),
                 storage=self._storage,
-                seed=self._config.seed,
+                seed=options.seed,
+                about=self._about(),
             )
             study = search.study
             self._path.mkdir(parents=True, exist_ok=True)
@@ -156,10 +176,18 @@ class _Tuning:
                 f"cannot keep the search in {self._storage}: "
                 f"{type(error).__name__}: {error}; choose another place"
             ) from error
-        if not study.get_trials(deepcopy=False):
+        self._config = replace(self._config, seed=search.seed)
+        begun = study.get_trials(deepcopy=False)
+        # The weights go on as in a search that was never ended.
+        self._made = count(len(begun))
+        if not begun:
             # So that what is found is no worse than what was there.
             study.enqueue_trial(self._defaults())
         return search
+
+    def _about(self) -> dict[str, Any]:
+        shared = {name: getattr(self._config, name) for name in _ABOUT}
+        return shared | {"hyperparams": self._options.hyperparams}
 
     def _defaults(self) -> dict[str, Any]:
         usual = self._config.hyperparams
@@ -210,7 +238,9 @@ class _Tuning:
             params, score = search.best_params, search.best_score
         except RuntimeError:
             if self._interruption.signal is not None:
-                raise KeyboardInterrupt from None
+                how = going_on(self._options, self._storage)
+                print(f"{_NOTHING_YET}; to go on, give {how}", file=sys.stderr)
+                return self._interruption.exit_code
             print(f"tensor-optix: the search failed: {error}", file=sys.stderr)
             return 1
         path, config = self._path / BEST_FILE, self._config
@@ -224,10 +254,10 @@ class _Tuning:
             "trials": len(search.study.get_trials(deepcopy=False)),
         }
         write_json(path, found)
-        goes_on = (str(self._storage), search.study.study_name)
-        interrupted = self._interruption.signal is not None
         report = closing_report(self._options, config, path, found)
-        display.note(report if not interrupted else interrupted_report(report, *goes_on))
+        if self._interruption.signal is not None:
+            report += f"\ngo on   {going_on(self._options, self._storage)}"
+        display.note(report)
         return self._interruption.exit_code
 
 

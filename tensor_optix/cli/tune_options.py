@@ -26,12 +26,19 @@ class TuneOptions(LearnerOptions):
     study_name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Of the study in the storage. A study that is there already goes on."""
 
+    max_steps: Annotated[str | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    """Not here, but of train: see --trial-steps."""
+
     def check(self) -> None:
         """Check every number.
 
         Raises:
             ValueError: If one is out of range, or is an option of another algorithm.
         """
+        if self.max_steps is not None:
+            raise ValueError(
+                "--max-steps is an option of train; the environment steps of a trial are --trial-steps"
+            )
         super().check()
         require_at_least_1("trials", self.trials)
         least = LEAST_WINDOWS * self.rows_per_window

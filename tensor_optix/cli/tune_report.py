@@ -33,10 +33,21 @@ def closing_report(
     )
 
 
-def interrupted_report(report: str, storage: str, study_name: str) -> str:
-    """Add how a search that was interrupted goes on."""
-    where = f"--storage {shlex.quote(storage)} --study-name {shlex.quote(study_name)}"
-    return f"{report}\ngo on   the same command with {where} and another --run-dir"
+def going_on(options: TuneOptions, storage: str | Path) -> str:
+    """Return the command, in words, by which a search goes on.
+
+    Args:
+        options: Of the search.
+        storage: Where its study is kept.
+    """
+    where = f"--storage {shlex.quote(str(storage))} --study-name {shlex.quote(study_name(options))}"
+    elsewhere = "" if options.run_dir is None else " and another --run-dir"
+    return f"the same command with {where}{elsewhere}"
+
+
+def study_name(options: TuneOptions) -> str:
+    """Return the name of a search's study, given or chosen."""
+    return options.study_name or options.env_id
 
 
 def train_command(options: TuneOptions, config: RunConfig, params: Mapping[str, Any]) -> str:

@@ -80,9 +80,10 @@ class Collector:
         contest = self.contest()
         if contest is None:
             raise RuntimeError("live data cannot be played again: give a val_pipeline")
-        returns = contest.play(agents, episodes)
-        self.hand_over(trainee)
-        return returns
+        try:
+            return contest.play(agents, episodes)
+        finally:
+            self.hand_over(trainee)
 
     def contest(self) -> Validation | None:
         """Return a validation in the training pipeline itself; None if its data are live."""

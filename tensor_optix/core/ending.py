@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.best_policy import BestPolicy
     from tensor_optix.core.collector import Collector
+    from tensor_optix.core.run_state import RunState
 
 logger = logging.getLogger(__name__)
 
@@ -43,31 +44,31 @@ class Ending:
         self._agent = agent
         self._most_finalists = most_finalists
 
-    def close(self, steps: int, tell: Tell, failed: bool) -> None:
+    def close(self, run: RunState, tell: Tell, failed: bool) -> None:
         """Do all of it, each thing whatever becomes of the others.
 
         Args:
-            steps: Environment steps of the run.
+            run: What it did.
             tell: Told what came out of the finals.
             failed: After a failure there are no finals, and what fails here is only logged, so that it
                 does not hide the first error.
         """
         with ExitStack() as stack:
             if self._collector.is_set_up:
-                if not steps and not failed:
+                if not run.total_steps and not failed:
                     logger.warning("the pipeline gave no window: nothing was learned")
                 stack.callback(_attempt, self._collector.teardown_validation, failed)
                 stack.callback(_attempt, self._collector.teardown_training, failed)
-                if not failed:
-                    _attempt(lambda: self._play_finals(steps, tell), only_log=True)
-            _attempt(lambda: self._restore_best(steps), failed)
+            stack.callback(_attempt, lambda: self._restore_best(run.total_steps), failed)
+            if self._collector.is_set_up and not failed:
+                _attempt(lambda: self._play_finals(run, tell), only_log=True)
 
-    def _play_finals(self, steps: int, tell: Tell) -> None:
+    def _play_finals(self, run: RunState, tell: Tell) -> None:
         contest = None if self._collector.validation else self._collector.contest()
         if contest is None or self._best.has_external_score:
             return
         registry = self._best.registry
-        chosen = finalists(registry, self._most_finalists, steps)
+        chosen = finalists(registry, self._most_finalists, run.total_steps, run.episode_id + 1)
         if len(chosen) > 1:
             played = play_finals(registry, chosen, self._agent, contest.score_surely)
             self._best.refresh()

@@ -23,17 +23,24 @@ logger = logging.getLogger(__name__)
 
 EPISODES = 20
 """Fresh episodes of each finalist."""
-STEP_SHARE = 0.25
+STEP_SHARE = 0.3
 """The finals may take at most this share of the environment steps of the run."""
 
 
-def finalists(registry: CheckpointRegistry, most: int, steps: int) -> list[PolicySnapshot]:
+WINDOWS = 2
+"""What finishing the last episodes takes besides, in windows."""
+
+
+def finalists(
+    registry: CheckpointRegistry, most: int, steps: int, windows: int
+) -> list[PolicySnapshot]:
     """Return the stored policies that are worth playing again, the best first.
 
     Args:
         registry: Holds them.
         most: How many at most.
         steps: Environment steps of the run; a long one may spend more on its finals.
+        windows: How many windows these were.
     """
     ranked = [one for one in registry.snapshots if math.isfinite(registry.score_of(one))][:most]
     lengths = [one.eval_metrics.metrics.get("episode_length", 0.0) for one in ranked]
@@ -41,6 +48,7 @@ def finalists(registry: CheckpointRegistry, most: int, steps: int) -> list[Polic
     cost = 0.0
     for snapshot, length in zip(ranked, lengths, strict=True):
         cost += EPISODES * (length if math.isfinite(length) else 0.0)
+        cost += WINDOWS * steps / max(windows, 1)
         if cost > STEP_SHARE * steps:
             break
         chosen.append(snapshot)
@@ -72,8 +80,7 @@ def play_finals(
             logger.warning("skipping a damaged checkpoint: %s", error)
             continue
         result = score(agent, EPISODES).primary_score
-        if math.isfinite(result):
-            played.append((snapshot, result))
+        played.append((snapshot, result if math.isfinite(result) else -math.inf))
     played.sort(key=lambda one: -one[1])
     registry.reorder(played)
     return played

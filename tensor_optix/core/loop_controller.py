@@ -20,7 +20,7 @@ from tensor_optix.core.callbacks import LoopCallback as LoopCallback
 from tensor_optix.core.collector import Collector
 from tensor_optix.core.ending import Ending
 from tensor_optix.core.judgement import Judgement, judge
-from tensor_optix.core.recovery import breakdown, recover
+from tensor_optix.core.recovery import Rollbacks, breakdown, recover
 from tensor_optix.core.run_state import Outcome, RunState, check_run_settings
 from tensor_optix.core.tuning import Tuning
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
@@ -79,10 +79,11 @@ class LoopController:
         self._tuning = Tuning(optimizer or FixedHyperparams())
         self._best = BestPolicy(checkpoint_registry, checkpoint_score_fn)
         self._scheduler = backoff_scheduler
-        self._rollback = rollback_on_degradation
+        self._rollbacks = Rollbacks(rollback_on_degradation)
         self._margin = improvement_margin
         self._max_episodes = max_episodes
         self._score_smoothing = score_smoothing
+        self._run = RunState(score_smoothing)
         self._target_score = math.inf if target_score is None else target_score
         self._ending = Ending(self._collector, self._best, agent, finalists)
         self._stop_reason: str | None = None
@@ -123,11 +124,7 @@ class LoopController:
         self._next_agent = agent
 
     def play(self, agents: Sequence[BaseAgent], episodes: int) -> Array:
-        """Play the same greedy episodes with each agent; return `[len(agents), episodes]` returns.
-
-        Raises:
-            RuntimeError: If the data are live and cannot be replayed.
-        """
+        """Play the same greedy episodes with each agent, as `LoopControl` has it."""
         return self._collector.play(agents, episodes, self._agent)
 
     def run(self) -> None:
@@ -139,6 +136,8 @@ class LoopController:
         self._best.begin()
         self._scheduler.record_restart()
         run = self._run = RunState(self._score_smoothing)
+        self._tuning.begin()
+        self._rollbacks.renew()
         self._callbacks.emit("on_loop_start")
         self.tell("start")
         try:
@@ -177,7 +176,7 @@ class LoopController:
 
     def _begin_anew(self) -> None:
         """Forget what was true of the policy before this one."""
-        self._tuning.begin()
+        self._tuning.begin(self._run.episode_id)
         self._run.forget_recent()
 
     def _pass(self, run: RunState, episode: EpisodeData) -> None:
@@ -186,10 +185,12 @@ class LoopController:
         due = self._scheduler.should_adapt(run.episode_id) or not run.history or run.lacks_score
         accepted = self._tuning.accepted(self._agent)
         outcome = None
-        with self._best.staged(self._agent, accepted) if due else nullcontext() as candidate:
+        made_with = self._tuning.made_with(accepted)
+        with self._best.staged(self._agent, made_with) if due else nullcontext() as candidate:
             held_out = self._assessor.validate(self._agent, self._best) if due else None
             with run.learning():
                 diagnostics = self._agent.learn(episode)
+            self._tuning.note_learned(accepted)
             if candidate is not None:
                 scores = self._assessor.assess(episode, diagnostics, held_out)
                 outcome = self._take(run, scores, candidate)
@@ -217,6 +218,7 @@ class LoopController:
         """Keep the weights that made the score, if they are the best so far."""
         if not self._best.offer(candidate, metrics):
             return
+        self._rollbacks.renew()
         kind = "baseline" if is_baseline else "best"
         self.tell(kind, score=metrics.primary_score, rank=self._best.rank)
         if not is_baseline:
@@ -236,40 +238,40 @@ class LoopController:
 
     def _transition(self, run: RunState, outcome: Outcome) -> None:
         """Tell the scheduler what the score means, and act on the state it comes to."""
-        scheduler, metrics = self._scheduler, run.history[-1]
-        may_degrade = self._agent.is_on_policy or self._rollback
+        scheduler, is_exploring = self._scheduler, self._agent.is_exploring
+        may_degrade = (self._agent.is_on_policy or self._rollbacks.are_wanted) and not is_exploring
         judgement = judge(
             scheduler,
             outcome.score,
             outcome.smoothed,
             improvement_margin=self._margin,
-            may_rest=not self._agent.is_exploring,
+            may_rest=not is_exploring,
             may_degrade=may_degrade and not self._tuning.is_probing,
         )
         outcome.improved = judgement is Judgement.IMPROVEMENT
         if judgement is Judgement.DEGRADATION:
-            self._degrade(metrics, outcome)
+            self._degrade(run, outcome)
         if self.state is LoopState.COOLING:
-            self._callbacks.emit("on_plateau", metrics.episode_id, self.state)
+            self._callbacks.emit("on_plateau", run.episode_id, self.state)
             self.tell("plateau", **scheduler.describe())
         elif self.state is LoopState.DORMANT:
-            self._rest(metrics)
+            self._rest(run)
 
-    def _degrade(self, metrics: EvalMetrics, outcome: Outcome) -> None:
+    def _degrade(self, run: RunState, outcome: Outcome) -> None:
         """Tell of a confirmed fall, and restore the best policy where that was asked for."""
-        self._callbacks.emit("on_degradation", metrics.episode_id, metrics)
+        self._callbacks.emit("on_degradation", run.episode_id, run.history[-1])
         self.tell("degradation", smoothed=outcome.smoothed, best=self._scheduler.best_score)
-        if not self._rollback:
+        if not self._rollbacks.spend():
             return
         restored = self._best.restore(self._agent)
         self._begin_anew()
         if restored is not None:
             self.tell("rollback", snapshot=restored.snapshot_id)
 
-    def _rest(self, metrics: EvalMetrics) -> None:
+    def _rest(self, run: RunState) -> None:
         """Stop, unless a callback claims the event."""
         self.tell("dormant", **self._scheduler.describe())
-        claims = self._callbacks.emit("on_dormant", metrics.episode_id)
+        claims = self._callbacks.emit("on_dormant", run.episode_id)
         self._best.refresh()
         if any(claim is True for claim in claims):
             self._scheduler.record_restart()
@@ -286,7 +288,7 @@ class LoopController:
     def _finish(self, failed: bool) -> None:
         try:
             self._agent = self._next_agent = self._owner
-            self._ending.close(self._run.total_steps, self.tell, failed)
+            self._ending.close(self._run, self.tell, failed)
         finally:
             reason, self._stop_reason = self._stop_reason, None
             self.tell("stop", reason=reason, best=self._best.score)

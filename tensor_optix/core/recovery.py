@@ -14,6 +14,32 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MOST_ROLLBACKS = 3
+
+
+class Rollbacks:
+    """Says whether a fall is rolled back: where that was asked for, and has not failed three times in a row.
+
+    Args:
+        are_wanted: Whether it was asked for.
+    """
+
+    def __init__(self, are_wanted: bool) -> None:
+        self.are_wanted = are_wanted
+        """Whether it was asked for."""
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget those so far: a better policy was found, or a run begins."""
+        self._left = MOST_ROLLBACKS if self.are_wanted else 0
+
+    def spend(self) -> bool:
+        """Take one, if there is one left; return whether there was."""
+        if not self._left:
+            return False
+        self._left -= 1
+        return True
+
 
 def breakdown(agent: BaseAgent, diagnostics: dict[str, Any]) -> str | None:
     """Return what shows that learning broke down: weights or a loss that are not finite; None if nothing."""

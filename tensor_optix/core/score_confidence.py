@@ -55,8 +55,11 @@ class ScoreConfidence:
 def pooled(first: EvalMetrics, second: EvalMetrics) -> EvalMetrics:
     """Return the score of both sets of episodes together, with the first one's other metrics.
 
-    Scores that do not say how many episodes they are the mean of count alike.
+    Scores that do not say how many episodes they are the mean of count alike. A second one that is not
+    finite, as no episode finished, adds nothing.
     """
+    if not math.isfinite(second.primary_score):
+        return first
     n, m = (metrics.metrics.get(SCORE_COUNT, 0) for metrics in (first, second))
     if not (n and m):
         return replace(first, primary_score=(first.primary_score + second.primary_score) / 2.0)

@@ -47,6 +47,7 @@ class Tuning:
     def __init__(self, optimizer: BaseOptimizer) -> None:
         self._optimizer = optimizer
         self._changed_in: int | None = None
+        self._learned_with: HyperparamSet | None = None
 
     @property
     def is_probing(self) -> bool:
@@ -61,10 +62,23 @@ class Tuning:
         """Return what the optimizer says of its last suggestion."""
         return self._optimizer.describe()
 
-    def begin(self) -> None:
-        """Begin anew: the policy and its hyperparameters were replaced."""
+    def begin(self, episode_id: int | None = None) -> None:
+        """Begin anew: the policy and its hyperparameters were replaced in this window, or the run begins."""
         self._optimizer.on_restart()
-        self._changed_in = None
+        self._changed_in = episode_id
+        self._learned_with = None
+
+    def note_learned(self, accepted: HyperparamSet | None) -> None:
+        """Note with which accepted hyperparameters the agent has just learned."""
+        self._learned_with = accepted
+
+    def made_with(self, accepted: HyperparamSet | None) -> HyperparamSet | None:
+        """Return the accepted hyperparameters that made the present weights; None: they are an experiment's.
+
+        Args:
+            accepted: Those accepted now; these are they, where nothing was learned yet.
+        """
+        return self._learned_with or accepted if accepted is not None else None
 
     def adjust(self, agent: BaseAgent, run: RunState, improved: bool, state: LoopState) -> Change:
         """Tell the optimizer what the last score meant, and let it choose."""

@@ -57,7 +57,9 @@ class Validation:
     def score_surely(self, agent: BaseAgent, episodes: int) -> EvalMetrics:
         """Score the agent by at least so many episodes, where the score says how many it is the mean of."""
         metrics = self.score(agent)
-        while 0 < metrics.metrics.get(SCORE_COUNT, 0) < episodes:
+        count = 0
+        # A greedy policy may get stuck where no time limit ends the episode: then nothing is added.
+        while count < (count := metrics.metrics.get(SCORE_COUNT, 0)) < episodes:
             metrics = pooled(metrics, self.confirm())
         return metrics
 

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 SMALL = ("--num-envs", "2", "--window-size", "32", "--hidden-sizes", "8")
 
+HOW_TO_GO_ON = (
+    "the same command with --storage run/study.journal --study-name CartPole-v1 "
+    "and another --run-dir"
+)
+
 
 def tune(*options: str, trials: int = 2) -> int:
     """Search with trials of two windows."""
@@ -96,12 +101,41 @@ def test_the_same_seed_finds_the_same(here: Path, search_dir: Path) -> None:
     assert found_in(here / "again") == found_in(search_dir)
 
 
-def test_a_search_goes_on_in_its_storage(here: Path) -> None:
+def test_a_search_goes_on_in_its_storage(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = ("--storage", "kept/study.journal", "--study-name", "mine")
     assert tune(*kept, "--run-dir", "a", trials=1) == 0
     assert tune(*kept, "--run-dir", "b", trials=2) == 0
     assert [found_in(here / name)["trials"] for name in ("a", "b")] == [1, 2]
     assert files_below(here / "a") == {"best_params.json"}
+    # The drawn seed is the study's own, so nothing is left to be trained: the scores are there.
+    capsys.readouterr()
+    assert tune(*kept, "--run-dir", "c", trials=2) == 0
+    assert "finalist" not in capsys.readouterr().out
+    assert found_in(here / "c") == found_in(here / "b")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--algo", "dqn"), "algorithm is 'ppo' there, 'dqn' here"),
+        (("--ppo.gamma", "0.8"), "hyperparams is {'gamma': 0.9} there, {'gamma': 0.8} here"),
+        (("--ppo.gamma", "0.9", "--hidden-sizes", "4"), "hidden_sizes is [8] there, [4] here"),
+        (("--ppo.gamma", "0.9", "--trial-steps", "192"), "trial_steps is 128 there, 192 here"),
+    ],
+)
+def test_a_study_of_another_problem_is_refused(
+    options: tuple[str, ...],
+    expected: str,
+    search_dir: Path,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    journal = str(search_dir / "study.journal")
+    assert tune("--storage", journal, "--study-name", "CartPole-v1", *options) == 2
+    said = capsys.readouterr().err
+    assert expected in said
+    assert "choose another study_name or storage" in said
+    assert files_below(here) == set()
 
 
 @pytest.mark.parametrize("complete", [0, 1])
@@ -120,9 +154,9 @@ def test_ctrl_c_keeps_what_was_found(
     said = capsys.readouterr()
     if complete:
         assert found_in(here / "run")["best_params"]["learning_rate"] == 3e-4
-        assert "--storage run/study.journal --study-name CartPole-v1" in said.out
+        assert HOW_TO_GO_ON in said.out
     else:
-        assert "interrupted before a trial was complete" in said.err
+        assert f"interrupted before a trial was complete; to go on, give {HOW_TO_GO_ON}" in said.err
         assert files_below(here / "run") == {"study.journal"}
 
 
@@ -143,6 +177,7 @@ def test_a_search_whose_trials_all_fail_says_why(
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
+        (("--max-steps", "1e5"), "steps of a trial are --trial-steps"),
         (("--trials", "0"), "--trials must be at least 1, got 0"),
         (
             ("--trial-steps", "100"),
@@ -180,7 +215,9 @@ def test_a_directory_with_another_search_is_refused_and_untouched(
 ) -> None:
     before = (search_dir / "study.journal").read_bytes()
     assert tune("--run-dir", str(search_dir)) == 2
-    assert "another one is here (best_params.json)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "another one is here (best_params.json); choose another --run-dir, or" in said
+    assert f"--storage {search_dir}/study.journal --study-name CartPole-v1 and another" in said
     assert (search_dir / "study.journal").read_bytes() == before
 
 

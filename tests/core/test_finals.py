@@ -26,9 +26,16 @@ class LuckyPipeline(ScriptedPipeline):
         updates = self.agent.updates
         score = -abs(updates - 4.0) if self.is_greedy else self.LUCK[updates]
         episode.finished_returns = np.array([score])
-        episode.finished_lengths = np.zeros(1, np.int64)  # so that the finals cost nothing
+        episode.finished_lengths = np.zeros(1, np.int64)
         episode.end_rows = np.zeros(1, np.int64)
         return episode
+
+
+@pytest.fixture(autouse=True)
+def free_finals(monkeypatch, request):
+    """Runs as short as these could pay for none."""
+    if "small_share" not in request.node.name:
+        monkeypatch.setattr("tensor_optix.core.finals.STEP_SHARE", 100.0)
 
 
 def run(tmp_path, finalists: int, **options) -> Setup:
@@ -113,17 +120,19 @@ def stored(tmp_path, scores, length=10.0) -> CheckpointRegistry:
 def test_finals_cost_a_small_share_of_the_run(tmp_path):
     registry = stored(tmp_path, [1.0, 2.0, 3.0, 4.0, np.nan])
     one = EPISODES * 10.0 / STEP_SHARE
-    assert len(finalists(registry, 5, steps=10**9)) == 4
-    assert len(finalists(registry, 3, steps=10**9)) == 3
-    assert len(finalists(registry, 5, steps=int(2 * one))) == 2
-    assert finalists(registry, 5, steps=int(0.5 * one)) == []
+    assert len(finalists(registry, 5, steps=10**9, windows=10**6)) == 4
+    assert len(finalists(registry, 3, steps=10**9, windows=10**6)) == 3
+    assert len(finalists(registry, 5, steps=int(2.1 * one), windows=10**6)) == 2
+    assert finalists(registry, 5, steps=int(0.5 * one), windows=10**6) == []
+    # Windows are played whole: where they are long, they are what it costs.
+    assert finalists(registry, 5, steps=int(2.1 * one), windows=2) == []
 
 
 def test_each_finalist_plays_with_its_own_weights_and_a_damaged_one_is_left_out(tmp_path, caplog):
     registry, agent = stored(tmp_path, [1.0, 2.0, 3.0]), CountingAgent()
     damaged = registry.best
     (tmp_path / f"snapshot_{damaged.snapshot_id}" / "weights" / "weights.json").write_text("9999")
-    chosen = finalists(registry, 5, 10**9)
+    chosen = finalists(registry, 5, 10**9, 10**6)
 
     def score(agent, episodes):
         assert episodes == EPISODES
@@ -134,3 +143,29 @@ def test_each_finalist_plays_with_its_own_weights_and_a_damaged_one_is_left_out(
     assert "damaged" in caplog.text
     ranked = [one for one in registry.snapshots if one.snapshot_id != damaged.snapshot_id]
     assert [one.hyperparams.params["lr"] for one in ranked] == [1.0, 2.0]
+
+
+def test_a_finalist_without_a_score_is_ranked_last(tmp_path):
+    registry, agent = stored(tmp_path, [1.0, 2.0, 3.0]), CountingAgent()
+
+    def score(agent, episodes):
+        return EvalMetrics(np.nan if agent.updates == 3 else float(agent.updates), {}, 0)
+
+    play_finals(registry, finalists(registry, 5, 10**9, 10**6), agent, score)
+    assert [one.hyperparams.params["lr"] for one in registry.snapshots] == [2.0, 1.0, 3.0]
+
+
+def test_an_interruption_of_the_finals_still_leaves_the_best_policy_in_the_agent(tmp_path):
+    setup = run(tmp_path, finalists=5)
+    plain = setup.pipeline.set_agent
+
+    def interrupt(agent):
+        if type(agent).__name__ == "GreedyAgent":
+            raise KeyboardInterrupt
+        plain(agent)
+
+    setup.pipeline.set_agent = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        setup.run()
+    assert setup.agent.updates == 5
+    assert setup.pipeline.teardowns == 1
