@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.autonomy.live_cases import GROUPS, LIVE_CASES, LiveCase
 from benchmarks.autonomy.live_table import final_score, steps_to_goal, tables
-from benchmarks.learning_table import EPISODES, FRAMEWORKS, FRESH_SEED, use_one_thread
+from benchmarks.learning_table import FRAMEWORKS, FRESH_SEED, use_one_thread
 from tensor_optix import RLOptimizer
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.callbacks import LoopCallback
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.callbacks import LoopEvent, WindowReport
+
+EPISODES = 100
+"""Fresh ones that each returned policy plays: of twenty a rare long one would tell more than the policy."""
 
 
 class _Recorder(LoopCallback):

