@@ -47,6 +47,7 @@ class Tuning:
     def __init__(self, optimizer: BaseOptimizer) -> None:
         self._optimizer = optimizer
         self._changed_in: int | None = None
+        self._has_learned = False
         self._learned_with: HyperparamSet | None = None
 
     @property
@@ -66,10 +67,11 @@ class Tuning:
         """Begin anew: the policy and its hyperparameters were replaced in this window, or the run begins."""
         self._optimizer.on_restart()
         self._changed_in = episode_id
-        self._learned_with = None
+        self._has_learned = False
 
     def note_learned(self, accepted: HyperparamSet | None) -> None:
         """Note with which accepted hyperparameters the agent has just learned."""
+        self._has_learned = True
         self._learned_with = accepted
 
     def made_with(self, accepted: HyperparamSet | None) -> HyperparamSet | None:
@@ -78,7 +80,9 @@ class Tuning:
         Args:
             accepted: Those accepted now; these are they, where nothing was learned yet.
         """
-        return self._learned_with or accepted if accepted is not None else None
+        if accepted is None or not self._has_learned:
+            return accepted
+        return self._learned_with
 
     def adjust(self, agent: BaseAgent, run: RunState, improved: bool, state: LoopState) -> Change:
         """Tell the optimizer what the last score meant, and let it choose."""

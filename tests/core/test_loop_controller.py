@@ -284,3 +284,31 @@ def test_a_window_without_a_score_is_made_up_for_by_the_next_that_has_one(tmp_pa
     ).run()
     scored = [report.episode_id for report in setup.diary.windows if report.score is not None]
     assert scored == [0, 3, 6, 9, 12]
+
+
+def test_a_fall_while_the_agent_explores_is_not_rolled_back_and_ends_nothing(tmp_path):
+    class Exploring(OffPolicyAgent):
+        is_exploring = True
+
+    setup = Setup(
+        tmp_path,
+        collapse,
+        agent=Exploring(),
+        scheduler=EVERY_WINDOW | {"dormant_threshold": 8},
+        rollback_on_degradation=True,
+        max_episodes=60,
+    ).run()
+    assert "rollback" not in setup.diary.kinds()
+    assert not setup.diary.named("on_dormant")
+
+
+def test_after_three_rollbacks_in_a_row_a_collapse_is_left_alone(tmp_path):
+    setup = Setup(
+        tmp_path,
+        collapse,
+        scheduler=EVERY_WINDOW | {"dormant_threshold": 100},
+        rollback_on_degradation=True,
+        max_episodes=60,
+    ).run()
+    assert setup.diary.kinds().count("rollback") == 3
+    assert setup.diary.kinds().count("degradation") > 3

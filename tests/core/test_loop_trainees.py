@@ -119,3 +119,49 @@ def test_a_target_score_ends_the_run_once_the_best_policy_reaches_it(tmp_path, t
     assert setup.pipeline.collected == windows
     reason = setup.diary.events[-1].numbers["reason"]
     assert ("target score of 3" in reason) == (target == 3.0)
+
+
+def test_a_contest_that_fails_leaves_the_trainee_collecting(tmp_path):
+    class Stuck(CountingAgent):
+        def act_greedy(self, observations):
+            raise RuntimeError("no greedy action")
+
+    class Playing(ScriptedPipeline):
+        def window(self, window):
+            if type(self.agent).__name__ == "GreedyAgent":
+                self.agent.act_batch([None])
+            return super().window(window)
+
+    pipeline = Playing(own_score)
+    director = Director(2, lambda control: control.play([Stuck()], 2))
+    setup = Setup(
+        tmp_path,
+        None,
+        pipeline=pipeline,
+        callbacks=[director],
+        scheduler=EVERY_WINDOW,
+        max_episodes=6,
+    ).run()
+    assert setup.agent.updates == 5
+    assert setup.controller.best_snapshot.eval_metrics.primary_score == 5.0
+
+
+def test_callbacks_hear_the_windows_of_the_run_also_after_a_hand_over(tmp_path):
+    director = Director(6, lambda control: control.train(CountingAgent()))
+    setup = Setup(
+        tmp_path,
+        lambda updates, window: 1.0,
+        callbacks=[director],
+        scheduler=EVERY_WINDOW | {"plateau_threshold": 1},
+        max_episodes=10,
+    ).run()
+    assert [window for window, _ in setup.diary.named("on_plateau")] == list(range(1, 10))
+
+
+def test_a_decision_can_be_told_as_soon_as_a_callback_is_attached(tmp_path):
+    class Teller(LoopCallback):
+        def on_attach(self, control) -> None:
+            control.tell("variant", number=0)
+
+    setup = Setup(tmp_path, own_score, callbacks=[Teller()], max_episodes=2)
+    assert setup.diary.events[0].kind == "variant"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.types import EpisodeData
-from tensor_optix.core.validation import MOST_WINDOWS, whole_episodes
+from tensor_optix.core.validation import MOST_WINDOWS, Validation, whole_episodes
+from tests.scripted import CountingAgent, ScriptedPipeline
 
 
 def window(dones, finished=(), num_envs=1, number=0) -> EpisodeData:
@@ -76,3 +78,18 @@ def test_the_first_window_survives_the_reuse_of_its_storage():
         yield window([0, 1], [(4.0, 4)])
 
     assert whole_episodes(windows()).observations.tolist() == [[7.0], [7.0]]
+
+
+def test_a_policy_that_gets_stuck_is_scored_by_the_episodes_that_it_finished():
+    """Two episodes end, and then none any more: asking for more must come to an end."""
+
+    class Stuck(ScriptedPipeline):
+        def episodes(self):
+            yield window([1, 1], [(3.0, 1), (5.0, 1)])
+            while True:
+                yield window([0, 0])
+
+    validation = Validation(Stuck(lambda u, w: 0.0), MeanReturnEvaluator())
+    metrics = validation.score_surely(CountingAgent(), 20)
+    assert metrics.primary_score == 4.0
+    assert metrics.metrics["score_count"] == 2
