@@ -61,93 +61,21 @@ def count(flags: Iterable[bool]) -> str:
 
 def tables(runs: list[Run]) -> str:
     """Return the results as Markdown: what the columns are, and a table per group that has runs."""
-    makers: dict[str, Callable[[list[Run]], list[str]]] = {
-        "defaults": _defaults_table,
-        "good": _good_table,
-        "bad": _bad_table,
-    }
     parts = [LEGEND]
-    for group, make in makers.items():
+    for group in TITLES:
         mine = [run for run in runs if _is_current(run) and _case(run).group == group]
         if mine:
-            parts.append("\n".join([f"## {group}", "", *make(mine)]))
+            parts.append("\n".join([f"## {group}", "", *_table(group, mine)]))
     return "\n\n".join(parts)
 
 
-def _defaults_table(runs: list[Run]) -> list[str]:
-    lines = _head("stopped by itself", "goal", "reached", "greedy score", "steps", "seconds")
-    for name, mine in _arms(runs):
-        lines.append(
-            _row(
-                name,
-                count(run["stopped_by_itself"] for run in mine),
-                f"{_goal(mine):g}",
-                count(run["reached"] for run in mine),
-                interval(run["greedy"] for run in mine),
-                interval((run["steps"] for run in mine), ",.0f"),
-                interval((run["seconds"] for run in mine), ",.0f"),
-            )
-        )
-    return lines
-
-
-def _good_table(runs: list[Run]) -> list[str]:
-    lines = _head(
-        "steps at most",
-        "goal",
-        "trained to it",
-        "steps to it",
-        "final score",
-        "greedy score",
-        "changes",
-        "at the end",
-    )
-    for name, mine in _arms(runs):
-        lines.append(
-            _row(
-                name,
-                f"{mine[0]['budget']:,}",
-                f"{_goal(mine):g}",
-                count(run["steps_to_goal"] is not None for run in mine),
-                interval((_spent(run) for run in mine), ",.0f"),
-                interval(_finals(mine)),
-                interval(run["greedy"] for run in mine),
-                f"{statistics.median(run['changes'] for run in mine):g}",
-                _end(mine),
-            )
-        )
-    differences = _difference_table(runs)
+def _table(group: str, runs: list[Run]) -> list[str]:
+    """Return a row per arm, and what on and off differ by where good settings are compared."""
+    columns = {title: COLUMNS[title] for title in TITLES[group]}
+    lines = _head(*columns)
+    lines += [_row(name, *(make(mine) for make in columns.values())) for name, mine in _arms(runs)]
+    differences = _difference_table(runs) if group == "good" else []
     return [*lines, "", "On minus off, seed by seed:", "", *differences] if differences else lines
-
-
-def _bad_table(runs: list[Run]) -> list[str]:
-    lines = _head(
-        "steps at most",
-        "goal",
-        "reached",
-        "greedy score",
-        "trained to it",
-        "final score",
-        "changes",
-        "recoveries",
-        "at the end",
-    )
-    for name, mine in _arms(runs):
-        lines.append(
-            _row(
-                name,
-                f"{mine[0]['budget']:,}",
-                f"{_goal(mine):g}",
-                count(run["reached"] for run in mine),
-                interval(run["greedy"] for run in mine),
-                count(run["steps_to_goal"] is not None for run in mine),
-                interval(_finals(mine)),
-                f"{statistics.median(run['changes'] for run in mine):g}",
-                f"{statistics.median(run['recoveries'] for run in mine):g}",
-                _end(mine),
-            )
-        )
-    return lines
 
 
 def _difference_table(runs: list[Run]) -> list[str]:
@@ -234,3 +162,32 @@ def _row(names: list[str], *cells: str) -> str:
 
 def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+COLUMNS: dict[str, Callable[[list[Run]], str]] = {
+    "stopped by itself": lambda runs: count(run["stopped_by_itself"] for run in runs),
+    "steps at most": lambda runs: f"{runs[0]['budget']:,}",
+    "goal": lambda runs: f"{_goal(runs):g}",
+    "reached": lambda runs: count(run["reached"] for run in runs),
+    "trained to it": lambda runs: count(run["steps_to_goal"] is not None for run in runs),
+    "steps to it": lambda runs: interval((_spent(run) for run in runs), ",.0f"),
+    "final score": lambda runs: interval(_finals(runs)),
+    "greedy score": lambda runs: interval(run["greedy"] for run in runs),
+    "steps": lambda runs: interval((run["steps"] for run in runs), ",.0f"),
+    "seconds": lambda runs: interval((run["seconds"] for run in runs), ",.0f"),
+    "changes": lambda runs: f"{statistics.median(run['changes'] for run in runs):g}",
+    "recoveries": lambda runs: f"{statistics.median(run['recoveries'] for run in runs):g}",
+    "at the end": lambda runs: _end(runs),
+}
+TITLES = {
+    "defaults": ("stopped by itself", "goal", "reached", "greedy score", "steps", "seconds"),
+    "good": (
+        *("steps at most", "goal", "trained to it", "steps to it", "final score"),
+        *("greedy score", "changes", "at the end"),
+    ),
+    "bad": (
+        *("steps at most", "goal", "reached", "greedy score", "trained to it", "final score"),
+        *("changes", "recoveries", "at the end"),
+    ),
+}
+"""The columns of each group's table."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from tensor_optix.cli.building import build_agent, open_environments, run_config
 from tensor_optix.cli.display import Display, announced, make_display
 from tensor_optix.cli.framework_loading import is_loaded, load
 from tensor_optix.cli.interruption import Interruption
+from tensor_optix.cli.log_notes import log_shown
 from tensor_optix.cli.record import TrainingRecord
 from tensor_optix.cli.report import Ending, Outcome, closing_report
 from tensor_optix.cli.run_directory import RunDirectory, new_run_directory
@@ -22,7 +23,7 @@ from tensor_optix.optimizer import RLOptimizer
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tensor_optix.algorithms.frameworks import Framework
     from tensor_optix.cli.options import TrainOptions
@@ -90,7 +91,7 @@ class _Training:
             agent = build_agent(env, self._config)
             self._directory.create(self._config)
             display = make_display(self._record, self._config, options.plain)
-            with _warnings_shown(display):
+            with log_shown(display, REPLAY_LOGGER, _note):
                 for note in notes:
                     display.note(f"warning: {note}")
                 outcome = self._train(agent, pipeline, display)
@@ -174,34 +175,9 @@ class _StepCap(LoopCallback):
             self._stop(f"the cap of {self._max_steps} steps was reached")
 
 
-class _NoteHandler(logging.Handler):
-    """Shows warnings of the library, and the size of a replay buffer, between the progress lines."""
-
-    def __init__(self, display: Display) -> None:
-        super().__init__(logging.INFO)
-        self._display = display
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno < logging.WARNING:
-            if record.name == REPLAY_LOGGER:
-                self._display.note(record.getMessage())
-            return
-        error = record.exc_info[1] if record.exc_info else None
-        reason = f" ({type(error).__name__}: {error})" if error is not None else ""
-        self._display.note(f"{record.levelname.lower()}: {record.getMessage()}{reason}")
-
-
-@contextmanager
-def _warnings_shown(display: Display) -> Iterator[None]:
-    logger, replay = logging.getLogger("tensor_optix"), logging.getLogger(REPLAY_LOGGER)
-    handler, level = _NoteHandler(display), replay.level
-    logger.addHandler(handler)
-    replay.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        replay.setLevel(level)
-        logger.removeHandler(handler)
+def _note(record: logging.LogRecord) -> str:
+    is_warning = record.levelno >= logging.WARNING
+    return f"{record.levelname.lower()}: " * is_warning + record.getMessage()
 
 
 def _attempt(write: Callable[[], object], display: Display) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from tensor_optix.cli.display import Display, announced, make_display
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import is_loaded, load
 from tensor_optix.cli.interruption import Interruption
+from tensor_optix.cli.log_notes import log_shown
 from tensor_optix.cli.record import TrainingRecord
 from tensor_optix.cli.run_directory import RunDirectory, new_run_directory
 from tensor_optix.cli.tune_report import closing_report, going_on, study_name
@@ -30,7 +30,8 @@ from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tensor_optix.trial_params import space_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import logging
+    from collections.abc import Callable
 
     from tensor_optix.algorithms.frameworks import Framework
     from tensor_optix.cli.tune_options import TuneOptions
@@ -106,7 +107,7 @@ class _Tuning:
             display.note(f"warning: {note}")
         display.note(self._announcement())
         self._interruption.stop = search.stop
-        with _progress_shown(display):
+        with log_shown(display, SEARCH_LOGGER, _clocked()):
             error = self._search(search)
         self._interruption.stop = None
         return self._close(search, display, error)
@@ -261,31 +262,7 @@ class _Tuning:
         return self._interruption.exit_code
 
 
-class _Lines(logging.Handler):
-    """Shows how trials end, and what the library warns of."""
-
-    def __init__(self, display: Display) -> None:
-        super().__init__(logging.INFO)
-        self._display = display
-        self._begun = time.perf_counter()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno < logging.WARNING and record.name != SEARCH_LOGGER:
-            return
-        error = record.exc_info[1] if record.exc_info else None
-        reason = f" ({type(error).__name__}: {error})" if error is not None else ""
-        clock = words.clock(time.perf_counter() - self._begun)
-        self._display.note(f"{clock}  {record.getMessage()}{reason}")
-
-
-@contextmanager
-def _progress_shown(display: Display) -> Iterator[None]:
-    logger, search = logging.getLogger("tensor_optix"), logging.getLogger(SEARCH_LOGGER)
-    handler, level = _Lines(display), search.level
-    logger.addHandler(handler)
-    search.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        search.setLevel(level)
-        logger.removeHandler(handler)
+def _clocked() -> Callable[[logging.LogRecord], str]:
+    """Return what puts the time since now before a message."""
+    begun = time.perf_counter()
+    return lambda record: f"{words.clock(time.perf_counter() - begun)}  {record.getMessage()}"
