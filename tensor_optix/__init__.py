@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from tensor_optix.core.base_pipeline import BasePipeline as BasePipeline
     from tensor_optix.core.callbacks import LoopCallback as LoopCallback
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry as CheckpointRegistry
-    from tensor_optix.core.diagnostic_controller import DiagnosticController as DiagnosticController
     from tensor_optix.core.ensemble_agent import EnsembleAgent as EnsembleAgent
     from tensor_optix.core.loop_controller import LoopController as LoopController
     from tensor_optix.core.meta_controller import MetaAction as MetaAction
@@ -56,13 +55,16 @@ if TYPE_CHECKING:
     from tensor_optix.exploration.rnd import RNDPipeline as RNDPipeline
     from tensor_optix.optimizer import RLOptimizer as RLOptimizer
     from tensor_optix.optimizers.backoff_optimizer import BackoffOptimizer as BackoffOptimizer
+    from tensor_optix.optimizers.diagnostic_controller import (
+        DiagnosticController as DiagnosticController,
+    )
     from tensor_optix.optimizers.momentum_optimizer import MomentumOptimizer as MomentumOptimizer
     from tensor_optix.optimizers.pbt_optimizer import PBTOptimizer as PBTOptimizer
     from tensor_optix.optimizers.spsa_optimizer import SPSAOptimizer as SPSAOptimizer
-    from tensor_optix.orchestrator import TrialOrchestrator as TrialOrchestrator
     from tensor_optix.pipeline.batch_pipeline import BatchPipeline as BatchPipeline
     from tensor_optix.pipeline.live_pipeline import LivePipeline as LivePipeline
     from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline as VectorBatchPipeline
+    from tensor_optix.trials.orchestrator import TrialOrchestrator as TrialOrchestrator
 
 __version__ = "2.0.0.dev0"
 
@@ -89,7 +91,7 @@ _MODULES = {
     "BasePipeline": "core.base_pipeline",
     "LoopCallback": "core.callbacks",
     "CheckpointRegistry": "core.checkpoint_registry",
-    "DiagnosticController": "core.diagnostic_controller",
+    "DiagnosticController": "optimizers.diagnostic_controller",
     "EnsembleAgent": "core.ensemble_agent",
     "LoopController": "core.loop_controller",
     "MetaAction": "core.meta_controller",
@@ -115,7 +117,7 @@ _MODULES = {
     "MomentumOptimizer": "optimizers.momentum_optimizer",
     "PBTOptimizer": "optimizers.pbt_optimizer",
     "SPSAOptimizer": "optimizers.spsa_optimizer",
-    "TrialOrchestrator": "orchestrator",
+    "TrialOrchestrator": "trials.orchestrator",
     "BatchPipeline": "pipeline.batch_pipeline",
     "LivePipeline": "pipeline.live_pipeline",
     "VectorBatchPipeline": "pipeline.vector_pipeline",

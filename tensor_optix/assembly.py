@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from tensor_optix.core.auto_scheduler import AutoScheduler
+from tensor_optix.core.backoff_scheduler import AutoScheduler
 from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.base_evaluator import BaseEvaluator, MeanReturnEvaluator
 from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
@@ -98,7 +98,7 @@ def _optimizer(given: Mapping[str, Any]) -> BaseOptimizer:
         log_params = list(agent.default_log_params)
         optimizer = SPSAOptimizer(bounds, log_params=log_params, seed=given["seed"])
     if given["diagnostics"]:
-        from tensor_optix.core.diagnostic_controller import DiagnosticController
+        from tensor_optix.optimizers.diagnostic_controller import DiagnosticController
 
         return DiagnosticController.from_arguments(optimizer, bounds, given["diagnostics"])
     return optimizer

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.assembly import assemble
-from tensor_optix.core.diagnostic_controller import DIAGNOSTIC_ARGUMENTS
+from tensor_optix.optimizers.diagnostic_controller import DIAGNOSTIC_ARGUMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from tensor_optix.core.callbacks import LoopCallback
     from tensor_optix.core.loop_controller import LoopController
     from tensor_optix.core.types import LoopState, PathLike, PolicySnapshot
-    from tensor_optix.factory_run import FactoryRun
-    from tensor_optix.trial_params import ParamSpace
+    from tensor_optix.trials.factory_run import FactoryRun
+    from tensor_optix.trials.space import ParamSpace
 
 
 class RLOptimizer:
@@ -129,7 +129,7 @@ class RLOptimizer:
                     raise TypeError(f"{name} needs agent_factory and pipeline_factory")
             self._run = assemble(given)
         else:
-            from tensor_optix.factory_run import factory_run
+            from tensor_optix.trials.factory_run import factory_run
 
             self._run = factory_run(given)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tensor_optix.orchestrator import TrialOrchestrator
+from tensor_optix.trials.orchestrator import TrialOrchestrator
 from tests.scripted import CountingAgent, ScriptedPipeline
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "adapters": {"adapters", "core", "kernels"},
     "algorithms": {"algorithms", "adapters", "core", "kernels"},
     "assembly": {"optimizers", "core"},
-    "optimizer": {"assembly", "factory_run", "trial_params", "core"},
+    "optimizer": {"assembly", "trials", "core", "optimizers"},
 }
 """Which parts each part may import; `cli` and the lazy catalogue may import all."""
 
@@ -29,6 +29,8 @@ MAY_IMPORT = {
 DOCUMENTED_ELSEWHERE = {
     "adapters/pytorch/torch_agent.py": "tensor_optix.algorithms.torch_agent",
     "adapters/tensorflow/tf_agent.py": "tensor_optix.algorithms.tf_agent",
+    "core/diagnostic_controller.py": "tensor_optix.optimizers.diagnostic_controller",
+    "orchestrator.py": "tensor_optix.trials.orchestrator",
 }
 """Modules of the public API that only give a class its documented path, and what they take it from."""
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tensor_optix.core.types import LoopState
-from tensor_optix.factory_run import Factories, FactoryRun
 from tensor_optix.optimizer import RLOptimizer
+from tensor_optix.trials.factory_run import Factories, FactoryRun
 from tests.scripted import Diary, ScriptedOptimizer, ScriptedPipeline
 
 if TYPE_CHECKING:

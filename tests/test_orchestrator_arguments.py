@@ -155,8 +155,8 @@ def test_wrong_arguments_are_refused_before_the_first_trial(
 def test_optuna_is_loaded_by_a_search_only_and_named_where_it_is_missing() -> None:
     script = """
         import sys
-        import tensor_optix, tensor_optix.orchestrator, tensor_optix.factory_run
-        from tensor_optix.orchestrator import TrialOrchestrator
+        import tensor_optix, tensor_optix.trials.orchestrator, tensor_optix.trials.factory_run
+        from tensor_optix.trials.orchestrator import TrialOrchestrator
         assert "optuna" not in sys.modules
         sys.modules["optuna"] = None
         try:

@@ -11,19 +11,19 @@ import pytest
 
 optuna = pytest.importorskip("optuna")
 
-from tensor_optix import trial_search
-from tensor_optix.trial_study import counted_trials
+from tensor_optix.trials import search as trial_search
+from tensor_optix.trials.study import counted_trials
 from tests.small_search import ParamAgent, quick_collections, search, states  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quick_collections")
 
 if TYPE_CHECKING:
-    from tensor_optix.orchestrator import TrialOrchestrator
+    from tensor_optix.trials.orchestrator import TrialOrchestrator
 
 WORKER = """
 import sys, time
-from tensor_optix import trial_search
-from tensor_optix.trial_study import counted_trials
+from tensor_optix.trials import search as trial_search
+from tensor_optix.trials.study import counted_trials
 from tests.small_search import ParamPipeline, search
 
 class Slow(ParamPipeline):

@@ -23,8 +23,7 @@ import numpy as np
 
 from tensor_optix.algorithms._dqn import DQN as DQNAgent
 from tensor_optix.algorithms._sac import SAC as SACAgent
-from tensor_optix.core.auto_scheduler import AutoScheduler
-from tensor_optix.core.judgement import judge
+from tensor_optix.core.backoff_scheduler import AutoScheduler, judge
 from tensor_optix.core.types import LoopState
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from tensor_optix.algorithms._network_agent import NetworkAgent
 from tensor_optix.algorithms.hyperparams import ReplayHyperparams
 from tensor_optix.algorithms.update_tally import UpdateTally
 from tensor_optix.core.replay_buffer import PrioritizedReplayBuffer, ReplayBatch
-from tensor_optix.core.transitions import ObservedRows, transitions_of
+from tensor_optix.core.trajectory_buffer import ObservedRows, transitions_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

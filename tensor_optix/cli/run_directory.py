@@ -20,7 +20,7 @@ from typing import Any
 
 from tensor_optix.algorithms.frameworks import FRAMEWORKS
 from tensor_optix.cli.errors import CommandError
-from tensor_optix.core.durable_files import write_json
+from tensor_optix.core.checkpoints.durable_files import write_json
 from tensor_optix.core.run_log import EVENTS_FILE, METRICS_FILE
 
 PACKAGES = ("numpy", "gymnasium", "envpool")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tensor_optix.cli.options import TrainOptions
     from tensor_optix.core.base_agent import BaseAgent
 
-REPLAY_LOGGER = "tensor_optix.core.replay_storage"
+REPLAY_LOGGER = "tensor_optix.core.replay.storage"
 """Says how much memory a replay buffer takes, when it is made."""
 
 
@@ -134,7 +134,7 @@ class _Training:
 
     def _close(self, outcome: Outcome, display: Display) -> int:
         """Write what the run leaves behind; a full disk costs only what does not fit."""
-        from tensor_optix.cli.curve import draw_curve
+        from tensor_optix.cli.report import draw_curve
 
         directory, record, config = self._directory, self._record, self._config
         error = outcome.error

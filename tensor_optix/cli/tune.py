@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from contextlib import nullcontext
@@ -10,12 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.cli import words
-from tensor_optix.cli.building import (
-    build_agent,
-    derived_seeds,
-    open_environments,
-    run_config,
-)
+from tensor_optix.cli.building import build_agent, derived_seeds, open_environments, run_config
 from tensor_optix.cli.display import Display, announced, make_display
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import is_loaded, load
@@ -23,23 +19,24 @@ from tensor_optix.cli.interruption import Interruption
 from tensor_optix.cli.log_notes import log_shown
 from tensor_optix.cli.record import TrainingRecord
 from tensor_optix.cli.run_directory import RunDirectory, new_run_directory
-from tensor_optix.cli.tune_report import closing_report, going_on, study_name
-from tensor_optix.core.durable_files import write_json
-from tensor_optix.orchestrator import TrialOrchestrator
+from tensor_optix.core.checkpoints.durable_files import write_json
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
-from tensor_optix.trial_params import space_of
+from tensor_optix.trials.orchestrator import TrialOrchestrator
+from tensor_optix.trials.space import space_of
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from tensor_optix.algorithms.frameworks import Framework
+    from tensor_optix.cli.run_directory import RunConfig
     from tensor_optix.cli.tune_options import TuneOptions
     from tensor_optix.core.base_agent import BaseAgent
 
 BEST_FILE = "best_params.json"
 STUDY_FILE = "study.journal"
-SEARCH_LOGGER = "tensor_optix.trial_search"
+SEARCH_LOGGER = "tensor_optix.trials.search"
 """Tells how each trial ended."""
 
 MORE_TO_SEARCH: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -266,3 +263,56 @@ def _clocked() -> Callable[[logging.LogRecord], str]:
     """Return what puts the time since now before a message."""
     begun = time.perf_counter()
     return lambda record: f"{words.clock(time.perf_counter() - begun)}  {record.getMessage()}"
+
+
+def closing_report(
+    options: TuneOptions, config: RunConfig, path: Path, found: Mapping[str, Any]
+) -> str:
+    """Tell what was found, and the command that trains with it.
+
+    Args:
+        options: Of the search.
+        config: Of its trials.
+        path: Where `found` was written.
+        found: With `best_params` and `best_score`.
+    """
+    return (
+        f"\n{config.env_id}: the search is over\n\n"
+        f"best    score {words.number(found['best_score'])}, in {path}\n"
+        f"train   {train_command(options, config, found['best_params'])}"
+    )
+
+
+def going_on(options: TuneOptions, storage: str | Path) -> str:
+    """Return the command, in words, by which a search goes on.
+
+    Args:
+        options: Of the search.
+        storage: Where its study is kept.
+    """
+    where = f"--storage {shlex.quote(str(storage))} --study-name {shlex.quote(study_name(options))}"
+    elsewhere = "" if options.run_dir is None else " and another --run-dir"
+    return f"the same command with {where}{elsewhere}"
+
+
+def study_name(options: TuneOptions) -> str:
+    """Return the name of a search's study, given or chosen."""
+    return options.study_name or options.env_id
+
+
+def train_command(options: TuneOptions, config: RunConfig, params: Mapping[str, Any]) -> str:
+    """Return the command that trains with these hyperparameters, all else as in the trials."""
+    parts = ["tensor-optix", "train", config.env_id, "--algo", config.algorithm]
+    parts += ["--framework", config.framework, "--num-envs", str(config.num_envs)]
+    parts += ["--window-size", str(config.window_size)]
+    for name in ("backend", "device"):
+        value = getattr(options, name)
+        parts += [] if value == "auto" else [f"--{name}", value]
+    if options.hidden_sizes is not None:
+        parts += ["--hidden-sizes", *map(str, options.hidden_sizes)]
+    for name in ("normalize_observations", "normalize_rewards"):
+        parts += [f"--{name.replace('_', '-')}"] if getattr(options, name) else []
+    for name, value in {**options.hyperparams, **params}.items():
+        said = f"{value:.6g}" if isinstance(value, float) else str(value)
+        parts += [f"--{config.algorithm}.{name.replace('_', '-')}", said]
+    return shlex.join(parts)

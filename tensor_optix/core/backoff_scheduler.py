@@ -9,13 +9,129 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import asdict, dataclass, fields
+from enum import Enum
+from numbers import Integral, Real
 from typing import Any
 
-from tensor_optix.core.scheduler_settings import SchedulerSettings
-from tensor_optix.core.statistics import noise_std, rises_significantly
+from tensor_optix.core.decisions.convergence import PlateauSettings, PlateauTest, plateau_test
+from tensor_optix.core.decisions.statistics import noise_std, rises_significantly
 from tensor_optix.core.types import LoopState
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerSettings:
+    """When to evaluate, and what counts as a plateau, a degradation and an improvement.
+
+    Raises:
+        ValueError: If a value is of the wrong kind or out of its range.
+    """
+
+    base_interval: int = 1
+    """Windows between evaluations while the score improves."""
+    backoff_factor: float = 2.0
+    """What a non-improving evaluation multiplies the interval by, rounded down."""
+    max_interval_episodes: int = 100
+    """The longest interval, in windows."""
+    plateau_threshold: int = 5
+    """Consecutive non-improving evaluations until COOLING."""
+    dormant_threshold: int = 20
+    """Consecutive non-improving evaluations until DORMANT."""
+    degradation_threshold: float = 0.95
+    """A score that falls short of the best by more than 1 minus this share of it is degraded."""
+    min_degradation_drop: float = 1e-4
+    """The least such fall in score units, for a best near 0."""
+    min_episodes_before_dormant: int = 0
+    """Evaluations before DORMANT may be declared."""
+    min_episodes_before_degradation: int = 5
+    """Evaluations before a score may be called degraded."""
+    noise_k: float = 2.0
+    """Standard deviations of the noise that an improvement must exceed."""
+    score_window: int = 20
+    """Recent scores from which the noise is measured."""
+    trend_window: int = 8
+    """Recent scores that can show a rise on their own."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            # With postponed annotations a field's type is its text.
+            _check_kind(field.name, getattr(self, field.name), whole=field.type == "int")
+        for name in ("base_interval", "plateau_threshold", "dormant_threshold"):
+            _check_least(name, getattr(self, name), 1)
+        _check_least("backoff_factor", self.backoff_factor, 1)
+        for name in ("min_episodes_before_dormant", "min_episodes_before_degradation"):
+            _check_least(name, getattr(self, name), 0)
+        for name in ("min_degradation_drop", "noise_k"):
+            _check_least(name, getattr(self, name), 0)
+        for name in ("score_window", "trend_window"):
+            _check_least(name, getattr(self, name), 3)
+        if self.max_interval_episodes < self.base_interval:
+            raise ValueError(
+                f"max_interval_episodes must be at least base_interval={self.base_interval}, "
+                f"got {self.max_interval_episodes}"
+            )
+        if not 0.0 <= self.degradation_threshold <= 1.0:
+            raise ValueError(
+                f"degradation_threshold must be in [0, 1], got {self.degradation_threshold}"
+            )
+
+
+def _check_kind(name: str, value: object, *, whole: bool) -> None:
+    kind = Integral if whole else Real
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):  # type: ignore[arg-type]
+        wanted = "an integer" if whole else "a finite number"
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
+def _check_least(name: str, value: float, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+class Judgement(Enum):
+    """What an evaluation was recorded as."""
+
+    IMPROVEMENT = "improvement"
+    NON_IMPROVEMENT = "non-improvement"
+    SUSPICION = "suspicion"
+    """A fall that the next evaluation confirms or clears."""
+    DEGRADATION = "degradation"
+
+
+def judge(
+    scheduler: BackoffScheduler,
+    score: float,
+    smoothed: float,
+    *,
+    improvement_margin: float = 0.0,
+    may_rest: bool = True,
+    may_degrade: bool = True,
+) -> Judgement:
+    """Record an evaluation in the scheduler, as what its statistics say that it is.
+
+    Args:
+        scheduler: Its `current_state` follows from what is recorded.
+        score: Raw: from these the noise is measured.
+        smoothed: What is compared with the best.
+        improvement_margin: The least gain that is an improvement.
+        may_rest: Whether DORMANT may be declared.
+        may_degrade: Whether a deep fall counts as a degradation.
+    """
+    scheduler.record_score(score)
+    if scheduler.is_improvement(smoothed, improvement_margin):
+        scheduler.record_improvement(smoothed)
+        return Judgement.IMPROVEMENT
+    if not may_degrade or not scheduler.looks_degraded(smoothed):
+        scheduler.record_non_improvement(may_rest=may_rest)
+        return Judgement.NON_IMPROVEMENT
+    if scheduler.current_state is LoopState.WATCHDOG:
+        scheduler.record_degradation()
+        return Judgement.DEGRADATION
+    scheduler.record_suspicion()
+    return Judgement.SUSPICION
 
 
 class BackoffScheduler:
@@ -298,3 +414,144 @@ class BackoffScheduler:
 
     def _is_finished(self) -> bool:
         return self._non_improvements >= self._settings.dormant_threshold
+
+
+_INTERVAL_ARGUMENTS = ("base_interval", "backoff_factor", "max_interval_episodes")
+_WINDOWS_PER_INTERVAL = 50
+_LEAST_PATIENCE = 20
+_PATIENCE_SHARE = 3 / 4
+
+
+class AutoScheduler(BackoffScheduler):
+    """A `BackoffScheduler` that picks what the user left open.
+
+    * Interval: that of the backoff, but no more than 2 % of the windows since the last restart. Passing
+      any of `base_interval`, `backoff_factor` or `max_interval_episodes` fixes it.
+    * DORMANT: when an evaluation that improved nothing meets a plateau (`plateau_test`), or when 20 of
+      them in a row took three quarters of the time so far, unless block means still rise: one lucky
+      score, too good to be beaten, must not end a rising run. While nothing has been gained yet, 160
+      instead of 20. Time is counted in windows. Passing `dormant_threshold` fixes it and switches the
+      test off.
+    * A degradation is deeper than the noise explains. Fixed by `degradation_threshold`.
+    * An improvement is at least 1 % of what was gained so far, so that an endless creep has an end;
+      not so with `dormant_threshold`.
+
+    Args:
+        plateau: How much evidence a plateau needs.
+        **given: Arguments of `BackoffScheduler`; None means "auto", as does leaving one out.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(self, *, plateau: PlateauSettings | None = None, **given: Any) -> None:
+        given = {name: value for name, value in given.items() if value is not None}
+        super().__init__(**given)
+        self._plateau = plateau or PlateauSettings()
+        self._paces_itself = not any(name in given for name in _INTERVAL_ARGUMENTS)
+        self._stops_itself = "dormant_threshold" not in given
+        self._judges_falls_itself = "degradation_threshold" not in given
+        self._windows = 0
+        self._restarted_in = 0
+        self._times: list[int] = []
+        self._improved_at = 0
+        self._test: PlateauTest | None = None
+        self._tested = (0, 0)
+
+    @property
+    def current_interval(self) -> int:
+        """Windows from one evaluation to the next, as of the last window asked about."""
+        interval = super().current_interval
+        if not self._paces_itself:
+            return interval
+        since = self._windows - self._restarted_in
+        return max(1, min(interval, since // _WINDOWS_PER_INTERVAL))
+
+    @property
+    def last_plateau_test(self) -> PlateauTest | None:
+        """The plateau test of the scores so far; None where `dormant_threshold` switched it off."""
+        if not self._stops_itself:
+            return None
+        now = (len(self._scores), self._restarted_at)
+        if self._test is None or self._tested != now:
+            self._test = plateau_test(self._scores, self._restarted_at, self._plateau, self._times)
+            self._tested = now
+        return self._test
+
+    def should_adapt(self, episode_count: int) -> bool:
+        """Whether window `episode_count` is to be evaluated: each one, while a fall is in doubt."""
+        self._windows = max(self._windows, episode_count)
+        return super().should_adapt(episode_count)
+
+    def looks_degraded(self, score: float) -> bool:
+        """Whether the score has fallen deeper than its noise explains.
+
+        With a `degradation_threshold` of the user's, `check_degradation` is enough.
+        """
+        if self._judges_falls_itself:
+            return super().looks_degraded(score)
+        return self.check_degradation(score)
+
+    def record_score(self, score: float) -> None:
+        """Take the score of an evaluation, and when it was made."""
+        super().record_score(score)
+        self._note_time()
+
+    def record_improvement(self, score: float) -> None:
+        """Count an improving evaluation."""
+        super().record_improvement(score)
+        self._note_time()
+        self._improved_at = self._times[-1] if self._times else 0
+
+    def record_restart(self) -> None:
+        """Begin anew with another policy, and with close evaluations."""
+        super().record_restart()
+        self._restarted_in = self._improved_at = self._windows
+
+    def _note_time(self) -> None:
+        """Give every score a time: the window last asked about, or where none was, the next number."""
+        while len(self._times) < len(self._scores):
+            latest = self._times[-1] + 1 if self._times else 0
+            self._times.append(max(latest, self._windows))
+
+    def describe(self) -> dict[str, Any]:
+        """Return the numbers that the state rests on, those of the plateau test included."""
+        test = self.last_plateau_test
+        return super().describe() | ({} if test is None else {"plateau_test": asdict(test)})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that changes, as JSON values."""
+        return super().state_dict() | {
+            "windows": self._windows,
+            "restarted_in": self._restarted_in,
+            "times": list(self._times),
+            "improved_at": self._improved_at,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        super().load_state_dict(state)
+        self._windows = int(state["windows"])
+        self._restarted_in = int(state["restarted_in"])
+        self._times = [int(time) for time in state["times"]]
+        self._improved_at = int(state["improved_at"])
+        self._test = None
+
+    def _least_gain(self, improvement_margin: float) -> float:
+        test = self.last_plateau_test
+        if test is None or not test.has_gained:
+            return improvement_margin
+        return max(improvement_margin, self._plateau.negligible_share * test.gain)
+
+    def _is_finished(self) -> bool:
+        test = self.last_plateau_test
+        if test is None:
+            return super()._is_finished()
+        if test.is_plateau:
+            return True
+        least = _LEAST_PATIENCE if test.has_gained else _LEAST_PATIENCE * self._plateau.patience
+        if self._non_improvements < least or test.still_rising:
+            return False
+        now = self._times[-1]
+        waited, whole = now - self._improved_at, now - self._restarted_in
+        return waited >= _PATIENCE_SHARE * whole

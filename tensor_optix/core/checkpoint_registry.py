@@ -14,9 +14,15 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tensor_optix.core.json_values import to_json
-from tensor_optix.core.snapshot_record import SnapshotRecord, describe, rank
-from tensor_optix.core.snapshot_store import SnapshotError, SnapshotStore, StagedSnapshot
+from tensor_optix.core.checkpoints.json_values import to_json
+from tensor_optix.core.checkpoints.snapshot_store import (
+    SnapshotError,
+    SnapshotRecord,
+    SnapshotStore,
+    StagedSnapshot,
+    describe,
+    rank,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

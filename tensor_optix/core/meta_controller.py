@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.core.spawning import LEAST_POINTS, correlation, scores_of, train_and_val
-from tensor_optix.core.statistics import slope_t
+from tensor_optix.core.decisions.statistics import slope_t
+from tensor_optix.core.evolution.variants import LEAST_POINTS, correlation, scores_of, train_and_val
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

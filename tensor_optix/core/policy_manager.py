@@ -6,10 +6,12 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
-from tensor_optix.core import spawning
-from tensor_optix.core.action_mixing import common_action
-from tensor_optix.core.policy_manager_callback import PolicyManagerCallback as PolicyManagerCallback
-from tensor_optix.core.roster import Member, Roster, lowest_first, weights_of_scores
+from tensor_optix.core.evolution import variants
+from tensor_optix.core.evolution.action_mixing import common_action
+from tensor_optix.core.evolution.policy_manager_callback import (
+    PolicyManagerCallback as PolicyManagerCallback,
+)
+from tensor_optix.core.evolution.roster import Member, Roster, lowest_first, weights_of_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -240,8 +242,8 @@ class PolicyManager:
         max_scale: float = 0.1,
         window: int = 10,
     ) -> float:
-        """Return how far variants stray; see `spawning.adaptive_noise_scale`."""
-        return spawning.adaptive_noise_scale(history, min_scale, max_scale, window)
+        """Return how far variants stray; see `variants.adaptive_noise_scale`."""
+        return variants.adaptive_noise_scale(history, min_scale, max_scale, window)
 
     def evolve(self, agent: BaseAgent, current_score: float) -> bool:
         """Load the best policy into the agent if that scored more; return whether it did."""
@@ -258,7 +260,7 @@ class PolicyManager:
     ) -> BaseAgent:
         """Make an agent a variant of the best policy, and count it; without a policy nothing happens.
 
-        Its weights and hyperparameters vary as `spawning.vary` says.
+        Its weights and hyperparameters vary as `variants.vary` says.
 
         Args:
             agent_shell: Takes on the policy.
@@ -271,7 +273,7 @@ class PolicyManager:
         best = self.registry.load_best(agent_shell)
         if best is None:
             return agent_shell
-        spawning.vary(
+        variants.vary(
             agent_shell, noise_scale, (best.eval_metrics.primary_score, self._spawn_count)
         )
         if mutation_fn is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from tensor_optix.core.spawning import LEAST_POINTS, scores_of
-from tensor_optix.core.statistics import slope_t
+from tensor_optix.core.decisions.statistics import slope_t
+from tensor_optix.core.evolution.variants import LEAST_POINTS, scores_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

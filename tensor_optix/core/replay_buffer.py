@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.core.priorities import Priorities
-from tensor_optix.core.replay_rows import floats_of, integers_of
-from tensor_optix.core.replay_settings import unit_number
-from tensor_optix.core.replay_state import float_of, ready_rows
-from tensor_optix.core.replay_storage import ReplayBatch
-from tensor_optix.core.uniform_replay import ReplayBuffer
+from tensor_optix.core.replay.layout import floats_of, integers_of, unit_number
+from tensor_optix.core.replay.priorities import Priorities
+from tensor_optix.core.replay.saved_state import float_of, ready_rows
+from tensor_optix.core.replay.storage import ReplayBatch
+from tensor_optix.core.replay.uniform_replay import ReplayBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tensor_optix.core.replay_layout import ReplayLayout
-    from tensor_optix.core.replay_storage import ReplayStorage
+    from tensor_optix.core.replay.layout import ReplayLayout
+    from tensor_optix.core.replay.storage import ReplayStorage
     from tensor_optix.core.types import Array
 
 __all__ = ["PrioritizedReplayBuffer", "ReplayBatch", "ReplayBuffer"]

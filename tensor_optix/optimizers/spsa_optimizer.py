@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tensor_optix.optimizers.experiment import Cycle, Reach
 from tensor_optix.optimizers.experimenter import Experimenter
-from tensor_optix.optimizers.trial import Cycle, Reach
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -3,21 +3,262 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from tensor_optix import kernels
 from tensor_optix.core.base_pipeline import BasePipeline
+from tensor_optix.core.types import Array, EpisodeData, Transitions
 from tensor_optix.pipeline._vector_contract import VectorStep
 from tensor_optix.pipeline.action_scaling import environment_actions, kept_dtype
-from tensor_optix.pipeline.rollout import EpisodeStatistics, Rollout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tensor_optix.core.base_agent import BaseAgent
-    from tensor_optix.core.types import Array, EpisodeData
     from tensor_optix.pipeline.vector_env import VectorEnv
+
+
+class EpisodeStatistics:
+    """Returns and lengths of the episodes under way in N environments, across windows."""
+
+    def __init__(self, num_envs: int) -> None:
+        self._returns = np.zeros(num_envs, np.float64)
+        self._lengths = np.zeros(num_envs, np.int64)
+        self._finished = (
+            np.empty(num_envs, np.float64),
+            np.empty(num_envs, np.int64),
+            np.empty(num_envs, np.int32),
+        )
+
+    def update(self, rewards: Array, dones: Array, valid: Array) -> tuple[Array, Array]:
+        """Add a window `[T, N]`; return the returns and lengths of the episodes that finished in it."""
+        returns: list[Array] = []
+        lengths: list[Array] = []
+        for t in range(len(rewards)):
+            count = kernels.episode_statistics(
+                rewards[t], dones[t], valid[t], self._returns, self._lengths, *self._finished
+            )
+            if count:
+                returns.append(self._finished[0][:count].copy())
+                lengths.append(self._finished[1][:count].copy())
+        if not returns:
+            return np.empty(0, np.float64), np.empty(0, np.int64)
+        return np.concatenate(returns), np.concatenate(lengths)
+
+
+class Rollout:
+    """Reused storage for one window, a column per environment.
+
+    Environments that answer in lockstep fill row after row. Those that answer in any order fill each
+    column at its own pace; columns then differ in length, and the missing rows are marked invalid.
+
+    Args:
+        env: Tells the number of environments and the spaces.
+        window_size: Rows per environment; on average, where the environments run at their own pace.
+        action_dtype: In which actions are stored; can be read again.
+    """
+
+    def __init__(self, env: VectorEnv, window_size: int, action_dtype: np.dtype[Any]) -> None:
+        self._num_envs = env.num_envs
+        self._lockstep = env.batch_size == env.num_envs
+        self._budget = window_size * env.num_envs
+        self._capacity = window_size if self._lockstep else 2 * window_size
+        self.action_dtype = action_dtype
+        shape = (self._capacity, env.num_envs)
+        obs, action = env.observation_space, env.action_space
+        self._observations = np.zeros((*shape, *(obs.shape or ())), obs.dtype)
+        self._actions = np.zeros((*shape, *(action.shape or ())), action_dtype)
+        self._rewards = np.zeros(shape, np.float32)
+        self._terminated = np.zeros(shape, bool)
+        self._truncated = np.zeros(shape, bool)
+        self._valid = np.zeros(shape, bool)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the rows; the arrays are written over."""
+        self._cursors = np.zeros(self._num_envs, np.int64)
+        self._rows_begun = 0
+        self._ends: list[tuple[Array, Array]] = []
+        self._infos: list[dict[str, Any]] = []
+        if not self._lockstep:
+            self._valid.fill(False)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further action may be taken in this window."""
+        return self._rows_begun >= self._budget or int(self._cursors.max()) >= self._capacity
+
+    def begin(self, env_ids: Array, observations: Array, actions: Array) -> Array:
+        """Store what was seen and done; return the actions as stored, in `action_dtype`.
+
+        Raises:
+            TypeError: If the actions are of another kind than those stored (floats for ints).
+            ValueError: If there is not one action of the action space's shape per environment.
+        """
+        rows = self._rows(env_ids)
+        self._observations[rows] = observations
+        stored: Array = self._actions[rows]  # a view of the row in lockstep, else a copy
+        if np.shape(actions) != stored.shape:
+            raise ValueError(
+                f"act must give actions of shape {stored.shape[1:]} for each of {len(stored)} "
+                f"environments, {stored.shape} in all, got {np.shape(actions)}"
+            )
+        np.copyto(stored, actions, casting="same_kind")
+        if not self._lockstep:
+            self._actions[rows] = stored
+        self._rows_begun += len(env_ids)
+        return stored
+
+    def transitions(self, step: VectorStep) -> Transitions:
+        """Return the valid rows that `step` completes, before `finish` stores it.
+
+        Where nothing has to be left out or put right, these are views of the stored row and the
+        step's own arrays.
+        """
+        rows = self._rows(step.env_ids)
+        # Of the dtype of the space, which the rows before have too: EnvPool's own may differ.
+        following = step.observations.astype(self._observations.dtype, copy=False)
+        if len(step.end_observations):
+            following = following.copy()
+            following[step.terminated | step.truncated] = step.end_observations
+        transitions = Transitions(
+            self._observations[rows],
+            self._actions[rows],
+            step.rewards,
+            following,
+            step.terminated,
+            step.truncated,
+            step.env_ids,
+            self._num_envs,
+        )
+        if np.count_nonzero(step.valid) == len(step.valid):
+            return transitions
+        valid = (field[step.valid] for field in transitions[:-1])
+        return Transitions._make((*valid, self._num_envs))
+
+    def finish(self, step: VectorStep) -> None:
+        """Store what came of it, for the same environments in any order."""
+        rows = self._rows(step.env_ids)
+        self._rewards[rows] = step.rewards
+        self._terminated[rows] = step.terminated
+        self._truncated[rows] = step.truncated
+        self._valid[rows] = step.valid
+        if len(step.end_observations):
+            ended = step.env_ids[step.terminated | step.truncated]
+            end_rows = self._cursors[ended] * self._num_envs + ended
+            self._ends.append((end_rows, np.array(step.end_observations)))
+        self._infos.extend(step.infos)
+        self._cursors[step.env_ids] += 1
+
+    def require_finite(self, step: VectorStep, window: int) -> None:
+        """Check the rewards of `step`, before `finish` stores it.
+
+        Raises:
+            ValueError: If one is NaN or infinite, naming the environment, the step and the value.
+        """
+        is_finite = np.isfinite(step.rewards)
+        if np.count_nonzero(is_finite) < len(is_finite):
+            row = int(np.flatnonzero(~is_finite)[0])
+            env_id = int(step.env_ids[row])
+            raise _bad_reward(env_id, int(self._cursors[env_id]), window, step.rewards[row])
+
+    def to_episode(
+        self, episode_id: int, next_observations: Array, statistics: EpisodeStatistics
+    ) -> EpisodeData:
+        """Return the window as a view of this storage, valid until it is written over.
+
+        Args:
+            episode_id: The window's number.
+            next_observations: `[N, ...]`, what each environment shows after its last row.
+            statistics: Told of the window's rewards; gives the episodes that finished.
+
+        Raises:
+            ValueError: If a reward is NaN or infinite, naming the environment, the step and the value.
+        """
+        length = int(self._cursors.max())
+        self._keep_bootstrap_rows(length, next_observations)
+        rewards, valid = self._rewards[:length], self._valid[:length]
+        _require_finite_grid(rewards, episode_id)
+        dones = self._terminated[:length] | self._truncated[:length]
+        returns, lengths = statistics.update(rewards, dones, valid)
+        end_rows, end_observations = self._sorted_ends()
+        single = self._num_envs == 1
+        ended = single and bool(dones[-1, 0])
+        return EpisodeData(
+            observations=_flat(self._observations[:length]),
+            actions=_flat(self._actions[:length]),
+            rewards=_rows_of(rewards, single),
+            terminated=_rows_of(self._terminated[:length], single),
+            truncated=_rows_of(self._truncated[:length], single),
+            infos=self._infos,
+            episode_id=episode_id,
+            episode_starts=_episode_starts(dones, valid),
+            final_obs=None
+            if ended
+            else np.array(next_observations[0] if single else next_observations),
+            num_envs=self._num_envs,
+            valid=None if valid.all() else _flat(valid),
+            end_rows=end_rows,
+            end_observations=end_observations,
+            finished_returns=returns,
+            finished_lengths=lengths,
+        )
+
+    def _rows(self, env_ids: Array) -> Any:
+        return int(self._cursors[0]) if self._lockstep else (self._cursors[env_ids], env_ids)
+
+    def _keep_bootstrap_rows(self, length: int, next_observations: Array) -> None:
+        """Show the next observation in the first missing row of each short column.
+
+        The row before it is bootstrapped from the value of that observation.
+        """
+        for n in np.flatnonzero(self._cursors < length):
+            cursor = int(self._cursors[n])
+            self._observations[cursor, n] = next_observations[n]
+            self._rewards[cursor:length, n] = 0.0
+            self._terminated[cursor:length, n] = False
+            self._truncated[cursor:length, n] = False
+
+    def _sorted_ends(self) -> tuple[Array, Array]:
+        if not self._ends:
+            shape = self._observations.shape[2:]
+            return np.empty(0, np.int64), np.empty((0, *shape), self._observations.dtype)
+        rows = np.concatenate([rows for rows, _ in self._ends])
+        observations = np.concatenate([observations for _, observations in self._ends])
+        order = np.argsort(rows)
+        return rows[order], observations[order]
+
+
+def _require_finite_grid(rewards: Array, window: int) -> None:
+    is_finite = np.isfinite(rewards)
+    if np.count_nonzero(is_finite) < is_finite.size:
+        t, n = np.argwhere(~is_finite)[0]
+        raise _bad_reward(int(n), int(t), window, rewards[t, n])
+
+
+def _bad_reward(env_id: int, step: int, window: int, reward: Any) -> ValueError:
+    return ValueError(
+        f"rewards must be finite, got {reward} from environment {env_id} at step {step} of window "
+        f"{window}: no policy can be learned from it, so look into the environment's reward"
+    )
+
+
+def _flat(grid: Array) -> Array:
+    return grid.reshape(-1, *grid.shape[2:])
+
+
+def _rows_of(grid: Array, single: bool) -> Any:
+    return grid[:, 0].tolist() if single else _flat(grid)
+
+
+def _episode_starts(dones: Array, valid: Array) -> list[int]:
+    starts = valid.copy()
+    starts[1:] &= dones[:-1] | ~valid[:-1]
+    starts[0, 0] = True
+    return [int(row) for row in np.flatnonzero(starts)]
+
 
 Finisher: TypeAlias = Callable[[Rollout, VectorStep], None]
 """What is done with a vector step before the next action is chosen."""

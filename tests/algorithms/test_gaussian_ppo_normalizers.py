@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tensor_optix.algorithms.distributions import squashed_gaussian
-from tensor_optix.core.greedy_agent import GreedyAgent
+from tensor_optix.core.decisions.validation import GreedyAgent
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import wrap_env

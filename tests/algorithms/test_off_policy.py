@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tensor_optix.core.greedy_agent import GreedyAgent
+from tensor_optix.core.decisions.validation import GreedyAgent
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.algorithms import small_dqn, small_sac

@@ -9,7 +9,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 from tensor_optix.core.base_agent import BaseAgent
-from tensor_optix.core.greedy_agent import GreedyAgent
+from tensor_optix.core.decisions.validation import GreedyAgent
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import VectorEnv, VectorStep, make_vector_env

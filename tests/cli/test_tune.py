@@ -13,7 +13,7 @@ import pytest
 
 optuna = pytest.importorskip("optuna")
 
-import tensor_optix
+from tensor_optix import trials
 from tensor_optix.cli.main import main
 from tensor_optix.core.loop_controller import LoopController
 from tests.cli.conftest import TINY, files_below
@@ -226,9 +226,9 @@ def test_missing_optuna_is_named_with_its_command(
 ) -> None:
     # As if neither Optuna nor what imports it had been loaded by another test.
     monkeypatch.setitem(sys.modules, "optuna", None)
-    for name in ("trial_study", "trial_search"):
-        monkeypatch.delitem(sys.modules, f"tensor_optix.{name}", raising=False)
-        monkeypatch.delattr(tensor_optix, name, raising=False)
+    for name in ("study", "search"):
+        monkeypatch.delitem(sys.modules, f"tensor_optix.trials.{name}", raising=False)
+        monkeypatch.delattr(trials, name, raising=False)
     assert tune() == 2
     assert "pip install 'tensor-optix[tune]'" in capsys.readouterr().err
     assert files_below(here) == set()

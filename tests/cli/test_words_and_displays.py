@@ -16,7 +16,7 @@ from tensor_optix.cli.record import Decision, TrainingRecord, merged
 from tensor_optix.cli.report import Ending, Outcome, closing_report
 from tensor_optix.cli.run_directory import RunConfig, RunDirectory
 from tensor_optix.core.callbacks import LoopEvent, WindowReport
-from tensor_optix.core.convergence import plateau_test
+from tensor_optix.core.decisions.convergence import plateau_test
 from tensor_optix.core.types import LoopState
 
 CONFIG = RunConfig(

@@ -19,8 +19,8 @@ from tensor_optix import (
     SPSAOptimizer,
 )
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
-from tensor_optix.core.diagnostic_controller import DiagnosticController
 from tensor_optix.core.types import HyperparamSet
+from tensor_optix.optimizers.diagnostic_controller import DiagnosticController
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
 from tests.scripted import CountingAgent, Diary, OffPolicyAgent, ScriptedOptimizer, ScriptedPipeline
 

@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tensor_optix.core.auto_scheduler import AutoScheduler
-from tensor_optix.core.backoff_scheduler import BackoffScheduler
+from tensor_optix.core.backoff_scheduler import AutoScheduler, BackoffScheduler
 from tensor_optix.core.types import LoopState
 
 

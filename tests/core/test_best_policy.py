@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from tensor_optix.core.best_policy import BestPolicy
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+from tensor_optix.core.decisions.best_policy import BestPolicy
 from tensor_optix.core.types import EvalMetrics
 from tests.scripted import CountingAgent
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
-from tensor_optix.core.snapshot_store import SnapshotError
+from tensor_optix.core.checkpoints.snapshot_store import SnapshotError
 from tensor_optix.core.types import HyperparamSet
 from tests.core.array_agent import ArrayAgent, damage, evaluation, listing, save, scores
 

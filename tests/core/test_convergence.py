@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from tensor_optix.core.auto_scheduler import AutoScheduler
-from tensor_optix.core.convergence import plateau_test
+from tensor_optix.core.backoff_scheduler import AutoScheduler
+from tensor_optix.core.decisions.convergence import plateau_test
 from tensor_optix.core.types import LoopState
 
 

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from tensor_optix.core.base_optimizer import FixedHyperparams
-from tensor_optix.core.diagnostic_controller import DIAGNOSTIC_ARGUMENTS, DiagnosticController
 from tensor_optix.core.types import EvalMetrics, HyperparamSet
+from tensor_optix.optimizers.diagnostic_controller import DIAGNOSTIC_ARGUMENTS, DiagnosticController
 
 PPO = {"learning_rate": 3e-4, "entropy_coef": 0.01}
 BOUNDS = {"learning_rate": (1e-4, 3e-3), "entropy_coef": (0.001, 0.05)}

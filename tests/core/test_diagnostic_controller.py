@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
-from tensor_optix.core.diagnostic_controller import DiagnosticController
 from tensor_optix.core.types import EvalMetrics, HyperparamSet
+from tensor_optix.optimizers.diagnostic_controller import DiagnosticController
 from tensor_optix.optimizers.spsa_optimizer import SPSAOptimizer
 from tests.contracts.optimizer_contract import OptimizerContract
 from tests.core.scripted_loop import EVERY_WINDOW, Setup

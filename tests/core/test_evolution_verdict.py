@@ -1,6 +1,6 @@
 import numpy as np
 
-from tensor_optix.core.variant_trial import compare_pairs, compare_records
+from tensor_optix.core.evolution.variants import compare_pairs, compare_records
 
 
 def test_a_contest_needs_evidence_and_not_just_a_higher_mean():

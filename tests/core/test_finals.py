@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
-from tensor_optix.core.finals import EPISODES, STEP_SHARE, finalists, play_finals
+from tensor_optix.core.decisions.best_policy import EPISODES, STEP_SHARE, finalists, play_finals
 from tensor_optix.core.types import EpisodeData, EvalMetrics, HyperparamSet
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
 from tests.scripted import CountingAgent, ScriptedPipeline
@@ -35,7 +35,7 @@ class LuckyPipeline(ScriptedPipeline):
 def free_finals(monkeypatch, request):
     """Runs as short as these could pay for none."""
     if "small_share" not in request.node.name:
-        monkeypatch.setattr("tensor_optix.core.finals.STEP_SHARE", 100.0)
+        monkeypatch.setattr("tensor_optix.core.decisions.best_policy.STEP_SHARE", 100.0)
 
 
 def run(tmp_path, finalists: int, **options) -> Setup:

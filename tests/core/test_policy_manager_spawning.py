@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+from tensor_optix.core.evolution.variants import adaptive_noise_scale, spawn_noise
 from tensor_optix.core.policy_manager import PolicyManager
-from tensor_optix.core.spawning import adaptive_noise_scale, spawn_noise
 from tensor_optix.core.types import EvalMetrics
 from tests.core.array_agent import ArrayAgent, save
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tensor_optix.core.score_confidence import ScoreConfidence, pooled
+from tensor_optix.core.decisions.score_confidence import ScoreConfidence, pooled
 from tensor_optix.core.types import EvalMetrics
 
 

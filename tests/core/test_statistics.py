@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tensor_optix.core.statistics import (
+from tensor_optix.core.decisions.statistics import (
     block_change,
     finite,
     gain_so_far,

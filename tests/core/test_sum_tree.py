@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tensor_optix.core.priorities import Priorities
-from tensor_optix.core.sum_tree import SumTree
+from tensor_optix.core.replay.priorities import Priorities, SumTree
 
 ALPHA, EPS = 0.6, 0.01
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tensor_optix.core.transitions import ObservedRows, transitions_of
+from tensor_optix.core.trajectory_buffer import ObservedRows, transitions_of
 from tensor_optix.core.types import EpisodeData, Transitions
 from tensor_optix.pipeline._rollout_pipeline import RolloutPipeline
 from tests.pipeline.any_order_env import AnyOrder

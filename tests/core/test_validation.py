@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
+from tensor_optix.core.decisions.validation import MOST_WINDOWS, Validation, whole_episodes
 from tensor_optix.core.types import EpisodeData
-from tensor_optix.core.validation import MOST_WINDOWS, Validation, whole_episodes
 from tests.scripted import CountingAgent, ScriptedPipeline
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tensor_optix.core import replay_storage
+from tensor_optix.core.replay import storage
 from tensor_optix.core.replay_buffer import ReplayBuffer
 from tests.replay_oracle import Oracle, World, ready_indices, rows_of, sampleable
 
@@ -95,7 +95,7 @@ class Play:
 
 
 def backend(kernels: Any) -> Any:
-    return mock.patch.object(replay_storage, "kernels", kernels)
+    return mock.patch.object(storage, "kernels", kernels)
 
 
 @settings(max_examples=150, deadline=None)

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from tensor_optix.core.search_space import SearchSpace
-from tensor_optix.optimizers.accepted_base import AcceptedBase
-from tensor_optix.optimizers.experiment import Evidence
-from tensor_optix.optimizers.trial import is_open, stands
+from tensor_optix.optimizers.experiment import Evidence, is_open, stands
+from tensor_optix.optimizers.experimenter import AcceptedBase
 
 
 def evidence(z, windows=4):

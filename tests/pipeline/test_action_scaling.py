@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from tensor_optix.core.greedy_agent import GreedyAgent
+from tensor_optix.core.decisions.validation import GreedyAgent
 from tensor_optix.pipeline.action_scaling import environment_actions, kept_dtype
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tensor_optix.pipeline.play import play_episodes

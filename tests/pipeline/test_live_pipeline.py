@@ -118,7 +118,7 @@ def test_the_boundary_is_asked_with_the_rows_and_the_seconds_of_the_window_and_i
 def test_the_time_of_a_window_begins_with_its_first_row(monkeypatch):
     seconds = []
     clock = iter(range(1000))
-    monkeypatch.setattr("tensor_optix.pipeline.live_window.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("tensor_optix.pipeline.live_pipeline.time.monotonic", lambda: next(clock))
     windows_of(
         Feed(row(n) for n in range(6)),
         episode_boundary_fn=lambda n, elapsed, obs: seconds.append(elapsed) or n == 3,

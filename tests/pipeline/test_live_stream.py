@@ -11,8 +11,7 @@ import pytest
 from tensor_optix.optimizer import RLOptimizer
 from tensor_optix.pipeline import live_stream
 from tensor_optix.pipeline.live_pipeline import LivePipeline
-from tensor_optix.pipeline.live_rows import LiveRow
-from tensor_optix.pipeline.live_stream import Gap, LiveStream
+from tensor_optix.pipeline.live_stream import Gap, LiveRow, LiveStream
 from tests.pipeline.live_source import PATIENCE, Feed, Steps, live_threads, row, wait_until
 from tests.scripted import CountingAgent
 

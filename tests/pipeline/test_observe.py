@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from tensor_optix.core.greedy_agent import GreedyAgent
+from tensor_optix.core.decisions.validation import GreedyAgent
 from tensor_optix.core.types import EpisodeData, Transitions
 from tensor_optix.pipeline._rollout_pipeline import RolloutPipeline
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline

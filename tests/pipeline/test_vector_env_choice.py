@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from tensor_optix.pipeline.backend_choice import half_batch, steps_per_second
-from tensor_optix.pipeline.vector_env import make_vector_env
+from tensor_optix.pipeline.vector_env import half_batch, make_vector_env, steps_per_second
 from tests.pipeline.row_envs import EXPECTED_ROWS, TIME_LIMIT, record_on
 
 

@@ -1,0 +1,1 @@
+"""What the loop decides, and from what: statistics, validation, the best policy, tuning."""

@@ -1,0 +1,277 @@
+"""Which policy of a run is the best: weights and the score they made come in, the registry keeps the best.
+
+The score of a window belongs to the weights that collected it, so these are put aside before they learn
+from it. A candidate is ranked by a lower confidence bound, so that one lucky episode crowns nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from tensor_optix.core.checkpoints.snapshot_store import SnapshotError
+from tensor_optix.core.decisions.score_confidence import ScoreConfidence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+    from tensor_optix.core.checkpoints.snapshot_store import StagedSnapshot
+    from tensor_optix.core.types import EvalMetrics, HyperparamSet, PolicySnapshot
+
+logger = logging.getLogger(__name__)
+
+NEGLIGIBLE_GAIN = 1e-3
+"""A bound that is higher by less than this share, for no higher a score, is not worth a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The weights that collected a window, before they learn from it."""
+
+    staged: StagedSnapshot
+    hyperparams: HyperparamSet | None
+    """Those to keep with them; None: they are an experiment, and never the best."""
+    external_score: float | None
+
+    @property
+    def has_external_score(self) -> bool:
+        """Whether an external score ranks it, one that is a number."""
+        return self.external_score is not None and math.isfinite(self.external_score)
+
+
+class BestPolicy:
+    """Puts candidates aside, crowns the best, and gives it back.
+
+    Args:
+        registry: Keeps the files.
+        score_fn: `fn(agent) -> float` that ranks instead of the score. None: the score's lower bound.
+    """
+
+    def __init__(
+        self, registry: CheckpointRegistry, score_fn: Callable[[BaseAgent], float] | None = None
+    ) -> None:
+        self.registry = registry
+        """Keeps the files."""
+        self._score_fn = score_fn
+        self._confidence = ScoreConfidence()
+        self._has_begun = self._has_warned = False
+        self._rank = -math.inf
+        self.snapshot: PolicySnapshot | None = None
+        """The best policy so far."""
+
+    @property
+    def score(self) -> float | None:
+        """The best policy's score; None before there is one."""
+        return None if self.snapshot is None else self.snapshot.eval_metrics.primary_score
+
+    @property
+    def rank(self) -> float:
+        """What the best policy was ranked by."""
+        return self._rank
+
+    @property
+    def has_external_score(self) -> bool:
+        """Whether a function of the user's ranks the policies."""
+        return self._score_fn is not None
+
+    def begin(self) -> None:
+        """Begin a run in the registry, the first time."""
+        if not self._has_begun:
+            self.registry.begin_run()
+            self._has_begun = True
+
+    def stage(self, agent: BaseAgent, hyperparams: HyperparamSet | None) -> Candidate:
+        """Put the agent's present state aside.
+
+        Args:
+            agent: Whose state.
+            hyperparams: Those to keep with it; None if they are an experiment.
+        """
+        external = None if self._score_fn is None else float(self._score_fn(agent))
+        if external is not None and not math.isfinite(external) and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "checkpoint_score_fn returned %s: such a policy is never the best", external
+            )
+        return Candidate(self.registry.stage(agent), hyperparams, external)
+
+    @contextmanager
+    def staged(self, agent: BaseAgent, hyperparams: HyperparamSet | None) -> Iterator[Candidate]:
+        """Put the agent's present state aside; forget it if what follows fails."""
+        candidate = self.stage(agent, hyperparams)
+        try:
+            yield candidate
+        except BaseException:
+            self.discard(candidate)
+            raise
+
+    def discard(self, candidate: Candidate) -> None:
+        """Forget a candidate."""
+        self.registry.discard(candidate.staged)
+
+    def would_crown(self, metrics: EvalMetrics) -> bool:
+        """Whether a policy of this score would be the best. Changes nothing."""
+        return self._score_fn is None and self._confidence.lower_bound(metrics) > self._rank
+
+    def offer(self, candidate: Candidate, metrics: EvalMetrics) -> bool:
+        """Crown the candidate if it is better than the best; return whether it was."""
+        if candidate.external_score is None:
+            rank = self._confidence.take(metrics)
+        else:
+            rank = candidate.external_score
+        hyperparams = candidate.hyperparams
+        if hyperparams is None or not rank > self._rank + self._least_gain(candidate, metrics):
+            self.discard(candidate)
+            return False
+        try:
+            self.snapshot = self.registry.commit(candidate.staged, metrics, hyperparams, score=rank)
+        except BaseException:
+            self.discard(candidate)
+            raise
+        self._rank = rank
+        return True
+
+    def _least_gain(self, candidate: Candidate, metrics: EvalMetrics) -> float:
+        is_own_score = candidate.external_score is None
+        if self.score is None or not is_own_score or metrics.primary_score > self.score:
+            return 0.0
+        return NEGLIGIBLE_GAIN * abs(self._rank)
+
+    def refresh(self) -> None:
+        """Read anew which stored policy is the best: the ranks of others, or their files, have changed."""
+        self.snapshot = self.registry.best
+        self._rank = -math.inf if self.snapshot is None else self.registry.score_of(self.snapshot)
+
+    def restore(self, agent: BaseAgent) -> PolicySnapshot | None:
+        """Put the best policy into the agent, with its hyperparameters; None if there is none."""
+        return self.registry.load_best(agent)
+
+
+EPISODES = 20
+"""Fresh episodes of each finalist."""
+STEP_SHARE = 0.3
+"""The finals may take at most this share of the environment steps of the run."""
+
+
+WINDOWS = 2
+"""What finishing the last episodes takes besides, in windows."""
+
+
+def finalists(
+    registry: CheckpointRegistry, most: int, steps: int, windows: int
+) -> list[PolicySnapshot]:
+    """Return the stored policies that are worth playing again, the best first.
+
+    Args:
+        registry: Holds them.
+        most: How many at most.
+        steps: Environment steps of the run; a long one may spend more on its finals.
+        windows: How many windows these were.
+    """
+    ranked = [one for one in registry.snapshots if math.isfinite(registry.score_of(one))][:most]
+    lengths = [one.eval_metrics.metrics.get("episode_length", 0.0) for one in ranked]
+    chosen: list[PolicySnapshot] = []
+    cost = 0.0
+    for snapshot, length in zip(ranked, lengths, strict=True):
+        cost += EPISODES * (length if math.isfinite(length) else 0.0)
+        cost += WINDOWS * steps / max(windows, 1)
+        if cost > STEP_SHARE * steps:
+            break
+        chosen.append(snapshot)
+    return chosen
+
+
+def play_finals(
+    registry: CheckpointRegistry,
+    snapshots: list[PolicySnapshot],
+    agent: BaseAgent,
+    score: Callable[[BaseAgent, int], EvalMetrics],
+) -> list[tuple[PolicySnapshot, float]]:
+    """Play each stored policy, and let the registry rank them by what they reached, the best first.
+
+    Args:
+        registry: Holds the policies.
+        snapshots: Of them, best first; of equal scores the one that was ranked higher wins.
+        agent: Takes on one policy after the other.
+        score: `fn(agent, episodes)` scores the agent by at least so many fresh greedy episodes.
+
+    Returns:
+        The policies that could be played, with these scores.
+    """
+    played: list[tuple[PolicySnapshot, float]] = []
+    for snapshot in snapshots:
+        try:
+            registry.load(snapshot, agent)
+        except SnapshotError as error:
+            logger.warning("skipping a damaged checkpoint: %s", error)
+            continue
+        result = score(agent, EPISODES).primary_score
+        played.append((snapshot, result if math.isfinite(result) else -math.inf))
+    played.sort(key=lambda one: -one[1])
+    registry.reorder(played)
+    return played
+
+
+MOST_ROLLBACKS = 3
+
+
+class Rollbacks:
+    """Says whether a fall is rolled back: where that was asked for, and has not failed three times in a row.
+
+    Args:
+        are_wanted: Whether it was asked for.
+    """
+
+    def __init__(self, are_wanted: bool) -> None:
+        self.are_wanted = are_wanted
+        """Whether it was asked for."""
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget those so far: a better policy was found, or a run begins."""
+        self._left = MOST_ROLLBACKS if self.are_wanted else 0
+
+    def spend(self) -> bool:
+        """Take one, if there is one left; return whether there was."""
+        if not self._left:
+            return False
+        self._left -= 1
+        return True
+
+
+def breakdown(agent: BaseAgent, diagnostics: dict[str, Any]) -> str | None:
+    """Return what shows that learning broke down: weights or a loss that are not finite; None if nothing."""
+    for name, value in diagnostics.items():
+        if "loss" in name and isinstance(value, Real) and not math.isfinite(value):
+            return f"{name} became {value}"
+    return None if agent.has_finite_weights() else "the weights are not finite"
+
+
+def recover(
+    agent: BaseAgent, best: BestPolicy, accepted: HyperparamSet | None, trouble: str
+) -> None:
+    """Put the best policy back into the agent, and let it learn in smaller steps from there.
+
+    Args:
+        agent: Learned something that is not finite.
+        best: Has the best policy.
+        accepted: The hyperparameters to go on with, but for the smaller step; None: those in force. Never
+            the best policy's, with which the steps would be reduced from the same start each time.
+        trouble: What `breakdown` said.
+
+    Raises:
+        FloatingPointError: If the weights are not finite, and no policy was kept yet.
+    """
+    kept = agent.get_hyperparams() if accepted is None else accepted
+    restored = best.restore(agent)
+    if restored is None and not agent.has_finite_weights():
+        raise FloatingPointError(f"{trouble} before any policy was kept: lower the learning rate")
+    agent.set_hyperparams(kept)
+    agent.reduce_step()
+    logger.warning("%s: the best policy was restored, and learns in smaller steps", trouble)

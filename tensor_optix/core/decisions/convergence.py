@@ -1,0 +1,198 @@
+"""The plateau test: in come the scores of all evaluations, out comes a verdict with its numbers.
+
+`AutoScheduler` asks it after each evaluation that improved nothing. It is pure: the same scores
+give the same answer, so a verdict can be checked from the log alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tensor_optix.core.decisions.statistics import (
+    finite,
+    gain_so_far,
+    noise_std,
+    successive_difference_std,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tensor_optix.core.types import Array
+
+
+@dataclass(frozen=True)
+class PlateauSettings:
+    """How much evidence a plateau needs. The defaults were tuned on recorded and simulated curves."""
+
+    short_horizon: int = 8
+    long_horizon: int = 19
+    """The least horizons, in evaluations: they grow to the shares below."""
+    short_share: float = 1 / 8
+    long_share: float = 0.18
+    """Horizons as shares of the time so far."""
+    quiet_noise: float = 0.05
+    noise_share: float = 4.0
+    """The long share grows by `noise_share` times the noise above `quiet_noise`, as a share of the gain:
+    what is noisy also wanders."""
+    longest_share: float = 9 / 20
+    """It does not grow beyond this."""
+    uncertainty_z: float = 2.0
+    """An improvement below this many standard errors is no improvement."""
+    gain_share: float = 0.05
+    """An improvement below this share of what was gained so far is small."""
+    confidence_z: float = 1.5
+    """At the long horizon it must be small with this many standard errors to spare."""
+    negligible_share: float = 0.01
+    """One below this share counts for nothing, however certain it is."""
+    gain_z: float = 5.0
+    """A gain above this many standard errors is one."""
+    patience: int = 8
+    """How many times longer a run that has gained nothing may go on."""
+
+
+@dataclass(frozen=True)
+class PlateauTest:
+    """A verdict and the numbers that it rests on; pairs are (short horizon, long horizon)."""
+
+    is_plateau: bool
+    still_rising: bool
+    """Whether the improvement at either horizon is no small share of the gain so far, or there are
+    too few scores to tell. No counter may overrule that."""
+    evaluations: int
+    """The number of scores that could show a plateau: those since the last restart."""
+    horizons: tuple[float, float]
+    """In the unit of `times`."""
+    improvements: tuple[float, float]
+    """Mean of the scores within the last h minus the mean of those within the h before; NaN while there
+    are none."""
+    uncertainties: tuple[float, float]
+    """`z * noise * sqrt(1 / n + 1 / m)` for the n and m scores of the two."""
+    gain: float
+    """Best block mean minus the first block mean."""
+    has_gained: bool
+    """Whether that gain stands out of the noise. If not, the test asks for far more evaluations."""
+    noise: float
+    """Standard deviation of the recent scores around their trend."""
+
+
+_DEFAULTS = PlateauSettings()
+
+
+def plateau_test(
+    scores: Sequence[float] | Array,
+    since: int = 0,
+    settings: PlateauSettings = _DEFAULTS,
+    times: Sequence[float] | Array | None = None,
+) -> PlateauTest:
+    """Test whether the scores have stopped rising.
+
+    What was scored within the last h is compared with the h before that at two horizons, a short one for
+    what happens now and a long one against a pause that merely looks like an end. There is a plateau
+    where, at both, the improvement lies below its own uncertainty `z * noise * sqrt(1 / n + 1 / m)` (or is
+    negligible) and below a small share of the gain so far, at the long horizon with `confidence_z` standard
+    errors to spare. A falling score is a plateau as well. The noise is that of successive differences (von
+    Neumann et al. 1941), so no trend is taken for noise. What it cannot see is a policy that wanders slowly
+    up and down; that goes with noise, so that the long horizon grows with the noise.
+    A run that has gained nothing yet may be waiting for its first reward: it has no gain to measure
+    by, and is given `settings.patience` times the evaluations instead.
+
+    Args:
+        scores: `[n]`, the score of every evaluation, oldest first; not finite ones are dropped.
+        since: Index of a restart: only scores from here on can show the plateau, while the gain
+            is counted from the first score of all.
+        settings: How much evidence to ask for.
+        times: `[n]`, when each was made, ascending: evaluations grow rarer, and a pause is as long as it
+            takes, not as the number of looks at it. None: 0, 1, 2, ...
+    """
+    everything = np.asarray(scores, np.float64)
+    clock = np.arange(len(everything)) if times is None else np.asarray(times, np.float64)
+    keep = np.isfinite(everything[since:])
+    recent, clock = everything[since:][keep], clock[since:][keep]
+    everything = finite(everything)
+    block = max(settings.short_horizon, int(len(recent) * settings.short_share))
+    gain = gain_so_far(everything, block)
+    gain_error = successive_difference_std(everything) * math.sqrt(2.0 / block)
+    has_gained = gain > 0.0 and gain > settings.gain_z * gain_error
+    tail = max(settings.long_horizon, int(len(recent) * settings.long_share))
+    noise = successive_difference_std(recent[-2 * tail :])
+    # A few dips are no restlessness: they count for the errors, not here.
+    restless = noise_std(recent[-2 * tail :]) / gain if has_gained else 0.0
+    horizons = _horizons(clock, restless, settings)
+    changes, errors = _changes(recent, clock, horizons, noise)
+    patient = len(recent) >= 2 * settings.long_horizon * settings.patience
+    small = _is_small(changes, gain, settings)
+    surely_small = _is_small(
+        (changes[0], changes[1] + settings.confidence_z * errors[1]), gain, settings
+    )
+    return PlateauTest(
+        is_plateau=_is_within_noise(changes, errors, gain if has_gained else 0.0, settings)
+        and (surely_small if has_gained else patient),
+        still_rising=not small and has_gained,
+        evaluations=len(recent),
+        horizons=horizons,
+        improvements=changes,
+        uncertainties=(settings.uncertainty_z * errors[0], settings.uncertainty_z * errors[1]),
+        gain=gain,
+        has_gained=has_gained,
+        noise=noise,
+    )
+
+
+def _horizons(clock: Array, noise: float, settings: PlateauSettings) -> tuple[float, float]:
+    """Return the short and the long horizon for scores of these times; `noise` as a share of the gain."""
+    excess = max(0.0, noise - settings.quiet_noise)
+    long_share = settings.long_share + settings.noise_share * excess
+    long_share = max(settings.long_share, min(settings.longest_share, long_share))
+    return (
+        _horizon(clock, settings.short_horizon, settings.short_share),
+        _horizon(clock, settings.long_horizon, long_share),
+    )
+
+
+def _horizon(clock: Array, least: int, share: float) -> float:
+    """Return a share of the time so far, but no less than `least` evaluations take."""
+    count = len(clock)
+    if count <= least:
+        return float(least)
+    now, spacing = clock[-1], (clock[-1] - clock[-1 - least]) / least
+    return float(max(now - clock[-1 - least], share * (now - clock[0] + spacing)))
+
+
+def _changes(
+    scores: Array, clock: Array, horizons: tuple[float, float], noise: float
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the improvement at each horizon, and its standard error; NaN where there are too few scores."""
+    changes, errors = [], []
+    for horizon in horizons:
+        late = clock > clock[-1] - horizon if len(clock) else clock > 0
+        early = (clock > clock[-1] - 2.0 * horizon) & ~late if len(clock) else late
+        reaches = len(clock) > 0 and clock[-1] - clock[0] >= 2.0 * horizon - 1.0
+        n, m = int(late.sum()), int(early.sum())
+        if not (reaches and n and m):
+            changes.append(math.nan)
+            errors.append(math.nan)
+            continue
+        changes.append(float(scores[late].mean() - scores[early].mean()))
+        errors.append(noise * math.sqrt(1.0 / n + 1.0 / m))
+    return (changes[0], changes[1]), (errors[0], errors[1])
+
+
+# Comparisons with NaN are false: with too few scores nothing is small and nothing is noise.
+def _is_small(changes: tuple[float, float], gain: float, settings: PlateauSettings) -> bool:
+    return all(change < settings.gain_share * gain for change in changes)
+
+
+def _is_within_noise(
+    changes: tuple[float, float],
+    errors: tuple[float, float],
+    gain: float,
+    settings: PlateauSettings,
+) -> bool:
+    negligible = settings.negligible_share * gain
+    limits = [max(settings.uncertainty_z * error, negligible) for error in errors]
+    return all(change <= limit for change, limit in zip(changes, limits, strict=True))

@@ -1,0 +1,347 @@
+"""Scores on held-out data: an agent and a pipeline come in, the score of whole episodes goes out."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensor_optix.core.base_agent import BaseAgent
+from tensor_optix.core.base_evaluator import SCORE_COUNT, finished_episodes
+from tensor_optix.core.decisions.score_confidence import pooled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tensor_optix.core.base_evaluator import BaseEvaluator
+    from tensor_optix.core.base_pipeline import BasePipeline
+    from tensor_optix.core.decisions.best_policy import BestPolicy
+    from tensor_optix.core.types import Array, EpisodeData, EvalMetrics, HyperparamSet, PathLike
+
+logger = logging.getLogger(__name__)
+
+
+class GreedyAgent(BaseAgent):
+    """Acts without exploration and never learns; weights and hyperparameters are the agent's own."""
+
+    def __init__(self, agent: BaseAgent) -> None:
+        self._agent = agent
+        self.has_unit_actions = agent.has_unit_actions
+
+    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
+        """Ask the agent."""
+        self._agent.check_spaces(observation_space, action_space)
+
+    def act(self, observation: Any) -> Any:
+        """Choose the best action for one observation."""
+        return self._agent.act_greedy(np.asarray(observation)[None])[0]
+
+    def act_batch(self, observations: Array) -> Array:
+        """Choose the best actions for `[N, ...]` observations."""
+        return self._agent.act_greedy(observations)
+
+    def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
+        """Do nothing: what is validated on is never learned from."""
+        return {}
+
+    def get_hyperparams(self) -> HyperparamSet:
+        """Return the agent's hyperparameters."""
+        return self._agent.get_hyperparams()
+
+    def set_hyperparams(self, hyperparams: HyperparamSet) -> None:
+        """Set the agent's hyperparameters."""
+        self._agent.set_hyperparams(hyperparams)
+
+    def save_weights(self, path: PathLike) -> None:
+        """Save the agent's weights."""
+        self._agent.save_weights(path)
+
+    def load_weights(self, path: PathLike) -> None:
+        """Load the agent's weights."""
+        self._agent.load_weights(path)
+
+
+MOST_WINDOWS = 100
+"""How many further windows an episode may take to end."""
+
+
+class Validation:
+    """Plays an agent's best actions in a pipeline of its own, fresh episodes each time.
+
+    Args:
+        pipeline: Held-out; never learned from.
+        evaluator: Scores its windows.
+        is_set_up: Whether the pipeline is set up already, by someone else who tears it down.
+    """
+
+    def __init__(
+        self, pipeline: BasePipeline, evaluator: BaseEvaluator, is_set_up: bool = False
+    ) -> None:
+        self._pipeline = pipeline
+        self._evaluator = evaluator
+        self._is_set_up = is_set_up
+        self._windows: Iterator[EpisodeData] = iter(())
+
+    def score(self, agent: BaseAgent) -> EvalMetrics:
+        """Score the agent as it is now: with a seeded pipeline in the same episodes each time."""
+        self._begin(agent)
+        return self._evaluator.score_validation(whole_episodes(self._windows))
+
+    def confirm(self) -> EvalMetrics:
+        """Score the same agent once more, in the episodes that follow."""
+        return self._evaluator.score_validation(whole_episodes(self._windows))
+
+    def score_surely(self, agent: BaseAgent, episodes: int) -> EvalMetrics:
+        """Score the agent by at least so many episodes, where the score says how many it is the mean of."""
+        metrics = self.score(agent)
+        count = 0
+        # A greedy policy may get stuck where no time limit ends the episode: then nothing is added.
+        while count < (count := metrics.metrics.get(SCORE_COUNT, 0)) < episodes:
+            metrics = pooled(metrics, self.confirm())
+        return metrics
+
+    def play(self, agents: Sequence[BaseAgent], episodes: int) -> Array:
+        """Play the same episodes with each agent; return `[len(agents), episodes]` returns."""
+        returns = []
+        for agent in agents:
+            self._begin(agent)
+            returns.append(first_returns(self._windows, episodes))
+        return np.array(returns)
+
+    def teardown(self) -> None:
+        """Let go of the pipeline, if it was used."""
+        if self._is_set_up:
+            self._is_set_up = False
+            self._pipeline.teardown()
+
+    def _begin(self, agent: BaseAgent) -> None:
+        """Begin fresh episodes with an agent."""
+        self._pipeline.set_agent(GreedyAgent(agent))
+        if self._is_set_up:
+            self._pipeline.restart()
+        else:
+            self._is_set_up = True
+            self._pipeline.setup()
+        self._windows = iter(self._pipeline.episodes())
+
+
+def first_returns(windows: Iterator[EpisodeData], episodes: int) -> Array:
+    """Return the returns `[episodes]` of the first episodes that the environments begin.
+
+    Of each environment the same number is taken (one more of the first ones, where they do not divide),
+    so that short episodes are not favoured, and ordered by environment, so that the episodes of two
+    agents can be compared in pairs.
+
+    Raises:
+        RuntimeError: If the episodes do not end within `MOST_WINDOWS` windows for each.
+    """
+    found: dict[int, list[float]] = {}
+    for window in islice(windows, MOST_WINDOWS * episodes):
+        shares = _shares(episodes, window.num_envs)
+        for env, score in _returns_by_env(window):
+            mine = found.setdefault(env, [])
+            if len(mine) < shares[env]:
+                mine.append(score)
+        if sum(map(len, found.values())) == episodes:
+            return np.array([score for env in sorted(found) for score in found[env]])
+    raise RuntimeError(
+        f"{episodes} episodes did not end within {MOST_WINDOWS * episodes} windows; give the pipeline "
+        "longer windows, or the environment a time limit"
+    )
+
+
+def _shares(episodes: int, num_envs: int) -> list[int]:
+    return [episodes // num_envs + (env < episodes % num_envs) for env in range(num_envs)]
+
+
+def _returns_by_env(window: EpisodeData) -> list[tuple[int, float]]:
+    """Return environment and return of each episode that finished, in order."""
+    if window.end_rows is not None and window.finished_returns is not None:
+        return [(row % window.num_envs, score) for row, score, _ in _finished(window)]
+    if window.num_envs > 1:
+        raise RuntimeError("a pipeline of several environments must say which episode is whose")
+    return [(0, score) for score in finished_episodes(window)[0].tolist()]
+
+
+def whole_episodes(windows: Iterator[EpisodeData]) -> EpisodeData:
+    """Return the first window, with the episodes that began in it played to their ends.
+
+    Counting only those that fit into the window would favour short episodes, and score a policy that
+    outlives the window not at all. Windows that do not track finished episodes are returned as they are.
+
+    Args:
+        windows: Of fresh episodes; further ones are taken until every episode of the first is over.
+    """
+    first = next(windows)
+    pending = _under_way(first)
+    if first.finished_returns is None or not pending:
+        return first
+    first = copy.deepcopy(first)
+    finished = _finished(first)
+    for window in islice(windows, MOST_WINDOWS):
+        for episode in _finished(window):
+            if episode[0] % window.num_envs in pending:
+                pending.discard(episode[0] % window.num_envs)
+                finished.append(episode)
+        if not pending:
+            break
+    else:
+        logger.warning(
+            "%d validation episodes did not end within %d windows and are not counted; give the "
+            "validation pipeline longer windows",
+            len(pending),
+            MOST_WINDOWS,
+        )
+    return replace(
+        first,
+        finished_returns=np.array([episode[1] for episode in finished], np.float64),
+        finished_lengths=np.array([episode[2] for episode in finished], np.int64),
+    )
+
+
+def _finished(window: EpisodeData) -> list[tuple[int, float, int]]:
+    """Return the last row, the return and the length of each episode that finished."""
+    fields = (window.end_rows, window.finished_returns, window.finished_lengths)
+    if any(field is None for field in fields):
+        return []
+    return list(zip(*(np.asarray(field).tolist() for field in fields), strict=True))
+
+
+def _under_way(window: EpisodeData) -> set[int]:
+    """Return the environments that are in the middle of an episode after the window's last row."""
+    dones = window.grid(window.dones)[-1]
+    valid = np.ones(len(dones), bool) if window.valid is None else window.grid(window.valid)[-1]
+    return {int(n) for n in np.flatnonzero(valid & ~dones)}
+
+
+class Collector:
+    """Collects windows with the agent in training, and lets policies play between two windows.
+
+    Args:
+        pipeline: Trained on.
+        val_pipeline: Held-out, or None.
+        evaluator: Scores windows.
+
+    Raises:
+        ValueError: If both pipelines are the same.
+    """
+
+    def __init__(
+        self,
+        pipeline: BasePipeline,
+        val_pipeline: BasePipeline | None,
+        evaluator: BaseEvaluator,
+    ) -> None:
+        if val_pipeline is pipeline:
+            raise ValueError("val_pipeline must be another pipeline than the one trained on")
+        self._pipeline = pipeline
+        self._evaluator = evaluator
+        self.validation = None if val_pipeline is None else Validation(val_pipeline, evaluator)
+        """Plays held-out episodes, if there are any."""
+        self.is_set_up = False
+        """Whether there is something to tear down."""
+        self._is_restarted = False
+
+    def begin(self, agent: BaseAgent) -> None:
+        """Set the pipeline up, with the agent to train."""
+        self.is_set_up = True
+        self._pipeline.set_agent(agent)
+        self._pipeline.setup()
+
+    def windows(self) -> Iterator[EpisodeData]:
+        """Yield the pipeline's windows; after a restart, those of the fresh episodes."""
+        while True:
+            self._is_restarted = False
+            for episode in self._pipeline.episodes():
+                yield episode
+                if self._is_restarted:
+                    break
+            else:
+                return
+
+    def hand_over(self, agent: BaseAgent) -> None:
+        """Go on with another agent, in fresh episodes where the data are not live."""
+        self._pipeline.set_agent(agent)
+        if not self._pipeline.is_live:
+            self._pipeline.restart()
+            self._is_restarted = True
+
+    def play(self, agents: Sequence[BaseAgent], episodes: int, trainee: BaseAgent) -> Array:
+        """Play the same greedy episodes with each agent; return `[len(agents), episodes]` returns.
+
+        Held-out ones, or else fresh ones of the training pipeline, which goes on with `trainee` then.
+
+        Raises:
+            RuntimeError: If the data are live and cannot be replayed.
+        """
+        if self.validation is not None:
+            return self.validation.play(agents, episodes)
+        contest = self.contest()
+        if contest is None:
+            raise RuntimeError("live data cannot be played again: give a val_pipeline")
+        try:
+            return contest.play(agents, episodes)
+        finally:
+            self.hand_over(trainee)
+
+    def contest(self) -> Validation | None:
+        """Return a validation in the training pipeline itself; None if its data are live."""
+        if self._pipeline.is_live:
+            return None
+        return Validation(self._pipeline, self._evaluator, is_set_up=True)
+
+    def teardown_training(self) -> None:
+        """Let go of the training pipeline."""
+        self.is_set_up = False
+        self._pipeline.teardown()
+
+    def teardown_validation(self) -> None:
+        """Let go of the held-out pipeline, if it was used."""
+        if self.validation is not None:
+            self.validation.teardown()
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Two scores of one policy."""
+
+    score: EvalMetrics
+    """What the decisions of the loop rest on."""
+    ranking: EvalMetrics
+    """What the policy is ranked by: of more held-out episodes, where it may be the best."""
+
+
+class Assessor:
+    """Scores policies by a window, and by held-out episodes where there is a validation.
+
+    Args:
+        evaluator: Scores windows.
+        validation: Plays held-out episodes, if there are any.
+    """
+
+    def __init__(self, evaluator: BaseEvaluator, validation: Validation | None) -> None:
+        self._evaluator = evaluator
+        self._validation = validation
+
+    def validate(self, agent: BaseAgent, best: BestPolicy) -> Assessment | None:
+        """Score the agent as it is in held-out episodes, and in more of them if it would be the best."""
+        if self._validation is None:
+            return None
+        score = self._validation.score(agent)
+        if not best.would_crown(score):
+            return Assessment(score, score)
+        return Assessment(score, pooled(score, self._validation.confirm()))
+
+    def assess(
+        self, episode: EpisodeData, diagnostics: dict[str, Any], held_out: Assessment | None
+    ) -> Assessment:
+        """Score a window; a held-out score is the one that counts."""
+        train = self._evaluator.score(episode, diagnostics)
+        if held_out is None:
+            return Assessment(train, train)
+        combine = self._evaluator.combine
+        return Assessment(combine(train, held_out.score), combine(train, held_out.ranking))

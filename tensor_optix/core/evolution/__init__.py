@@ -1,0 +1,1 @@
+"""The parts of a population: members, variants, and how they are tried."""

@@ -1,0 +1,268 @@
+"""Whether a variant is better than what it was cloned from: scores of both come in, a p-value goes out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensor_optix.core.decisions.statistics import finite, slope_t
+from tensor_optix.core.search_space import SearchSpace
+from tensor_optix.core.types import EvalMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+    from tensor_optix.core.types import Array, PolicySnapshot
+
+STEADY_RISE = 0.05
+"""A score that rises by this share of its mean per evaluation needs no variety at all."""
+BASE_NOISE = 0.01
+LEAST_NOISE, MOST_NOISE = 0.005, 0.1
+"""Bounds of the noise where there are no validation scores."""
+RECENT = 10
+LEAST_POINTS = 3
+
+
+def scores_of(history: Sequence[EvalMetrics]) -> Array:
+    """Return the finite scores `[n]` of a history."""
+    return finite([metrics.primary_score for metrics in history])
+
+
+def train_and_val(history: Sequence[EvalMetrics]) -> tuple[Array, Array]:
+    """Return the training and validation scores, `[n]` each, of the evaluations that have both."""
+    pairs = [
+        (metrics.metrics["train_score"], metrics.metrics["val_score"])
+        for metrics in history
+        if "train_score" in metrics.metrics and "val_score" in metrics.metrics
+    ]
+    both = np.array(pairs, np.float64).reshape(-1, 2)
+    both = both[np.isfinite(both).all(axis=1)]
+    return both[:, 0], both[:, 1]
+
+
+def correlation(first: Array, second: Array) -> float | None:
+    """Return Pearson's correlation of `[n]` and `[n]`; None with fewer than 3 points or without spread."""
+    if len(first) < LEAST_POINTS or np.ptp(first) == 0.0 or np.ptp(second) == 0.0:
+        return None
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def adaptive_noise_scale(
+    history: Sequence[EvalMetrics],
+    min_scale: float = 0.001,
+    max_scale: float = 0.1,
+    window: int = 10,
+) -> float:
+    """Return little noise while training goes well, and much when it does not.
+
+    `max - t (1 - gap / 2) (1 - corr / 2) (max - min)`, with `t` the slope of the score by its mean and by
+    0.05, `gap` the mean of training minus validation score by the mean validation score, and `corr` one
+    minus their correlation, each clipped into [0, 1]. Without validation scores `gap` and `corr` are 0.
+
+    Args:
+        history: Evaluations, oldest first; the last `window` count.
+        min_scale: The least noise.
+        max_scale: The most, also with fewer than 3 scores or a mean of 0.
+        window: How many evaluations count.
+    """
+    recent = history[-window:]
+    scores = scores_of(recent)
+    mean = float(scores.mean()) if len(scores) else 0.0
+    if len(scores) < LEAST_POINTS or mean == 0.0:
+        return max_scale
+    progress = _clip(slope_t(scores).slope / abs(mean) / STEADY_RISE)
+    train, val = train_and_val(recent)
+    gap = divergence = 0.0
+    if len(val):
+        gap = _clip(float((train - val).mean()) / max(abs(float(val.mean())), 1e-8))
+        agreement = correlation(train, val)
+        divergence = 0.0 if agreement is None else _clip(1.0 - agreement)
+    effect = progress * (1.0 - 0.5 * gap) * (1.0 - 0.5 * divergence)
+    return max_scale - effect * (max_scale - min_scale)
+
+
+def spawn_noise(history: Sequence[EvalMetrics], spawn_count: int) -> float:
+    """Return the noise of the next variant.
+
+    With validation scores `adaptive_noise_scale`. Without them `0.01 / (1 + r)`, with `r` the improvement
+    over the last 10 scores, `(best - first) / |first|`, and with fewer than 2 scores `0.01 * 2^spawn_count`,
+    which widens the search from variant to variant; both are clipped into [0.005, 0.1].
+    """
+    if len(train_and_val(history)[1]):
+        return adaptive_noise_scale(history)
+    scores = scores_of(history)[-RECENT:]
+    if len(scores) < 2:
+        return min(MOST_NOISE, BASE_NOISE * 2.0 ** min(spawn_count, 10))
+    gain = float(scores.max() - scores[0]) / max(abs(float(scores[0])), 1e-8)
+    return min(max(BASE_NOISE / (1.0 + gain), LEAST_NOISE), MOST_NOISE)
+
+
+def vary(agent: BaseAgent, noise_scale: float, origin: tuple[float, int]) -> None:
+    """Put noise on an agent's weights and hyperparameters.
+
+    Weights are multiplied by `1 + noise_scale * N(0, 1)` where the agent can do that; for the
+    hyperparameters see `varied_hyperparams`.
+
+    Args:
+        agent: Is changed.
+        noise_scale: Relative standard deviation of the noise.
+        origin: The score of the policy that the agent holds, and the number of the variant. All random
+            choices follow from them, so that a run can be repeated.
+    """
+    score, number = origin
+    bits = int(np.float64(score).view(np.uint64))
+    seed, noise_seed = np.random.SeedSequence([bits, number]).generate_state(2)
+    agent.seed(int(seed))
+    agent.perturb_weights(noise_scale)
+    hyperparams = agent.get_hyperparams()
+    rng = np.random.default_rng(int(noise_seed))
+    varied = varied_hyperparams(agent, hyperparams.params, noise_scale, rng)
+    agent.set_hyperparams(replace(hyperparams, params=varied))
+
+
+def varied_hyperparams(
+    agent: BaseAgent, params: Mapping[str, Any], noise_scale: float, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Return hyperparameters with noise on those that the agent names bounds for.
+
+    Such a number is multiplied by `1 + noise_scale * N(0, 1)`, on a logarithmic scale by
+    `exp(noise_scale * N(0, 1))`, and clipped into its bounds; whole numbers stay whole. Everything else
+    stays as it is: flags, capacities, and numbers of which nobody says what they may be.
+    """
+    space = SearchSpace(agent.default_param_bounds, agent.default_log_params)
+    varied = dict(params)
+    for name in space.names_in(params):
+        step = noise_scale * float(rng.standard_normal())
+        factor = math.exp(step) if name in space.log_params else 1.0 + step
+        value = params[name] * factor
+        varied[name] = round(value) if isinstance(params[name], int | np.integer) else value
+    return space.clip(varied)
+
+
+def _clip(value: float) -> float:
+    return min(max(value, 0.0), 1.0)
+
+
+EPISODES = 20
+"""Greedy episodes that each side plays."""
+SIGNIFICANCE = 0.05
+"""A variant stays if it would be as good by chance with less than this probability."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A variant under training, and what it has to beat."""
+
+    variant: BaseAgent
+    champion: BaseAgent
+    """Holds the best policy before the variant, and is not trained while the variant is."""
+    snapshot: PolicySnapshot | None
+    """That policy."""
+    rank: float
+    """What the snapshot was ranked by."""
+    champion_scores: list[float]
+    """The scores of the windows before the variant began, oldest first."""
+    earlier: frozenset[str]
+    """The ids of the snapshots that there were before it."""
+    scores: list[float] = field(default_factory=list)
+    """The scores of its windows, oldest first."""
+
+    def own_snapshots(self, registry: CheckpointRegistry) -> list[PolicySnapshot]:
+        """Return the snapshots that came since, best first."""
+        return [one for one in registry.snapshots if one.snapshot_id not in self.earlier]
+
+    def crown(self, registry: CheckpointRegistry, verdict: Verdict) -> None:
+        """Rank the winner first, if none of its windows scored enough for that."""
+        if self.own_snapshots(registry):
+            return
+        hyperparams = self.variant.get_hyperparams()
+        above = math.nextafter(self.rank, math.inf)
+        staged = registry.stage(self.variant)
+        registry.commit(staged, verdict.as_metrics(), hyperparams, score=above)
+
+    def reinstate(self, registry: CheckpointRegistry, champion_is_intact: bool = True) -> None:
+        """Forget a loser's lucky scores; the champion's snapshot, if they displaced it, is written again.
+
+        Args:
+            registry: Has the snapshots.
+            champion_is_intact: Whether the champion was not trained since. If it was, and its snapshot is
+                gone, those that came since are all there is, and stay.
+        """
+        best = self.snapshot
+        kept = {one.snapshot_id for one in registry.snapshots}
+        is_gone = best is None or best.snapshot_id not in kept
+        if is_gone and not champion_is_intact:
+            return
+        for snapshot in self.own_snapshots(registry):
+            registry.discard_snapshot(snapshot)
+        if best is not None and is_gone:
+            staged = registry.stage(self.champion)
+            registry.commit(staged, best.eval_metrics, best.hyperparams, score=self.rank)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a trial ended."""
+
+    p_value: float
+    """The probability of such scores if the variant is no better."""
+    variant_mean: float
+    champion_mean: float
+    count: int
+    """How many scores of the variant count."""
+    test: str
+
+    @property
+    def is_won(self) -> bool:
+        """Whether the variant is better."""
+        return self.p_value < SIGNIFICANCE
+
+    def as_metrics(self) -> EvalMetrics:
+        """Return what the variant reached."""
+        return EvalMetrics(self.variant_mean, {}, episode_id=0)
+
+    def __str__(self) -> str:
+        return (
+            f"mean {self.variant_mean:.4g} against {self.champion_mean:.4g} "
+            f"({self.test}, {self.count} scores, p = {self.p_value:.3g})"
+        )
+
+
+def compare_pairs(variant: Array, champion: Array) -> Verdict:
+    """Compare returns `[n]` and `[n]` of the same n episodes: Wilcoxon's signed-rank test, one-sided.
+
+    (Wilcoxon, "Individual comparisons by ranking methods", 1945.) Episodes without a difference are left out.
+    """
+    differences = np.asarray(variant, np.float64) - np.asarray(champion, np.float64)
+    differences = differences[differences != 0.0]
+    p_value = 1.0
+    if len(differences):
+        # SciPy takes longer to import than the whole package may.
+        from scipy.stats import wilcoxon
+
+        p_value = float(wilcoxon(differences, alternative="greater").pvalue)
+    return Verdict(
+        p_value, float(np.mean(variant)), float(np.mean(champion)), len(variant), "wilcoxon"
+    )
+
+
+def compare_records(
+    variant: Sequence[float], champion: Sequence[float], window: int = 10
+) -> Verdict:
+    """Compare the last `window` scores of both: the Mann-Whitney U test, one-sided.
+
+    (Mann and Whitney, "On a test of whether one of two random variables is stochastically larger than the
+    other", 1947.) Without scores of either, nothing is shown.
+    """
+    late, before = list(variant)[-window:], list(champion)[-window:]
+    if not late or not before:
+        return Verdict(1.0, np.nan, np.nan, len(late), "none")
+    from scipy.stats import mannwhitneyu
+
+    p_value = float(mannwhitneyu(late, before, alternative="greater").pvalue)
+    return Verdict(p_value, float(np.mean(late)), float(np.mean(before)), len(late), "mann-whitney")

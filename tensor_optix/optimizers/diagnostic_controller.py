@@ -1,0 +1,355 @@
+"""Corrections where diagnostics alarm: another optimizer's suggestion comes in, a corrected one goes out."""
+
+from __future__ import annotations
+
+import logging
+import math
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from tensor_optix.core.base_optimizer import BaseOptimizer
+from tensor_optix.core.search_space import SearchSpace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tensor_optix.core.types import EvalMetrics, HyperparamSet
+
+logger = logging.getLogger(__name__)
+
+_FARTHEST = 100.0
+_RECOVERED = 0.01
+_ROUNDING = 1e-6
+"""A framework may keep a rate in single precision."""
+
+
+class Correction:
+    """A factor upon one hyperparameter, and what it was and became when it was last applied.
+
+    Args:
+        name: Of the hyperparameter.
+        step: The factor that an alarm adds.
+        bounds: That a correction must not leave; None: there are none.
+    """
+
+    def __init__(self, name: str, step: float, bounds: tuple[float, float] | None) -> None:
+        self._name = name
+        self._step = step
+        self._bounds = bounds or (0.0, math.inf)
+        self._start: float | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Correct nothing. The first value ever seen is not forgotten."""
+        self.factor = 1.0
+        self._asked: Any = None
+        self._given: float | None = None
+        self._before = 0.0
+
+    def undo(self, params: dict[str, Any]) -> None:
+        """Put back what was asked for, if the value at hand is what the correction made of it."""
+        if self._recognises(params.get(self._name)):
+            params[self._name] = self._asked
+
+    def read(self, params: Mapping[str, Any]) -> None:
+        """Take note of the value in force; one that someone else has set ends the correction."""
+        value = params.get(self._name)
+        if self._given is not None and not self._recognises(value):
+            self.forget()
+        if is_positive(value):
+            self._before = float(value)
+            self._start = self._before if self._start is None else self._start
+
+    def recover(self) -> None:
+        """Go halfway back, as powers of the factor go."""
+        self.factor = math.sqrt(self.factor)
+        if abs(self.factor - 1.0) < _RECOVERED:
+            self.factor = 1.0
+
+    def intensify(self, params: Mapping[str, Any]) -> bool:
+        """Correct by one step more; return whether there is room for it."""
+        value, factor = params.get(self._name), self.factor
+        if is_positive(value):
+            self.factor = self._within(value, factor * self._step) / value
+        return self.factor != factor
+
+    def apply(self, params: dict[str, Any]) -> None:
+        """Correct the value that the inner optimizer asks for."""
+        self._asked, self._given = params.get(self._name), None
+        if self.factor != 1.0 and is_positive(self._asked):
+            self._given = params[self._name] = self._within(self._asked, self.factor)
+
+    def _within(self, value: float, factor: float) -> float:
+        """Return value times factor, as far as there is room; never beyond value the other way."""
+        start = value if self._start is None else self._start
+        low, high = self._bounds
+        if factor < 1.0:
+            return max(value * factor, min(value, max(low, start / _FARTHEST)))
+        return min(value * factor, max(value, min(high, start * _FARTHEST)))
+
+    def _recognises(self, value: Any) -> bool:
+        """Whether an agent made this value of the one given: it may clip, or stay where it was."""
+        if self._given is None or not is_positive(value):
+            return False
+        low, high = sorted((self._before, self._given))
+        return low * (1.0 - _ROUNDING) <= value <= high * (1.0 + _ROUNDING)
+
+
+def is_positive(value: Any) -> TypeGuard[float]:
+    """Whether a hyperparameter is a finite number above 0, and so can be multiplied."""
+    try:
+        return not isinstance(value, bool) and 0.0 < float(value) < math.inf
+    except (TypeError, ValueError):
+        return False
+
+
+DIAGNOSTIC_ARGUMENTS = (
+    "diag_loss_spike_factor",
+    "diag_entropy_floor",
+    "diag_target_kl",
+    "diag_epsilon_patience",
+    "diag_epsilon_reset_value",
+    "diag_epsilon_score_threshold",
+    "diag_min_episodes",
+)
+"""The arguments of `RLOptimizer` that `DiagnosticController.from_arguments` understands."""
+
+_LOSS_HORIZON = 10
+_LOSSES = ("policy_loss", "loss", "critic_loss")
+_KL_EXCESS = 2.0
+_COUNT = "a whole number, at least 1"
+_AT_FLOOR = 1.05
+"""Epsilon is at its floor below this multiple of it, as for `BaseAgent.is_exploring` of DQN."""
+
+
+class DiagnosticController(BaseOptimizer):
+    """Corrects what another optimizer suggests while the agent's diagnostics alarm.
+
+    * The loss is a spike, or `approx_kl` above twice its target: the learning rate is halved.
+    * The entropy is below its floor: `entropy_coef` is doubled.
+    * Epsilon has been at `epsilon_min` for long, and the score is poor: epsilon is raised once. Every
+      reset doubles the patience, so that a run which stays poor still ends. The agent's own schedule
+      brings epsilon down again.
+
+    A correction is a factor upon what the inner optimizer asks for. It is applied at most once in
+    `min_episodes` evaluations, stays within the bounds and within a factor of 100 of the first value, and
+    goes halfway back (on a logarithmic scale) at each evaluation without the alarm. The inner optimizer
+    never sees it: scores are told to it as those of what it asked for. A hyperparameter that anyone else
+    changes meanwhile is taken as it is, and its correction is forgotten.
+
+    Args:
+        inner: Makes the suggestions.
+        loss_spike_factor: A loss whose absolute value is more than this times the mean of the last 10
+            (without zeros, which mean that nothing was learned) is a spike.
+        entropy_floor: In nats. The differential entropy of continuous actions may well be negative.
+        target_kl: In nats.
+        epsilon_patience: Evaluations with epsilon at its floor before the first reset.
+        epsilon_reset_value: What epsilon is raised to.
+        epsilon_score_threshold: A score below this is poor. None: epsilon is left alone.
+        min_episodes: Evaluations before the first correction of a hyperparameter, and between two.
+        bounds: `{name: (lowest, highest)}` of the agent; None: there are none.
+
+    Raises:
+        TypeError: If `inner` is no optimizer.
+        ValueError: If a number is out of range, or the bounds are no bounds.
+    """
+
+    def __init__(
+        self,
+        inner: BaseOptimizer,
+        *,
+        loss_spike_factor: float = 5.0,
+        entropy_floor: float = 0.05,
+        target_kl: float = 0.02,
+        epsilon_patience: int = 20,
+        epsilon_reset_value: float = 0.3,
+        epsilon_score_threshold: float | None = None,
+        min_episodes: int = 5,
+        bounds: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
+        if not isinstance(inner, BaseOptimizer):
+            raise TypeError(f"inner must be a BaseOptimizer, got {type(inner).__name__}")
+        threshold = epsilon_score_threshold
+        for name, value, expected, holds in (
+            ("loss_spike_factor", loss_spike_factor, "above 1", 1 < loss_spike_factor < math.inf),
+            ("entropy_floor", entropy_floor, "finite", math.isfinite(entropy_floor)),
+            ("target_kl", target_kl, "above 0", 0 < target_kl < math.inf),
+            ("epsilon_patience", epsilon_patience, _COUNT, _is_count(epsilon_patience)),
+            ("epsilon_reset_value", epsilon_reset_value, "in (0, 1]", 0 < epsilon_reset_value <= 1),
+            ("epsilon_score_threshold", threshold, "finite or None", math.isfinite(threshold or 0)),
+            ("min_episodes", min_episodes, _COUNT, _is_count(min_episodes)),
+        ):
+            if not holds:
+                raise ValueError(f"{name} must be {expected}, got {value}")
+        self._inner = inner
+        self._loss_spike_factor = loss_spike_factor
+        self._entropy_floor = entropy_floor
+        self._target_kl = target_kl
+        self._epsilon_patience = epsilon_patience
+        self._epsilon_reset_value = epsilon_reset_value
+        self._epsilon_score_threshold = epsilon_score_threshold
+        self._min_episodes = min_episodes
+        self._bounds = SearchSpace(bounds or {}).bounds
+        self._corrections = {
+            name: Correction(name, step, self._bounds.get(name))
+            for name, step in (("learning_rate", 0.5), ("entropy_coef", 2.0))
+        }
+        self._evaluations = 0
+        self._corrected_at: dict[str, int] = {}
+        self._alarms: dict[str, list[str]] = {}
+
+    @classmethod
+    def from_arguments(
+        cls,
+        inner: BaseOptimizer,
+        agent_bounds: Mapping[str, tuple[float, float]],
+        diagnostics: Mapping[str, Any],
+    ) -> DiagnosticController:
+        """Return a controller from the `diag_...` arguments of `RLOptimizer`.
+
+        Args:
+            inner: Makes the suggestions.
+            agent_bounds: The agent's `default_param_bounds`.
+            diagnostics: Arguments by name, of those in `DIAGNOSTIC_ARGUMENTS`.
+
+        Raises:
+            TypeError: On an unknown name, with the closest match.
+            ValueError: If a number is out of range.
+        """
+        for name in diagnostics:
+            if name not in DIAGNOSTIC_ARGUMENTS:
+                close = get_close_matches(name, DIAGNOSTIC_ARGUMENTS, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"one of {DIAGNOSTIC_ARGUMENTS}"
+                raise TypeError(f"there is no diagnostic argument {name!r}; {hint}")
+        settings = {name.removeprefix("diag_"): value for name, value in diagnostics.items()}
+        return cls(inner, bounds=agent_bounds, **settings)
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether the inner optimizer is experimenting: a correction is no experiment."""
+        return self._inner.is_probing
+
+    def accepted(self, current_hyperparams: HyperparamSet) -> HyperparamSet | None:
+        """Return what the inner optimizer accepts, without corrections."""
+        return self._inner.accepted(self._uncorrected(current_hyperparams))
+
+    def suggest(
+        self, current_hyperparams: HyperparamSet, metrics_history: Sequence[EvalMetrics]
+    ) -> HyperparamSet:
+        """Return the inner optimizer's suggestion, corrected.
+
+        Args:
+            current_hyperparams: Those in force, which made the last score of the history.
+            metrics_history: Oldest first. The diagnostics are read from `metrics`, with or without the
+                prefix `train_`. Empty: the inner optimizer's answer is returned as it is.
+        """
+        uncorrected = self._uncorrected(current_hyperparams)
+        if not metrics_history:
+            return self._inner.suggest(uncorrected, metrics_history)
+        for correction in self._corrections.values():
+            correction.read(current_hyperparams.params)
+        suggestion = self._inner.suggest(uncorrected, metrics_history).copy()
+        self._evaluations += 1
+        self._alarms = self._find_alarms(metrics_history)
+        for name, correction in self._corrections.items():
+            if name not in self._alarms:
+                correction.recover()
+            elif self._may_correct(name) and correction.intensify(suggestion.params):
+                self._corrected_at[name] = self._evaluations
+                logger.info("%s: %s is corrected", " and ".join(self._alarms[name]), name)
+            correction.apply(suggestion.params)
+        self._raise_epsilon(suggestion.params, metrics_history)
+        return suggestion
+
+    def on_improvement(self, metrics: EvalMetrics) -> None:
+        """Tell the inner optimizer."""
+        self._inner.on_improvement(metrics)
+
+    def on_plateau(self, metrics_history: Sequence[EvalMetrics]) -> None:
+        """Tell the inner optimizer."""
+        self._inner.on_plateau(metrics_history)
+
+    def on_restart(self) -> None:
+        """Forget the corrections, and tell the inner optimizer: what comes next is as it should be."""
+        for correction in self._corrections.values():
+            correction.forget()
+        self._inner.on_restart()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the inner optimizer's numbers, and `alarms` and `corrections` by hyperparameter."""
+        factors = {name: correction.factor for name, correction in self._corrections.items()}
+        return self._inner.describe() | {
+            "alarms": self._alarms,
+            "corrections": {name: factor for name, factor in factors.items() if factor != 1.0},
+        }
+
+    def _uncorrected(self, current: HyperparamSet) -> HyperparamSet:
+        uncorrected = current.copy()
+        for correction in self._corrections.values():
+            correction.undo(uncorrected.params)
+        return uncorrected
+
+    def _may_correct(self, name: str) -> bool:
+        return self._evaluations - self._corrected_at.get(name, 0) >= self._min_episodes
+
+    def _find_alarms(self, history: Sequence[EvalMetrics]) -> dict[str, list[str]]:
+        """Return what is wrong, by the hyperparameter that is to be corrected."""
+        alarms: dict[str, list[str]] = {}
+        loss, usual = _losses(history)
+        has_usual = len(usual) >= min(self._min_episodes, _LOSS_HORIZON)
+        if has_usual and abs(loss) > self._loss_spike_factor * sum(usual) / len(usual):
+            alarms.setdefault("learning_rate", []).append(f"loss {loss:g} is a spike")
+        kl = _diagnostic(history[-1], "approx_kl")
+        if kl > _KL_EXCESS * self._target_kl:
+            alarms.setdefault("learning_rate", []).append(f"approx_kl {kl:g} is too large")
+        entropy = _diagnostic(history[-1], "entropy")
+        if entropy < self._entropy_floor:
+            alarms.setdefault("entropy_coef", []).append(f"entropy {entropy:g} is too low")
+        return alarms
+
+    def _raise_epsilon(self, params: dict[str, Any], history: Sequence[EvalMetrics]) -> None:
+        """Explore again, if exploring is over and the score is poor."""
+        threshold, score = self._epsilon_score_threshold, history[-1].primary_score
+        value, floor = params.get("epsilon"), params.get("epsilon_min")
+        if threshold is None or not score < threshold or not self._may_correct("epsilon"):
+            return
+        if not (is_positive(value) and is_positive(floor) and self._has_explored(floor, history)):
+            return
+        low, high = self._bounds.get("epsilon", (0.0, 1.0))
+        params["epsilon"] = max(value, min(max(self._epsilon_reset_value, low), high))
+        self._epsilon_patience *= 2
+        self._corrected_at["epsilon"] = self._evaluations
+        self._alarms["epsilon"] = [f"epsilon is at its floor and the score {score:g} is poor"]
+        logger.info("%s: it is raised to %g", self._alarms["epsilon"][0], params["epsilon"])
+
+    def _has_explored(self, floor: float, history: Sequence[EvalMetrics]) -> bool:
+        recent = [_diagnostic(metrics, "epsilon") for metrics in history[-self._epsilon_patience :]]
+        is_long = len(recent) == self._epsilon_patience
+        return is_long and all(epsilon <= _AT_FLOOR * floor for epsilon in recent)
+
+
+def _losses(history: Sequence[EvalMetrics]) -> tuple[float, list[float]]:
+    """Return the last loss and the absolute ones before it; NaN where the agent tells none."""
+    name = _loss_name(history[-1])
+    before = [abs(_diagnostic(metrics, name)) for metrics in history[-1 - _LOSS_HORIZON : -1]]
+    return _diagnostic(history[-1], name), [loss for loss in before if loss > 0.0]
+
+
+def _loss_name(metrics: EvalMetrics) -> str:
+    keys = [key for key in metrics.metrics if "loss" in key and not key.startswith("val_")]
+    names = [key.removeprefix("train_") for key in keys]
+    told = [name for name in _LOSSES if name in names]
+    return next(iter(told or names), "loss")
+
+
+def _diagnostic(metrics: EvalMetrics, name: str) -> float:
+    """Return a diagnostic of the training; NaN, which no comparison holds for, if it is missing."""
+    value = metrics.metrics.get(f"train_{name}", metrics.metrics.get(name))
+    try:
+        return math.nan if value is None else float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1

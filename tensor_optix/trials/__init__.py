@@ -1,0 +1,1 @@
+"""Trials that search hyperparameters, and the runs that begin with them."""
