@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.trials.space import (
+    Finalists,
     Spec,
     checked_about,
     claim,
@@ -18,7 +19,6 @@ from tensor_optix.trials.space import (
     parse_space,
     space_of,
 )
-from tensor_optix.trials.study import Finalists
 from tensor_optix.trials.trial_run import TrialSetup
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
     from tensor_optix.core.callbacks import LoopCallback
-    from tensor_optix.trials.space import Spec
-    from tensor_optix.trials.study import Finalists
+    from tensor_optix.trials.space import Finalists, Spec
     from tensor_optix.trials.trial_run import TrialScore, TrialSetup
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ The one module that imports Optuna; it is imported when a search is made.
 from __future__ import annotations
 
 import math
-import statistics
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from optuna.trial import TrialState
 from tensor_optix.core.callbacks import LoopCallback, WindowReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
@@ -238,51 +237,3 @@ def _value(trial: FrozenTrial) -> float:
 def _derived(seed: int, purpose: int, number: int) -> int:
     words = np.random.SeedSequence(seed, spawn_key=(purpose, number)).generate_state(1)
     return int(words[0]) % 2**31
-
-
-class Finalists:
-    """Compares trials on the same seeds.
-
-    Args:
-        study: Keeps the scores.
-        seeds: Those that every finalist is trained with.
-        is_minimized: Whether the lowest mean wins.
-    """
-
-    def __init__(self, study: Study, seeds: Sequence[int], is_minimized: bool) -> None:
-        self._study = study
-        self._seeds = seeds
-        self._is_minimized = is_minimized
-
-    def missing(self, trials: Sequence[FrozenTrial]) -> Iterator[tuple[FrozenTrial, int]]:
-        """Yield what is still to be trained; what another process did meanwhile is passed over."""
-        for seed in self._seeds:
-            for trial in trials:
-                if _key(trial, seed) not in self._study.user_attrs:
-                    yield trial, seed
-
-    def keep(self, trial: FrozenTrial, seed: int, score: float | None) -> None:
-        """Keep a score; None where the training failed, which puts the finalist out."""
-        self._study.set_user_attr(_key(trial, seed), {"score": score})
-
-    def winner(self, trials: Sequence[FrozenTrial]) -> tuple[FrozenTrial, float] | None:
-        """Return the best trial and its mean score.
-
-        None while a score is missing, for then the comparison would not be a fair one, and if all
-        finalists failed.
-        """
-        if next(self.missing(trials), None) is not None:
-            return None
-        kept = self._study.user_attrs
-        means: list[tuple[FrozenTrial, float]] = []
-        for trial in trials:
-            scores = [kept[_key(trial, seed)]["score"] for seed in self._seeds]
-            if None not in scores:
-                means.append((trial, statistics.fmean(scores)))
-        if not means:
-            return None
-        return (min if self._is_minimized else max)(means, key=lambda pair: pair[1])
-
-
-def _key(trial: FrozenTrial, seed: int) -> str:
-    return f"trial {trial.number} with seed {seed}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tensor_optix.core import replay_memory
+from tensor_optix.core.replay import storage
 from tensor_optix.core.replay_buffer import ReplayBuffer
 from tests.replay_oracle import rows_of, walk
 
@@ -66,7 +66,7 @@ def test_the_size_is_logged_before_it_is_allocated(caplog: pytest.LogCaptureFixt
 
 
 def test_what_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_memory, "available_memory", lambda: 1_500_000)
+    monkeypatch.setattr(storage, "available_memory", lambda: 1_500_000)
     buffer = ReplayBuffer(1_000_000)
     said = "needs 24.0 MB of memory, 1.5 MB are available: .* memory_map"
     with pytest.raises(MemoryError, match=said):
@@ -75,7 +75,7 @@ def test_what_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatc
 
 
 def test_available_memory_is_that_of_this_machine() -> None:
-    available = replay_memory.available_memory()
+    available = storage.available_memory()
     assert available is None or 1e8 < available < 1e14
 
 
@@ -121,7 +121,7 @@ def test_a_file_without_room_is_removed_again(
     def full(*_: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(replay_memory.os, "posix_fallocate", full)
+    monkeypatch.setattr(storage.os, "posix_fallocate", full)
     with pytest.raises(OSError, match="no space left on device; choose a smaller capacity"):
         walk(ReplayBuffer(50, memory_map=tmp_path / "rows"), 1)
     assert not (tmp_path / "rows").exists()
