@@ -1,4 +1,4 @@
-"""Checks of arguments: a name and a value come in, the value or an error that says what was wanted goes out."""
+"""Checks of arguments: a name and a value come in, the value goes out, or an error says what was wanted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def integer(name: str, value: Any) -> int:
 
 
 def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """Return a whole number in its range as an int (2.0 is one, True is none). Raises ValueError for others."""
+    """Return a whole number in its range as an int; 2.0 is one, True is not. Raises ValueError for others."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     ceiling = math.inf if most is None else most
     if not is_number or not least <= value <= ceiling or value % 1 != 0:
