@@ -1,16 +1,17 @@
-"""`RLOptimizer`: an agent and a pipeline come in, the best policy comes out. Assembles and delegates."""
+"""`RLOptimizer`: an agent and a pipeline come in, the best policy comes out. Names and delegates."""
 
 from __future__ import annotations
 
-import inspect
-from difflib import get_close_matches
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.assembly import assemble
-from tensor_optix.optimizers.diagnostic_controller import DIAGNOSTIC_ARGUMENTS
+from tensor_optix.core.argument_checks import closest, function
+from tensor_optix.settings import run_settings, setting_names
+from tensor_optix.trials.factory_run import Factories, FactoryRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_evaluator import BaseEvaluator
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from tensor_optix.core.callbacks import LoopCallback
     from tensor_optix.core.loop_controller import LoopController
     from tensor_optix.core.types import LoopState, PathLike, PolicySnapshot
-    from tensor_optix.trials.factory_run import FactoryRun
     from tensor_optix.trials.space import ParamSpace
 
 
@@ -120,18 +120,65 @@ class RLOptimizer:
         trial_agent_factory: Callable[[dict[str, Any]], BaseAgent] | None = None,
         **diagnostics: Any,
     ) -> None:
-        given = {name: value for name, value in locals().items() if name != "self"}
-        _refuse(diagnostics)
+        _refuse_unknown(diagnostics)
+        settings = run_settings(
+            val_pipeline=val_pipeline,
+            evaluator=evaluator,
+            optimizer=optimizer,
+            checkpoint_dir=checkpoint_dir,
+            max_snapshots=max_snapshots,
+            checkpoint_score_fn=checkpoint_score_fn,
+            max_episodes=max_episodes,
+            base_interval=base_interval,
+            backoff_factor=backoff_factor,
+            max_interval_episodes=max_interval_episodes,
+            plateau_threshold=plateau_threshold,
+            dormant_threshold=dormant_threshold,
+            score_smoothing=score_smoothing,
+            improvement_margin=improvement_margin,
+            noise_k=noise_k,
+            score_window=score_window,
+            rollback_on_degradation=rollback_on_degradation,
+            degradation_threshold=degradation_threshold,
+            min_episodes_before_dormant=min_episodes_before_dormant,
+            min_episodes_before_degradation=min_episodes_before_degradation,
+            callbacks=callbacks,
+            verbose=verbose,
+            verbose_log_file=verbose_log_file,
+            trend_window=trend_window,
+            min_degradation_drop=min_degradation_drop,
+            seed=seed,
+            run_dir=run_dir,
+            target_score=target_score,
+            finalists=finalists,
+            **diagnostics,
+        )
         self._run: LoopController | FactoryRun
         if agent_factory is None and pipeline_factory is None:
-            for name in ("param_space", "val_pipeline_factory", "trial_agent_factory"):
-                if given[name] is not None:
-                    raise TypeError(f"{name} needs agent_factory and pipeline_factory")
-            self._run = assemble(given)
-        else:
-            from tensor_optix.trials.factory_run import factory_run
-
-            self._run = factory_run(given)
+            _refuse(
+                "{0} needs agent_factory and pipeline_factory",
+                param_space=param_space,
+                val_pipeline_factory=val_pipeline_factory,
+                trial_agent_factory=trial_agent_factory,
+            )
+            self._run = assemble(agent, pipeline, settings)
+            return
+        _refuse(
+            "give either {0} or {0}_factory, not both",
+            agent=agent,
+            pipeline=pipeline,
+            val_pipeline=val_pipeline,
+        )
+        factories = Factories(
+            agent_factory=function("agent_factory", agent_factory),
+            pipeline_factory=function("pipeline_factory", pipeline_factory),
+            param_space=param_space,
+            n_trials=n_trials,
+            trial_steps_fraction=trial_steps_fraction,
+            val_pipeline_factory=val_pipeline_factory,
+            trial_agent_factory=trial_agent_factory,
+        )
+        self._run = FactoryRun(factories, settings)
 
     def run(self) -> None:
         """Train until nothing is left to gain, the cap, or `stop()`; blocks.
@@ -168,11 +215,17 @@ class RLOptimizer:
         return self._run.agent
 
 
-def _refuse(diagnostics: dict[str, Any]) -> None:
-    parameters = [*inspect.signature(RLOptimizer).parameters.values()]
-    known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD] + list(DIAGNOSTIC_ARGUMENTS)
-    for name in diagnostics:
+def _refuse(message: str, **given: Any) -> None:
+    """Refuse arguments that do not go with the others."""
+    for name, value in given.items():
+        if value is not None:
+            raise TypeError(message.format(name))
+
+
+def _refuse_unknown(names: Iterable[str]) -> None:
+    known = ["agent", "pipeline", *setting_names(), *(one.name for one in fields(Factories))]
+    for name in names:
         if name not in known:
-            close = get_close_matches(name, known, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            close = closest(name, known)
+            hint = f"; did you mean {close!r}?" if close else ""
             raise TypeError(f"RLOptimizer has no argument {name!r}{hint}")

@@ -20,8 +20,10 @@ MAY_IMPORT = {
     "optimizers": {"optimizers", "core", "kernels"},
     "adapters": {"adapters", "core", "kernels"},
     "algorithms": {"algorithms", "adapters", "core", "kernels"},
-    "assembly": {"optimizers", "core"},
-    "optimizer": {"assembly", "trials", "core", "optimizers"},
+    "settings": {"optimizers", "core"},
+    "assembly": {"settings", "optimizers", "core"},
+    "trials": {"trials", "assembly", "settings", "core"},
+    "optimizer": {"assembly", "settings", "trials", "core"},
 }
 """Which parts each part may import; `cli` and the lazy catalogue may import all."""
 

@@ -64,9 +64,18 @@ def not_negative(name: str, value: Any) -> Any:
 
 
 def instance_of(name: str, value: Any, kind: type) -> Any:
-    """Return a value of a kind. Raises TypeError for others."""
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+    """Return a value of a kind. Raises TypeError for others, a class in place of an instance included."""
+    if isinstance(value, kind):
+        return value
+    is_class = isinstance(value, type)
+    got = f"the class {value.__name__}; give an instance" if is_class else type(value).__name__
+    raise TypeError(f"{name} must be a {kind.__name__}, got {got}")
+
+
+def function(name: str, value: Any) -> Any:
+    """Return a value that can be called. Raises TypeError for others."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {value!r}")
     return value
 
 

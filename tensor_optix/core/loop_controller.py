@@ -9,10 +9,11 @@ import logging
 import math
 import time
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tensor_optix.core.argument_checks import at_least, not_negative
 from tensor_optix.core.backoff_scheduler import Judgement, judge
 from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
 from tensor_optix.core.callbacks import CallbackList, LoopEvent, VerboseCallback
@@ -26,7 +27,7 @@ from tensor_optix.core.decisions.best_policy import (
     play_finals,
     recover,
 )
-from tensor_optix.core.decisions.run_state import Outcome, RunState, check_run_settings
+from tensor_optix.core.decisions.run_state import Outcome, RunState
 from tensor_optix.core.decisions.tuning import Tuning
 from tensor_optix.core.decisions.validation import Assessment, Assessor, Collector
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
@@ -42,6 +43,39 @@ if TYPE_CHECKING:
     from tensor_optix.core.types import Array, HyperparamSet
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """How long a run lasts, and how its scores are compared.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    rollback_on_degradation: bool = False
+    """Restore the best policy when the score has fallen."""
+    improvement_margin: float = 0.0
+    """The least gain that counts as an improvement."""
+    max_episodes: int | None = None
+    """Windows to collect at most. None: until nothing is left to gain."""
+    score_smoothing: int = 2
+    """Evaluated scores whose mean is compared with the best."""
+    target_score: float | None = None
+    """Stop once the best policy's rank reaches this."""
+    finalists: int = 5
+    """How many of the best policies are played again at the end."""
+
+    def __post_init__(self) -> None:
+        at_least("score_smoothing", self.score_smoothing, 1)
+        if self.max_episodes is not None and self.max_episodes < 1:
+            raise ValueError(f"max_episodes must be at least 1 or None, got {self.max_episodes}")
+        not_negative("improvement_margin", self.improvement_margin)
+        if self.target_score is not None and not math.isfinite(self.target_score):
+            raise ValueError(
+                f"target_score must be a finite number or None, got {self.target_score}"
+            )
+        not_negative("finalists", self.finalists)
 
 
 class LoopController:
@@ -78,8 +112,13 @@ class LoopController:
         target_score: float | None = None,
         finalists: int = 0,
     ) -> None:
-        check_run_settings(
-            score_smoothing, max_episodes, improvement_margin, target_score, finalists
+        self._settings = LoopSettings(
+            rollback_on_degradation=rollback_on_degradation,
+            improvement_margin=improvement_margin,
+            max_episodes=max_episodes,
+            score_smoothing=score_smoothing,
+            target_score=target_score,
+            finalists=finalists,
         )
         self._owner = self._agent = self._next_agent = agent
         self._collector = Collector(pipeline, val_pipeline, evaluator)
@@ -88,9 +127,6 @@ class LoopController:
         self._best = BestPolicy(checkpoint_registry, checkpoint_score_fn)
         self._scheduler = backoff_scheduler
         self._rollbacks = Rollbacks(rollback_on_degradation)
-        self._margin = improvement_margin
-        self._max_episodes = max_episodes
-        self._score_smoothing = score_smoothing
         self._run = RunState(score_smoothing)
         self._target_score = math.inf if target_score is None else target_score
         self._ending = Ending(self._collector, self._best, agent, finalists)
@@ -143,7 +179,7 @@ class LoopController:
         """
         self._best.begin()
         self._scheduler.record_restart()
-        run = self._run = RunState(self._score_smoothing)
+        run = self._run = RunState(self._settings.score_smoothing)
         self._tuning.begin()
         self._rollbacks.renew()
         self._callbacks.emit("on_loop_start")
@@ -160,16 +196,16 @@ class LoopController:
 
     def _train(self, run: RunState) -> None:
         self._collector.begin(self._agent)
-        windows, begun = self._collector.windows(), time.perf_counter()
-        for episode_id, episode in enumerate(islice(windows, self._max_episodes)):
+        cap, begun = self._settings.max_episodes, time.perf_counter()
+        for episode_id, episode in enumerate(islice(self._collector.windows(), cap)):
             run.enter(episode, episode_id, time.perf_counter() - begun)
             self._pass(run, episode)
             if self._stop_reason is not None:
                 return
             self._hand_over()
             begun = time.perf_counter()
-        is_capped = run.episode_id + 1 == self._max_episodes
-        capped = f"the cap of {self._max_episodes} windows was reached"
+        is_capped = run.episode_id + 1 == cap
+        capped = f"the cap of {cap} windows was reached"
         self._stop_reason = capped if is_capped else "the data source ended"
 
     def _hand_over(self) -> None:
@@ -252,7 +288,7 @@ class LoopController:
             scheduler,
             outcome.score,
             outcome.smoothed,
-            improvement_margin=self._margin,
+            improvement_margin=self._settings.improvement_margin,
             may_rest=not is_exploring,
             may_degrade=may_degrade and not self._tuning.is_probing,
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from difflib import get_close_matches
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from tensor_optix.core.argument_checks import instance_of
 from tensor_optix.core.base_optimizer import BaseOptimizer
 from tensor_optix.core.search_space import SearchSpace
 
@@ -103,23 +104,55 @@ def is_positive(value: Any) -> TypeGuard[float]:
         return False
 
 
-DIAGNOSTIC_ARGUMENTS = (
-    "diag_loss_spike_factor",
-    "diag_entropy_floor",
-    "diag_target_kl",
-    "diag_epsilon_patience",
-    "diag_epsilon_reset_value",
-    "diag_epsilon_score_threshold",
-    "diag_min_episodes",
-)
-"""The arguments of `RLOptimizer` that `DiagnosticController.from_arguments` understands."""
-
 _LOSS_HORIZON = 10
 _LOSSES = ("policy_loss", "loss", "critic_loss")
 _KL_EXCESS = 2.0
 _COUNT = "a whole number, at least 1"
 _AT_FLOOR = 1.05
 """Epsilon is at its floor below this multiple of it, as for `BaseAgent.is_exploring` of DQN."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnosticSettings:
+    """When diagnostics alarm, and what is done about it.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    loss_spike_factor: float = 5.0
+    """A loss whose absolute value is more than this times the mean of the last 10 (without zeros, which
+    mean that nothing was learned) is a spike."""
+    entropy_floor: float = 0.05
+    """In nats. The differential entropy of continuous actions may well be negative."""
+    target_kl: float = 0.02
+    """In nats."""
+    epsilon_patience: int = 20
+    """Evaluations with epsilon at its floor before the first reset."""
+    epsilon_reset_value: float = 0.3
+    """What epsilon is raised to."""
+    epsilon_score_threshold: float | None = None
+    """A score below this is poor. None: epsilon is left alone."""
+    min_episodes: int = 5
+    """Evaluations before the first correction of a hyperparameter, and between two."""
+
+    def __post_init__(self) -> None:
+        spike, reset = self.loss_spike_factor, self.epsilon_reset_value
+        for name, expected, holds in (
+            ("loss_spike_factor", "above 1", 1 < spike < math.inf),
+            ("entropy_floor", "finite", math.isfinite(self.entropy_floor)),
+            ("target_kl", "above 0", 0 < self.target_kl < math.inf),
+            ("epsilon_patience", _COUNT, _is_count(self.epsilon_patience)),
+            ("epsilon_reset_value", "in (0, 1]", 0 < reset <= 1),
+            (
+                "epsilon_score_threshold",
+                "finite or None",
+                math.isfinite(self.epsilon_score_threshold or 0),
+            ),
+            ("min_episodes", _COUNT, _is_count(self.min_episodes)),
+        ):
+            if not holds:
+                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)}")
 
 
 class DiagnosticController(BaseOptimizer):
@@ -139,18 +172,11 @@ class DiagnosticController(BaseOptimizer):
 
     Args:
         inner: Makes the suggestions.
-        loss_spike_factor: A loss whose absolute value is more than this times the mean of the last 10
-            (without zeros, which mean that nothing was learned) is a spike.
-        entropy_floor: In nats. The differential entropy of continuous actions may well be negative.
-        target_kl: In nats.
-        epsilon_patience: Evaluations with epsilon at its floor before the first reset.
-        epsilon_reset_value: What epsilon is raised to.
-        epsilon_score_threshold: A score below this is poor. None: epsilon is left alone.
-        min_episodes: Evaluations before the first correction of a hyperparameter, and between two.
         bounds: `{name: (lowest, highest)}` of the agent; None: there are none.
+        **rules: Fields of `DiagnosticSettings`.
 
     Raises:
-        TypeError: If `inner` is no optimizer.
+        TypeError: If `inner` is no optimizer, or on an unknown rule.
         ValueError: If a number is out of range, or the bounds are no bounds.
     """
 
@@ -158,37 +184,12 @@ class DiagnosticController(BaseOptimizer):
         self,
         inner: BaseOptimizer,
         *,
-        loss_spike_factor: float = 5.0,
-        entropy_floor: float = 0.05,
-        target_kl: float = 0.02,
-        epsilon_patience: int = 20,
-        epsilon_reset_value: float = 0.3,
-        epsilon_score_threshold: float | None = None,
-        min_episodes: int = 5,
         bounds: Mapping[str, tuple[float, float]] | None = None,
+        **rules: Any,
     ) -> None:
-        if not isinstance(inner, BaseOptimizer):
-            raise TypeError(f"inner must be a BaseOptimizer, got {type(inner).__name__}")
-        threshold = epsilon_score_threshold
-        for name, value, expected, holds in (
-            ("loss_spike_factor", loss_spike_factor, "above 1", 1 < loss_spike_factor < math.inf),
-            ("entropy_floor", entropy_floor, "finite", math.isfinite(entropy_floor)),
-            ("target_kl", target_kl, "above 0", 0 < target_kl < math.inf),
-            ("epsilon_patience", epsilon_patience, _COUNT, _is_count(epsilon_patience)),
-            ("epsilon_reset_value", epsilon_reset_value, "in (0, 1]", 0 < epsilon_reset_value <= 1),
-            ("epsilon_score_threshold", threshold, "finite or None", math.isfinite(threshold or 0)),
-            ("min_episodes", min_episodes, _COUNT, _is_count(min_episodes)),
-        ):
-            if not holds:
-                raise ValueError(f"{name} must be {expected}, got {value}")
-        self._inner = inner
-        self._loss_spike_factor = loss_spike_factor
-        self._entropy_floor = entropy_floor
-        self._target_kl = target_kl
-        self._epsilon_patience = epsilon_patience
-        self._epsilon_reset_value = epsilon_reset_value
-        self._epsilon_score_threshold = epsilon_score_threshold
-        self._min_episodes = min_episodes
+        self._inner: BaseOptimizer = instance_of("inner", inner, BaseOptimizer)
+        self._settings = DiagnosticSettings(**rules)
+        self._epsilon_patience = self._settings.epsilon_patience
         self._bounds = SearchSpace(bounds or {}).bounds
         self._corrections = {
             name: Correction(name, step, self._bounds.get(name))
@@ -197,32 +198,6 @@ class DiagnosticController(BaseOptimizer):
         self._evaluations = 0
         self._corrected_at: dict[str, int] = {}
         self._alarms: dict[str, list[str]] = {}
-
-    @classmethod
-    def from_arguments(
-        cls,
-        inner: BaseOptimizer,
-        agent_bounds: Mapping[str, tuple[float, float]],
-        diagnostics: Mapping[str, Any],
-    ) -> DiagnosticController:
-        """Return a controller from the `diag_...` arguments of `RLOptimizer`.
-
-        Args:
-            inner: Makes the suggestions.
-            agent_bounds: The agent's `default_param_bounds`.
-            diagnostics: Arguments by name, of those in `DIAGNOSTIC_ARGUMENTS`.
-
-        Raises:
-            TypeError: On an unknown name, with the closest match.
-            ValueError: If a number is out of range.
-        """
-        for name in diagnostics:
-            if name not in DIAGNOSTIC_ARGUMENTS:
-                close = get_close_matches(name, DIAGNOSTIC_ARGUMENTS, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"one of {DIAGNOSTIC_ARGUMENTS}"
-                raise TypeError(f"there is no diagnostic argument {name!r}; {hint}")
-        settings = {name.removeprefix("diag_"): value for name, value in diagnostics.items()}
-        return cls(inner, bounds=agent_bounds, **settings)
 
     @property
     def is_probing(self) -> bool:
@@ -290,33 +265,33 @@ class DiagnosticController(BaseOptimizer):
         return uncorrected
 
     def _may_correct(self, name: str) -> bool:
-        return self._evaluations - self._corrected_at.get(name, 0) >= self._min_episodes
+        return self._evaluations - self._corrected_at.get(name, 0) >= self._settings.min_episodes
 
     def _find_alarms(self, history: Sequence[EvalMetrics]) -> dict[str, list[str]]:
         """Return what is wrong, by the hyperparameter that is to be corrected."""
         alarms: dict[str, list[str]] = {}
         loss, usual = _losses(history)
-        has_usual = len(usual) >= min(self._min_episodes, _LOSS_HORIZON)
-        if has_usual and abs(loss) > self._loss_spike_factor * sum(usual) / len(usual):
+        has_usual = len(usual) >= min(self._settings.min_episodes, _LOSS_HORIZON)
+        if has_usual and abs(loss) > self._settings.loss_spike_factor * sum(usual) / len(usual):
             alarms.setdefault("learning_rate", []).append(f"loss {loss:g} is a spike")
         kl = _diagnostic(history[-1], "approx_kl")
-        if kl > _KL_EXCESS * self._target_kl:
+        if kl > _KL_EXCESS * self._settings.target_kl:
             alarms.setdefault("learning_rate", []).append(f"approx_kl {kl:g} is too large")
         entropy = _diagnostic(history[-1], "entropy")
-        if entropy < self._entropy_floor:
+        if entropy < self._settings.entropy_floor:
             alarms.setdefault("entropy_coef", []).append(f"entropy {entropy:g} is too low")
         return alarms
 
     def _raise_epsilon(self, params: dict[str, Any], history: Sequence[EvalMetrics]) -> None:
         """Explore again, if exploring is over and the score is poor."""
-        threshold, score = self._epsilon_score_threshold, history[-1].primary_score
+        threshold, score = self._settings.epsilon_score_threshold, history[-1].primary_score
         value, floor = params.get("epsilon"), params.get("epsilon_min")
         if threshold is None or not score < threshold or not self._may_correct("epsilon"):
             return
         if not (is_positive(value) and is_positive(floor) and self._has_explored(floor, history)):
             return
         low, high = self._bounds.get("epsilon", (0.0, 1.0))
-        params["epsilon"] = max(value, min(max(self._epsilon_reset_value, low), high))
+        params["epsilon"] = max(value, min(max(self._settings.epsilon_reset_value, low), high))
         self._epsilon_patience *= 2
         self._corrected_at["epsilon"] = self._evaluations
         self._alarms["epsilon"] = [f"epsilon is at its floor and the score {score:g} is poor"]

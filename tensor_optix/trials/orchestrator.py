@@ -7,36 +7,214 @@ seeds, for the best of many single scores is mostly a lucky one.
 from __future__ import annotations
 
 import importlib
+import logging
+import traceback
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tensor_optix.trials.space import (
-    Finalists,
-    Spec,
-    checked_about,
-    claim,
-    decoded,
-    described,
-    parse_space,
-    space_of,
-)
-from tensor_optix.trials.trial_run import TrialSetup
+from tensor_optix.trials.space import parse_space, space_of
+from tensor_optix.trials.trial import TrialRun, TrialSetup, trial_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import ModuleType
 
     from optuna.storages import BaseStorage
     from optuna.study import Study
-    from optuna.trial import FrozenTrial
+    from optuna.trial import Trial
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_pipeline import BasePipeline
+    from tensor_optix.core.callbacks import LoopCallback
     from tensor_optix.core.types import PathLike
-    from tensor_optix.trials.search import TrialSearch
-    from tensor_optix.trials.space import ParamSpace
+    from tensor_optix.trials.space import ParamSpace, Spec
+    from tensor_optix.trials.trial import TrialScore
+
+logger = logging.getLogger(__name__)
 
 
-class TrialOrchestrator:
+class TrialSearch:
+    """Trains one trial after the other until a study has enough of them, then its finalists.
+
+    Args:
+        setup: What the trials have in common.
+        param_space: What is searched. None: the bounds of the agent that is made of no parameters.
+        **study: Fields of `StudySettings`.
+
+    Raises:
+        ImportError: If Optuna is not installed.
+        ValueError: If a spec or a setting is out of range.
+        TypeError: If `about` holds what JSON cannot.
+    """
+
+    def __init__(self, setup: TrialSetup, param_space: ParamSpace | None, **study: Any) -> None:
+        try:
+            from tensor_optix.trials.study import StudySettings, TrialStudy
+        except ImportError as error:
+            raise ImportError(
+                f"TrialOrchestrator needs Optuna ({error}): pip install 'tensor-optix[tune]'"
+            ) from error
+        settings = StudySettings(**study)
+        specs = None if param_space is None else parse_space(param_space)
+        self._setup = setup
+        self._trials = TrialStudy(settings, setup.trial_steps, specs)
+        self._running: TrialRun | None = None
+        self._stop_reason: str | None = None
+        self._first_error: Exception | None = None
+
+    @property
+    def study(self) -> Study:
+        """The study of Optuna's, opened when first asked for.
+
+        Raises:
+            ValueError: If it has another direction, or is about something else.
+        """
+        return self._trials.study
+
+    @property
+    def seed(self) -> int:
+        """The seed that those of all trials follow from. Opens the study."""
+        return self._trials.seed
+
+    @property
+    def best_params(self) -> dict[str, Any]:
+        """The best hyperparameters so far. Raises RuntimeError before a trial is complete."""
+        return self._best()[0]
+
+    @property
+    def best_score(self) -> float:
+        """Their score: the mean over the fresh seeds, or that of the trial where there is none.
+
+        Raises:
+            RuntimeError: Before a trial is complete.
+        """
+        return self._best()[1]
+
+    def trials_dataframe(self) -> Any:
+        """Return the trials as a `pandas.DataFrame`.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        try:
+            importlib.import_module("pandas")
+        except ImportError as error:
+            message = "trials_dataframe() makes a pandas.DataFrame: pip install pandas"
+            raise ImportError(message) from error
+        return self.study.trials_dataframe()
+
+    def stop(self, reason: str = "stop() was called") -> None:
+        """End the search after the window under way; its trial does not count."""
+        self._stop_reason = reason
+        self._end_trial(reason)
+
+    def run(self) -> tuple[dict[str, Any], float]:
+        """Search until the study has its trials, compare the finalists; return the best and its score.
+
+        KeyboardInterrupt passes through; what was complete is kept, and `best_params` tells the best.
+
+        Raises:
+            RuntimeError: If no trial is complete, with the first one's exception as its cause.
+            ValueError: If the agent has no bounds that a `param_space` could be derived from, or the
+                study is about something else.
+        """
+        trials, self._first_error = self._trials, None
+        if trials.specs is None:
+            trials.specs = self._derived_specs()
+        trials.claim()
+        with trials.logging():
+            while self._stop_reason is None and trials.count() < trials.settings.n_trials:
+                trials.train_one(self._objective)
+            self._train_finalists()
+        self._stop_reason = None
+        return self._best()
+
+    def _derived_specs(self) -> dict[str, Spec]:
+        space = space_of(self._setup.agent_factory({}))
+        if not space:
+            raise ValueError(
+                "param_space is None, and the agent has no default_param_bounds to derive it from; "
+                "give a param_space such as {'learning_rate': ('log_float', 1e-5, 1e-2)}"
+            )
+        return parse_space(space)
+
+    def _objective(self, trial: Trial) -> float:
+        """Train one trial for Optuna: return its score, or raise what makes it pruned or failed."""
+        trials, place = self._trials, self._trials.place_of(trial)
+        if place > trials.settings.n_trials:
+            trials.leave_out(trial, "another process began the last trial of the study")
+        try:
+            params, seed = trials.draw(trial)
+            result = self._train(params, seed, trials.reporter(trial, self._end_trial))
+        except KeyboardInterrupt:
+            trials.uncount(trial, "interrupted")
+            raise
+        except Exception as error:
+            logger.warning("trial %d failed", place, exc_info=error)
+            # What is kept for the user must not keep the agent and its replay buffer, too.
+            traceback.clear_frames(error.__traceback__)
+            self._first_error = self._first_error or error
+            raise
+        if self._stop_reason is not None:
+            trials.leave_out(trial, self._stop_reason)
+        said = f"trial {trials.place_of(trial)} of {trials.settings.n_trials}"
+        if result is None:
+            logger.info("%s: pruned, %s", said, _listed(params))
+            trials.prune()
+        trial.set_user_attr("steps", result.steps)
+        logger.info("%s: score %.6g, %s", said, result.score, _listed(params))
+        return result.score
+
+    def _train_finalists(self) -> None:
+        """Train the best trials with each fresh seed."""
+        trials = self._trials
+        for trial, seed in trials.missing_finals():
+            if self._stop_reason is not None:
+                return
+            said, score = f"finalist {trials.place_of(trial)}, seed {seed}", None
+            try:
+                result = self._train(trials.params_of(trial), seed)
+                score = None if result is None else result.score
+            except Exception as error:
+                logger.warning("%s: failed", said, exc_info=error)
+            if self._stop_reason is None:
+                trials.keep_final(trial, seed, score)
+            if score is not None:
+                logger.info("%s: score %.6g", said, score)
+
+    def _train(
+        self, params: dict[str, Any], seed: int, listener: LoopCallback | None = None
+    ) -> TrialScore | None:
+        """Train one agent, in reach of `stop`; None if it was ended before its time."""
+        self._running = TrialRun(self._setup)
+        try:
+            if self._stop_reason is not None:
+                self._running.stop(self._stop_reason)
+            return self._running.run(params, seed, listener)
+        finally:
+            self._running = None
+
+    def _end_trial(self, reason: str) -> None:
+        if self._running is not None:
+            self._running.stop(reason)
+
+    def _best(self) -> tuple[dict[str, Any], float]:
+        best = self._trials.best()
+        if best is None:
+            raise self._nothing_found()
+        trial, score = best
+        return self._trials.params_of(trial), score
+
+    def _nothing_found(self) -> RuntimeError:
+        said = f"none of the {self._trials.count()} trials of the study is complete"
+        cause = self._first_error
+        if cause is None:
+            return RuntimeError(f"{said}; call run(), or look into .study.trials")
+        error = RuntimeError(f"{said}; the first to fail raised {type(cause).__name__}: {cause}")
+        error.__cause__ = cause
+        return error
+
+
+class TrialOrchestrator(TrialSearch):
     """Searches hyperparameters by short trainings.
 
     Each trial trains a fresh agent in a fresh pipeline, with hyperparameters that stay as they were
@@ -108,176 +286,36 @@ class TrialOrchestrator:
         finalist_seeds: int = 3,
         about: Mapping[str, Any] | None = None,
     ) -> None:
-        self._study_module, self._search_module = _import_search()
-        _require_at_least(1, n_trials=n_trials, pruner_interval=pruner_interval)
-        _require_at_least(1, finalist_seeds=finalist_seeds)
-        _require_at_least(0, n_startup_trials=n_startup_trials, finalists=finalists)
-        _require_at_least(0, pruner_warmup_steps=pruner_warmup_steps)
-        if direction not in ("maximize", "minimize"):
-            raise ValueError(f"direction must be 'maximize' or 'minimize', got {direction!r}")
-        if storage is not None and study_name is None:
-            raise ValueError(
-                "storage needs a study_name, by which other processes and later runs find the study"
-            )
-        self._specs = None if param_space is None else parse_space(param_space)
-        self._about = checked_about(about)
-        self._n_trials = n_trials
-        self._direction = direction
-        self._setup = TrialSetup(
+        setup = TrialSetup(
             agent_factory,
             pipeline_factory,
             val_pipeline_factory,
-            checkpoint_score_fn,
             trial_steps,
             direction == "minimize",
-            dict(rloptimizer_kwargs or {}),
+            replace(
+                trial_settings(rloptimizer_kwargs or {}), checkpoint_score_fn=checkpoint_score_fn
+            ),
         )
-        self._setup.check()
-        self._pruning = (n_startup_trials, pruner_warmup_steps, pruner_interval)
-        self._verbosity = optuna_verbosity
-        self._place = (self._study_module.open_storage(storage), study_name)
-        self._seed = seed
-        self._finalists = finalists
-        self._finalist_seeds = finalist_seeds
-        self._study: tuple[Study, int] | None = None
-        self._search: TrialSearch | None = None
-        self._stop_reason: str | None = None
-
-    @property
-    def study(self) -> Study:
-        """The study of Optuna's, opened when first asked for.
-
-        Raises:
-            ValueError: If it has another direction, or is about something else.
-        """
-        return self._opened()[0]
-
-    @property
-    def seed(self) -> int:
-        """The seed that those of all trials follow from. Opens the study."""
-        return self._opened()[1]
-
-    @property
-    def best_params(self) -> dict[str, Any]:
-        """The best hyperparameters so far. Raises RuntimeError before a trial is complete."""
-        return self._best()[0]
-
-    @property
-    def best_score(self) -> float:
-        """Their score: the mean over the fresh seeds, or that of the trial where there is none.
-
-        Raises:
-            RuntimeError: Before a trial is complete.
-        """
-        return self._best()[1]
-
-    def trials_dataframe(self) -> Any:
-        """Return the trials as a `pandas.DataFrame`.
-
-        Raises:
-            ImportError: If pandas is not installed.
-        """
-        try:
-            importlib.import_module("pandas")
-        except ImportError as error:
-            message = "trials_dataframe() makes a pandas.DataFrame: pip install pandas"
-            raise ImportError(message) from error
-        return self.study.trials_dataframe()
-
-    def stop(self, reason: str = "stop() was called") -> None:
-        """End the search after the window under way; its trial does not count."""
-        self._stop_reason = reason
-        if self._search is not None:
-            self._search.stop(reason)
-
-    def run(self) -> tuple[dict[str, Any], float]:
-        """Search until the study has its trials, compare the finalists; return the best and its score.
-
-        KeyboardInterrupt passes through; what was complete is kept, and `best_params` tells the best.
-
-        Raises:
-            RuntimeError: If no trial is complete, with the first one's exception as its cause.
-            ValueError: If the agent has no bounds that a `param_space` could be derived from, or the
-                study is about something else.
-        """
-        if self._specs is None:
-            self._specs = self._derived_specs()
-        study, seed = self._opened()
-        self._claim(study)
-        search = self._search = self._search_module.TrialSearch(
-            study, seed, self._specs, self._setup
+        super().__init__(
+            setup,
+            param_space,
+            n_trials=n_trials,
+            direction=direction,
+            n_startup_trials=n_startup_trials,
+            pruner_warmup_steps=pruner_warmup_steps,
+            pruner_interval=pruner_interval,
+            optuna_verbosity=optuna_verbosity,
+            study_name=study_name,
+            storage=storage,
+            seed=seed,
+            finalists=finalists,
+            finalist_seeds=finalist_seeds,
+            about=about,
         )
-        if self._stop_reason is not None:
-            search.stop(self._stop_reason)
-        with self._study_module.logging_at(self._verbosity):
-            search.train_trials(self._n_trials)
-            search.train_finalists(self._finals(), self._ranked()[: self._finalists])
-        self._stop_reason = None
-        return self._best()
-
-    def _opened(self) -> tuple[Study, int]:
-        """Return the study and its seed."""
-        if self._study is None:
-            backend = self._study_module
-            with backend.logging_at(self._verbosity):
-                study, seed = backend.open_study(*self._place, self._direction, self._seed)
-                self._claim(study)
-                study.sampler = backend.NumberedSampler(seed, self._pruning[0])
-                study.pruner = backend.median_pruner(*self._pruning)
-            self._study = study, seed
-        return self._study
-
-    def _claim(self, study: Study) -> None:
-        claim(study, described(self._about, self._setup.trial_steps, self._specs))
-
-    def _derived_specs(self) -> dict[str, Spec]:
-        space = space_of(self._setup.agent_factory({}))
-        if not space:
-            raise ValueError(
-                "param_space is None, and the agent has no default_param_bounds to derive it from; "
-                "give a param_space such as {'learning_rate': ('log_float', 1e-5, 1e-2)}"
-            )
-        return parse_space(space)
-
-    def _ranked(self) -> list[FrozenTrial]:
-        return list(self._study_module.ranked_trials(self.study))
-
-    def _finals(self) -> Finalists:
-        study, seed = self._opened()
-        seeds = self._study_module.fresh_seeds(seed, self._finalist_seeds)
-        return Finalists(study, seeds, self._setup.is_minimized)
-
-    def _best(self) -> tuple[dict[str, Any], float]:
-        ranked = self._ranked()
-        if not ranked:
-            raise self._nothing_found()
-        winner = self._finals().winner(ranked[: self._finalists])
-        trial, score = winner or (ranked[0], float(ranked[0].value or 0.0))
-        return decoded(self._specs or {}, trial.params), score
-
-    def _nothing_found(self) -> RuntimeError:
-        count = len(self._study_module.counted_trials(self.study))
-        said = f"none of the {count} trials of the study is complete"
-        cause = None if self._search is None else self._search.first_error
-        if cause is None:
-            return RuntimeError(f"{said}; call run(), or look into .study.trials")
-        error = RuntimeError(f"{said}; the first to fail raised {type(cause).__name__}: {cause}")
-        error.__cause__ = cause
-        return error
 
 
-def _import_search() -> tuple[ModuleType, ModuleType]:
-    """Import what needs Optuna."""
-    try:
-        from tensor_optix.trials import search, study
-    except ImportError as error:
-        raise ImportError(
-            f"TrialOrchestrator needs Optuna ({error}): pip install 'tensor-optix[tune]'"
-        ) from error
-    return study, search
-
-
-def _require_at_least(least: int, **numbers: int) -> None:
-    for name, number in numbers.items():
-        if not isinstance(number, int) or number < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {number!r}")
+def _listed(params: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in params.items()
+    )

@@ -23,26 +23,6 @@ EVALUATIONS_WITHOUT_EVIDENCE = 50
 """After so many evaluations without a finite score the user is told, once."""
 
 
-def check_run_settings(
-    score_smoothing: int,
-    max_episodes: int | None,
-    improvement_margin: float,
-    target_score: float | None,
-    finalists: int,
-) -> None:
-    """Raise ValueError where one of them is out of range."""
-    if score_smoothing < 1:
-        raise ValueError(f"score_smoothing must be at least 1, got {score_smoothing}")
-    if max_episodes is not None and max_episodes < 1:
-        raise ValueError(f"max_episodes must be at least 1 or None, got {max_episodes}")
-    if not improvement_margin >= 0.0:
-        raise ValueError(f"improvement_margin must not be negative, got {improvement_margin}")
-    if target_score is not None and not math.isfinite(target_score):
-        raise ValueError(f"target_score must be a finite number or None, got {target_score}")
-    if finalists < 0:
-        raise ValueError(f"finalists must not be negative, got {finalists}")
-
-
 @dataclass
 class Outcome:
     """What an evaluation came to."""

@@ -11,9 +11,8 @@ import pytest
 
 optuna = pytest.importorskip("optuna")
 
-from tensor_optix.trials import search as trial_search
-from tensor_optix.trials.study import counted_trials
-from tests.small_search import ParamAgent, quick_collections, search, states  # noqa: F401
+from tensor_optix.trials.study import TrialStudy
+from tests.trials.small_search import ParamAgent, quick_collections, search, states  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quick_collections")
 
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
 
 WORKER = """
 import sys, time
-from tensor_optix.trials import search as trial_search
-from tensor_optix.trials.study import counted_trials
-from tests.small_search import ParamPipeline, search
+from tests.trials.small_search import ParamPipeline, search
 
 class Slow(ParamPipeline):
     def score(self, updates, window):
@@ -146,10 +143,9 @@ def test_a_trial_that_two_processes_begin_at_once_is_given_up_by_one(
     orchestrator = search(n_trials=2)
     best = orchestrator.run()
     # Between the look at the budget and the new trial, another process began the last one.
+    count = TrialStudy.count
     monkeypatch.setattr(
-        trial_search,
-        "counted_trials",
-        lambda study: counted_trials(study) if len(study.trials) > 2 else [],
+        TrialStudy, "count", lambda kept: count(kept) if len(kept.study.trials) > 2 else 0
     )
     assert orchestrator.run() == best
     assert states(orchestrator) == ["COMPLETE", "COMPLETE", "FAIL"]
@@ -161,7 +157,7 @@ def test_two_processes_share_a_study_and_its_budget(tmp_path: Path) -> None:
     workers = [
         subprocess.Popen(
             [sys.executable, "-W", "error", "-c", WORKER, journal],
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -12,7 +12,7 @@ optuna = pytest.importorskip("optuna")
 
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.callbacks import LoopCallback
-from tests.small_search import ParamAgent, ParamPipeline, quick_collections, search, states  # noqa: F401
+from tests.trials.small_search import ParamAgent, ParamPipeline, quick_collections, search, states  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quick_collections")
 

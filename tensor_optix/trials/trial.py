@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 import tempfile
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from tensor_optix.assembly import assemble
+from tensor_optix.core.argument_checks import at_least, function
 from tensor_optix.core.base_evaluator import BaseEvaluator, MeanReturnEvaluator
 from tensor_optix.core.base_optimizer import FixedHyperparams
-from tensor_optix.core.callbacks import LoopCallback, WindowReport
+from tensor_optix.core.callbacks import LoopCallback, LoopControl, WindowReport
 from tensor_optix.core.types import LoopState
-from tensor_optix.optimizer import RLOptimizer
-from tensor_optix.optimizers.diagnostic_controller import DIAGNOSTIC_ARGUMENTS
+from tensor_optix.settings import RunSettings, run_settings, setting_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_pipeline import BasePipeline
+    from tensor_optix.core.loop_controller import LoopController
     from tensor_optix.core.types import EpisodeData, EvalMetrics
 
 logger = logging.getLogger(__name__)
 
-_OWNED = {
+
+@dataclass(frozen=True)
+class TrialSetup:
+    """What all trials have in common.
+
+    Raises:
+        TypeError: If a factory cannot be called.
+        ValueError: If `trial_steps` is below 1.
+    """
+
+    agent_factory: Callable[[dict[str, Any]], BaseAgent]
+    """`fn(params) -> agent`."""
+    pipeline_factory: Callable[[], BasePipeline]
+    val_pipeline_factory: Callable[[], BasePipeline] | None = None
+    trial_steps: int | None = None
+    """Environment steps; a trial ends with the window that reaches them. None: no such end."""
+    is_minimized: bool = False
+    """Whether lower scores are better."""
+    settings: RunSettings = field(default_factory=RunSettings)
+    """Of each trial's run, in the user's own sense of better."""
+
+    def __post_init__(self) -> None:
+        function("agent_factory", self.agent_factory)
+        function("pipeline_factory", self.pipeline_factory)
+        if self.trial_steps is not None:
+            at_least("trial_steps", self.trial_steps, 1)
+
+
+_INSTEAD = {
     "agent": "agent_factory=",
     "pipeline": "pipeline_factory=",
     "val_pipeline": "val_pipeline_factory=",
@@ -42,44 +71,23 @@ _OWNED = {
     "run_dir": "nothing: a trial leaves no files",
     "optimizer": "nothing: the hyperparameters of a trial stay as they were drawn",
 }
-"""Arguments of `RLOptimizer` that each trial gets from elsewhere, and what to give instead."""
+"""What the user is told to give, in place of an argument that each trial gets from elsewhere."""
 
 
-@dataclass(frozen=True)
-class TrialSetup:
-    """What all trials have in common. The fields are the arguments of `TrialOrchestrator`."""
+def trial_settings(rloptimizer_kwargs: Mapping[str, Any]) -> RunSettings:
+    """Return the settings of a trial's run from arguments of `RLOptimizer`.
 
-    agent_factory: Callable[[dict[str, Any]], BaseAgent]
-    pipeline_factory: Callable[[], BasePipeline]
-    val_pipeline_factory: Callable[[], BasePipeline] | None = None
-    checkpoint_score_fn: Callable[[BaseAgent], float] | None = None
-    trial_steps: int | None = None
-    """Environment steps; a trial ends with the window that reaches them. None: no such end."""
-    is_minimized: bool = False
-    """Whether lower scores are better."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments of `RLOptimizer`."""
-
-    def check(self) -> None:
-        """Refuse what no trial could run with.
-
-        Raises:
-            TypeError: If a factory cannot be called, or `RLOptimizer` has no such option.
-            ValueError: If `trial_steps` is below 1, or an option is not the user's to give.
-        """
-        for name in ("agent_factory", "pipeline_factory"):
-            if not callable(getattr(self, name)):
-                raise TypeError(f"{name} must be a function, got {getattr(self, name)!r}")
-        if self.trial_steps is not None and self.trial_steps < 1:
-            raise ValueError(f"trial_steps must be at least 1, got {self.trial_steps}")
-        parameters = inspect.signature(RLOptimizer).parameters.values()
-        known = {one.name for one in parameters if one.kind is not one.VAR_KEYWORD}
-        known.update(DIAGNOSTIC_ARGUMENTS)
-        for name in self.options:
-            if name in _OWNED:
-                raise ValueError(f"rloptimizer_kwargs must not hold {name!r}; give {_OWNED[name]}")
-            if name not in known:
-                raise TypeError(f"rloptimizer_kwargs holds {name!r}, which RLOptimizer has not")
+    Raises:
+        TypeError: If `RLOptimizer` has no such argument, or a part is of the wrong kind.
+        ValueError: If an argument is not the user's to give, or a number is out of range.
+    """
+    known = setting_names()
+    for name in rloptimizer_kwargs:
+        if name in _INSTEAD:
+            raise ValueError(f"rloptimizer_kwargs must not hold {name!r}; give {_INSTEAD[name]}")
+        if name not in known:
+            raise TypeError(f"rloptimizer_kwargs holds {name!r}, which RLOptimizer has not")
+    return run_settings(**rloptimizer_kwargs)
 
 
 @dataclass(frozen=True)
@@ -97,19 +105,19 @@ class TrialRun:
     """Trains one agent for a limited number of steps.
 
     Args:
-        setup: Was checked.
+        setup: What it has in common with the other trials.
     """
 
     def __init__(self, setup: TrialSetup) -> None:
         self._setup = setup
-        self._optimizer: RLOptimizer | None = None
+        self._loop: LoopController | None = None
         self._stop_reason: str | None = None
 
     def stop(self, reason: str) -> None:
         """End the training after the window under way; also called before it has begun."""
         self._stop_reason = reason
-        if self._optimizer is not None:
-            self._optimizer.stop(reason)
+        if self._loop is not None:
+            self._loop.stop(reason)
 
     def run(
         self, params: dict[str, Any], seed: int, listener: LoopCallback | None = None
@@ -119,29 +127,22 @@ class TrialRun:
         Args:
             params: For the agent factory.
             seed: Agent and environments follow from it.
-            listener: Hears of the training, besides the callbacks among the options.
+            listener: Hears of the training, besides the callbacks among the settings.
 
         Raises:
             RuntimeError: If there is no finite score: no episode finished, for instance.
             Exception: Whatever factories, agent and environments raise.
         """
         setup, watch = self._setup, _StepWatch(self._setup.trial_steps)
-        agent = setup.agent_factory(dict(params))
-        validation = setup.val_pipeline_factory
+        agent, pipeline = setup.agent_factory(dict(params)), setup.pipeline_factory()
         with tempfile.TemporaryDirectory(prefix="tensor-optix-trial-") as directory:
-            self._optimizer = watch.optimizer = RLOptimizer(
-                agent,
-                setup.pipeline_factory(),
-                val_pipeline=None if validation is None else validation(),
-                checkpoint_dir=directory,
-                seed=seed,
-                **self._options([watch] if listener is None else [watch, listener]),
-            )
+            settings = self._settings(directory, seed, watch, listener)
+            self._loop = assemble(agent, pipeline, settings)
             if self._stop_reason is None:
-                self._optimizer.run()
+                self._loop.run()
             if self._stop_reason is not None:
                 return None
-            score = self._score(agent, self._optimizer)
+            score = self._score(agent, self._loop)
         if watch.evaluations < 2:
             logger.warning(
                 "a trial of %d steps had a single evaluation: nothing that was learned has been "
@@ -150,25 +151,22 @@ class TrialRun:
             )
         return TrialScore(score, watch.steps, watch.evaluations)
 
-    def _options(self, listeners: list[LoopCallback]) -> dict[str, Any]:
-        options = dict(self._setup.options)
-        options["callbacks"] = [*(options.get("callbacks") or []), *listeners]
-        options["optimizer"] = FixedHyperparams()
-        options["finalists"] = 0  # a trial is over when its steps are
-        score_fn = self._setup.checkpoint_score_fn
-        options["checkpoint_score_fn"] = score_fn
-        if self._setup.is_minimized:
-            options["evaluator"] = NegatedEvaluator(
-                options.get("evaluator") or MeanReturnEvaluator()
-            )
-            if score_fn is not None:
-                options["checkpoint_score_fn"] = lambda agent: -score_fn(agent)
-            if options.get("target_score") is not None:
-                options["target_score"] = -options["target_score"]
-        return options
+    def _settings(self, directory: str, seed: int, *listeners: LoopCallback | None) -> RunSettings:
+        """Return the settings of this one trial: a run that leaves nothing, and keeps its hyperparameters."""
+        given, validation = self._setup.settings, self._setup.val_pipeline_factory
+        settings = replace(
+            given,
+            val_pipeline=None if validation is None else validation(),
+            optimizer=FixedHyperparams(),
+            callbacks=[*(given.callbacks or []), *(one for one in listeners if one is not None)],
+            seed=seed,
+            loop=replace(given.loop, finalists=0),  # a trial is over when its steps are
+            output=replace(given.output, checkpoint_dir=directory),
+        )
+        return turned_round(settings) if self._setup.is_minimized else settings
 
-    def _score(self, agent: BaseAgent, optimizer: RLOptimizer) -> float:
-        best, score_fn = optimizer.best_snapshot, self._setup.checkpoint_score_fn
+    def _score(self, agent: BaseAgent, loop: LoopController) -> float:
+        best, score_fn = loop.best_snapshot, self._setup.settings.checkpoint_score_fn
         if best is None:
             raise RuntimeError(
                 "the trial has no finite score: no episode finished, or the score is NaN; raise "
@@ -183,8 +181,19 @@ class TrialRun:
         return score
 
 
+def turned_round(settings: RunSettings) -> RunSettings:
+    """Return settings whose scores have the other sign, as a loop keeps the highest one."""
+    score_fn, target = settings.checkpoint_score_fn, settings.loop.target_score
+    return replace(
+        settings,
+        evaluator=NegatedEvaluator(settings.evaluator or MeanReturnEvaluator()),
+        checkpoint_score_fn=None if score_fn is None else lambda agent: -score_fn(agent),
+        loop=replace(settings.loop, target_score=None if target is None else -target),
+    )
+
+
 class NegatedEvaluator(BaseEvaluator):
-    """Turns scores round, for who wants the lowest one: the loop keeps the highest.
+    """Turns scores round.
 
     Args:
         inner: Gives the scores.
@@ -215,9 +224,11 @@ class _StepWatch(LoopCallback):
 
     def __init__(self, max_steps: int | None) -> None:
         self._max_steps = max_steps
-        self.optimizer: RLOptimizer | None = None
         self.steps = 0
         self.evaluations = 0
+
+    def on_attach(self, control: LoopControl) -> None:
+        self._control = control
 
     def on_window(self, report: WindowReport) -> None:
         self.steps = report.total_steps
@@ -225,5 +236,4 @@ class _StepWatch(LoopCallback):
         is_resting = report.state is LoopState.DORMANT
         if self._max_steps is None or self.steps < self._max_steps or is_resting:
             return
-        assert self.optimizer is not None
-        self.optimizer.stop(f"the {self._max_steps} steps of the trial are done")
+        self._control.stop(f"the {self._max_steps} steps of the trial are done")

@@ -8,6 +8,7 @@ import pytest
 
 from tensor_optix.core.types import LoopState
 from tensor_optix.optimizer import RLOptimizer
+from tensor_optix.settings import run_settings
 from tensor_optix.trials.factory_run import Factories, FactoryRun
 from tests.scripted import Diary, ScriptedOptimizer, ScriptedPipeline
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("optuna")
 
-from tests.small_search import SPACE, ParamAgent, ParamPipeline, quick_collections  # noqa: F401
+from tests.trials.small_search import SPACE, ParamAgent, ParamPipeline, quick_collections  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quick_collections")
 
@@ -41,9 +42,8 @@ def factories(**changes: Any) -> Factories:
 
 def test_the_full_run_has_the_parameters_that_the_trials_found(tmp_path: Path) -> None:
     diary, made = Diary(), factories()
-    run = FactoryRun(
-        made, {"max_episodes": 12, "checkpoint_dir": tmp_path, "callbacks": [diary], "seed": 3}
-    )
+    settings = run_settings(max_episodes=12, checkpoint_dir=tmp_path, callbacks=[diary], seed=3)
+    run = FactoryRun(made, settings)
     run.run()
     assert run.agent is made.agent_factory.agents[-1]
     assert run.agent.params["x"] == run.params["x"]
@@ -62,14 +62,14 @@ def test_a_trial_is_a_share_of_the_run(
 ) -> None:
     small = Factory()
     made = factories(trial_agent_factory=small, trial_steps_fraction=fraction, n_trials=1)
-    FactoryRun(made, {"max_episodes": cap, "checkpoint_dir": tmp_path}).prepare()
+    FactoryRun(made, run_settings(max_episodes=cap, checkpoint_dir=tmp_path)).prepare()
     assert len(small.agents[0].learned) == windows
     assert len(made.agent_factory.agents) == 1
 
 
 def test_without_a_space_there_is_no_search(tmp_path: Path) -> None:
     made = factories(param_space=None)
-    run = FactoryRun(made, {"max_episodes": 3, "checkpoint_dir": tmp_path})
+    run = FactoryRun(made, run_settings(max_episodes=3, checkpoint_dir=tmp_path))
     run.run()
     (agent,) = made.agent_factory.agents
     assert len(agent.learned) == 3
@@ -77,7 +77,7 @@ def test_without_a_space_there_is_no_search(tmp_path: Path) -> None:
 
 def test_state_and_stop_work_before_the_run(tmp_path: Path) -> None:
     made = factories()
-    run = FactoryRun(made, {"max_episodes": 3, "checkpoint_dir": tmp_path})
+    run = FactoryRun(made, run_settings(max_episodes=3, checkpoint_dir=tmp_path))
     assert run.state is LoopState.ACTIVE
     assert run.best_snapshot is None
     assert run.agent is None
@@ -97,7 +97,7 @@ def test_stop_during_the_search_ends_it_and_there_is_no_full_run(
                 run.stop()
 
     made = factories(pipeline_factory=Stopping)
-    run = FactoryRun(made, {"max_episodes": 30, "checkpoint_dir": tmp_path})
+    run = FactoryRun(made, run_settings(max_episodes=30, checkpoint_dir=tmp_path))
     run.run()
     assert len(made.agent_factory.agents) == trial
     assert run.agent is None
@@ -110,7 +110,7 @@ def test_stop_during_the_full_run_ends_it(tmp_path: Path) -> None:
             run.stop()
 
     diary = Stopping()
-    run = FactoryRun(factories(), {"max_episodes": 30, "checkpoint_dir": tmp_path})
+    run = FactoryRun(factories(), run_settings(max_episodes=30, checkpoint_dir=tmp_path))
     run.add_callback(diary)
     run.run()
     assert len(diary.windows) == 1
@@ -129,8 +129,8 @@ def test_validation_and_tuning_belong_where_they_should(tmp_path: Path) -> None:
         val_pipeline_factory=validation,
         n_trials=2,
     )
-    options = {"max_episodes": 3, "checkpoint_dir": tmp_path, "optimizer": optimizer}
-    run = FactoryRun(made, options)
+    settings = run_settings(max_episodes=3, checkpoint_dir=tmp_path, optimizer=optimizer)
+    run = FactoryRun(made, settings)
     run.prepare()
     assert optimizer.calls == []
     assert len(validations) == len(made.agent_factory.agents)
@@ -184,11 +184,11 @@ def test_what_the_full_run_would_refuse_is_refused_before_the_search(
 
 
 def test_a_free_run_directory_is_not_made_before_the_run(tmp_path: Path) -> None:
-    FactoryRun(factories(), {"run_dir": tmp_path / "new"})
+    FactoryRun(factories(), run_settings(run_dir=tmp_path / "new"))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.5])
 def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match=r"trial_steps_fraction must be in \(0, 1\]"):
-        FactoryRun(factories(trial_steps_fraction=fraction), {})
+        FactoryRun(factories(trial_steps_fraction=fraction), run_settings())

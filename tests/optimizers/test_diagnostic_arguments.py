@@ -8,30 +8,25 @@ import pytest
 
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.types import EvalMetrics, HyperparamSet
-from tensor_optix.optimizers.diagnostic_controller import DIAGNOSTIC_ARGUMENTS, DiagnosticController
+from tensor_optix.optimizers.diagnostic_controller import DiagnosticController
 
 PPO = {"learning_rate": 3e-4, "entropy_coef": 0.01}
 BOUNDS = {"learning_rate": (1e-4, 3e-3), "entropy_coef": (0.001, 0.05)}
 
 
-def test_the_arguments_of_the_optimizer_reach_the_rules():
-    diagnostics = {"diag_target_kl": 0.1, "diag_min_episodes": 1}
-    controller = DiagnosticController.from_arguments(FixedHyperparams(), BOUNDS, diagnostics)
+def test_the_arguments_reach_the_rules():
+    controller = DiagnosticController(
+        FixedHyperparams(), bounds=BOUNDS, target_kl=0.1, min_episodes=1
+    )
     history = [EvalMetrics(0.0, {"approx_kl": 0.15}, 0)]
     assert controller.suggest(HyperparamSet(PPO), history).params == PPO
     history.append(EvalMetrics(0.0, {"approx_kl": 0.25}, 1))
     assert controller.suggest(HyperparamSet(PPO), history).params["learning_rate"] == 1.5e-4
-    for name in DIAGNOSTIC_ARGUMENTS:
-        DiagnosticController.from_arguments(
-            FixedHyperparams(), {}, {name: 1 if "spike" not in name else 2}
-        )
 
 
-def test_an_unknown_argument_is_refused_with_the_closest_match():
-    with pytest.raises(TypeError, match="'diag_target_kl'"):
-        DiagnosticController.from_arguments(FixedHyperparams(), {}, {"diag_target_k": 0.1})
-    with pytest.raises(TypeError, match="'bounds'"):
-        DiagnosticController.from_arguments(FixedHyperparams(), {}, {"bounds": {}})
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(TypeError, match="'target_k'"):
+        DiagnosticController(FixedHyperparams(), target_k=0.1)
 
 
 @pytest.mark.parametrize(

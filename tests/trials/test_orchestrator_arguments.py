@@ -13,7 +13,7 @@ import pytest
 optuna = pytest.importorskip("optuna")
 
 from tests.scripted import Diary
-from tests.small_search import ParamAgent, ParamPipeline, quick_collections, search, states  # noqa: F401
+from tests.trials.small_search import ParamAgent, ParamPipeline, quick_collections, search, states  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quick_collections")
 

@@ -10,7 +10,7 @@ optuna = pytest.importorskip("optuna")
 
 from tensor_optix import BatchPipeline
 from tests.scripted import Diary, ScriptedPipeline
-from tests.small_search import ParamAgent, ParamPipeline, quick_collections, search, states  # noqa: F401
+from tests.trials.small_search import ParamAgent, ParamPipeline, quick_collections, search, states  # noqa: F401
 
 if TYPE_CHECKING:
     from collections.abc import Callable
