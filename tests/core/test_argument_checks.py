@@ -70,3 +70,19 @@ def test_the_closest_name_is_found_whatever_its_case():
     assert checks.closest("TORHC", ["torch", "TensorFlow"]) == "torch"
     assert checks.closest("tensorflwo", ["torch", "TensorFlow"]) == "TensorFlow"
     assert checks.closest("jax", ["torch", "TensorFlow"]) is None
+
+
+def test_a_class_in_place_of_an_instance_is_told_apart():
+    assert checks.instance_of("x", 1, int) == 1
+    with pytest.raises(TypeError, match=r"^x must be a dict, got list$"):
+        checks.instance_of("x", [], dict)
+    with pytest.raises(
+        TypeError, match=r"^x must be a dict, got the class list; give an instance$"
+    ):
+        checks.instance_of("x", list, dict)
+
+
+def test_what_cannot_be_called_is_no_function():
+    assert checks.function("x", len) is len
+    with pytest.raises(TypeError, match=r"^x must be a function, got None$"):
+        checks.function("x", None)
