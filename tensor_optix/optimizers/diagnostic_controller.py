@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from tensor_optix.core.argument_checks import (
+    above,
+    closest,
+    finite_number,
+    instance_of,
+    share,
+    whole_number,
+)
 from tensor_optix.core.base_optimizer import BaseOptimizer
 from tensor_optix.core.search_space import SearchSpace
 
@@ -117,7 +124,6 @@ DIAGNOSTIC_ARGUMENTS = (
 _LOSS_HORIZON = 10
 _LOSSES = ("policy_loss", "loss", "critic_loss")
 _KL_EXCESS = 2.0
-_COUNT = "a whole number, at least 1"
 _AT_FLOOR = 1.05
 """Epsilon is at its floor below this multiple of it, as for `BaseAgent.is_exploring` of DQN."""
 
@@ -167,28 +173,16 @@ class DiagnosticController(BaseOptimizer):
         min_episodes: int = 5,
         bounds: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
-        if not isinstance(inner, BaseOptimizer):
-            raise TypeError(f"inner must be a BaseOptimizer, got {type(inner).__name__}")
-        threshold = epsilon_score_threshold
-        for name, value, expected, holds in (
-            ("loss_spike_factor", loss_spike_factor, "above 1", 1 < loss_spike_factor < math.inf),
-            ("entropy_floor", entropy_floor, "finite", math.isfinite(entropy_floor)),
-            ("target_kl", target_kl, "above 0", 0 < target_kl < math.inf),
-            ("epsilon_patience", epsilon_patience, _COUNT, _is_count(epsilon_patience)),
-            ("epsilon_reset_value", epsilon_reset_value, "in (0, 1]", 0 < epsilon_reset_value <= 1),
-            ("epsilon_score_threshold", threshold, "finite or None", math.isfinite(threshold or 0)),
-            ("min_episodes", min_episodes, _COUNT, _is_count(min_episodes)),
-        ):
-            if not holds:
-                raise ValueError(f"{name} must be {expected}, got {value}")
-        self._inner = inner
-        self._loss_spike_factor = loss_spike_factor
-        self._entropy_floor = entropy_floor
-        self._target_kl = target_kl
-        self._epsilon_patience = epsilon_patience
-        self._epsilon_reset_value = epsilon_reset_value
+        if epsilon_score_threshold is not None:
+            finite_number("epsilon_score_threshold", epsilon_score_threshold)
+        self._inner: BaseOptimizer = instance_of("inner", inner, BaseOptimizer)
+        self._loss_spike_factor = above("loss_spike_factor", loss_spike_factor, 1)
+        self._entropy_floor = finite_number("entropy_floor", entropy_floor)
+        self._target_kl = above("target_kl", target_kl, 0)
+        self._epsilon_patience = whole_number("epsilon_patience", epsilon_patience)
+        self._epsilon_reset_value = share("epsilon_reset_value", epsilon_reset_value)
         self._epsilon_score_threshold = epsilon_score_threshold
-        self._min_episodes = min_episodes
+        self._min_episodes = whole_number("min_episodes", min_episodes)
         self._bounds = SearchSpace(bounds or {}).bounds
         self._corrections = {
             name: Correction(name, step, self._bounds.get(name))
@@ -218,8 +212,8 @@ class DiagnosticController(BaseOptimizer):
         """
         for name in diagnostics:
             if name not in DIAGNOSTIC_ARGUMENTS:
-                close = get_close_matches(name, DIAGNOSTIC_ARGUMENTS, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"one of {DIAGNOSTIC_ARGUMENTS}"
+                close = closest(name, DIAGNOSTIC_ARGUMENTS)
+                hint = f"did you mean {close!r}?" if close else f"one of {DIAGNOSTIC_ARGUMENTS}"
                 raise TypeError(f"there is no diagnostic argument {name!r}; {hint}")
         settings = {name.removeprefix("diag_"): value for name, value in diagnostics.items()}
         return cls(inner, bounds=agent_bounds, **settings)
@@ -349,7 +343,3 @@ def _diagnostic(metrics: EvalMetrics, name: str) -> float:
         return math.nan if value is None else float(value)
     except (TypeError, ValueError):
         return math.nan
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and value >= 1

@@ -170,7 +170,7 @@ def _fit(scores: Array) -> tuple[float, float]:
     score rises, it is the latter that the scores follow, and they are no noise.
     """
     steps = np.arange(len(scores))
-    sides = 1.0 - 2.0 * np.array([side_of(step) for step in steps])
+    sides = 1.0 - 2.0 * np.array([side_of(window) for window in range(len(scores))])
     heights = scores - scores.mean()
     model = np.stack([np.ones(len(scores)), steps - steps.mean(), sides, np.cumsum(sides)], 1)
     left = heights - model @ np.linalg.lstsq(model, heights, rcond=None)[0]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tensor_optix.core.argument_checks import above
 from tensor_optix.optimizers.experimenter import Experimenter, probe_sizes
 
 if TYPE_CHECKING:
@@ -65,12 +66,9 @@ class SPSAOptimizer(Experimenter):
         sizes = probe_sizes(
             "min_perturbation", min_perturbation, perturbation_scale, _LARGEST_PERTURBATION
         )
-        for name, value in (("learning_rate", learning_rate), ("gradient_clip", gradient_clip)):
-            if not 0.0 < value < np.inf:
-                raise ValueError(f"{name} must be above 0, got {value}")
         super().__init__(param_bounds, sizes, log_params, seed)
-        self._learning_rate = learning_rate
-        self._gradient_clip = gradient_clip
+        self._learning_rate = above("learning_rate", learning_rate, 0)
+        self._gradient_clip = above("gradient_clip", gradient_clip, 0)
 
     def _cycle(self) -> Cycle:
         base = self._base.point
