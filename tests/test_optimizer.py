@@ -19,7 +19,13 @@ def flat(updates: int, window: int) -> float:
 
 @pytest.mark.parametrize(
     ("name", "close"),
-    [("max_episode", "max_episodes"), ("calbacks", "callbacks"), ("run_directory", "run_dir")],
+    [
+        ("max_episode", "max_episodes"),
+        ("calbacks", "callbacks"),
+        ("run_directory", "run_dir"),
+        ("agent_factry", "agent_factory"),
+        ("diag_target_k", "diag_target_kl"),
+    ],
 )
 def test_a_misspelt_argument_is_refused_with_the_closest_match(name, close):
     with pytest.raises(TypeError, match=f"no argument '{name}'; did you mean '{close}'"):

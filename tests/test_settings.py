@@ -145,6 +145,8 @@ def test_settings_cannot_be_changed_but_replaced() -> None:
         ({"optimizer": FixedHyperparams}, TypeError, "got the class FixedHyperparams; give an"),
         ({"callbacks": Diary()}, TypeError, "callbacks must be a list, got one Diary"),
         ({"loops": 1}, TypeError, "loops"),
+        ({"loop": {}}, TypeError, "loop"),
+        ({"bounds": {}}, TypeError, "bounds"),
         ({"diag_kl": 1}, TypeError, "diag_kl"),
     ],
 )

@@ -49,6 +49,20 @@ def in_unit_interval(name: str, value: Any) -> float:
     return float(value)
 
 
+def share(name: str, value: Any) -> float:
+    """Return a number in (0, 1]. Raises ValueError for others."""
+    if not 0.0 < value <= 1.0:
+        raise ValueError(f"{name} must be in (0, 1], got {value}")
+    return float(value)
+
+
+def above(name: str, value: Any, bound: float) -> Any:
+    """Return a finite value above `bound`. Raises ValueError for others."""
+    if not bound < value < math.inf:
+        raise ValueError(f"{name} must be above {bound}, got {value}")
+    return value
+
+
 def positive(name: str, value: Any) -> Any:
     """Return a finite value above 0. Raises ValueError for others."""
     if not 0.0 < value < math.inf:

@@ -38,7 +38,8 @@ class SearchSpace:
         if isinstance(log_params, str):
             raise TypeError(f"log_params must be a list of names, got {log_params!r}")
         self._bounds = {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
-        self._log_params = frozenset(log_params) & self._bounds.keys()
+        self.log_params = frozenset(log_params) & self._bounds.keys()
+        """The names that are searched on a logarithmic scale."""
         for name, (low, high) in self._bounds.items():
             # The difference of two finite floats can overflow.
             if not (low < high and math.isfinite(high - low)):
@@ -46,26 +47,16 @@ class SearchSpace:
                     f"bounds of {name!r} must be two finite numbers, the lower first, "
                     f"got ({low}, {high})"
                 )
-            if name in self._log_params and low <= 0:
+            if name in self.log_params and low <= 0:
                 raise ValueError(
                     f"bounds of {name!r} must be above 0 on a logarithmic scale, got ({low}, "
                     f"{high}); raise the lower bound or take the name out of log_params"
                 )
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Every name that has bounds."""
-        return tuple(self._bounds)
-
-    @property
     def bounds(self) -> dict[str, tuple[float, float]]:
         """A copy of the bounds."""
         return dict(self._bounds)
-
-    @property
-    def log_params(self) -> frozenset[str]:
-        """The names that are searched on a logarithmic scale."""
-        return self._log_params
 
     def names_in(self, params: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names with bounds and a numeric value in `params`, in the bounds' order."""
@@ -120,13 +111,13 @@ class SearchSpace:
             raise ValueError(f"{name!r} must be finite, got {value}")
         low, high = self._bounds[name]
         inside = min(max(float(value), low), high)
-        if name in self._log_params:
+        if name in self.log_params:
             low, high, inside = math.log(low), math.log(high), math.log(inside)
         return (inside - low) / (high - low)
 
     def _from_unit(self, name: str, coordinate: float) -> float:
         low, high = self._bounds[name]
-        if name not in self._log_params:
+        if name not in self.log_params:
             return low * (1.0 - coordinate) + high * coordinate
         exponent = math.log(low) * (1.0 - coordinate) + math.log(high) * coordinate
         # Rounding may carry the sum just over the edge, where the largest floats overflow.

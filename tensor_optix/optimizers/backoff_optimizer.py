@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tensor_optix.optimizers.experiment import Cycle, Reach
-from tensor_optix.optimizers.experimenter import Experimenter
+from tensor_optix.core.argument_checks import not_negative
+from tensor_optix.optimizers.experimenter import Experimenter, probe_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tensor_optix.core.types import Array, EvalMetrics
-    from tensor_optix.optimizers.experiment import Evidence
+    from tensor_optix.optimizers.evidence import Evidence
+    from tensor_optix.optimizers.experimenter import Cycle
 
 _LARGEST_DELTA = 0.5
 _CLEARLY_WORSE = 2.0
@@ -57,17 +58,9 @@ class BackoffOptimizer(Experimenter):
         gradient_threshold: float = 1e-10,
         seed: int | None = None,
     ) -> None:
-        if not 0.0 < min_delta <= perturbation_scale <= _LARGEST_DELTA:
-            raise ValueError(
-                "min_delta and perturbation_scale must be in (0, 0.5], the former not the greater, "
-                f"got {min_delta} and {perturbation_scale}"
-            )
-        if not gradient_threshold >= 0.0:
-            raise ValueError(f"gradient_threshold must not be negative, got {gradient_threshold}")
-        super().__init__(
-            param_bounds, Reach(perturbation_scale, min_delta, _LARGEST_DELTA), seed=seed
-        )
-        self._gradient_threshold = gradient_threshold
+        sizes = probe_sizes("min_delta", min_delta, perturbation_scale, _LARGEST_DELTA)
+        super().__init__(param_bounds, sizes, seed=seed)
+        self._gradient_threshold = not_negative("gradient_threshold", gradient_threshold)
         self._turn = 0
 
     def on_plateau(self, metrics_history: Sequence[EvalMetrics]) -> None:
@@ -80,16 +73,17 @@ class BackoffOptimizer(Experimenter):
         base = self._base.point
         turn = self._turn % len(base)
         self._turn = turn + 1
-        delta = max(self._reach.size, float(self._base.smallest_steps()[turn]))
+        delta = max(self._probe_size, float(self._base.smallest_steps()[turn]))
         is_near_top = base[turn] + 0.5 * delta > 1.0
         step = np.zeros(len(base))
         step[turn] = -delta if is_near_top else delta
         is_kept, first = yield from self._test(np.clip(base + step, 0.0, 1.0))
         if is_kept:
-            return (yield from self._climb(step, first.evidence)) or is_kept
+            yield from self._climb(step, first.evidence)
+            return True
         slope = first.slopes[turn] * np.sign(step[turn])
         if is_near_top or slope > self._gradient_threshold:
-            self._reach.widen(self._in_plateau)
+            self._widen()
             return False
         return (yield from self._reverse(-step, first.evidence))
 
@@ -100,10 +94,10 @@ class BackoffOptimizer(Experimenter):
             return False
         is_kept, outcome = yield from self._test(point, replace(other, z=-other.z))
         if is_kept:
-            return (yield from self._climb(step, outcome.evidence)) or is_kept
-        is_between = max(other.z, outcome.evidence.z) < -_CLEARLY_WORSE
-        if is_between:
-            self._reach.shrink()
+            yield from self._climb(step, outcome.evidence)
+            return True
+        if max(other.z, outcome.evidence.z) < -_CLEARLY_WORSE:
+            self._narrow()
         else:
-            self._reach.widen(self._in_plateau)
+            self._widen()
         return False

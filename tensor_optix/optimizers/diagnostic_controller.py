@@ -7,7 +7,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from tensor_optix.core.argument_checks import instance_of
+from tensor_optix.core.argument_checks import (
+    above,
+    finite_number,
+    instance_of,
+    share,
+    whole_number,
+)
 from tensor_optix.core.base_optimizer import BaseOptimizer
 from tensor_optix.core.search_space import SearchSpace
 
@@ -107,7 +113,6 @@ def is_positive(value: Any) -> TypeGuard[float]:
 _LOSS_HORIZON = 10
 _LOSSES = ("policy_loss", "loss", "critic_loss")
 _KL_EXCESS = 2.0
-_COUNT = "a whole number, at least 1"
 _AT_FLOOR = 1.05
 """Epsilon is at its floor below this multiple of it, as for `BaseAgent.is_exploring` of DQN."""
 
@@ -137,22 +142,14 @@ class DiagnosticSettings:
     """Evaluations before the first correction of a hyperparameter, and between two."""
 
     def __post_init__(self) -> None:
-        spike, reset = self.loss_spike_factor, self.epsilon_reset_value
-        for name, expected, holds in (
-            ("loss_spike_factor", "above 1", 1 < spike < math.inf),
-            ("entropy_floor", "finite", math.isfinite(self.entropy_floor)),
-            ("target_kl", "above 0", 0 < self.target_kl < math.inf),
-            ("epsilon_patience", _COUNT, _is_count(self.epsilon_patience)),
-            ("epsilon_reset_value", "in (0, 1]", 0 < reset <= 1),
-            (
-                "epsilon_score_threshold",
-                "finite or None",
-                math.isfinite(self.epsilon_score_threshold or 0),
-            ),
-            ("min_episodes", _COUNT, _is_count(self.min_episodes)),
-        ):
-            if not holds:
-                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)}")
+        above("loss_spike_factor", self.loss_spike_factor, 1)
+        finite_number("entropy_floor", self.entropy_floor)
+        above("target_kl", self.target_kl, 0)
+        whole_number("epsilon_patience", self.epsilon_patience)
+        share("epsilon_reset_value", self.epsilon_reset_value)
+        if self.epsilon_score_threshold is not None:
+            finite_number("epsilon_score_threshold", self.epsilon_score_threshold)
+        whole_number("min_episodes", self.min_episodes)
 
 
 class DiagnosticController(BaseOptimizer):
@@ -189,7 +186,7 @@ class DiagnosticController(BaseOptimizer):
     ) -> None:
         self._inner: BaseOptimizer = instance_of("inner", inner, BaseOptimizer)
         self._settings = DiagnosticSettings(**rules)
-        self._epsilon_patience = self._settings.epsilon_patience
+        self._epsilon_patience = int(self._settings.epsilon_patience)
         self._bounds = SearchSpace(bounds or {}).bounds
         self._corrections = {
             name: Correction(name, step, self._bounds.get(name))
@@ -324,7 +321,3 @@ def _diagnostic(metrics: EvalMetrics, name: str) -> float:
         return math.nan if value is None else float(value)
     except (TypeError, ValueError):
         return math.nan
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and value >= 1

@@ -1,7 +1,7 @@
-"""What the experimenting optimizers share: one accepted base, and a cycle of experiments around it.
+"""What the experimenting tuners share: one accepted base, and a cycle of experiments around it.
 
 Scores come in, one a window; the base or one side of an experiment goes out. A subclass writes its
-cycle as a generator, which yields the point to try and receives the score that it made.
+cycle as a generator, which yields the point to try and receives what the window measured there.
 """
 
 from __future__ import annotations
@@ -10,26 +10,15 @@ import logging
 import math
 from abc import abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from tensor_optix.core.base_optimizer import BaseOptimizer
 from tensor_optix.core.decisions.statistics import rises_significantly
 from tensor_optix.core.search_space import SearchSpace
-from tensor_optix.optimizers.experiment import (
-    BLOCK,
-    Comparison,
-    Cycle,
-    Evidence,
-    Experiment,
-    Reach,
-    Reading,
-    ScoreNoise,
-    Trial,
-    is_open,
-    stands,
-)
+from tensor_optix.optimizers.evidence import BLOCK, Evidence, ScoreNoise, side_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -38,10 +27,126 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_ROUNDING = 1e-9
 _ENOUGH_SCORES = 8
 _RISE_HORIZONS = (8, 20)
 _FEWEST_TO_RISE = 4
 _LONGEST_REST = 4
+
+
+class AcceptedBase:
+    """Keeps the tuned hyperparameters that were accepted, exactly as they were in force.
+
+    Args:
+        space: Where they may lie. Everything asked for lies there.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        self._warned: set[tuple[str, float]] = set()
+        self.forget()
+
+    def forget(self) -> None:
+        """Have no base: whatever is adopted next."""
+        self.values: dict[str, Any] = {}
+        """The base."""
+        self.asked: dict[str, Any] = {}
+        """The tuned hyperparameters last asked for."""
+        self._before: dict[str, Any] = {}
+
+    @property
+    def is_left(self) -> bool:
+        """Whether others than the base were asked for last."""
+        return self.asked != self.values
+
+    @property
+    def point(self) -> Array:
+        """The base as a point `[D]` of the unit cube."""
+        return self._space.to_unit(self.values)
+
+    def smallest_steps(self) -> Array:
+        """Return `[D]`: how far the next whole number is, for integers; 0 for others."""
+        steps = np.zeros(len(self.values))
+        for i, (name, value) in enumerate(self.values.items()):
+            if isinstance(value, int | np.integer):
+                low, here, high = (self._space.to_unit({name: value + by})[0] for by in (-1, 0, 1))
+                steps[i] = max(here - low, high - here)
+        return steps
+
+    def at(self, point: Array | None) -> dict[str, Any]:
+        """Return the values at a point `[D]` of the unit cube, clipped into it; the base for None."""
+        return dict(self.values) if point is None else self._space.from_unit(point, self.values)
+
+    def is_at(self, point: Array) -> bool:
+        """Whether the base has these very values, as it may for integers, and at bounds."""
+        return self.at(point) == self.values
+
+    def recognises(self, values: dict[str, Any]) -> bool:
+        """Whether the values in force are what the agent made of those asked for.
+
+        An agent may clip or round, and then ends up no farther from the asked value than the old one
+        was. Anything else was changed by someone else.
+        """
+        if values.keys() != self.asked.keys():
+            return False
+        asked, before = self._space.to_unit(self.asked), self._space.to_unit(self._before)
+        off = np.abs(self._space.to_unit(values) - asked)
+        return bool(np.all(off <= np.abs(before - asked) + _ROUNDING))
+
+    def read(self, values: dict[str, Any]) -> None:
+        """Take note of the values in force, which are those asked for as the agent took them."""
+        if not self.is_left and self._space.clip(values) == values:
+            self.values = self.asked = dict(values)
+        self._before = dict(values)
+
+    def accept(self, values: dict[str, Any]) -> None:
+        """Make values that were in force the base."""
+        self.values = self._space.clip(values)
+
+    def adopt(self, values: dict[str, Any]) -> None:
+        """Make the values in force the base, moved into the bounds with a warning, and ask for it."""
+        self.accept(values)
+        self._before, self.asked = dict(values), dict(self.values)
+        for name, value in self.values.items():
+            if value == values[name] or (name, value) in self._warned:
+                continue
+            self._warned.add((name, value))
+            bounds = self._space.bounds[name]
+            logger.warning("%s = %s is not within %s: set to %s", name, values[name], bounds, value)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one window measured."""
+
+    score: float
+    point: Array
+    """`[D]`, the point of the unit cube that was in force."""
+    values: dict[str, Any]
+    """The tuned hyperparameters that were in force."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The outcome of an experiment: two sides, each as it was last in force."""
+
+    evidence: Evidence
+    unit: float
+    """What its difference is measured in: see `ScoreNoise.unit`."""
+    first: Measurement
+    second: Measurement
+
+    @property
+    def slopes(self) -> Array:
+        """`[D]`, the difference in `unit`s over the distance of the sides; 0 where they are the same."""
+        apart = self.first.point - self.second.point
+        slopes = np.zeros(len(apart))
+        np.divide(self.evidence.difference / self.unit, apart, out=slopes, where=apart != 0.0)
+        return slopes
+
+
+Cycle: TypeAlias = "Generator[Array | None, Measurement, bool]"
+"""Yields points `[D]` to try, None for the base; returns whether it moved the base."""
 
 
 class Experimenter(BaseOptimizer):
@@ -59,8 +164,9 @@ class Experimenter(BaseOptimizer):
 
     Args:
         param_bounds: `{name: (lowest, highest)}`; None: nothing is tuned.
-        reach: Of the probes. It shrinks with every improvement, and widens when a plateau begins; after
-            cycles that moved nothing it is the subclass's to adapt.
+        probe_sizes: How far a probe is from the base, as a share of the range: at least, usually, at
+            most. It shrinks with every improvement, and doubles when a plateau begins; after cycles that
+            moved nothing it is the subclass's to adapt.
         log_params: Names searched on a logarithmic scale.
         seed: For the random choices. None: different each time.
 
@@ -71,13 +177,14 @@ class Experimenter(BaseOptimizer):
     def __init__(
         self,
         param_bounds: Mapping[str, tuple[float, float]] | None,
-        reach: Reach,
+        probe_sizes: tuple[float, float, float],
         log_params: Iterable[str] | None = None,
         seed: int | None = None,
     ) -> None:
         self._space = SearchSpace(param_bounds or {}, log_params or ())
         self._base = AcceptedBase(self._space)
-        self._reach = reach
+        self._least_size, self._usual_size, self._most_size = probe_sizes
+        self._probe_size = self._usual_size
         self._rng = np.random.default_rng(seed)
         self._has_said_idle = False
         self._is_primed = False
@@ -123,8 +230,8 @@ class Experimenter(BaseOptimizer):
         if not self._base.recognises(values):
             self._adopt(values, metrics_history)
         elif math.isfinite(score):
-            trial = self._next_trial(Reading(score, self._space.to_unit(values), values))
-            self._base.asked = self._base.at(trial)
+            point = self._next_point(Measurement(score, self._space.to_unit(values), values))
+            self._base.asked = self._base.at(point)
         current.params.update(self._base.asked)
         return current
 
@@ -138,7 +245,7 @@ class Experimenter(BaseOptimizer):
     def on_improvement(self, metrics: EvalMetrics) -> None:
         """Hear that the score improved: probe more closely. The next plateau is a new one."""
         self._in_plateau = False
-        self._reach.shrink()
+        self._narrow()
 
     def on_plateau(self, metrics_history: Sequence[EvalMetrics]) -> None:
         """Void the experiment under way, restore the base first, then probe more widely.
@@ -149,7 +256,7 @@ class Experimenter(BaseOptimizer):
         if self._in_plateau:
             return
         self._in_plateau = True
-        self._reach.begin_plateau()
+        self._double()
         self._rest, self._patience = 0, 1
         self._void("plateau")
 
@@ -170,29 +277,33 @@ class Experimenter(BaseOptimizer):
         resting, probing or testing; after an experiment: `verdict`, `difference`, `t`, `z`, `windows`.
         `reach` is how far a probe goes, as a share of the range.
         """
-        return self._decision | {"reach": self._reach.size}
+        return self._decision | {"reach": self._probe_size}
 
-    def _compare(
-        self, sides: tuple[Trial, Trial], phase: str, goes_on: Callable[[Evidence], bool]
-    ) -> Generator[Trial, Reading, Comparison]:
-        """Run an experiment, block by block while `goes_on` says so."""
-        experiment = Experiment(self._noise)
-        readings: dict[int, Reading] = {}
-        while True:
-            for _ in range(BLOCK):
-                side = experiment.next_side
-                self._decision = {"phase": phase, "side": "AB"[side]}
-                readings[side] = yield sides[side]
-                experiment.add(readings[side].score)
-            evidence = experiment.evidence()
-            if not goes_on(evidence):
-                break
-        experiment.close()
-        return Comparison(evidence, experiment.unit(), readings[0], readings[1])
+    def _narrow(self) -> None:
+        self._probe_size = max(0.8 * self._probe_size, self._least_size)
+
+    def _double(self) -> None:
+        self._probe_size = max(self._probe_size, min(2.0 * self._probe_size, self._most_size))
+
+    def _widen(self) -> None:
+        """Restore the usual size after probes that showed nothing; in a plateau, double it at least.
+
+        Many improvements make it so small that noise drowns every probe; doubling would take
+        as many cycles to undo that.
+        """
+        if self._in_plateau:
+            self._double()
+        self._probe_size = max(self._probe_size, self._usual_size)
+
+    def _probe(
+        self, base: Array, offset: Array
+    ) -> Generator[Array | None, Measurement, Comparison]:
+        """Compare both sides of a point in one block."""
+        return self._compare((base + offset, base - offset), "probing", lambda _: False)
 
     def _test(
         self, point: Array, earlier: Evidence | None = None
-    ) -> Generator[Trial, Reading, tuple[bool, Comparison]]:
+    ) -> Generator[Array | None, Measurement, tuple[bool, Comparison]]:
         """Test a point against the base, and make it the base if it stands.
 
         Args:
@@ -203,9 +314,9 @@ class Experimenter(BaseOptimizer):
             Whether it stood, and the comparison of the point with the base.
         """
         outcome = yield from self._compare(
-            (point, None), "testing", lambda evidence: is_open(evidence, earlier)
+            (point, None), "testing", lambda evidence: evidence.is_open(earlier)
         )
-        is_kept = stands(outcome.evidence, earlier)
+        is_kept = outcome.evidence.stands(earlier)
         if is_kept:
             self._base.accept(outcome.first.values)
             self._since_base.clear()
@@ -215,14 +326,33 @@ class Experimenter(BaseOptimizer):
     def _climb(self, step: Array, earlier: Evidence | None) -> Cycle:
         """Take a step `[D]` as often as it stands the test."""
         has_moved = False
-        while True:
-            target = np.clip(self._base.point + step, 0.0, 1.0)
-            if self._base.is_at(target):
-                return has_moved
+        while not self._base.is_at(target := np.clip(self._base.point + step, 0.0, 1.0)):
             is_kept, _ = yield from self._test(target, earlier)
             if not is_kept:
-                return has_moved
+                break
             has_moved = True
+        return has_moved
+
+    def _compare(
+        self,
+        sides: tuple[Array | None, Array | None],
+        phase: str,
+        goes_on: Callable[[Evidence], bool],
+    ) -> Generator[Array | None, Measurement, Comparison]:
+        """Run an experiment, block by block while `goes_on` says so."""
+        measured: dict[int, Measurement] = {}
+        scores: list[float] = []
+        while True:
+            for _ in range(BLOCK):
+                side = side_of(len(scores))
+                self._decision = {"phase": phase, "side": "AB"[side]}
+                measured[side] = yield sides[side]
+                scores.append(measured[side].score)
+            evidence = self._noise.evidence(scores)
+            if not goes_on(evidence):
+                break
+        self._noise.add_experiment(scores)
+        return Comparison(evidence, self._noise.unit(scores), measured[0], measured[1])
 
     def _conclude(self, verdict: str, evidence: Evidence) -> None:
         self._decision = {
@@ -243,24 +373,24 @@ class Experimenter(BaseOptimizer):
         self._since_base.clear()
         self._base.adopt(values)
 
-    def _next_trial(self, reading: Reading) -> Trial:
-        """Return what to try after a window."""
-        self._base.read(reading.values)
-        self._since_base.append(reading.score)
+    def _next_point(self, measured: Measurement) -> Array | None:
+        """Return what to try after a window, None for the base."""
+        self._base.read(measured.values)
+        self._since_base.append(measured.score)
         if self._running is not None:
-            return self._advance(self._running, reading)
+            return self._advance(self._running, measured)
         if self._base.is_left:
             return None
-        self._noise.add_quiet(reading.score)
+        self._noise.add_quiet(measured.score)
         self._rest -= 1
         if self._must_wait():
             return None
         self._running = self._cycle()
         return next(self._running)
 
-    def _advance(self, running: Cycle, reading: Reading) -> Trial:
+    def _advance(self, running: Cycle, measured: Measurement) -> Array | None:
         try:
-            return running.send(reading)
+            return running.send(measured)
         except StopIteration as end:
             self._running = None
             self._patience = 1 if end.value else min(2 * self._patience, _LONGEST_REST)
@@ -289,10 +419,10 @@ class Experimenter(BaseOptimizer):
         if self._has_said_idle or self._space.names_in(params):
             return
         self._has_said_idle = True
-        if not self._space.names:
+        if not self._space.bounds:
             logger.info("%s tunes nothing: no hyperparameter has bounds", type(self).__name__)
             return
-        wanted, there = ", ".join(self._space.names), ", ".join(params)
+        wanted, there = ", ".join(self._space.bounds), ", ".join(params)
         logger.warning(
             "nothing is tuned: there are bounds for %s, but numbers for %s", wanted, there
         )
@@ -302,89 +432,11 @@ def _rises(scores: Sequence[float]) -> bool:
     return len(scores) >= _FEWEST_TO_RISE and rises_significantly(scores)
 
 
-_ROUNDING = 1e-9
-
-
-class AcceptedBase:
-    """Keeps the tuned hyperparameters that were accepted, exactly as they were in force.
-
-    Args:
-        space: Where they may lie. Everything asked for lies there.
-    """
-
-    def __init__(self, space: SearchSpace) -> None:
-        self._space = space
-        self._warned: set[tuple[str, float]] = set()
-        self.forget()
-
-    def forget(self) -> None:
-        """Have no base: whatever is adopted next."""
-        self._values: dict[str, Any] = {}
-        self._before: dict[str, Any] = {}
-        self.asked: dict[str, Any] = {}
-        """The tuned hyperparameters last asked for."""
-
-    @property
-    def is_left(self) -> bool:
-        """Whether others than the base were asked for last."""
-        return self.asked != self._values
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """A copy of the base."""
-        return dict(self._values)
-
-    @property
-    def point(self) -> Array:
-        """The base as a point `[D]` of the unit cube."""
-        return self._space.to_unit(self._values)
-
-    def smallest_steps(self) -> Array:
-        """Return `[D]`: how far the next whole number is, for integers; 0 for others."""
-        steps = np.zeros(len(self._values))
-        for i, (name, value) in enumerate(self._values.items()):
-            if isinstance(value, int | np.integer):
-                low, here, high = (self._space.to_unit({name: value + by})[0] for by in (-1, 0, 1))
-                steps[i] = max(here - low, high - here)
-        return steps
-
-    def at(self, point: Array | None) -> dict[str, Any]:
-        """Return the values at a point `[D]` of the unit cube, clipped into it; the base for None."""
-        return dict(self._values) if point is None else self._space.from_unit(point, self._values)
-
-    def is_at(self, point: Array) -> bool:
-        """Whether the base has these very values, as it may for integers, and at bounds."""
-        return self.at(point) == self._values
-
-    def recognises(self, values: dict[str, Any]) -> bool:
-        """Whether the values in force are what the agent made of those asked for.
-
-        An agent may clip or round, and then ends up no farther from the asked value than the old one
-        was. Anything else was changed by someone else.
-        """
-        if values.keys() != self.asked.keys():
-            return False
-        asked, before = self._space.to_unit(self.asked), self._space.to_unit(self._before)
-        off = np.abs(self._space.to_unit(values) - asked)
-        return bool(np.all(off <= np.abs(before - asked) + _ROUNDING))
-
-    def read(self, values: dict[str, Any]) -> None:
-        """Take note of the values in force, which are those asked for as the agent took them."""
-        if not self.is_left and self._space.clip(values) == values:
-            self._values = self.asked = dict(values)
-        self._before = dict(values)
-
-    def accept(self, values: dict[str, Any]) -> None:
-        """Make values that were in force the base."""
-        self._values = self._space.clip(values)
-
-    def adopt(self, values: dict[str, Any]) -> None:
-        """Make the values in force the base, moved into the bounds with a warning, and ask for it."""
-        self.accept(values)
-        self._before, self.asked = dict(values), dict(self._values)
-        for name, value in self._values.items():
-            if value == values[name] or (name, value) in self._warned:
-                continue
-            self._warned.add((name, value))
-            bounds = self._space.bounds[name]
-            logger.warning("%s = %s is not within %s: set to %s", name, values[name], bounds, value)
+def probe_sizes(name: str, least: float, usual: float, most: float) -> tuple[float, float, float]:
+    """Return the sizes of probes; ValueError if the least, an argument of this name, is above the usual."""
+    if not 0.0 < least <= usual <= 0.5:
+        raise ValueError(
+            f"{name} and perturbation_scale must be in (0, 0.5], the former not the greater, "
+            f"got {least} and {usual}"
+        )
+    return least, usual, max(usual, most)

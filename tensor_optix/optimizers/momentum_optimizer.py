@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tensor_optix.optimizers.experiment import Cycle, Reach, together
+from tensor_optix.core.argument_checks import share
+from tensor_optix.optimizers.evidence import together
 from tensor_optix.optimizers.experimenter import Experimenter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tensor_optix.core.types import Array
+    from tensor_optix.optimizers.experimenter import Cycle
 
 
 class MomentumOptimizer(Experimenter):
@@ -57,16 +59,14 @@ class MomentumOptimizer(Experimenter):
         min_delta: float = 1e-7,
         seed: int | None = None,
     ) -> None:
-        for name, share in (("alpha", alpha), ("eps", eps), ("probe_scale", probe_scale)):
-            if not 0.0 < share <= 1.0:
-                raise ValueError(f"{name} must be in (0, 1], got {share}")
-        for name, share in (("beta1", beta1), ("beta2", beta2), ("min_delta", min_delta)):
-            if not 0.0 <= share < 1.0:
-                raise ValueError(f"{name} must be in [0, 1), got {share}")
-        super().__init__(param_bounds, Reach(probe_scale, probe_scale, probe_scale), seed=seed)
-        self._alpha = alpha
+        for name, value in (("beta1", beta1), ("beta2", beta2), ("min_delta", min_delta)):
+            if not 0.0 <= value < 1.0:
+                raise ValueError(f"{name} must be in [0, 1), got {value}")
+        size = share("probe_scale", probe_scale)
+        super().__init__(param_bounds, (size, size, size), seed=seed)
+        self._alpha = share("alpha", alpha)
         self._betas = (beta1, beta2)
-        self._eps = eps
+        self._eps = share("eps", eps)
         self._min_delta = min_delta
         self._reset()
 
@@ -81,16 +81,10 @@ class MomentumOptimizer(Experimenter):
 
     def _cycle(self) -> Cycle:
         base = self._base.point
-        offsets = np.diag(np.maximum(self._reach.size, self._base.smallest_steps()))
+        offsets = np.diag(np.maximum(self._probe_size, self._base.smallest_steps()))
         probes = []
         for offset in offsets:
-            probes.append(
-                (
-                    yield from self._compare(
-                        (base + offset, base - offset), "probing", lambda _: False
-                    )
-                )
-            )
+            probes.append((yield from self._probe(base, offset)))
         gradient = sum(probe.evidence.shrinkage * probe.slopes for probe in probes)
         step = self._adam(np.asarray(gradient)) if np.any(gradient) else np.zeros(len(base))
         if np.abs(step).max() < self._min_delta:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensor_optix.core.argument_checks import at_least, share
 from tensor_optix.core.base_optimizer import BaseOptimizer
 from tensor_optix.core.search_space import SearchSpace
 
@@ -63,27 +64,16 @@ class PBTOptimizer(BaseOptimizer):
         log_scale_params: Iterable[str] | None = None,
         seed: int | None = None,
     ) -> None:
-        if history_size < _FEWEST_TO_EXPLOIT:
-            raise ValueError(
-                f"history_size must be at least {_FEWEST_TO_EXPLOIT}, got {history_size}"
-            )
-        for name, share in (
-            ("exploit_percentile", exploit_percentile),
-            ("top_percentile", top_percentile),
-            ("explore_scale", explore_scale),
-            ("exploit_scale", exploit_scale),
-        ):
-            if not 0.0 < share <= 1.0:
-                raise ValueError(f"{name} must be in (0, 1], got {share}")
+        at_least("history_size", history_size, _FEWEST_TO_EXPLOIT)
         bounds = param_bounds or {}
         if log_scale_params is None:
             log_scale_params = [n for n in bounds if n in _LOG_SCALE_PARAMS and bounds[n][0] > 0]
         self._space = SearchSpace(bounds, log_scale_params)
         self._past: deque[tuple[dict[str, Any], float]] = deque(maxlen=history_size)
-        self._exploit_percentile = exploit_percentile
-        self._top_percentile = top_percentile
-        self._explore_scale = explore_scale
-        self._exploit_scale = exploit_scale
+        self._exploit_percentile = share("exploit_percentile", exploit_percentile)
+        self._top_percentile = share("top_percentile", top_percentile)
+        self._explore_scale = share("explore_scale", explore_scale)
+        self._exploit_scale = share("exploit_scale", exploit_scale)
         self._rng = np.random.default_rng(seed)
         self._decision: dict[str, Any] = {}
         self._has_said_idle = self._has_warned = False
@@ -122,12 +112,11 @@ class PBTOptimizer(BaseOptimizer):
 
     def _warn_of_bounds(self, values: dict[str, Any]) -> None:
         """Say once which hyperparameters are moved into their bounds."""
-        outside = {
-            name for name, inside in self._space.clip(values).items() if inside != values[name]
-        }
+        inside = self._space.clip(values)
+        outside = sorted(name for name in values if inside[name] != values[name])
         if outside and not self._has_warned:
             self._has_warned = True
-            logger.warning("not within bounds, and moved into them: %s", ", ".join(sorted(outside)))
+            logger.warning("not within bounds, and moved into them: %s", ", ".join(outside))
 
     def on_improvement(self, metrics: EvalMetrics) -> None:
         """Hear that the score improved: the next plateau is a new one."""

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tensor_optix.optimizers.experiment import Cycle, Reach
-from tensor_optix.optimizers.experimenter import Experimenter
+from tensor_optix.core.argument_checks import above
+from tensor_optix.optimizers.experimenter import Experimenter, probe_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tensor_optix.optimizers.experimenter import Cycle
 
 _LARGEST_PERTURBATION = 0.2
 
@@ -62,34 +63,28 @@ class SPSAOptimizer(Experimenter):
         log_params: Sequence[str] | None = None,
         seed: int | None = None,
     ) -> None:
-        if not 0.0 < min_perturbation <= perturbation_scale <= 0.5:
-            raise ValueError(
-                "min_perturbation and perturbation_scale must be in (0, 0.5], the former not the greater, "
-                f"got {min_perturbation} and {perturbation_scale}"
-            )
-        for name, value in (("learning_rate", learning_rate), ("gradient_clip", gradient_clip)):
-            if not 0.0 < value < np.inf:
-                raise ValueError(f"{name} must be above 0, got {value}")
-        reach = Reach(perturbation_scale, min_perturbation, _LARGEST_PERTURBATION)
-        super().__init__(param_bounds, reach, log_params, seed)
-        self._learning_rate = learning_rate
-        self._gradient_clip = gradient_clip
+        sizes = probe_sizes(
+            "min_perturbation", min_perturbation, perturbation_scale, _LARGEST_PERTURBATION
+        )
+        super().__init__(param_bounds, sizes, log_params, seed)
+        self._learning_rate = above("learning_rate", learning_rate, 0)
+        self._gradient_clip = above("gradient_clip", gradient_clip, 0)
 
     def _cycle(self) -> Cycle:
         base = self._base.point
         signs = self._rng.choice([-1.0, 1.0], len(base))
-        offset = signs * np.maximum(self._reach.size, self._base.smallest_steps())
-        probe = yield from self._compare((base + offset, base - offset), "probing", lambda _: False)
+        offset = signs * np.maximum(self._probe_size, self._base.smallest_steps())
+        probe = yield from self._probe(base, offset)
         evidence = probe.evidence
         gradient = np.clip(probe.slopes, -self._gradient_clip, self._gradient_clip)
         step = self._learning_rate * evidence.shrinkage * gradient
         if not step.any():
             self._conclude("no evidence", evidence)
-            self._reach.widen(self._in_plateau)
+            self._widen()
             return False
         whole = np.maximum(np.abs(step), self._base.smallest_steps())
         supports = replace(evidence, z=abs(evidence.z))
         has_moved = yield from self._climb(np.sign(step) * whole, supports)
         if not has_moved:
-            self._reach.widen(self._in_plateau)
+            self._widen()
         return has_moved

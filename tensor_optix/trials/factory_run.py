@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.assembly import assemble
+from tensor_optix.core.argument_checks import share
 from tensor_optix.core.run_log import RunLog
 from tensor_optix.core.types import LoopState
 from tensor_optix.settings import OutputSettings
@@ -53,10 +54,7 @@ class Factories:
     """Makes the agents of the trials, smaller ones for instance. None: `agent_factory` does."""
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.trial_steps_fraction <= 1.0:
-            raise ValueError(
-                f"trial_steps_fraction must be in (0, 1], got {self.trial_steps_fraction}"
-            )
+        share("trial_steps_fraction", self.trial_steps_fraction)
 
 
 class FactoryRun:

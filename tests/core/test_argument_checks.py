@@ -19,6 +19,7 @@ from tensor_optix.core import argument_checks as checks
         (checks.whole_number, 2.0, 2),
         (checks.whole_number, np.int32(1), 1),
         (checks.in_unit_interval, 1, 1.0),
+        (checks.share, 1, 1.0),
         (checks.positive, 1e-9, 1e-9),
         (checks.not_negative, 0, 0),
     ],
@@ -41,6 +42,8 @@ def test_what_fits_comes_back(check, value, result):
         (checks.whole_number, True, "x must be a whole number of at least 1, got True"),
         (checks.in_unit_interval, 1.5, "x must be in [0, 1], got 1.5"),
         (checks.in_unit_interval, math.nan, "x must be in [0, 1], got nan"),
+        (checks.share, 0.0, "x must be in (0, 1], got 0.0"),
+        (checks.share, math.nan, "x must be in (0, 1], got nan"),
         (checks.positive, 0.0, "x must be positive, got 0.0"),
         (checks.positive, math.inf, "x must be positive, got inf"),
         (checks.not_negative, -1, "x must not be negative, got -1"),
@@ -58,28 +61,27 @@ def test_ranges_are_named():
         checks.at_least("x", 2, 3)
     with pytest.raises(ValueError, match=r"^x must be at least 3, got nan$"):
         checks.at_least("x", math.nan, 3)
+    assert checks.above("x", 1.5, 1) == 1.5
+    with pytest.raises(ValueError, match=r"^x must be above 1, got 1$"):
+        checks.above("x", 1, 1)
+    with pytest.raises(ValueError, match=r"^x must be above 0, got inf$"):
+        checks.above("x", math.inf, 0)
 
 
 def test_kinds_are_named():
     assert checks.instance_of("x", 1, int) == 1
     with pytest.raises(TypeError, match=r"^x must be a int, got str$"):
         checks.instance_of("x", "1", int)
+    with pytest.raises(
+        TypeError, match=r"^x must be a dict, got the class list; give an instance$"
+    ):
+        checks.instance_of("x", list, dict)
 
 
 def test_the_closest_name_is_found_whatever_its_case():
     assert checks.closest("TORHC", ["torch", "TensorFlow"]) == "torch"
     assert checks.closest("tensorflwo", ["torch", "TensorFlow"]) == "TensorFlow"
     assert checks.closest("jax", ["torch", "TensorFlow"]) is None
-
-
-def test_a_class_in_place_of_an_instance_is_told_apart():
-    assert checks.instance_of("x", 1, int) == 1
-    with pytest.raises(TypeError, match=r"^x must be a dict, got list$"):
-        checks.instance_of("x", [], dict)
-    with pytest.raises(
-        TypeError, match=r"^x must be a dict, got the class list; give an instance$"
-    ):
-        checks.instance_of("x", list, dict)
 
 
 def test_what_cannot_be_called_is_no_function():

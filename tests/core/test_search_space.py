@@ -66,7 +66,7 @@ def test_the_corners_are_the_bounds():
 def test_only_numbers_with_bounds_take_part_and_the_rest_passes_through():
     space = SearchSpace({"a": (0, 1), "flag": (0, 1), "name": (0, 1), "absent": (0, 1)})
     params = {"flag": True, "name": "adam", "a": 0.25, "free": 7, "np_flag": np.bool_(True)}
-    assert space.names == ("a", "flag", "name", "absent")
+    assert tuple(space.bounds) == ("a", "flag", "name", "absent")
     assert space.names_in(params) == ("a",)
     assert space.to_unit(params).tolist() == [0.25]
     assert space.from_unit(np.array([0.75]), params) == {**params, "a": 0.75}

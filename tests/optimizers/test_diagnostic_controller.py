@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 
 from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
 from tensor_optix.core.types import EvalMetrics, HyperparamSet
-from tensor_optix.optimizers.diagnostic_controller import DiagnosticController
+from tensor_optix.optimizers.diagnostic_controller import DiagnosticController, DiagnosticSettings
 from tensor_optix.optimizers.spsa_optimizer import SPSAOptimizer
 from tests.contracts.optimizer_contract import OptimizerContract
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
@@ -295,3 +295,65 @@ def test_in_a_loop_an_endless_alarm_corrects_and_what_is_returned_is_uncorrected
     assert setup.agent.params["learning_rate"] == 0.1
     tuned = [event.numbers for event in setup.diary.events if event.kind == "tuned"]
     assert tuned[0]["tuner"]["corrections"] == {"learning_rate": 0.5}
+
+
+def test_the_arguments_reach_the_rules():
+    rules = {"target_kl": 0.1, "min_episodes": 1}
+    controller = DiagnosticController(FixedHyperparams(), bounds=BOUNDS, **rules)
+    history = [EvalMetrics(0.0, {"approx_kl": 0.15}, 0)]
+    assert controller.suggest(HyperparamSet(PPO), history).params == PPO
+    history.append(EvalMetrics(0.0, {"approx_kl": 0.25}, 1))
+    assert controller.suggest(HyperparamSet(PPO), history).params["learning_rate"] == 1.5e-4
+    for rule in fields(DiagnosticSettings):
+        value = 1 if "spike" not in rule.name else 2
+        DiagnosticController(FixedHyperparams(), **{rule.name: value})
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(TypeError, match="'target_k'"):
+        DiagnosticController(FixedHyperparams(), target_k=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("loss_spike_factor", 1.0),
+        ("loss_spike_factor", math.nan),
+        ("entropy_floor", math.inf),
+        ("target_kl", 0.0),
+        ("epsilon_patience", 0),
+        ("epsilon_patience", 2.5),
+        ("epsilon_reset_value", 1.5),
+        ("epsilon_score_threshold", math.nan),
+        ("min_episodes", 0),
+        ("bounds", {"learning_rate": (1.0, 0.0)}),
+    ],
+)
+def test_a_number_out_of_range_is_named(name, value):
+    with pytest.raises(ValueError, match=name):
+        DiagnosticController(FixedHyperparams(), **{name: value})
+
+
+def test_only_an_optimizer_can_be_corrected():
+    with pytest.raises(TypeError, match="inner must be a BaseOptimizer, got dict"):
+        DiagnosticController({})
+
+
+@pytest.mark.parametrize("value", [None, True, 0.0, math.nan, "auto"])
+def test_a_hyperparameter_that_cannot_be_multiplied_is_left_alone(value):
+    controller = DiagnosticController(FixedHyperparams(), min_episodes=1)
+    history = []
+    for window in range(9):
+        history.append(EvalMetrics(0.0, {"approx_kl": 1.0}, window))
+        suggestion = controller.suggest(HyperparamSet({"learning_rate": value}), history)
+        assert suggestion.params["learning_rate"] is value
+
+
+def test_two_alarms_at_once_are_one_correction():
+    controller = DiagnosticController(FixedHyperparams())
+    quiet = [EvalMetrics(0.0, {"loss": 0.01, "approx_kl": 0.01}, window) for window in range(9)]
+    for count in range(1, 10):
+        assert controller.suggest(HyperparamSet(PPO), quiet[:count]).params == PPO
+    alarming = EvalMetrics(0.0, {"loss": 9.0, "approx_kl": 0.5}, 9)
+    corrected = controller.suggest(HyperparamSet(PPO), [*quiet, alarming])
+    assert corrected.params == PPO | {"learning_rate": 1.5e-4}

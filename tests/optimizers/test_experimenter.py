@@ -1,4 +1,4 @@
-"""When a new point has stood its test, and what the agent makes of a suggestion."""
+"""The accepted base: what the agent makes of a suggestion, and what others change."""
 
 from __future__ import annotations
 
@@ -6,32 +6,7 @@ import numpy as np
 import pytest
 
 from tensor_optix.core.search_space import SearchSpace
-from tensor_optix.optimizers.experiment import Evidence, is_open, stands
 from tensor_optix.optimizers.experimenter import AcceptedBase
-
-
-def evidence(z, windows=4):
-    return Evidence(difference=z, noise=1.0, t=z, z=z, windows=windows)
-
-
-def test_a_point_must_beat_the_base_by_itself_however_much_its_probe_promised():
-    assert not stands(evidence(0.5), evidence(8.0))
-    assert stands(evidence(1.5), evidence(8.0))
-
-
-def test_a_point_needs_overwhelming_evidence():
-    assert not stands(evidence(3.9), None)
-    assert stands(evidence(4.1), None)
-    assert not stands(evidence(2.0), evidence(2.0))
-    assert stands(evidence(3.0), evidence(3.0))
-
-
-def test_a_test_goes_on_while_it_is_open_and_not_for_ever():
-    assert is_open(evidence(2.0), None)
-    assert not is_open(evidence(-0.1), None)
-    assert not is_open(evidence(5.0), None)
-    assert not is_open(evidence(2.0, windows=16), None)
-    assert not is_open(evidence(1.5, windows=12), evidence(2.0))
 
 
 @pytest.fixture
