@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 class _NoteHandler(logging.Handler):
     def __init__(
-        self, display: Display, told: str, form: Callable[[logging.LogRecord], str]
+        self, display: Display, told: logging.Logger, form: Callable[[logging.LogRecord], str]
     ) -> None:
         super().__init__(logging.INFO)
         self._display = display
@@ -22,7 +22,7 @@ class _NoteHandler(logging.Handler):
         self._form = form
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno < logging.WARNING and record.name != self._told:
+        if record.levelno < logging.WARNING and record.name != self._told.name:
             return
         error = record.exc_info[1] if record.exc_info else None
         reason = f" ({type(error).__name__}: {error})" if error is not None else ""
@@ -31,21 +31,21 @@ class _NoteHandler(logging.Handler):
 
 @contextmanager
 def log_shown(
-    display: Display, told: str, form: Callable[[logging.LogRecord], str]
+    display: Display, told: logging.Logger, form: Callable[[logging.LogRecord], str]
 ) -> Iterator[None]:
     """Show what the library logs while the block runs.
 
     Args:
         display: Shows it as notes.
-        told: Name of the logger whose information is shown, besides the warnings of all.
+        told: The logger whose information is shown, besides the warnings of all.
         form: Makes a note of a record.
     """
-    logger, informing = logging.getLogger("tensor_optix"), logging.getLogger(told)
-    handler, level = _NoteHandler(display, told, form), informing.level
+    logger = logging.getLogger("tensor_optix")
+    handler, level = _NoteHandler(display, told, form), told.level
     logger.addHandler(handler)
-    informing.setLevel(logging.INFO)
+    told.setLevel(logging.INFO)
     try:
         yield
     finally:
-        informing.setLevel(level)
+        told.setLevel(level)
         logger.removeHandler(handler)

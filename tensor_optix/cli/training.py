@@ -18,6 +18,7 @@ from tensor_optix.cli.report import Ending, Outcome, closing_report
 from tensor_optix.cli.run_directory import RunDirectory, new_run_directory
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.callbacks import LoopCallback, WindowReport
+from tensor_optix.core.replay.storage import logger as replay_logger
 from tensor_optix.core.types import LoopState
 from tensor_optix.optimizer import RLOptimizer
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from tensor_optix.algorithms.frameworks import Framework
     from tensor_optix.cli.options import TrainOptions
     from tensor_optix.core.base_agent import BaseAgent
-
-REPLAY_LOGGER = "tensor_optix.core.replay.storage"
-"""Says how much memory a replay buffer takes, when it is made."""
 
 
 def train(options: TrainOptions, framework: Framework) -> int:
@@ -91,7 +89,7 @@ class _Training:
             agent = build_agent(env, self._config)
             self._directory.create(self._config)
             display = make_display(self._record, self._config, options.plain)
-            with log_shown(display, REPLAY_LOGGER, _note):
+            with log_shown(display, replay_logger, _note):
                 for note in notes:
                     display.note(f"warning: {note}")
                 outcome = self._train(agent, pipeline, display)

@@ -22,6 +22,7 @@ from tensor_optix.cli.run_directory import RunDirectory, new_run_directory
 from tensor_optix.core.checkpoints.durable_files import write_json
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tensor_optix.trials.orchestrator import TrialOrchestrator
+from tensor_optix.trials.orchestrator import logger as search_logger
 from tensor_optix.trials.space import space_of
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 BEST_FILE = "best_params.json"
 STUDY_FILE = "study.journal"
-SEARCH_LOGGER = "tensor_optix.trials.search"
-"""Tells how each trial ended."""
 
 MORE_TO_SEARCH: dict[str, dict[str, tuple[Any, ...]]] = {
     "ppo": {"gae_lambda": ("float", 0.9, 0.99), "n_epochs": ("int", 3, 15)},
@@ -104,7 +103,7 @@ class _Tuning:
             display.note(f"warning: {note}")
         display.note(self._announcement())
         self._interruption.stop = search.stop
-        with log_shown(display, SEARCH_LOGGER, _clocked()):
+        with log_shown(display, search_logger, _clocked()):
             error = self._search(search)
         self._interruption.stop = None
         return self._close(search, display, error)

@@ -23,7 +23,7 @@ def test_a_run_killed_at_any_moment_leaves_a_best_policy_that_verifies_and_plays
         run_dir = tmp_path / f"run{number}"
         command = ["train", "CartPole-v1", "--run-dir", str(run_dir), "--seed", str(number)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "tensor_optix.cli", *command, "--plain"],
+            [sys.executable, "-m", "tensor_optix", *command, "--plain"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

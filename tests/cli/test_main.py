@@ -81,7 +81,7 @@ def test_train_help_documents_every_algorithm_with_what_it_chooses(
 
 
 def test_the_module_can_be_run(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tensor_optix.cli", "--version"]
+    command = [sys.executable, "-m", "tensor_optix", "--version"]
     assert subprocess.run(command, capture_output=True, check=True).stdout.startswith(b"tensor-")
 
 

@@ -23,7 +23,7 @@ DEADLINE_SECONDS = 60.0
 
 
 def start_training(run_dir: Path, framework: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tensor_optix.cli", "train", "CartPole-v1"]
+    command = [sys.executable, "-m", "tensor_optix", "train", "CartPole-v1"]
     command += ["--framework", framework]
     # TensorFlow's own default level, and a setting of Keras for other work of the user's.
     environment = os.environ | {"KERAS_BACKEND": "jax"}

@@ -104,7 +104,7 @@ def _reserve(file: IO[bytes], size: int) -> None:
         file.truncate(size)
 
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _WORDS = 8
 _READY, _DROPPED, _SIDE_FREE, _INSERTED, _REMOVED = range(5)
 _USED = 6
@@ -153,7 +153,7 @@ class ReplayStorage:
         records_changes: bool = False,
     ) -> None:
         rows = layout.num_envs * layout.rows
-        _LOG.info("replay: %s rows, %s", f"{rows:,}", size_text(layout.ring_bytes))
+        logger.info("replay: %s rows, %s", f"{rows:,}", size_text(layout.ring_bytes))
         self.layout = layout
         self._ring = zeros(layout.num_slots, layout.slot.itemsize, path)
         entries = max(2 * layout.frames, layout.num_envs)

@@ -1,4 +1,4 @@
-"""`python -m tensor_optix.cli`."""
+"""`python -m tensor_optix`."""
 
 import sys
 
