@@ -22,6 +22,7 @@ from benchmarks.learning_table import FRAMEWORKS, FRESH_SEED, use_one_thread
 from tensor_optix import RLOptimizer
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.callbacks import LoopCallback
+from tensor_optix.core.events import Recovered, Stop
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import make_vector_env
 
@@ -61,10 +62,10 @@ class _Recorder(LoopCallback):
         self.is_dormant = True
 
     def on_event(self, event: LoopEvent) -> None:
-        if event.kind == "recovered":
+        if isinstance(event, Recovered):
             self.recoveries += 1
-        if event.kind == "stop":
-            self.total_steps, self.reason = event.total_steps, event.numbers["reason"]
+        if isinstance(event, Stop):
+            self.total_steps, self.reason = event.total_steps, event.reason or ""
 
 
 def train(case: LiveCase, tuner: str, seed: int, framework: str) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from benchmarks.autonomy.replay import CURVES
 from benchmarks.learning_table import FRAMEWORKS, use_one_thread
 from tensor_optix import FixedHyperparams, RLOptimizer
 from tensor_optix.core.callbacks import LoopCallback
+from tensor_optix.core.types import EvalMetrics
 
 if TYPE_CHECKING:
     from benchmarks.learning_cases import Case
-    from tensor_optix.core.types import EvalMetrics
 
 
 class _Recorder(LoopCallback):
@@ -34,10 +34,10 @@ class _Recorder(LoopCallback):
         self.stds: list[float | None] = []
 
     def on_episode_end(self, episode_id: int, eval_metrics: EvalMetrics | None) -> None:
-        metrics = {} if eval_metrics is None else eval_metrics.metrics
-        self.scores.append(_short(metrics.get("primary_score", math.nan)))
-        self.counts.append(int(metrics.get("score_count", 0)))
-        self.stds.append(_short(metrics.get("score_std", math.nan)))
+        metrics = eval_metrics or EvalMetrics(math.nan, {}, episode_id)
+        self.scores.append(_short(metrics.primary_score))
+        self.counts.append(metrics.score_count)
+        self.stds.append(_short(metrics.score_std))
 
 
 def record(case: Case, seed: int, framework: str) -> dict[str, Any]:

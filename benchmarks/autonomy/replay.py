@@ -23,7 +23,7 @@ import numpy as np
 
 from tensor_optix.algorithms._dqn import DQN as DQNAgent
 from tensor_optix.algorithms._sac import SAC as SACAgent
-from tensor_optix.core.backoff_scheduler import AutoScheduler, judge
+from tensor_optix.core.backoff_scheduler import AutoScheduler
 from tensor_optix.core.types import LoopState
 
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ def replay(curve: Curve, scheduler: AutoScheduler, smoothing: int = 2) -> Stop:
         evaluated.append(score)
         smoothed = statistics.fmean(evaluated[-smoothing:])
         if len(evaluated) == 1:
-            scheduler.record_baseline(smoothed)
+            scheduler.record_improvement(smoothed)
             continue
-        judge(scheduler, score, smoothed)
+        scheduler.decide(score, smoothed)
         if scheduler.current_state is LoopState.DORMANT:
             stopped = True
             break

@@ -21,6 +21,7 @@ from rich.text import Text
 from tensor_optix.cli import words
 from tensor_optix.cli.record import merged
 from tensor_optix.core.callbacks import LoopCallback, LoopEvent, WindowReport
+from tensor_optix.core.events import Baseline, Best, Error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,9 +84,10 @@ class PlainDisplay(Display):
         """Write a line, if it is time to."""
         record = self._record
         made = record.decisions[-1] if record.decisions else None
-        is_new_best = made is not None and (made.kind, made.total_steps) == (
-            "best",
-            report.total_steps,
+        is_new_best = (
+            made is not None
+            and isinstance(made.event, Best)
+            and made.total_steps == report.total_steps
         )
         if self._is_due(BEST_SECONDS if is_new_best else LINE_SECONDS):
             score = record.scores[-1] if record.scores else None
@@ -100,7 +102,7 @@ class PlainDisplay(Display):
         made = self._record.decisions[-1] if self._record.decisions else None
         if made is None or (made.kind, made.total_steps) != (event.kind, event.total_steps):
             return
-        if made.kind not in ("best", "baseline", "error"):
+        if not isinstance(made.event, Best | Baseline | Error):
             self._line(made.total_steps, words.decision(made))
 
     def _line(self, steps: int, text: str) -> None:

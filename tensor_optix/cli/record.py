@@ -1,11 +1,11 @@
-"""What a display, the curve and the report tell of a run: reports and events in, figures out."""
+"""What a display, the curve and the report show of a run: reports and events come in, figures go out."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensor_optix.core.callbacks import LoopCallback, LoopEvent, WindowReport
+from tensor_optix.core.events import (
+    Baseline,
+    Best,
+    Degradation,
+    Dormant,
+    Error,
+    Finals,
+    Plateau,
+    Recovered,
+    Rollback,
+    Stop,
+    Tuned,
+)
 from tensor_optix.core.types import LoopState
 
 if TYPE_CHECKING:
@@ -21,20 +34,34 @@ if TYPE_CHECKING:
 SPEED_SECONDS = 10.0
 """The speed shown is that of the last so many seconds."""
 
-_CROWNING = ("baseline", "best", "surer")
-_KEPT = ("best", "baseline", "degradation", "rollback", "recovered", "finals", "dormant", "error")
+
+@dataclass(frozen=True, kw_only=True)
+class Surer(LoopEvent):
+    """A new best policy whose score is not the highest so far: more episodes speak for it."""
+
+    kind = "surer"
+    score: float
+
+
+_SHOWN = Degradation | Rollback | Recovered | Finals | Dormant | Error
 
 
 @dataclass(frozen=True)
 class Decision:
-    """An event of the loop, and when it was."""
+    """A decision of the loop, and when it was taken."""
 
-    kind: str
-    """As in `LoopEvent`; "surer" is a new best policy whose score is not the highest so far: more
-    episodes speak for it."""
-    total_steps: int
+    event: LoopEvent
     seconds: float
-    numbers: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """What the decision is called."""
+        return self.event.kind
+
+    @property
+    def total_steps(self) -> int:
+        """Environment steps until then."""
+        return self.event.total_steps
 
 
 class TrainingRecord(LoopCallback):
@@ -56,7 +83,7 @@ class TrainingRecord(LoopCallback):
         """What `learn` returned there, by name; NaN where it did not say."""
         self.decisions: list[Decision] = []
         self.stop_reason: str | None = None
-        self._accepted: Mapping[str, Any] | None = None
+        self._accepted: dict[str, Any] | None = None
 
     @property
     def seconds(self) -> float:
@@ -87,8 +114,12 @@ class TrainingRecord(LoopCallback):
     @property
     def best_decision(self) -> Decision | None:
         """When the best policy was found."""
-        crowned = (one for one in reversed(self.decisions) if one.kind in _CROWNING)
-        return next(crowned, None)
+        found = (
+            one
+            for one in reversed(self.decisions)
+            if isinstance(one.event, Baseline | Best | Surer)
+        )
+        return next(found, None)
 
     def on_loop_start(self) -> None:
         """Start the clock."""
@@ -108,24 +139,33 @@ class TrainingRecord(LoopCallback):
 
     def on_event(self, event: LoopEvent) -> None:
         """Take down a decision. Of a series of plateaus only the first is one."""
-        if event.kind == "stop":
-            self.stop_reason = event.numbers.get("reason")
-        is_first_plateau = event.kind == "plateau" and self.state is not LoopState.COOLING
-        if event.kind in _KEPT or is_first_plateau:
-            kind = self._named(event)
-            self._decide(kind, event, event.numbers)
-        elif event.kind == "tuned":
-            self._take_tuned(event)
+        match event:
+            case Stop():
+                self.stop_reason = event.reason
+            case Baseline() | Best():
+                self._take_best(event)
+            case Tuned():
+                self._take_tuned(event)
+            case Plateau() if self.state is not LoopState.COOLING:
+                self._show(event)
+            case _ if isinstance(event, _SHOWN):
+                self._show(event)
 
-    def _take_tuned(self, event: LoopEvent) -> None:
+    def _take_best(self, event: Baseline | Best) -> None:
+        is_highest = event.score > self._highest
+        self._highest = max(self._highest, event.score)
+        surer = Surer(event.episode_id, event.total_steps, score=event.score)
+        self._show(event if is_highest else surer)
+
+    def _take_tuned(self, event: Tuned) -> None:
         """Take down hyperparameters that were accepted; experiments are only in the log."""
-        before = event.numbers["before"] if self._accepted is None else self._accepted
-        self._accepted = event.numbers["accepted"] or before
+        before = event.before if self._accepted is None else self._accepted
+        self._accepted = event.accepted or before
         if self._accepted != before:
-            self._decide("tuned", event, {"before": before, "effective": self._accepted})
+            self._show(replace(event, before=before, effective=self._accepted))
 
-    def _decide(self, kind: str, event: LoopEvent, numbers: Mapping[str, Any]) -> None:
-        self.decisions.append(Decision(kind, event.total_steps, self.seconds, numbers))
+    def _show(self, event: LoopEvent) -> None:
+        self.decisions.append(Decision(event, self.seconds))
 
     def _take_diagnostics(self, report: WindowReport) -> None:
         for name in (*self.learning, *report.diagnostics):
@@ -135,14 +175,6 @@ class TrainingRecord(LoopCallback):
         for name, series in self.learning.items():
             value = report.diagnostics.get(name)
             series.append(float(value) if isinstance(value, Real | np.number) else math.nan)
-
-    def _named(self, event: LoopEvent) -> str:
-        if event.kind not in ("best", "baseline"):
-            return event.kind
-        score = event.numbers["score"]
-        is_highest = score > self._highest
-        self._highest = max(self._highest, score)
-        return event.kind if is_highest else "surer"
 
 
 def merged(decisions: Sequence[Decision]) -> list[tuple[Decision, int]]:

@@ -15,12 +15,14 @@ from matplotlib.ticker import EngFormatter
 from tensor_optix.cli import words
 from tensor_optix.cli.record import merged
 from tensor_optix.core.checkpoints.durable_files import sync_directory
+from tensor_optix.core.events import Degradation, Dormant, Error, Plateau, Rollback, Tuned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from tensor_optix.cli.record import Decision, TrainingRecord
     from tensor_optix.cli.run_directory import RunConfig, RunDirectory
+    from tensor_optix.core.callbacks import LoopEvent
     from tensor_optix.core.types import PolicySnapshot
 
 WIDTH = 79
@@ -100,10 +102,10 @@ def _why(record: TrainingRecord, config: RunConfig, outcome: Outcome) -> str:
                 f"another window would exceed the limit of {config.max_steps:,} steps "
                 f"(state: {words.STATES[record.state]}); more steps may give a better policy."
             )
-    dormant = [made for made in record.decisions if made.kind == "dormant"]
+    dormant = [made.event for made in record.decisions if isinstance(made.event, Dormant)]
     if not dormant:
         return f"{record.stop_reason}."
-    return f"nothing is left to gain. {words.plateau(dormant[-1].numbers)}"
+    return f"nothing is left to gain. {words.plateau(dormant[-1])}"
 
 
 def _learning(record: TrainingRecord) -> list[str]:
@@ -120,7 +122,7 @@ def _best(record: TrainingRecord, directory: RunDirectory, outcome: Outcome) -> 
     found = record.best_decision
     when = f" after {found.total_steps:,} steps" if found is not None else ""
     score = words.number(snapshot.eval_metrics.primary_score)
-    episodes = snapshot.eval_metrics.metrics.get("finished_episodes")
+    episodes = snapshot.eval_metrics.score_count
     plural = "" if episodes == 1 else "s"
     basis = f", the mean return of {episodes} episode{plural}" if episodes else ""
     return [
@@ -164,13 +166,13 @@ def _paragraph(name: str, text: str) -> list[str]:
 
 _LOSSES = ("loss", "critic_loss", "approx_kl")
 _EXPLORATIONS = ("epsilon", "alpha", "entropy")
-_MARKS = {
-    "plateau": ("no recent gain", "tab:gray", ":"),
-    "degradation": ("score fell", "tab:red", "--"),
-    "rollback": ("back to the best", "tab:purple", "--"),
-    "tuned": ("tuned", "tab:olive", ":"),
-    "dormant": ("nothing left to gain", "tab:green", "-"),
-    "error": ("failed", "black", "-"),
+_MARKS: dict[type[LoopEvent], tuple[str, str, str]] = {
+    Plateau: ("no recent gain", "tab:gray", ":"),
+    Degradation: ("score fell", "tab:red", "--"),
+    Rollback: ("back to the best", "tab:purple", "--"),
+    Tuned: ("tuned", "tab:olive", ":"),
+    Dormant: ("nothing left to gain", "tab:green", "-"),
+    Error: ("failed", "black", "-"),
 }
 
 
@@ -258,15 +260,15 @@ def _draw_learning(axes: Axes, record: TrainingRecord) -> None:
 def _draw_decisions(axes: Axes, record: TrainingRecord) -> None:
     named: set[str] = set()
     for made in record.decisions:
-        if made.kind not in _MARKS:
+        if type(made.event) not in _MARKS:
             continue
-        label, color, style = _MARKS[made.kind]
+        label, color, style = _MARKS[type(made.event)]
         axes.axvline(
             made.total_steps,
             color=color,
             linestyle=style,
             linewidth=1.2,
             alpha=0.7,
-            label=None if made.kind in named else label,
+            label=None if label in named else label,
         )
-        named.add(made.kind)
+        named.add(label)

@@ -6,12 +6,23 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
+from tensor_optix.cli.record import Decision, Surer
+from tensor_optix.core.events import (
+    Baseline,
+    Best,
+    Degradation,
+    Dormant,
+    Error,
+    Finals,
+    Plateau,
+    Recovered,
+    Rollback,
+    Tuned,
+)
 from tensor_optix.core.types import LoopState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from tensor_optix.cli.record import Decision
 
 STATES = {
     LoopState.ACTIVE: "learning",
@@ -62,56 +73,49 @@ def decision(made: Decision, count: int = 1) -> str:
 
 
 def _decision(made: Decision) -> str:
-    numbers = made.numbers
-    match made.kind:
-        case "baseline":
-            return f"first score {number(numbers.get('score'))}"
-        case "best":
-            return f"new best {number(numbers.get('score'))}"
-        case "surer":
-            return f"kept a surer policy, score {number(numbers.get('score'))}"
-        case "plateau":
+    match made.event:
+        case Baseline(score=score):
+            return f"first score {number(score)}"
+        case Best(score=score):
+            return f"new best {number(score)}"
+        case Surer(score=score):
+            return f"kept a surer policy, score {number(score)}"
+        case Plateau():
             return "no gain in the last evaluations"
-        case "degradation":
-            fallen, best = number(numbers.get("smoothed")), number(numbers.get("best"))
-            return f"the score fell to {fallen} from {best}"
-        case "rollback":
+        case Degradation(smoothed=smoothed, best=best):
+            return f"the score fell to {number(smoothed)} from {number(best)}"
+        case Rollback():
             return "went back to the best policy"
-        case "recovered":
-            return f"{numbers.get('reason')}: went back to the best policy, with smaller steps"
-        case "finals":
-            return f"{len(numbers['scores'])} policies played for the best: {_finals(numbers)}"
-        case "tuned":
-            return f"tuned: {_changes(numbers)}"
-        case "dormant":
+        case Recovered(reason=reason):
+            return f"{reason}: went back to the best policy, with smaller steps"
+        case Finals(scores=scores):
+            reached = ", ".join(number(score) for score in scores.values())
+            return f"{len(scores)} policies played for the best: {reached}"
+        case Tuned(before=before, effective=effective):
+            return f"tuned: {_changes(before, effective)}"
+        case Dormant():
             return "nothing left to gain"
-        case "error":
-            return f"failed: {numbers.get('reason')}"
+        case Error(reason=reason):
+            return f"failed: {reason}"
         case _:
             return made.kind
 
 
-def plateau(numbers: Mapping[str, Any]) -> str:
-    """Say what the decision to stop rests on.
-
-    Args:
-        numbers: Of the "dormant" event: how many evaluations did not improve and, where it was asked,
-            the fields of `PlateauTest`.
-    """
-    test = numbers.get("plateau_test")
-    waited = f"{numbers['non_improvements']} evaluations in a row brought no improvement"
-    if test is None or not all(map(math.isfinite, test["improvements"])):
+def plateau(dormant: Dormant) -> str:
+    """Say what the decision to stop rests on."""
+    test = dormant.plateau_test
+    waited = f"{dormant.non_improvements} evaluations in a row brought no improvement"
+    if test is None or not all(map(math.isfinite, test.improvements)):
         return f"{waited}."
-    errors = test["uncertainties"]
     changes = " and ".join(
         f"{signed(change)} over the last {number(horizon)} windows (noise alone makes up to {number(error)})"
         for change, horizon, error in zip(
-            test["improvements"], test["horizons"], errors, strict=True
+            test.improvements, test.horizons, test.uncertainties, strict=True
         )
     )
-    reason = "A plateau is confirmed" if test["is_plateau"] else waited
-    if test["has_gained"]:
-        scale = f"small against the {number(test['gain'])} gained since the start"
+    reason = "A plateau is confirmed" if test.is_plateau else waited
+    if test.has_gained:
+        scale = f"small against the {number(test.gain)} gained since the start"
     else:
         scale = "and nothing that stands out of the noise was gained since the start"
     return f"{reason}. Evaluations changed by {changes}: {scale}."
@@ -141,11 +145,6 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(_BARS[round((mean - low) * scale)] for mean in means)
 
 
-def _finals(numbers: Mapping[str, Any]) -> str:
-    return ", ".join(number(score) for score in numbers["scores"].values())
-
-
-def _changes(numbers: Mapping[str, Any]) -> str:
-    before, after = numbers.get("before", {}), numbers.get("effective", {})
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     changed = [name for name in after if after[name] != before.get(name)]
     return ", ".join(f"{name} {before.get(name):.4g} -> {after[name]:.4g}" for name in changed)

@@ -1,27 +1,34 @@
 """When to evaluate, and what state the loop is in: scores come in, a `LoopState` goes out.
 
-For each evaluation the loop calls `record_score`, asks `is_improvement` and `looks_degraded`, and
-records one decision: `record_improvement`, `record_non_improvement`, `record_suspicion` or
-`record_degradation`. No clock, no agent and no file is touched here.
+For each evaluation the loop asks `decide`. No clock, no agent and no file is touched here.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
-from numbers import Integral, Real
 from typing import Any
 
-from tensor_optix.core.decisions.convergence import PlateauSettings, PlateauTest, plateau_test
+from tensor_optix.core.argument_checks import at_least, finite_number, in_unit_interval, integer
+from tensor_optix.core.decisions.convergence import (
+    NEGLIGIBLE_SHARE,
+    PATIENCE,
+    PlateauTest,
+    plateau_test,
+)
 from tensor_optix.core.decisions.statistics import noise_std, rises_significantly
 from tensor_optix.core.types import LoopState
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
+def _setting(default: Any, least: int) -> Any:
+    return field(default=default, metadata={"least": least})
+
+
+@dataclass(frozen=True)
 class SchedulerSettings:
     """When to evaluate, and what counts as a plateau, a degradation and an improvement.
 
@@ -29,66 +36,43 @@ class SchedulerSettings:
         ValueError: If a value is of the wrong kind or out of its range.
     """
 
-    base_interval: int = 1
+    base_interval: int = _setting(1, least=1)
     """Windows between evaluations while the score improves."""
-    backoff_factor: float = 2.0
+    backoff_factor: float = _setting(2.0, least=1)
     """What a non-improving evaluation multiplies the interval by, rounded down."""
     max_interval_episodes: int = 100
     """The longest interval, in windows."""
-    plateau_threshold: int = 5
+    plateau_threshold: int = _setting(5, least=1)
     """Consecutive non-improving evaluations until COOLING."""
-    dormant_threshold: int = 20
+    dormant_threshold: int = _setting(20, least=1)
     """Consecutive non-improving evaluations until DORMANT."""
     degradation_threshold: float = 0.95
     """A score that falls short of the best by more than 1 minus this share of it is degraded."""
-    min_degradation_drop: float = 1e-4
+    min_degradation_drop: float = _setting(1e-4, least=0)
     """The least such fall in score units, for a best near 0."""
-    min_episodes_before_dormant: int = 0
+    min_episodes_before_dormant: int = _setting(0, least=0)
     """Evaluations before DORMANT may be declared."""
-    min_episodes_before_degradation: int = 5
+    min_episodes_before_degradation: int = _setting(5, least=0)
     """Evaluations before a score may be called degraded."""
-    noise_k: float = 2.0
+    noise_k: float = _setting(2.0, least=0)
     """Standard deviations of the noise that an improvement must exceed."""
-    score_window: int = 20
+    score_window: int = _setting(20, least=3)
     """Recent scores from which the noise is measured."""
-    trend_window: int = 8
+    trend_window: int = _setting(8, least=3)
     """Recent scores that can show a rise on their own."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
+        for one in fields(self):
+            value = getattr(self, one.name)
             # With postponed annotations a field's type is its text.
-            _check_kind(field.name, getattr(self, field.name), whole=field.type == "int")
-        for name in ("base_interval", "plateau_threshold", "dormant_threshold"):
-            _check_least(name, getattr(self, name), 1)
-        _check_least("backoff_factor", self.backoff_factor, 1)
-        for name in ("min_episodes_before_dormant", "min_episodes_before_degradation"):
-            _check_least(name, getattr(self, name), 0)
-        for name in ("min_degradation_drop", "noise_k"):
-            _check_least(name, getattr(self, name), 0)
-        for name in ("score_window", "trend_window"):
-            _check_least(name, getattr(self, name), 3)
+            (integer if one.type == "int" else finite_number)(one.name, value)
+            at_least(one.name, value, one.metadata.get("least", -math.inf))
         if self.max_interval_episodes < self.base_interval:
             raise ValueError(
                 f"max_interval_episodes must be at least base_interval={self.base_interval}, "
                 f"got {self.max_interval_episodes}"
             )
-        if not 0.0 <= self.degradation_threshold <= 1.0:
-            raise ValueError(
-                f"degradation_threshold must be in [0, 1], got {self.degradation_threshold}"
-            )
-
-
-def _check_kind(name: str, value: object, *, whole: bool) -> None:
-    kind = Integral if whole else Real
-    is_number = isinstance(value, kind) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):  # type: ignore[arg-type]
-        wanted = "an integer" if whole else "a finite number"
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
-
-
-def _check_least(name: str, value: float, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+        in_unit_interval("degradation_threshold", self.degradation_threshold)
 
 
 class Judgement(Enum):
@@ -101,39 +85,6 @@ class Judgement(Enum):
     DEGRADATION = "degradation"
 
 
-def judge(
-    scheduler: BackoffScheduler,
-    score: float,
-    smoothed: float,
-    *,
-    improvement_margin: float = 0.0,
-    may_rest: bool = True,
-    may_degrade: bool = True,
-) -> Judgement:
-    """Record an evaluation in the scheduler, as what its statistics say that it is.
-
-    Args:
-        scheduler: Its `current_state` follows from what is recorded.
-        score: Raw: from these the noise is measured.
-        smoothed: What is compared with the best.
-        improvement_margin: The least gain that is an improvement.
-        may_rest: Whether DORMANT may be declared.
-        may_degrade: Whether a deep fall counts as a degradation.
-    """
-    scheduler.record_score(score)
-    if scheduler.is_improvement(smoothed, improvement_margin):
-        scheduler.record_improvement(smoothed)
-        return Judgement.IMPROVEMENT
-    if not may_degrade or not scheduler.looks_degraded(smoothed):
-        scheduler.record_non_improvement(may_rest=may_rest)
-        return Judgement.NON_IMPROVEMENT
-    if scheduler.current_state is LoopState.WATCHDOG:
-        scheduler.record_degradation()
-        return Judgement.DEGRADATION
-    scheduler.record_suspicion()
-    return Judgement.SUSPICION
-
-
 class BackoffScheduler:
     """Evaluates ever more rarely while nothing improves, and declares DORMANT in the end.
 
@@ -143,45 +94,23 @@ class BackoffScheduler:
         ValueError: If an argument is out of its range.
     """
 
-    def __init__(
-        self,
-        base_interval: int = 1,
-        backoff_factor: float = 2.0,
-        max_interval_episodes: int = 100,
-        plateau_threshold: int = 5,
-        dormant_threshold: int = 20,
-        degradation_threshold: float = 0.95,
-        min_degradation_drop: float = 1e-4,
-        min_episodes_before_dormant: int = 0,
-        min_episodes_before_degradation: int = 5,
-        noise_k: float = 2.0,
-        score_window: int = 20,
-        trend_window: int = 8,
-    ) -> None:
-        self._settings = SchedulerSettings(
-            base_interval=base_interval,
-            backoff_factor=backoff_factor,
-            max_interval_episodes=max_interval_episodes,
-            plateau_threshold=plateau_threshold,
-            dormant_threshold=dormant_threshold,
-            degradation_threshold=degradation_threshold,
-            min_degradation_drop=min_degradation_drop,
-            min_episodes_before_dormant=min_episodes_before_dormant,
-            min_episodes_before_degradation=min_episodes_before_degradation,
-            noise_k=noise_k,
-            score_window=score_window,
-            trend_window=trend_window,
-        )
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._settings = SchedulerSettings(*arguments, **named)
         self._state = LoopState.ACTIVE
-        self._interval = base_interval
-        self._non_improvements = 0
+        self._interval = self._settings.base_interval
         self._evaluations = 0
+        self._judgements: list[Judgement] = []  # since the last improvement or restart
         self._best: float | None = None
         self._scores: list[float] = []
+        self._times: list[int] = []  # the window of each score
+        self._is_undecided = False  # the last score came by `record_score` and awaits its decision
+        self._windows = 0
         self._restarted_at = 0
-        self._undecided = False  # the last score of record_score awaits its decision
-        self._counted = False  # the latest evaluation was counted by its decision
-        self._degraded = False
+        self._restarted_in = 0
+        self._improved_in = 0
+
+    # Names and defaults, for `inspect` and all who show signatures.
+    __init__.__wrapped__ = SchedulerSettings.__init__  # type: ignore[attr-defined]
 
     @property
     def current_state(self) -> LoopState:
@@ -196,7 +125,7 @@ class BackoffScheduler:
     @property
     def consecutive_non_improvements(self) -> int:
         """Evaluations since the last improvement."""
-        return self._non_improvements
+        return len(self._judgements) - self._judgements.count(Judgement.DEGRADATION)
 
     @property
     def best_score(self) -> float | None:
@@ -213,24 +142,59 @@ class BackoffScheduler:
         """The arguments."""
         return self._settings
 
+    @property
+    def last_plateau_test(self) -> PlateauTest | None:
+        """The test that DORMANT rests on; None where it rests on a counter alone."""
+        return None
+
     def should_adapt(self, episode_count: int) -> bool:
         """Whether window `episode_count` is to be evaluated: each one, while a fall is in doubt."""
+        self._windows = max(self._windows, episode_count)
         if episode_count == 0 or self._state is LoopState.WATCHDOG:
             return True
         return episode_count % self.current_interval == 0
+
+    def decide(
+        self,
+        score: float,
+        smoothed: float | None = None,
+        *,
+        improvement_margin: float = 0.0,
+        may_rest: bool = True,
+        may_degrade: bool = True,
+    ) -> Judgement:
+        """Judge an evaluation, and record it as that; `current_state` follows from it.
+
+        Args:
+            score: Raw: from these the noise is measured.
+            smoothed: What is compared with the best. None: the score.
+            improvement_margin: The least gain that is an improvement.
+            may_rest: Whether DORMANT may be declared.
+            may_degrade: Whether a deep fall counts as a degradation.
+        """
+        compared = score if smoothed is None else smoothed
+        self.record_score(score)
+        if self.is_improvement(compared, improvement_margin):
+            self.record_improvement(compared)
+            return Judgement.IMPROVEMENT
+        if not may_degrade or not self.looks_degraded(compared):
+            self.record_non_improvement(may_rest)
+            return Judgement.NON_IMPROVEMENT
+        if self._state is LoopState.WATCHDOG:
+            self.record_degradation()
+            return Judgement.DEGRADATION
+        # Until the next evaluation confirms or clears it the interval stays.
+        self._count_against(Judgement.SUSPICION)
+        self._state = LoopState.WATCHDOG
+        return Judgement.SUSPICION
 
     def record_score(self, score: float) -> None:
         """Take the score of an evaluation, before the decision on it. Not finite: ignored."""
         if not math.isfinite(score):
             logger.warning("the score %s is not finite: it is ignored", score)
             return
-        self._scores.append(float(score))
-        self._undecided = True
-        self._counted = False
-
-    def record_baseline(self, score: float) -> None:
-        """Take the score of window 0 as the first best."""
-        self.record_improvement(score)
+        self._keep(score)
+        self._is_undecided = True
 
     def record_improvement(self, score: float) -> None:
         """Count an improving evaluation. Its score is kept, unless `record_score` took it already.
@@ -241,16 +205,15 @@ class BackoffScheduler:
             logger.warning("the score %s is not finite: it is no improvement", score)
             self.record_non_improvement()
             return
-        if not self._undecided:
-            self._scores.append(float(score))
-        self._best = float(score) if self._best is None else max(self._best, float(score))
+        if not self._is_undecided:
+            self._keep(score)
         self._evaluations += 1
-        self._non_improvements = 0
+        self._judgements = []
+        self._is_undecided = False
+        self._best = float(score) if self._best is None else max(self._best, float(score))
+        self._improved_in = self._times[-1]
         self._interval = self._settings.base_interval
         self._state = LoopState.ACTIVE
-        self._undecided = False
-        self._counted = True
-        self._degraded = False
 
     def record_non_improvement(self, may_rest: bool = True) -> None:
         """Count an evaluation that improved nothing: the interval grows, the state may change.
@@ -259,19 +222,8 @@ class BackoffScheduler:
         """
         grown = int(self._interval * self._settings.backoff_factor)
         self._interval = min(grown, self._settings.max_interval_episodes)
-        self._count_non_improvement()
+        self._count_against(Judgement.NON_IMPROVEMENT)
         self._state = self._state_of_counter(may_rest)
-
-    def record_suspicion(self) -> None:
-        """Count an evaluation that looks degraded: WATCHDOG until the next confirms or clears it.
-
-        The interval stays. A second suspicion on end is an ordinary non-improvement.
-        """
-        if self._state is LoopState.WATCHDOG:
-            self.record_non_improvement()
-            return
-        self._count_non_improvement()
-        self._state = LoopState.WATCHDOG
 
     def record_degradation(self) -> None:
         """Record a degradation: ACTIVE, with the interval kept and no evaluation counted.
@@ -280,23 +232,21 @@ class BackoffScheduler:
         since the last improvement has that effect, or a run that has collapsed would never stop.
         Any further one changes nothing, and counts as a non-improvement where it stands alone.
         """
-        if not self._degraded:
-            self._degraded = True
+        if Judgement.DEGRADATION not in self._judgements:
             self._state = LoopState.ACTIVE
-        elif not self._counted:
+        elif self._is_undecided or self._judgements[-1] is Judgement.DEGRADATION:
             self.record_non_improvement()
-        self._undecided = False
-        self._counted = False
+        self._judgements.append(Judgement.DEGRADATION)
+        self._is_undecided = False
 
     def record_restart(self) -> None:
         """Begin anew with another policy: counter, interval and state; the best score is kept."""
-        self._non_improvements = 0
+        self._judgements = []
         self._interval = self._settings.base_interval
         self._state = LoopState.ACTIVE
         self._restarted_at = len(self._scores)
-        self._undecided = False
-        self._counted = False
-        self._degraded = False
+        self._restarted_in = self._improved_in = self._windows
+        self._is_undecided = False
 
     def noise(self) -> float:
         """Return the standard deviation of the recent scores around their local trend."""
@@ -353,43 +303,48 @@ class BackoffScheduler:
             return False
         return score < self._best - 2.5 * self._settings.noise_k * self.noise()
 
-    def describe(self) -> dict[str, Any]:
-        """Return the numbers that the state rests on, for the log of decisions."""
-        return {
-            "evaluations": self._evaluations,
-            "non_improvements": self._non_improvements,
-            "interval": self.current_interval,
-            "best": self._best,
-            "noise": self.noise(),
-        }
-
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes, as JSON values."""
         return {
             "state": self._state.value,
             "interval": self._interval,
-            "non_improvements": self._non_improvements,
             "evaluations": self._evaluations,
+            "judgements": [judgement.value for judgement in self._judgements],
             "best": self._best,
             "scores": list(self._scores),
+            "times": list(self._times),
+            "is_undecided": self._is_undecided,
+            "windows": self._windows,
             "restarted_at": self._restarted_at,
-            "undecided": self._undecided,
-            "counted": self._counted,
-            "degraded": self._degraded,
+            "restarted_in": self._restarted_in,
+            "improved_in": self._improved_in,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         self._state = LoopState(state["state"])
         self._interval = int(state["interval"])
-        self._non_improvements = int(state["non_improvements"])
         self._evaluations = int(state["evaluations"])
+        self._judgements = [Judgement(value) for value in state["judgements"]]
         self._best = state["best"]
         self._scores = [float(score) for score in state["scores"]]
+        self._times = [int(time) for time in state["times"]]
+        self._is_undecided = bool(state["is_undecided"])
+        self._windows = int(state["windows"])
         self._restarted_at = int(state["restarted_at"])
-        self._undecided = bool(state["undecided"])
-        self._counted = bool(state["counted"])
-        self._degraded = bool(state["degraded"])
+        self._restarted_in = int(state["restarted_in"])
+        self._improved_in = int(state["improved_in"])
+
+    def _keep(self, score: float) -> None:
+        """Keep a score with its time: the window last asked about, or where none was, the next number."""
+        latest = self._times[-1] + 1 if self._times else 0
+        self._scores.append(float(score))
+        self._times.append(max(latest, self._windows))
+
+    def _count_against(self, judgement: Judgement) -> None:
+        self._evaluations += 1
+        self._judgements.append(judgement)
+        self._is_undecided = False
 
     def _recent(self, length: int) -> list[float]:
         return self._scores[max(self._restarted_at, len(self._scores) - length) :]
@@ -397,23 +352,17 @@ class BackoffScheduler:
     def _least_gain(self, improvement_margin: float) -> float:
         return improvement_margin
 
-    def _count_non_improvement(self) -> None:
-        self._evaluations += 1
-        self._non_improvements += 1
-        self._undecided = False
-        self._counted = True
-
     def _state_of_counter(self, may_rest: bool) -> LoopState:
         finished = self._is_finished()
         enough = self._evaluations >= self._settings.min_episodes_before_dormant
         if finished and enough and may_rest:
             return LoopState.DORMANT
         # Held back it is COOLING, whatever the plateau threshold.
-        cooling = finished or self._non_improvements >= self._settings.plateau_threshold
+        cooling = finished or self.consecutive_non_improvements >= self._settings.plateau_threshold
         return LoopState.COOLING if cooling else LoopState.ACTIVE
 
     def _is_finished(self) -> bool:
-        return self._non_improvements >= self._settings.dormant_threshold
+        return self.consecutive_non_improvements >= self._settings.dormant_threshold
 
 
 _INTERVAL_ARGUMENTS = ("base_interval", "backoff_factor", "max_interval_episodes")
@@ -437,24 +386,18 @@ class AutoScheduler(BackoffScheduler):
       not so with `dormant_threshold`.
 
     Args:
-        plateau: How much evidence a plateau needs.
         **given: Arguments of `BackoffScheduler`; None means "auto", as does leaving one out.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
 
-    def __init__(self, *, plateau: PlateauSettings | None = None, **given: Any) -> None:
+    def __init__(self, **given: Any) -> None:
         given = {name: value for name, value in given.items() if value is not None}
         super().__init__(**given)
-        self._plateau = plateau or PlateauSettings()
         self._paces_itself = not any(name in given for name in _INTERVAL_ARGUMENTS)
         self._stops_itself = "dormant_threshold" not in given
         self._judges_falls_itself = "degradation_threshold" not in given
-        self._windows = 0
-        self._restarted_in = 0
-        self._times: list[int] = []
-        self._improved_at = 0
         self._test: PlateauTest | None = None
         self._tested = (0, 0)
 
@@ -474,14 +417,9 @@ class AutoScheduler(BackoffScheduler):
             return None
         now = (len(self._scores), self._restarted_at)
         if self._test is None or self._tested != now:
-            self._test = plateau_test(self._scores, self._restarted_at, self._plateau, self._times)
+            self._test = plateau_test(self._scores, self._restarted_at, self._times)
             self._tested = now
         return self._test
-
-    def should_adapt(self, episode_count: int) -> bool:
-        """Whether window `episode_count` is to be evaluated: each one, while a fall is in doubt."""
-        self._windows = max(self._windows, episode_count)
-        return super().should_adapt(episode_count)
 
     def looks_degraded(self, score: float) -> bool:
         """Whether the score has fallen deeper than its noise explains.
@@ -492,56 +430,16 @@ class AutoScheduler(BackoffScheduler):
             return super().looks_degraded(score)
         return self.check_degradation(score)
 
-    def record_score(self, score: float) -> None:
-        """Take the score of an evaluation, and when it was made."""
-        super().record_score(score)
-        self._note_time()
-
-    def record_improvement(self, score: float) -> None:
-        """Count an improving evaluation."""
-        super().record_improvement(score)
-        self._note_time()
-        self._improved_at = self._times[-1] if self._times else 0
-
-    def record_restart(self) -> None:
-        """Begin anew with another policy, and with close evaluations."""
-        super().record_restart()
-        self._restarted_in = self._improved_at = self._windows
-
-    def _note_time(self) -> None:
-        """Give every score a time: the window last asked about, or where none was, the next number."""
-        while len(self._times) < len(self._scores):
-            latest = self._times[-1] + 1 if self._times else 0
-            self._times.append(max(latest, self._windows))
-
-    def describe(self) -> dict[str, Any]:
-        """Return the numbers that the state rests on, those of the plateau test included."""
-        test = self.last_plateau_test
-        return super().describe() | ({} if test is None else {"plateau_test": asdict(test)})
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that changes, as JSON values."""
-        return super().state_dict() | {
-            "windows": self._windows,
-            "restarted_in": self._restarted_in,
-            "times": list(self._times),
-            "improved_at": self._improved_at,
-        }
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         super().load_state_dict(state)
-        self._windows = int(state["windows"])
-        self._restarted_in = int(state["restarted_in"])
-        self._times = [int(time) for time in state["times"]]
-        self._improved_at = int(state["improved_at"])
         self._test = None
 
     def _least_gain(self, improvement_margin: float) -> float:
         test = self.last_plateau_test
         if test is None or not test.has_gained:
             return improvement_margin
-        return max(improvement_margin, self._plateau.negligible_share * test.gain)
+        return max(improvement_margin, NEGLIGIBLE_SHARE * test.gain)
 
     def _is_finished(self) -> bool:
         test = self.last_plateau_test
@@ -549,9 +447,9 @@ class AutoScheduler(BackoffScheduler):
             return super()._is_finished()
         if test.is_plateau:
             return True
-        least = _LEAST_PATIENCE if test.has_gained else _LEAST_PATIENCE * self._plateau.patience
-        if self._non_improvements < least or test.still_rising:
+        least = _LEAST_PATIENCE if test.has_gained else _LEAST_PATIENCE * PATIENCE
+        if self.consecutive_non_improvements < least or test.still_rising:
             return False
         now = self._times[-1]
-        waited, whole = now - self._improved_at, now - self._restarted_in
+        waited, whole = now - self._improved_in, now - self._restarted_in
         return waited >= _PATIENCE_SHARE * whole

@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-SCORE_COUNT = "score_count"
-SCORE_STD = "score_std"
-"""Metrics of a score that is the mean of `SCORE_COUNT` others with the standard deviation `SCORE_STD`: they
-tell how sure it is."""
 RAW_REWARDS = "raw_rewards"
 """Metadata of a window whose rewards were changed for learning: those that count for its score."""
 
@@ -85,9 +81,10 @@ class MeanReturnEvaluator(BaseEvaluator):
             "reward_std": _std(rewards),
             "episode_length": _mean(lengths),
         }
-        if self._primary_score_fn is None:
-            metrics |= {SCORE_COUNT: len(returns), SCORE_STD: _std(returns)}
-        return EvalMetrics(primary, metrics, episode_data.episode_id)
+        scored = EvalMetrics(primary, metrics, episode_data.episode_id)
+        if self._primary_score_fn is not None:
+            return scored
+        return scored.as_mean(primary, len(returns), _std(returns))
 
 
 def finished_episodes(episode: EpisodeData) -> tuple[Array, Array]:

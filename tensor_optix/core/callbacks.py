@@ -1,10 +1,10 @@
-"""The contract of a callback: the loop tells, a callback listens."""
+"""The contract of a callback: what it may hear of the loop, and what it may ask of it."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,20 +46,26 @@ class WindowReport:
 
 @dataclass(frozen=True)
 class LoopEvent:
-    """A decision of the loop, with the numbers that it was taken on.
+    """A decision of the loop, with the numbers that it was taken on: a class for each kind is in `events`."""
 
-    `kind` is one of: start, baseline, best, plateau, degradation, rollback, recovered, tuned, dormant,
-    trainee, variant, finals, stop, error.
-    """
+    episode_id: int = 0
+    """The window in which it was taken; like `total_steps`, filled in by the loop."""
+    total_steps: int = 0
+    """Environment steps of the run so far."""
+    kind: ClassVar[str]
+    """What it is called in `events.jsonl`."""
 
-    kind: str
-    episode_id: int
-    total_steps: int
-    numbers: dict[str, Any] = field(default_factory=dict)
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The fields of its kind by name, in order, all of them plain values."""
+        return {name: value for name, value in asdict(self).items() if name not in _EVERY_KIND}
+
+
+_EVERY_KIND = ("episode_id", "total_steps")
 
 
 class LoopControl(Protocol):
-    """What a callback may ask of the loop that it listens to."""
+    """What a callback may ask of the loop."""
 
     @property
     def registry(self) -> CheckpointRegistry:
@@ -72,8 +78,8 @@ class LoopControl(Protocol):
     def stop(self, reason: str = ...) -> None:
         """End the run after the window under way."""
 
-    def tell(self, kind: str, **numbers: Any) -> None:
-        """Log a decision with its numbers, as an event."""
+    def record(self, event: LoopEvent) -> None:
+        """Log a decision: every callback hears of it, in which window it was taken included."""
 
     def train(self, agent: BaseAgent) -> None:
         """Train `agent` from the next window on, in place of the present one."""
@@ -127,10 +133,10 @@ class LoopCallback:
 
 
 class CallbackList:
-    """Tells every listener, in order; what one of them raises is logged.
+    """Calls every callback, in order; what one of them raises is logged.
 
     Args:
-        control: What listeners may ask of the loop.
+        control: What they may ask of the loop.
     """
 
     def __init__(self, control: LoopControl) -> None:
@@ -138,7 +144,7 @@ class CallbackList:
         self._control = control
 
     def add(self, callback: LoopCallback) -> None:
-        """Add a listener.
+        """Add a callback.
 
         Raises:
             TypeError: If it is no `LoopCallback`.
@@ -149,7 +155,7 @@ class CallbackList:
         callback.on_attach(self._control)
 
     def emit(self, hook: str, *args: Any) -> list[Any]:
-        """Call one hook of every listener; return what they answer."""
+        """Call one hook of every callback; return what they answer."""
         answers = []
         for callback in list(self._callbacks):
             try:

@@ -14,7 +14,6 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tensor_optix.core.checkpoints.json_values import to_json
 from tensor_optix.core.checkpoints.snapshot_store import (
     SnapshotError,
     SnapshotRecord,
@@ -23,6 +22,7 @@ from tensor_optix.core.checkpoints.snapshot_store import (
     describe,
     rank,
 )
+from tensor_optix.core.json_values import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

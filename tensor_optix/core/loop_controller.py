@@ -9,27 +9,20 @@ import logging
 import math
 import time
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from numbers import Real
+from typing import TYPE_CHECKING, Any
 
+from tensor_optix.core import events
 from tensor_optix.core.argument_checks import at_least, not_negative
-from tensor_optix.core.backoff_scheduler import Judgement, judge
+from tensor_optix.core.backoff_scheduler import Judgement
 from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
 from tensor_optix.core.callbacks import CallbackList, LoopEvent, VerboseCallback
 from tensor_optix.core.callbacks import LoopCallback as LoopCallback
-from tensor_optix.core.decisions.best_policy import (
-    BestPolicy,
-    Candidate,
-    Rollbacks,
-    breakdown,
-    finalists,
-    play_finals,
-    recover,
-)
-from tensor_optix.core.decisions.run_state import Outcome, RunState
-from tensor_optix.core.decisions.tuning import Tuning
-from tensor_optix.core.decisions.validation import Assessment, Assessor, Collector
+from tensor_optix.core.decisions.best_policy import BestPolicy, Candidate, finalists, play_finals
+from tensor_optix.core.decisions.run_state import RunState
+from tensor_optix.core.decisions.validation import Collector
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
 
 if TYPE_CHECKING:
@@ -43,6 +36,12 @@ if TYPE_CHECKING:
     from tensor_optix.core.types import Array, HyperparamSet
 
 logger = logging.getLogger(__name__)
+
+MOST_ROLLBACKS = 3
+"""A fall is rolled back no more often than this, until a better policy is found."""
+WINDOWS_TO_SHOW = 2
+"""A window's score is that of the weights before they learn from it, so that a change made after window k is
+first learned with in window k + 1, and first seen in the score of window k + 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,15 +120,14 @@ class LoopController:
             finalists=finalists,
         )
         self._owner = self._agent = self._next_agent = agent
+        self._evaluator = evaluator
         self._collector = Collector(pipeline, val_pipeline, evaluator)
-        self._assessor = Assessor(evaluator, self._collector.validation)
         self._tuning = Tuning(optimizer or FixedHyperparams())
         self._best = BestPolicy(checkpoint_registry, checkpoint_score_fn)
         self._scheduler = backoff_scheduler
-        self._rollbacks = Rollbacks(rollback_on_degradation)
+        self._rollbacks = 0
         self._run = RunState(score_smoothing)
         self._target_score = math.inf if target_score is None else target_score
-        self._ending = Ending(self._collector, self._best, agent, finalists)
         self._stop_reason: str | None = None
         self._callbacks = CallbackList(control=self)
         for callback in [*(callbacks or []), *([VerboseCallback()] if verbose else [])]:
@@ -156,7 +154,7 @@ class LoopController:
         return self._best.registry
 
     def add_callback(self, callback: LoopCallback) -> None:
-        """Add a listener."""
+        """Add a callback."""
         self._callbacks.add(callback)
 
     def stop(self, reason: str = "stop() was called") -> None:
@@ -181,15 +179,15 @@ class LoopController:
         self._scheduler.record_restart()
         run = self._run = RunState(self._settings.score_smoothing)
         self._tuning.begin()
-        self._rollbacks.renew()
+        self._rollbacks = 0
         self._callbacks.emit("on_loop_start")
-        self.tell("start")
+        self.record(events.Start())
         try:
             if self._stop_reason is None:
                 self._train(run)
         except BaseException as error:
             self._stop_reason = f"{type(error).__name__}: {error}"
-            self.tell("error", reason=self._stop_reason)
+            self.record(events.Error(reason=self._stop_reason))
             self._finish(failed=True)
             raise
         self._finish(failed=False)
@@ -197,14 +195,14 @@ class LoopController:
     def _train(self, run: RunState) -> None:
         self._collector.begin(self._agent)
         cap, begun = self._settings.max_episodes, time.perf_counter()
-        for episode_id, episode in enumerate(islice(self._collector.windows(), cap)):
-            run.enter(episode, episode_id, time.perf_counter() - begun)
-            self._pass(run, episode)
+        for window_id, window in enumerate(islice(self._collector.windows(), cap)):
+            run.enter(window, window_id, time.perf_counter() - begun)
+            self._pass(run, window)
             if self._stop_reason is not None:
                 return
             self._hand_over()
             begun = time.perf_counter()
-        is_capped = run.episode_id + 1 == cap
+        is_capped = run.window_id + 1 == cap
         capped = f"the cap of {cap} windows was reached"
         self._stop_reason = capped if is_capped else "the data source ended"
 
@@ -216,192 +214,296 @@ class LoopController:
         self._collector.hand_over(self._agent)
         self._scheduler.record_restart()
         self._begin_anew()
-        self.tell("trainee")
+        self.record(events.Trainee())
 
     def _begin_anew(self) -> None:
         """Forget what was true of the policy before this one."""
-        self._tuning.begin(self._run.episode_id)
+        self._tuning.begin(self._run.window_id)
         self._run.forget_recent()
 
-    def _pass(self, run: RunState, episode: EpisodeData) -> None:
+    def _pass(self, run: RunState, window: EpisodeData) -> None:
         """Take one window through the loop."""
         interval = self._scheduler.current_interval
-        due = self._scheduler.should_adapt(run.episode_id) or not run.history or run.lacks_score
+        due = self._scheduler.should_adapt(run.window_id) or not run.history or run.lacks_score
         accepted = self._tuning.accepted(self._agent)
-        outcome = None
         made_with = self._tuning.made_with(accepted)
         with self._best.staged(self._agent, made_with) if due else nullcontext() as candidate:
-            held_out = self._assessor.validate(self._agent, self._best) if due else None
+            held_out = self._validate() if due else None
             with run.learning():
-                diagnostics = self._agent.learn(episode)
+                diagnostics = self._agent.learn(window)
             self._tuning.note_learned(accepted)
             if candidate is not None:
-                scores = self._assessor.assess(episode, diagnostics, held_out)
-                outcome = self._take(run, scores, candidate)
+                score, ranking = self._assess(window, diagnostics, held_out)
+                self._take(run, score, ranking, candidate)
         self._guard(accepted, diagnostics)
-        if outcome is not None and len(run.history) > 1:
-            self._transition(run, outcome)
-            self._tune(run, outcome)
-        self._callbacks.emit("on_episode_end", run.episode_id, run.history[-1] if outcome else None)
-        loop = (self._best.score, self.state, interval)
-        self._callbacks.emit("on_window", run.report(episode, outcome, loop, diagnostics))
+        if run.smoothed is not None and len(run.history) > 1:
+            run.improved = self._transition(run, run.smoothed)
+            self._tune(run)
+        metrics = None if run.smoothed is None else run.history[-1]
+        self._callbacks.emit("on_episode_end", run.window_id, metrics)
+        report = run.report(window, diagnostics, self._best.score, self.state, interval)
+        self._callbacks.emit("on_window", report)
 
-    def _take(self, run: RunState, scores: Assessment, candidate: Candidate) -> Outcome | None:
+    def _validate(self) -> tuple[EvalMetrics, EvalMetrics] | None:
+        """Score the agent as it is in held-out episodes, where there are any."""
+        validation = self._collector.validation
+        if validation is None:
+            return None
+        return validation.assess(self._agent, self._best.would_be_best)
+
+    def _assess(
+        self,
+        window: EpisodeData,
+        diagnostics: dict[str, Any],
+        held_out: tuple[EvalMetrics, EvalMetrics] | None,
+    ) -> tuple[EvalMetrics, EvalMetrics]:
+        """Return the score that the decisions rest on, and that by which the policy is ranked."""
+        train = self._evaluator.score(window, diagnostics)
+        if held_out is None:
+            return train, train
+        score, ranking = held_out
+        return self._evaluator.combine(train, score), self._evaluator.combine(train, ranking)
+
+    def _take(
+        self, run: RunState, score: EvalMetrics, ranking: EvalMetrics, candidate: Candidate
+    ) -> None:
         """Checkpoint. A score that is not finite is no evidence: no decision."""
         is_baseline = not run.history
-        outcome = run.take_score(scores.score)
-        if outcome is None and not candidate.has_external_score:
+        run.take_score(score)
+        if run.smoothed is None and not candidate.has_external_score:
             self._best.discard(candidate)
-            return None
-        self._checkpoint(scores.ranking, candidate, is_baseline)
-        if outcome is not None and is_baseline:
-            self._scheduler.record_baseline(outcome.smoothed)
-        return outcome
+            return
+        self._checkpoint(ranking, candidate, is_baseline)
+        if run.smoothed is not None and is_baseline:
+            self._scheduler.record_improvement(run.smoothed)
 
     def _checkpoint(self, metrics: EvalMetrics, candidate: Candidate, is_baseline: bool) -> None:
         """Keep the weights that made the score, if they are the best so far."""
         if not self._best.offer(candidate, metrics):
             return
-        self._rollbacks.renew()
-        kind = "baseline" if is_baseline else "best"
-        self.tell(kind, score=metrics.primary_score, rank=self._best.rank)
+        self._rollbacks = 0
+        kind = events.Baseline if is_baseline else events.Best
+        self.record(kind(score=metrics.primary_score, rank=self._best.rank))
         if not is_baseline:
             self._callbacks.emit("on_improvement", self._best.snapshot)
         if self._best.rank >= self._target_score:
             self.stop(f"the target score of {self._target_score:g} was reached")
 
     def _guard(self, accepted: HyperparamSet | None, diagnostics: dict[str, Any]) -> None:
-        """Go back to the best policy, and on with smaller steps, where learning broke down."""
-        trouble = breakdown(self._agent, diagnostics)
+        """Go back to the best policy, and on with smaller steps, where learning broke down.
+
+        The hyperparameters are those in force. With the best policy's the steps would be reduced from the
+        same start each time.
+
+        Raises:
+            FloatingPointError: If the weights are not finite, and no policy was kept yet.
+        """
+        trouble = _breakdown(self._agent, diagnostics)
         if trouble is None:
             return
-        recover(self._agent, self._best, accepted, trouble)
+        kept = self._agent.get_hyperparams() if accepted is None else accepted
+        restored = self._best.restore(self._agent)
+        if restored is None and not self._agent.has_finite_weights():
+            raise FloatingPointError(
+                f"{trouble} before any policy was kept: lower the learning rate"
+            )
+        self._agent.set_hyperparams(kept)
+        self._agent.reduce_step()
+        logger.warning("%s: the best policy was restored, and learns in smaller steps", trouble)
         self._begin_anew()
-        kept = self._agent.get_hyperparams().params
-        self.tell("recovered", reason=trouble, hyperparams=kept)
+        in_force = self._agent.get_hyperparams().params
+        self.record(events.Recovered(reason=trouble, hyperparams=in_force))
 
-    def _transition(self, run: RunState, outcome: Outcome) -> None:
-        """Tell the scheduler what the score means, and act on the state it comes to."""
-        scheduler, is_exploring = self._scheduler, self._agent.is_exploring
-        may_degrade = (self._agent.is_on_policy or self._rollbacks.are_wanted) and not is_exploring
-        judgement = judge(
-            scheduler,
-            outcome.score,
-            outcome.smoothed,
-            improvement_margin=self._settings.improvement_margin,
+    def _transition(self, run: RunState, smoothed: float) -> bool:
+        """Let the scheduler judge the score, and act on the state it comes to; return if it improved."""
+        settings, is_exploring = self._settings, self._agent.is_exploring
+        may_degrade = self._agent.is_on_policy or settings.rollback_on_degradation
+        judgement = self._scheduler.decide(
+            run.history[-1].primary_score,
+            smoothed,
+            improvement_margin=settings.improvement_margin,
             may_rest=not is_exploring,
-            may_degrade=may_degrade and not self._tuning.is_probing,
+            may_degrade=may_degrade and not is_exploring and not self._tuning.is_probing,
         )
-        outcome.improved = judgement is Judgement.IMPROVEMENT
         if judgement is Judgement.DEGRADATION:
-            self._degrade(run, outcome)
+            self._degrade(run, smoothed)
         if self.state is LoopState.COOLING:
-            self._callbacks.emit("on_plateau", run.episode_id, self.state)
-            self.tell("plateau", **scheduler.describe())
+            self._callbacks.emit("on_plateau", run.window_id, self.state)
+            self.record(self._standstill(events.Plateau))
         elif self.state is LoopState.DORMANT:
             self._rest(run)
+        return judgement is Judgement.IMPROVEMENT
 
-    def _degrade(self, run: RunState, outcome: Outcome) -> None:
-        """Tell of a confirmed fall, and restore the best policy where that was asked for."""
-        self._callbacks.emit("on_degradation", run.episode_id, run.history[-1])
-        self.tell("degradation", smoothed=outcome.smoothed, best=self._scheduler.best_score)
-        if not self._rollbacks.spend():
+    def _standstill(self, kind: type[events.Standstill]) -> events.Standstill:
+        scheduler = self._scheduler
+        return kind(
+            evaluations=scheduler.total_episodes,
+            non_improvements=scheduler.consecutive_non_improvements,
+            interval=scheduler.current_interval,
+            best=scheduler.best_score,
+            noise=scheduler.noise(),
+            plateau_test=scheduler.last_plateau_test,
+        )
+
+    def _degrade(self, run: RunState, smoothed: float) -> None:
+        """Log a confirmed fall, and restore the best policy where that was asked for."""
+        self._callbacks.emit("on_degradation", run.window_id, run.history[-1])
+        self.record(events.Degradation(smoothed=smoothed, best=self._scheduler.best_score))
+        if not self._settings.rollback_on_degradation or self._rollbacks == MOST_ROLLBACKS:
             return
+        self._rollbacks += 1
         restored = self._best.restore(self._agent)
         self._begin_anew()
         if restored is not None:
-            self.tell("rollback", snapshot=restored.snapshot_id)
+            self.record(events.Rollback(snapshot=restored.snapshot_id))
 
     def _rest(self, run: RunState) -> None:
         """Stop, unless a callback claims the event."""
-        self.tell("dormant", **self._scheduler.describe())
-        claims = self._callbacks.emit("on_dormant", run.episode_id)
+        self.record(self._standstill(events.Dormant))
+        claims = self._callbacks.emit("on_dormant", run.window_id)
         self._best.refresh()
         if any(claim is True for claim in claims):
             self._scheduler.record_restart()
         elif self._stop_reason is None:
             self._stop_reason = "nothing left to gain"
 
-    def _tune(self, run: RunState, outcome: Outcome) -> None:
-        """Let the optimizer choose the next window's hyperparameters."""
-        change = self._tuning.adjust(self._agent, run, outcome.improved, self.state)
-        self._callbacks.emit("on_hyperparam_update", change.before, change.effective)
-        if change.is_change:
-            self.tell("tuned", **asdict(change), tuner=self._tuning.numbers())
+    def _tune(self, run: RunState) -> None:
+        """Let the tuner choose the next window's hyperparameters."""
+        tuned = self._tuning.adjust(self._agent, run, self.state)
+        self._callbacks.emit("on_hyperparam_update", tuned.before, tuned.effective)
+        if tuned.is_change:
+            self.record(tuned)
 
     def _finish(self, failed: bool) -> None:
         try:
             self._agent = self._next_agent = self._owner
-            self._ending.close(self._run, self.tell, failed)
+            self._close(failed)
         finally:
             reason, self._stop_reason = self._stop_reason, None
-            self.tell("stop", reason=reason, best=self._best.score)
+            self.record(events.Stop(reason=reason, best=self._best.score))
             self._callbacks.emit("on_loop_stop")
 
-    def tell(self, kind: str, **numbers: Any) -> None:
-        """Log a decision with its numbers, as an event."""
-        run = self._run
-        self._callbacks.emit("on_event", LoopEvent(kind, run.episode_id, run.total_steps, numbers))
+    def _close(self, failed: bool) -> None:
+        """Play the finals, put the best policy into the agent, tear the pipelines down.
 
-
-class Tell(Protocol):
-    """Logs a decision with its numbers."""
-
-    def __call__(self, kind: str, **numbers: Any) -> None:
-        """Log it."""
-
-
-class Ending:
-    """Chooses the best policy once more, puts it into the agent and tears the pipelines down.
-
-    Args:
-        collector: Has the pipelines.
-        best: Has the policies.
-        agent: Holds the best of them in the end.
-        most_finalists: How many policies may play for which is the best.
-    """
-
-    def __init__(
-        self, collector: Collector, best: BestPolicy, agent: BaseAgent, most_finalists: int
-    ) -> None:
-        self._collector = collector
-        self._best = best
-        self._agent = agent
-        self._most_finalists = most_finalists
-
-    def close(self, run: RunState, tell: Tell, failed: bool) -> None:
-        """Do all of it, each thing whatever becomes of the others.
-
-        Args:
-            run: What it did.
-            tell: Told what came out of the finals.
-            failed: After a failure there are no finals, and what fails here is only logged, so that it
-                does not hide the first error.
+        Each whatever becomes of the others. After a failure there are no finals, and what fails here is
+        only logged, so that it does not hide the first error.
         """
         with ExitStack() as stack:
             if self._collector.is_set_up:
-                if not run.total_steps and not failed:
+                if not self._run.total_steps and not failed:
                     logger.warning("the pipeline gave no window: nothing was learned")
                 stack.callback(_attempt, self._collector.teardown_validation, failed)
                 stack.callback(_attempt, self._collector.teardown_training, failed)
-            stack.callback(_attempt, lambda: self._restore_best(run.total_steps), failed)
+            stack.callback(_attempt, self._restore_best, failed)
             if self._collector.is_set_up and not failed:
-                _attempt(lambda: self._play_finals(run, tell), only_log=True)
+                _attempt(self._play_finals, only_log=True)
 
-    def _play_finals(self, run: RunState, tell: Tell) -> None:
+    def _play_finals(self) -> None:
+        """Let the best few policies play for which of them is the best, where nothing else ranked them."""
         contest = None if self._collector.validation else self._collector.contest()
         if contest is None or self._best.has_external_score:
             return
-        registry = self._best.registry
-        chosen = finalists(registry, self._most_finalists, run.total_steps, run.episode_id + 1)
+        registry, run = self.registry, self._run
+        chosen = finalists(registry, self._settings.finalists, run.total_steps, run.window_id + 1)
         if len(chosen) > 1:
             played = play_finals(registry, chosen, self._agent, contest.score_surely)
             self._best.refresh()
-            tell("finals", scores={one.snapshot_id: score for one, score in played})
+            scores = {snapshot.snapshot_id: score for snapshot, score in played}
+            self.record(events.Finals(scores=scores))
 
-    def _restore_best(self, steps: int) -> None:
-        if self._best.restore(self._agent) is None and steps:
+    def _restore_best(self) -> None:
+        if self._best.restore(self._agent) is None and self._run.total_steps:
             logger.warning("no policy was ever evaluated; the agent keeps its latest weights")
+
+    def record(self, event: LoopEvent) -> None:
+        """Log a decision, as `LoopControl` has it."""
+        run = self._run
+        known = replace(event, episode_id=run.window_id, total_steps=run.total_steps)
+        self._callbacks.emit("on_event", known)
+
+
+class Tuning:
+    """Asks a tuner for hyperparameters, once the last score belongs to those in force.
+
+    Args:
+        tuner: Makes the suggestions.
+    """
+
+    def __init__(self, tuner: BaseOptimizer) -> None:
+        self._tuner = tuner
+        self._changed_in: int | None = None
+        self._has_learned = False
+        self._learned_with: HyperparamSet | None = None
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether the hyperparameters in force are an experiment."""
+        return self._tuner.is_probing
+
+    def accepted(self, agent: BaseAgent) -> HyperparamSet | None:
+        """Return the agent's hyperparameters without the experiment; None: the tuner cannot say."""
+        return self._tuner.accepted(agent.get_hyperparams())
+
+    def begin(self, window_id: int | None = None) -> None:
+        """Begin anew: the policy and its hyperparameters were replaced in this window, or the run begins."""
+        self._tuner.on_restart()
+        self._changed_in = window_id
+        self._has_learned = False
+
+    def note_learned(self, accepted: HyperparamSet | None) -> None:
+        """Note with which accepted hyperparameters the agent has just learned."""
+        self._has_learned = True
+        self._learned_with = accepted
+
+    def made_with(self, accepted: HyperparamSet | None) -> HyperparamSet | None:
+        """Return the accepted hyperparameters that made the present weights; None: they are an experiment's.
+
+        Args:
+            accepted: Those accepted now; these are they, where nothing was learned yet.
+        """
+        if accepted is None or not self._has_learned:
+            return accepted
+        return self._learned_with
+
+    def adjust(self, agent: BaseAgent, run: RunState, state: LoopState) -> events.Tuned:
+        """Give the tuner the last score and what it was judged as, and let it choose."""
+        if run.improved:
+            self._tuner.on_improvement(run.history[-1])
+        elif state is LoopState.COOLING:
+            self._tuner.on_plateau(run.history)
+        before = agent.get_hyperparams()
+        asked = before
+        if self._changed_in is None or run.window_id - self._changed_in >= WINDOWS_TO_SHOW:
+            asked = self._tuner.suggest(before.copy(), run.history)
+            _put_in_force(agent, asked)
+        effective = agent.get_hyperparams()
+        if effective.params != before.params:
+            self._changed_in = run.window_id
+        accepted = self._tuner.accepted(effective)
+        return events.Tuned(
+            before=before.params,
+            asked=dict(asked.params),
+            effective=effective.params,
+            accepted=dict(accepted.params) if accepted else None,
+            tuner=self._tuner.describe(),
+        )
+
+
+def _put_in_force(agent: BaseAgent, asked: HyperparamSet) -> None:
+    try:
+        agent.set_hyperparams(asked)
+    except ValueError as error:
+        # A tuner's mistake must not end a run; agents leave everything as it was.
+        logger.warning("the agent refused suggested hyperparameters: %s", error)
+
+
+def _breakdown(agent: BaseAgent, diagnostics: dict[str, Any]) -> str | None:
+    """Return what shows that learning broke down: weights or a loss that are not finite; None if nothing."""
+    for name, value in diagnostics.items():
+        if "loss" in name and isinstance(value, Real) and not math.isfinite(value):
+            return f"{name} became {value}"
+    return None if agent.has_finite_weights() else "the weights are not finite"
 
 
 def _attempt(action: Callable[[], None], only_log: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.core.decisions.statistics import slope_t
+from tensor_optix.core.decisions.statistics import line_fit
 from tensor_optix.core.evolution.variants import LEAST_POINTS, correlation, scores_of, train_and_val
 
 if TYPE_CHECKING:
@@ -78,11 +78,11 @@ class MetaController:
         gaps = (train - val) / np.maximum(np.abs(val), TINY)
         if len(gaps) and float(gaps.mean()) > self.gap_threshold:
             return MetaAction.PRUNE
-        if slope_t(gaps).slope > self.gap_slope_threshold:
+        if line_fit(gaps)[0] > self.gap_slope_threshold:
             return MetaAction.PRUNE
         if self.corr_threshold is not None:
             agreement = correlation(train, val)
             if agreement is not None and agreement < self.corr_threshold:
                 return MetaAction.SPAWN
-        rise = slope_t(scores).slope / (abs(float(scores.mean())) + TINY)
+        rise = line_fit(scores)[0] / (abs(float(scores.mean())) + TINY)
         return MetaAction.SPAWN if rise < self.improvement_threshold else MetaAction.NO_OP

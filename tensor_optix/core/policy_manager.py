@@ -231,7 +231,7 @@ class PolicyManager:
         metrics = None if best is None else best.eval_metrics
         return self.status() | {
             "best_score": None if metrics is None else metrics.primary_score,
-            "best_val_score": None if metrics is None else metrics.metrics.get("val_score"),
+            "best_val_score": None if metrics is None else metrics.val_score,
             "best_generalization_gap": None if metrics is None else metrics.generalization_gap,
         }
 

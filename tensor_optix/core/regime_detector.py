@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from tensor_optix.core.decisions.statistics import slope_t
+from tensor_optix.core.decisions.statistics import line_fit
 from tensor_optix.core.evolution.variants import LEAST_POINTS, scores_of
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class RegimeDetector:
         if count < LEAST_POINTS:
             return "ranging"
         size = abs(float(scores.mean())) + TINY
-        fit = slope_t(scores)
-        spread = fit.residual_std * math.sqrt((count - 2) / count)
+        slope, residual_std = line_fit(scores)
+        spread = residual_std * math.sqrt((count - 2) / count)
         if spread / size > self.volatility_threshold:
             return "volatile"
-        return "trending" if fit.slope / size > self.trend_threshold else "ranging"
+        return "trending" if slope / size > self.trend_threshold else "ranging"

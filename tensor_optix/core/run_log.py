@@ -1,4 +1,4 @@
-"""A run's diary on disk: window reports and events come in, two files of JSON lines go out.
+"""The log of a run on disk: window reports and events come in, two files of JSON lines go out.
 
 `metrics.jsonl` has a line per window, `events.jsonl` a line per decision with its numbers.
 """
@@ -6,19 +6,17 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-import numpy as np
-
 from tensor_optix.core.callbacks import LoopCallback, LoopEvent, WindowReport
+from tensor_optix.core.json_values import to_readable_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tensor_optix.core.types import PathLike
 
 METRICS_FILE = "metrics.jsonl"
@@ -59,7 +57,7 @@ class RunLog(LoopCallback):
         """Write a decision."""
         row = {"kind": event.kind, "episode_id": event.episode_id}
         row |= {"total_steps": event.total_steps, "time": time.time()}
-        _write(self._events, row | dict(event.numbers))
+        _write(self._events, row | event.numbers)
 
     def on_loop_stop(self) -> None:
         """Close the files."""
@@ -71,22 +69,5 @@ class RunLog(LoopCallback):
 def _write(stream: TextIO | None, row: Mapping[str, Any]) -> None:
     if stream is None or stream.closed:
         return
-    stream.write(json.dumps(_plain(row), allow_nan=False) + "\n")
+    stream.write(json.dumps(to_readable_json(row), allow_nan=False) + "\n")
     stream.flush()
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON can hold: NaN and infinities become null, what it does not know its text."""
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value)

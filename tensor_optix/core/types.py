@@ -2,10 +2,16 @@
 
 Shapes, here and everywhere: T rows in time, N environments, R = T * N flat rows (row `t * N + n`),
 K finished episodes, A components of an action, `...` the shape of one observation.
+
+A window is what one `learn` gets: an `EpisodeData`, which seldom is one episode of the environment. Names
+that say "episode" for it come from version 1: `episode_id` is the number of a window; `episode_count`,
+`max_episodes` and `max_interval_episodes` count windows; `min_episodes_before_dormant`,
+`min_episodes_before_degradation` and `total_episodes` count evaluations, the windows that were scored.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -146,11 +152,67 @@ class EvalMetrics:
         return self.primary_score > other.primary_score + margin
 
     @property
+    def train_score(self) -> float | None:
+        """The training score, where there is a validation score beside it."""
+        return self.metrics.get("train_score")
+
+    @property
+    def val_score(self) -> float | None:
+        """The score on held-out data, which is the primary one then; None without such data."""
+        return self.metrics.get("val_score")
+
+    @property
     def generalization_gap(self) -> float | None:
         """`train_score - val_score`, or None where either is missing."""
-        if "train_score" not in self.metrics or "val_score" not in self.metrics:
+        if self.train_score is None or self.val_score is None:
             return None
-        return float(self.metrics["train_score"]) - float(self.metrics["val_score"])
+        return float(self.train_score) - float(self.val_score)
+
+    @property
+    def score_count(self) -> int:
+        """How many episode returns the score is the mean of; 0 where the evaluator does not say."""
+        return int(self._of_score(_SCORE_COUNT, 0))
+
+    @property
+    def score_std(self) -> float:
+        """The standard deviation of these returns; NaN where the evaluator does not say."""
+        return float(self._of_score(_SCORE_STD, math.nan))
+
+    @property
+    def episode_length(self) -> float:
+        """The mean length of these episodes; NaN where the evaluator does not say."""
+        return float(self._of_score("episode_length", math.nan))
+
+    def as_mean(self, score: float, count: int, std: float) -> EvalMetrics:
+        """Return the same with a score that is the mean of `count` returns with a standard deviation."""
+        known = {"primary_score": score, _SCORE_COUNT: count, _SCORE_STD: std}
+        return replace(self, primary_score=score, metrics=self.metrics | known)
+
+    def pooled(self, other: EvalMetrics) -> EvalMetrics:
+        """Return the score of the episodes of both together, with the other metrics of this one.
+
+        Scores that do not say how many episodes they are the mean of count alike. An other score that is
+        not finite, as no episode finished, adds nothing.
+        """
+        if not math.isfinite(other.primary_score):
+            return self
+        n, m = self.score_count, other.score_count
+        if not (n and m):
+            return replace(self, primary_score=(self.primary_score + other.primary_score) / 2.0)
+        score = (n * self.primary_score + m * other.primary_score) / (n + m)
+        squares = sum(
+            k * (one.score_std**2 + (one.primary_score - score) ** 2)
+            for k, one in ((n, self), (m, other))
+        )
+        return self.as_mean(score, n + m, math.sqrt(squares / (n + m)))
+
+    def _of_score(self, name: str, otherwise: float) -> Any:
+        """Return a metric of the score that counts, which with held-out data is theirs."""
+        prefix = "" if self.val_score is None else "val_"
+        return self.metrics.get(prefix + name, otherwise)
+
+
+_SCORE_COUNT, _SCORE_STD = "score_count", "score_std"
 
 
 @dataclass

@@ -12,6 +12,7 @@ import pytest
 
 from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
 from tensor_optix.cli.main import main
+from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tests.cli.conftest import files_below
 
 if TYPE_CHECKING:
@@ -63,6 +64,17 @@ def test_the_report_says_why_how_much_and_what_next(finished_run: Path) -> None:
     assert re.search(r"learning   entropy [\d.]+, KL ", report)
     (kept,) = re.findall(r"\S*snapshot_[0-9a-f]{8}", report)
     assert (finished_run / "checkpoints" / Path(kept).name / "weights").is_dir()
+
+
+def test_the_report_says_how_many_episodes_the_best_score_rests_on(finished_run: Path) -> None:
+    report = (finished_run / "report.txt").read_text()
+    best = CheckpointRegistry(finished_run / "checkpoints").best
+    assert best is not None
+    assert best.eval_metrics.score_count > 0
+    plural = "" if best.eval_metrics.score_count == 1 else "s"
+    said = re.search(r"best .* steps, the mean return of (\d+) episode(s?); kept in", report)
+    assert said is not None
+    assert said.groups() == (str(best.eval_metrics.score_count), plural)
 
 
 def test_the_step_limit_is_neared_but_not_exceeded(finished_run: Path) -> None:

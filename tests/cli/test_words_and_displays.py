@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,19 @@ from tensor_optix.cli.display import LiveDisplay, PlainDisplay, announced
 from tensor_optix.cli.record import Decision, TrainingRecord, merged
 from tensor_optix.cli.report import Ending, Outcome, closing_report
 from tensor_optix.cli.run_directory import RunConfig, RunDirectory
-from tensor_optix.core.callbacks import LoopEvent, WindowReport
+from tensor_optix.core.callbacks import WindowReport
 from tensor_optix.core.decisions.convergence import plateau_test
+from tensor_optix.core.events import (
+    Baseline,
+    Best,
+    Degradation,
+    Dormant,
+    Finals,
+    Plateau,
+    Recovered,
+    Trainee,
+    Tuned,
+)
 from tensor_optix.core.types import LoopState
 
 CONFIG = RunConfig(
@@ -55,13 +66,13 @@ def fed(*displays: Any, record: TrainingRecord) -> None:
     """Let everyone hear a little training."""
     hearers = (record, *displays)
     for index, score in enumerate([10.0, 20.0, 30.0]):
-        kind = "best" if index else "baseline"
-        event = LoopEvent(kind, index, 100 * (index + 1), {"score": score})
+        kind = Best if index else Baseline
+        event = kind(index, 100 * (index + 1), score=score, rank=score)
         for hearer in hearers:
             hearer.on_event(event)
         for hearer in hearers:
             hearer.on_window(window(index, score))
-    event = LoopEvent("degradation", 3, 400, {"smoothed": 5.0, "best": 30.0})
+    event = Degradation(3, 400, smoothed=5.0, best=30.0)
     for hearer in hearers:
         hearer.on_event(event)
 
@@ -96,15 +107,18 @@ def test_a_sparkline_rises_with_its_values_and_fits() -> None:
     assert words.sparkline([], 10) == ""
 
 
-def dormant(**test: Any) -> LoopEvent:
+STANDSTILL = {"evaluations": 80, "interval": 1, "best": 403.0, "noise": 3.0}
+
+
+def dormant(**test: Any) -> Dormant:
     """The event as the loop sends it, with the real test of a curve that has come to rest."""
     scores = [*np.linspace(0.0, 400.0, 20), *(400.0 + np.tile([3.0, -3.0], 30))]
-    numbers = {"non_improvements": 33, "plateau_test": asdict(plateau_test(scores)) | test}
-    return LoopEvent("dormant", 4, 500, numbers)
+    tested = replace(plateau_test(scores), **test)
+    return Dormant(4, 500, non_improvements=33, plateau_test=tested, **STANDSTILL)
 
 
 def test_a_confirmed_plateau_is_told_with_its_numbers() -> None:
-    text = words.plateau(dormant(improvements=(0.5, -1.25), gain=403.0).numbers)
+    text = words.plateau(dormant(improvements=(0.5, -1.25), gain=403.0))
     assert text.startswith(
         "A plateau is confirmed. Evaluations changed by +0.5 over the last 10 windows "
     )
@@ -113,9 +127,9 @@ def test_a_confirmed_plateau_is_told_with_its_numbers() -> None:
 
 
 def test_a_counter_that_ran_out_is_told_as_such() -> None:
-    text = words.plateau(dormant(is_plateau=False).numbers)
+    text = words.plateau(dormant(is_plateau=False))
     assert text.startswith("33 evaluations in a row brought no improvement. Evaluations changed")
-    assert words.plateau({"non_improvements": 21}) == (
+    assert words.plateau(Dormant(non_improvements=21, **STANDSTILL)) == (
         "21 evaluations in a row brought no improvement."
     )
 
@@ -123,22 +137,24 @@ def test_a_counter_that_ran_out_is_told_as_such() -> None:
 def test_a_best_that_is_only_surer_is_not_called_a_new_best() -> None:
     record = TrainingRecord()
     for score in (10.0, 30.0, 29.0, 31.0):
-        record.on_event(LoopEvent("best", 0, 0, {"score": score}))
+        record.on_event(Best(score=score, rank=score))
     assert [made.kind for made in record.decisions] == ["best", "best", "surer", "best"]
 
 
 def test_a_series_of_decisions_is_one() -> None:
-    made = [Decision(kind, 0, 0.0, {}) for kind in ("best", "best", "tuned", "best")]
+    best, other = Best(score=1.0, rank=1.0), Trainee()
+    made = [Decision(event, 0.0) for event in (best, best, other, best)]
     assert [count for _, count in merged(made)] == [2, 1, 1]
 
 
-def tuned(before: float, effective: float, accepted: float | None) -> LoopEvent:
-    numbers = {
-        "before": {"learning_rate": before},
-        "effective": {"learning_rate": effective},
-        "accepted": None if accepted is None else {"learning_rate": accepted},
-    }
-    return LoopEvent("tuned", 1, 100, numbers)
+def tuned(before: float, effective: float, accepted: float | None) -> Tuned:
+    return Tuned(
+        before={"learning_rate": before},
+        asked={"learning_rate": effective},
+        effective={"learning_rate": effective},
+        accepted=None if accepted is None else {"learning_rate": accepted},
+        tuner={},
+    )
 
 
 def test_experiments_are_not_told_but_what_was_accepted_is() -> None:
@@ -155,8 +171,8 @@ def test_experiments_are_not_told_but_what_was_accepted_is() -> None:
 
 def test_the_finals_and_a_recovery_are_told_in_words() -> None:
     record = TrainingRecord()
-    record.on_event(LoopEvent("finals", 1, 100, {"scores": {"a": 200.5, "b": -3.0}}))
-    record.on_event(LoopEvent("recovered", 1, 100, {"reason": "the weights are not finite"}))
+    record.on_event(Finals(scores={"a": 200.5, "b": -3.0}))
+    record.on_event(Recovered(reason="the weights are not finite", hyperparams={}))
     assert [words.decision(made) for made in record.decisions] == [
         "2 policies played for the best: 200.5, -3",
         "the weights are not finite: went back to the best policy, with smaller steps",
@@ -166,7 +182,7 @@ def test_the_finals_and_a_recovery_are_told_in_words() -> None:
 def test_only_the_first_of_several_plateaus_is_a_decision() -> None:
     record = TrainingRecord()
     for index in range(3):
-        record.on_event(LoopEvent("plateau", index, 0))
+        record.on_event(Plateau(non_improvements=5, **STANDSTILL))
         record.on_window(window(index, 1.0, state=LoopState.COOLING))
     assert len(record.decisions) == 1
 

@@ -7,29 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from tensor_optix.core.backoff_scheduler import AutoScheduler, BackoffScheduler
+from tensor_optix.core.backoff_scheduler import AutoScheduler, BackoffScheduler, Judgement
 from tensor_optix.core.types import LoopState
-
-
-def evaluate(scheduler, score):
-    """Put one evaluation through the scheduler as a loop does."""
-    score = float(score)
-    scheduler.record_score(score)
-    if scheduler.is_improvement(score):
-        scheduler.record_improvement(score)
-    elif scheduler.looks_degraded(score):
-        if scheduler.current_state is LoopState.WATCHDOG:
-            scheduler.record_degradation()
-        else:
-            scheduler.record_suspicion()
-    else:
-        scheduler.record_non_improvement()
 
 
 def dormant_after(scheduler, scores):
     """Return the index of the score that made it DORMANT, or None."""
     for index, score in enumerate(scores):
-        evaluate(scheduler, score)
+        scheduler.decide(float(score))
         if scheduler.current_state is LoopState.DORMANT:
             return index
     return None
@@ -37,12 +22,12 @@ def dormant_after(scheduler, scores):
 
 def flat_run(scheduler, windows=5000, score=5.0):
     """Return the windows evaluated until DORMANT."""
-    scheduler.record_baseline(score)
+    scheduler.record_improvement(score)
     evaluated = []
     for window in range(1, windows):
         if scheduler.should_adapt(window):
             evaluated.append(window)
-            evaluate(scheduler, score)
+            scheduler.decide(float(score))
         if scheduler.current_state is LoopState.DORMANT:
             break
     return evaluated
@@ -101,7 +86,7 @@ def test_dormant_waits_for_its_minimum_of_evaluations():
     scheduler = BackoffScheduler(
         dormant_threshold=3, plateau_threshold=9, min_episodes_before_dormant=6
     )
-    scheduler.record_baseline(1.0)
+    scheduler.record_improvement(1.0)
     states = []
     for _ in range(5):
         scheduler.record_non_improvement()
@@ -121,7 +106,7 @@ def test_window_zero_is_always_evaluated_and_others_at_multiples_of_the_interval
 def test_degradation_is_a_strict_fall_below_a_share_of_the_best(best, threshold, limit):
     scheduler = BackoffScheduler(degradation_threshold=threshold, min_episodes_before_degradation=0)
     assert not scheduler.check_degradation(-1e9)
-    scheduler.record_baseline(best)
+    scheduler.record_improvement(best)
     assert not scheduler.check_degradation(limit + 1e-9)
     assert scheduler.check_degradation(limit - 1e-6)
     assert not scheduler.check_degradation(math.nan)
@@ -129,7 +114,7 @@ def test_degradation_is_a_strict_fall_below_a_share_of_the_best(best, threshold,
 
 def test_degradation_is_not_looked_for_before_its_minimum_of_evaluations():
     scheduler = BackoffScheduler(min_episodes_before_degradation=4)
-    scheduler.record_baseline(100.0)
+    scheduler.record_improvement(100.0)
     seen = []
     for _ in range(4):
         seen.append(scheduler.check_degradation(0.0))
@@ -139,7 +124,7 @@ def test_degradation_is_not_looked_for_before_its_minimum_of_evaluations():
 
 def test_a_degradation_makes_the_state_active_and_counts_no_evaluation():
     scheduler = BackoffScheduler()
-    scheduler.record_baseline(100.0)
+    scheduler.record_improvement(100.0)
     for _ in range(6):
         scheduler.record_non_improvement()
     scheduler.record_degradation()
@@ -149,9 +134,9 @@ def test_a_degradation_makes_the_state_active_and_counts_no_evaluation():
 
 
 def test_a_suspicion_sets_watchdog_until_the_next_evaluation_which_comes_at_once():
-    scheduler = BackoffScheduler(base_interval=10)
-    scheduler.record_baseline(100.0)
-    scheduler.record_suspicion()
+    scheduler = BackoffScheduler(base_interval=10, min_episodes_before_degradation=0)
+    scheduler.record_improvement(100.0)
+    assert scheduler.decide(1.0) is Judgement.SUSPICION
     assert scheduler.current_state is LoopState.WATCHDOG
     assert scheduler.current_interval == 10
     assert scheduler.should_adapt(11)
@@ -161,9 +146,40 @@ def test_a_suspicion_sets_watchdog_until_the_next_evaluation_which_comes_at_once
     assert scheduler.total_episodes == 3
 
 
+def test_a_second_fall_on_end_is_a_degradation_and_a_third_counts_as_no_improvement():
+    scheduler = BackoffScheduler(min_episodes_before_degradation=0, noise_k=0.0)
+    scheduler.record_improvement(100.0)
+    falls = [(scheduler.decide(1.0), scheduler.current_state.name) for _ in range(4)]
+    assert falls == [
+        (Judgement.SUSPICION, "WATCHDOG"),
+        (Judgement.DEGRADATION, "ACTIVE"),
+        (Judgement.SUSPICION, "WATCHDOG"),
+        (Judgement.DEGRADATION, "ACTIVE"),
+    ]
+    assert scheduler.consecutive_non_improvements == 3
+    assert scheduler.total_episodes == 4
+
+
+def test_the_smoothed_score_is_compared_and_the_raw_one_is_kept():
+    scheduler = BackoffScheduler()
+    assert scheduler.decide(50.0, 10.0) is Judgement.IMPROVEMENT
+    assert scheduler.best_score == 10.0
+    assert scheduler.decide(99.0, 9.0) is Judgement.NON_IMPROVEMENT
+    assert scheduler.decide(9.0, 99.0, improvement_margin=100.0) is Judgement.NON_IMPROVEMENT
+    assert scheduler.noise() > 10.0
+
+
+def test_what_may_not_rest_or_degrade_does_not():
+    scheduler = BackoffScheduler(min_episodes_before_degradation=0, dormant_threshold=2)
+    scheduler.record_improvement(100.0)
+    for _ in range(5):
+        assert scheduler.decide(1.0, may_rest=False, may_degrade=False) is Judgement.NON_IMPROVEMENT
+    assert scheduler.current_state is LoopState.COOLING
+
+
 def test_a_restart_resets_counter_interval_and_state_and_keeps_the_best():
     scheduler = BackoffScheduler(dormant_threshold=4)
-    scheduler.record_baseline(100.0)
+    scheduler.record_improvement(100.0)
     for _ in range(4):
         scheduler.record_non_improvement()
     assert scheduler.current_state is LoopState.DORMANT
@@ -186,7 +202,7 @@ def test_the_best_score_never_falls():
 def test_a_score_that_is_not_finite_is_never_best_and_raises_nothing(bad):
     scheduler = BackoffScheduler()
     scheduler.record_score(bad)
-    scheduler.record_baseline(bad)
+    scheduler.record_improvement(bad)
     assert scheduler.best_score is None
     assert not scheduler.is_improvement(bad)
     assert scheduler.is_improvement(-1e6)
@@ -261,7 +277,7 @@ def test_a_collapse_is_dormant_within_plateau_plus_dormant_evaluations():
 @pytest.mark.parametrize("also_counted", [False, True])
 def test_a_loop_that_records_a_degradation_at_every_evaluation_still_stops(also_counted):
     scheduler = BackoffScheduler()
-    scheduler.record_baseline(500.0)
+    scheduler.record_improvement(500.0)
     count = 0
     while scheduler.current_state is not LoopState.DORMANT and count < 40:
         count += 1
@@ -276,7 +292,7 @@ def test_an_explicit_degradation_threshold_is_obeyed_to_the_letter_whatever_the_
     scores = np.random.default_rng(0).normal(100.0, 5.0, 15)
     exact = AutoScheduler(degradation_threshold=0.95, dormant_threshold=1000)
     for score in scores:
-        evaluate(exact, score)
+        exact.decide(float(score))
     limit = exact.best_score * 0.95
     assert exact.looks_degraded(limit - 0.01)
     assert not exact.looks_degraded(limit + 0.01)
@@ -287,10 +303,10 @@ def test_ten_percent_noise_hardly_ever_looks_degraded_and_a_collapse_does():
     for seed in range(20):
         scheduler = BackoffScheduler(dormant_threshold=1000)
         for score in np.random.default_rng(seed).normal(200.0, 20.0, 200):
-            evaluate(scheduler, score)
+            scheduler.decide(float(score))
             alarms += scheduler.current_state is LoopState.WATCHDOG
             evaluations += 1
-        evaluate(scheduler, 20.0)
+        scheduler.decide(20.0)
         assert scheduler.current_state is LoopState.WATCHDOG
     assert alarms / evaluations < 0.01
 
@@ -299,10 +315,10 @@ def test_a_scheduler_goes_on_from_its_state_dict():
     scores = np.random.default_rng(3).normal(10.0, 1.0, 60)
     whole, first, second = (BackoffScheduler(dormant_threshold=90) for _ in range(3))
     for score in scores[:30]:
-        evaluate(first, score)
+        first.decide(float(score))
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     for score in scores[30:]:
-        evaluate(second, score)
+        second.decide(float(score))
     for score in scores:
-        evaluate(whole, score)
+        whole.decide(float(score))
     assert second.state_dict() == whole.state_dict()

@@ -1,4 +1,4 @@
-"""Which policy is crowned."""
+"""Which policy is the best."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
-from tensor_optix.core.decisions.best_policy import BestPolicy
+from tensor_optix.core.decisions.best_policy import BestPolicy, lower_bound, variance_of_returns
 from tensor_optix.core.types import EvalMetrics
 from tests.scripted import CountingAgent
 
@@ -21,7 +21,35 @@ def offered(best: BestPolicy, metrics: EvalMetrics) -> bool:
     return best.offer(best.stage(agent, agent.get_hyperparams()), metrics)
 
 
-def test_the_better_policy_is_crowned_and_an_equal_one_is_not(tmp_path):
+def test_the_bound_is_one_standard_error_below_the_mean():
+    metrics = scored(100.0, 25, 10.0)
+    assert lower_bound(metrics, variance_of_returns(metrics, None)) == pytest.approx(100.0 - 2.0)
+
+
+def test_a_single_episode_is_judged_by_the_variance_of_the_windows_before():
+    earlier = variance_of_returns(scored(100.0, 100, 20.0), None)
+    metrics = scored(150.0, 1, 0.0)
+    assert lower_bound(metrics, variance_of_returns(metrics, earlier)) < 150.0 - 10.0
+
+
+@pytest.mark.parametrize("metrics", [EvalMetrics(3.0, {}, 0), scored(3.0, 0, math.nan)])
+def test_scores_without_counted_episodes_count_as_they_are(metrics):
+    for earlier in (None, 100.0):
+        assert variance_of_returns(metrics, earlier) is None
+    assert lower_bound(metrics, None) == 3.0
+
+
+def test_asking_what_would_be_the_best_changes_no_later_rank(tmp_path):
+    asked, other = (BestPolicy(CheckpointRegistry(tmp_path / name)) for name in "ab")
+    for best in (asked, other):
+        offered(best, scored(100.0, 10, 20.0))
+    asked.would_be_best(scored(0.0, 1000, 500.0))
+    for best in (asked, other):
+        offered(best, scored(150.0, 2, 0.0))
+    assert asked.rank == other.rank
+
+
+def test_the_better_policy_is_kept_and_an_equal_one_is_not(tmp_path):
     best = BestPolicy(CheckpointRegistry(tmp_path))
     assert offered(best, scored(1.0))
     assert not offered(best, scored(1.0))
@@ -32,9 +60,9 @@ def test_the_better_policy_is_crowned_and_an_equal_one_is_not(tmp_path):
 def test_an_ever_surer_score_at_the_maximum_is_not_checkpointed_for_ever(tmp_path):
     best = BestPolicy(CheckpointRegistry(tmp_path))
     offered(best, scored(400.0, 5, 100.0))
-    crowned = [offered(best, scored(500.0, 4, 0.0)) for _ in range(60)]
-    assert crowned[0]
-    assert not any(crowned[20:])
+    kept = [offered(best, scored(500.0, 4, 0.0)) for _ in range(60)]
+    assert kept[0]
+    assert not any(kept[20:])
 
 
 def test_an_external_score_ranks_instead(tmp_path):
@@ -46,12 +74,12 @@ def test_an_external_score_ranks_instead(tmp_path):
     assert not [path for path in tmp_path.iterdir() if "stag" in path.name and any(path.iterdir())]
 
 
-def test_what_would_be_crowned_can_be_asked_without_a_trace(tmp_path):
+def test_what_would_be_the_best_can_be_asked_without_a_trace(tmp_path):
     best = BestPolicy(CheckpointRegistry(tmp_path))
     offered(best, scored(100.0, 25, 10.0))
-    assert not best.would_crown(scored(99.0, 25, 10.0))
+    assert not best.would_be_best(scored(99.0, 25, 10.0))
     for _ in range(10):
-        assert best.would_crown(scored(101.0, 25, 10.0))
+        assert best.would_be_best(scored(101.0, 25, 10.0))
     assert best.rank == pytest.approx(98.0)
 
 

@@ -15,11 +15,7 @@ def stop_of(scores, scheduler=None):
     """Return the index of the score at which the scheduler becomes DORMANT, infinite if never."""
     scheduler = scheduler or AutoScheduler()
     for index, score in enumerate(map(float, scores)):
-        scheduler.record_score(score)
-        if scheduler.is_improvement(score):
-            scheduler.record_improvement(score)
-        else:
-            scheduler.record_non_improvement()
+        scheduler.decide(score, may_degrade=False)
         if scheduler.current_state is LoopState.DORMANT:
             return index
     return math.inf
@@ -178,7 +174,7 @@ def test_an_empty_history_has_no_plateau():
 
 def test_the_interval_stays_a_small_share_of_the_windows():
     scheduler = AutoScheduler()
-    scheduler.record_baseline(1.0)
+    scheduler.record_improvement(1.0)
     evaluated = []
     for window in range(1, 2000):
         if scheduler.should_adapt(window):
@@ -192,7 +188,7 @@ def test_the_interval_stays_a_small_share_of_the_windows():
 
 def test_explicit_intervals_are_obeyed():
     scheduler = AutoScheduler(max_interval_episodes=8, base_interval=None)
-    scheduler.record_baseline(1.0)
+    scheduler.record_improvement(1.0)
     seen = []
     for window in range(1, 40):
         if scheduler.should_adapt(window):

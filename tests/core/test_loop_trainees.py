@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tensor_optix.core.callbacks import LoopCallback
+from tensor_optix.core.events import Trainee
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
 from tests.scripted import CountingAgent, ScriptedPipeline
 
@@ -158,10 +159,10 @@ def test_callbacks_hear_the_windows_of_the_run_also_after_a_hand_over(tmp_path):
     assert [window for window, _ in setup.diary.named("on_plateau")] == list(range(1, 10))
 
 
-def test_a_decision_can_be_told_as_soon_as_a_callback_is_attached(tmp_path):
-    class Teller(LoopCallback):
+def test_a_decision_can_be_recorded_as_soon_as_a_callback_is_attached(tmp_path):
+    class Early(LoopCallback):
         def on_attach(self, control) -> None:
-            control.tell("variant", number=0)
+            control.record(Trainee())
 
-    setup = Setup(tmp_path, own_score, callbacks=[Teller()], max_episodes=2)
-    assert setup.diary.events[0].kind == "variant"
+    setup = Setup(tmp_path, own_score, callbacks=[Early()], max_episodes=2)
+    assert setup.diary.events[0].kind == "trainee"

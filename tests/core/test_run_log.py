@@ -1,4 +1,4 @@
-"""The run's diary."""
+"""The log of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from tensor_optix.core.callbacks import LoopEvent, WindowReport
+from tensor_optix.core.callbacks import WindowReport
+from tensor_optix.core.decisions.convergence import plateau_test
+from tensor_optix.core.events import Best, Dormant, Recovered
 from tensor_optix.core.run_log import RunLog
 from tensor_optix.core.types import LoopState
 
@@ -34,15 +36,35 @@ def test_every_window_and_event_is_a_line_of_strict_json_at_once(tmp_path):
     log = RunLog(tmp_path / "run")
     log.on_loop_start()
     log.on_window(report(diagnostics={"loss": math.inf, "n": np.int64(3)}))
-    log.on_event(LoopEvent("best", 2, 16, {"score": np.float64(2.0), "params": {"lr": 0.1}}))
+    log.on_event(Best(2, 16, score=np.float64(2.0), rank=math.inf))
     row = json.loads((tmp_path / "run/metrics.jsonl").read_text())
     assert row["score"] is None
     assert row["best"] == 1.5
     assert row["state"] == "ACTIVE"
     assert row["diagnostics"] == {"loss": None, "n": 3}
     event = json.loads((tmp_path / "run/events.jsonl").read_text())
-    assert event["kind"] == "best"
-    assert event["score"] == 2.0
+    assert list(event) == ["kind", "episode_id", "total_steps", "time", "score", "rank"]
+    assert (event["kind"], event["episode_id"], event["total_steps"]) == ("best", 2, 16)
+    assert (event["score"], event["rank"]) == (2.0, None)
+    log.on_loop_stop()
+
+
+STANDSTILL = {"evaluations": 3, "non_improvements": 2, "interval": 1, "best": 1.0, "noise": 0.5}
+
+
+@pytest.mark.parametrize("has_test", [True, False])
+def test_a_standstill_is_written_with_its_test_where_there_is_one(tmp_path, has_test):
+    log = RunLog(tmp_path)
+    log.on_loop_start()
+    test = plateau_test([1.0, 2.0]) if has_test else None
+    log.on_event(Dormant(**STANDSTILL, plateau_test=test))
+    log.on_event(Recovered(reason="why", hyperparams={"lr": 0.1, "sizes": (1, 2)}))
+    dormant, recovered = map(json.loads, (tmp_path / "events.jsonl").read_text().splitlines())
+    head = ["kind", "episode_id", "total_steps", "time"]
+    assert list(dormant) == [*head, *STANDSTILL, *["plateau_test"] * has_test]
+    assert recovered["hyperparams"] == {"lr": 0.1, "sizes": [1, 2]}
+    if has_test:
+        assert dormant["plateau_test"]["improvements"] == [None, None]
     log.on_loop_stop()
 
 

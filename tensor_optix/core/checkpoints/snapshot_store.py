@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.checkpoints.durable_files import matches, seal, sync_directory, write_json
-from tensor_optix.core.checkpoints.json_values import from_json, to_json
+from tensor_optix.core.json_values import from_json, to_json
 from tensor_optix.core.types import EvalMetrics, HyperparamSet, PolicySnapshot
 
 if TYPE_CHECKING:

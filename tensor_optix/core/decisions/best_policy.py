@@ -1,7 +1,7 @@
 """Which policy of a run is the best: weights and the score they made come in, the registry keeps the best.
 
 The score of a window belongs to the weights that collected it, so these are put aside before they learn
-from it. A candidate is ranked by a lower confidence bound, so that one lucky episode crowns nobody.
+from it. A candidate is ranked by a lower confidence bound, so that one lucky episode makes no best policy.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ import logging
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tensor_optix.core.checkpoints.snapshot_store import SnapshotError
-from tensor_optix.core.decisions.score_confidence import ScoreConfidence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +26,28 @@ logger = logging.getLogger(__name__)
 
 NEGLIGIBLE_GAIN = 1e-3
 """A bound that is higher by less than this share, for no higher a score, is not worth a checkpoint."""
+PRIOR_EPISODES = 4
+"""How many episodes the variance of earlier windows counts for."""
+
+
+def variance_of_returns(metrics: EvalMetrics, earlier: float | None) -> float | None:
+    """Return the variance of an episode's return; None where the score does not say what it is the mean of.
+
+    It is shrunk towards that of earlier windows, where there is one: a window may hold a single episode.
+    """
+    count, std = metrics.score_count, metrics.score_std
+    if count < 1 or not math.isfinite(std):
+        return None
+    if earlier is None:
+        return std**2
+    return (PRIOR_EPISODES * earlier + count * std**2) / (PRIOR_EPISODES + count)
+
+
+def lower_bound(metrics: EvalMetrics, variance: float | None) -> float:
+    """Return `score - sqrt(variance / K)`, one standard error down; without a variance the plain score."""
+    if variance is None:
+        return metrics.primary_score
+    return metrics.primary_score - math.sqrt(variance / metrics.score_count)
 
 
 @dataclass(frozen=True)
@@ -46,7 +66,7 @@ class Candidate:
 
 
 class BestPolicy:
-    """Puts candidates aside, crowns the best, and gives it back.
+    """Puts candidates aside, keeps the best of them, and gives it back.
 
     Args:
         registry: Keeps the files.
@@ -59,7 +79,7 @@ class BestPolicy:
         self.registry = registry
         """Keeps the files."""
         self._score_fn = score_fn
-        self._confidence = ScoreConfidence()
+        self._variance: float | None = None
         self._has_begun = self._has_warned = False
         self._rank = -math.inf
         self.snapshot: PolicySnapshot | None = None
@@ -115,16 +135,18 @@ class BestPolicy:
         """Forget a candidate."""
         self.registry.discard(candidate.staged)
 
-    def would_crown(self, metrics: EvalMetrics) -> bool:
+    def would_be_best(self, metrics: EvalMetrics) -> bool:
         """Whether a policy of this score would be the best. Changes nothing."""
-        return self._score_fn is None and self._confidence.lower_bound(metrics) > self._rank
+        variance = variance_of_returns(metrics, self._variance)
+        return self._score_fn is None and lower_bound(metrics, variance) > self._rank
 
     def offer(self, candidate: Candidate, metrics: EvalMetrics) -> bool:
-        """Crown the candidate if it is better than the best; return whether it was."""
-        if candidate.external_score is None:
-            rank = self._confidence.take(metrics)
-        else:
-            rank = candidate.external_score
+        """Keep the candidate if it is better than the best; return whether it was."""
+        rank = candidate.external_score
+        if rank is None:
+            variance = variance_of_returns(metrics, self._variance)
+            rank = lower_bound(metrics, variance)
+            self._variance = self._variance if variance is None else variance
         hyperparams = candidate.hyperparams
         if hyperparams is None or not rank > self._rank + self._least_gain(candidate, metrics):
             self.discard(candidate)
@@ -175,7 +197,7 @@ def finalists(
         windows: How many windows these were.
     """
     ranked = [one for one in registry.snapshots if math.isfinite(registry.score_of(one))][:most]
-    lengths = [one.eval_metrics.metrics.get("episode_length", 0.0) for one in ranked]
+    lengths = [one.eval_metrics.episode_length for one in ranked]
     chosen: list[PolicySnapshot] = []
     cost = 0.0
     for snapshot, length in zip(ranked, lengths, strict=True):
@@ -216,62 +238,3 @@ def play_finals(
     played.sort(key=lambda one: -one[1])
     registry.reorder(played)
     return played
-
-
-MOST_ROLLBACKS = 3
-
-
-class Rollbacks:
-    """Says whether a fall is rolled back: where that was asked for, and has not failed three times in a row.
-
-    Args:
-        are_wanted: Whether it was asked for.
-    """
-
-    def __init__(self, are_wanted: bool) -> None:
-        self.are_wanted = are_wanted
-        """Whether it was asked for."""
-        self.renew()
-
-    def renew(self) -> None:
-        """Forget those so far: a better policy was found, or a run begins."""
-        self._left = MOST_ROLLBACKS if self.are_wanted else 0
-
-    def spend(self) -> bool:
-        """Take one, if there is one left; return whether there was."""
-        if not self._left:
-            return False
-        self._left -= 1
-        return True
-
-
-def breakdown(agent: BaseAgent, diagnostics: dict[str, Any]) -> str | None:
-    """Return what shows that learning broke down: weights or a loss that are not finite; None if nothing."""
-    for name, value in diagnostics.items():
-        if "loss" in name and isinstance(value, Real) and not math.isfinite(value):
-            return f"{name} became {value}"
-    return None if agent.has_finite_weights() else "the weights are not finite"
-
-
-def recover(
-    agent: BaseAgent, best: BestPolicy, accepted: HyperparamSet | None, trouble: str
-) -> None:
-    """Put the best policy back into the agent, and let it learn in smaller steps from there.
-
-    Args:
-        agent: Learned something that is not finite.
-        best: Has the best policy.
-        accepted: The hyperparameters to go on with, but for the smaller step; None: those in force. Never
-            the best policy's, with which the steps would be reduced from the same start each time.
-        trouble: What `breakdown` said.
-
-    Raises:
-        FloatingPointError: If the weights are not finite, and no policy was kept yet.
-    """
-    kept = agent.get_hyperparams() if accepted is None else accepted
-    restored = best.restore(agent)
-    if restored is None and not agent.has_finite_weights():
-        raise FloatingPointError(f"{trouble} before any policy was kept: lower the learning rate")
-    agent.set_hyperparams(kept)
-    agent.reduce_step()
-    logger.warning("%s: the best policy was restored, and learns in smaller steps", trouble)

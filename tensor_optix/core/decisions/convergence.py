@@ -25,34 +25,29 @@ if TYPE_CHECKING:
     from tensor_optix.core.types import Array
 
 
-@dataclass(frozen=True)
-class PlateauSettings:
-    """How much evidence a plateau needs. The defaults were tuned on recorded and simulated curves."""
-
-    short_horizon: int = 8
-    long_horizon: int = 19
-    """The least horizons, in evaluations: they grow to the shares below."""
-    short_share: float = 1 / 8
-    long_share: float = 0.18
-    """Horizons as shares of the time so far."""
-    quiet_noise: float = 0.05
-    noise_share: float = 4.0
-    """The long share grows by `noise_share` times the noise above `quiet_noise`, as a share of the gain:
-    what is noisy also wanders."""
-    longest_share: float = 9 / 20
-    """It does not grow beyond this."""
-    uncertainty_z: float = 2.0
-    """An improvement below this many standard errors is no improvement."""
-    gain_share: float = 0.05
-    """An improvement below this share of what was gained so far is small."""
-    confidence_z: float = 1.5
-    """At the long horizon it must be small with this many standard errors to spare."""
-    negligible_share: float = 0.01
-    """One below this share counts for nothing, however certain it is."""
-    gain_z: float = 5.0
-    """A gain above this many standard errors is one."""
-    patience: int = 8
-    """How many times longer a run that has gained nothing may go on."""
+# The defaults of the test were tuned on recorded and simulated curves (benchmarks/autonomy).
+SHORT_HORIZON, LONG_HORIZON = 8, 19
+"""The least horizons, in evaluations: they grow to the shares below."""
+SHORT_SHARE, LONG_SHARE = 1 / 8, 0.18
+"""Horizons as shares of the time so far."""
+QUIET_NOISE = 0.05
+NOISE_SHARE = 4.0
+"""The long share grows by `NOISE_SHARE` times the noise above `QUIET_NOISE`, as a share of the gain: what is
+noisy also wanders."""
+LONGEST_SHARE = 9 / 20
+"""It does not grow beyond this."""
+UNCERTAINTY_Z = 2.0
+"""An improvement below this many standard errors is no improvement."""
+GAIN_SHARE = 0.05
+"""An improvement below this share of what was gained so far is small."""
+CONFIDENCE_Z = 1.5
+"""At the long horizon it must be small with this many standard errors to spare."""
+NEGLIGIBLE_SHARE = 0.01
+"""One below this share counts for nothing, however certain it is."""
+GAIN_Z = 5.0
+"""A gain above this many standard errors is one."""
+PATIENCE = 8
+"""How many times longer a run that has gained nothing may go on."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +75,9 @@ class PlateauTest:
     """Standard deviation of the recent scores around their trend."""
 
 
-_DEFAULTS = PlateauSettings()
-
-
 def plateau_test(
     scores: Sequence[float] | Array,
     since: int = 0,
-    settings: PlateauSettings = _DEFAULTS,
     times: Sequence[float] | Array | None = None,
 ) -> PlateauTest:
     """Test whether the scores have stopped rising.
@@ -94,18 +85,17 @@ def plateau_test(
     What was scored within the last h is compared with the h before that at two horizons, a short one for
     what happens now and a long one against a pause that merely looks like an end. There is a plateau
     where, at both, the improvement lies below its own uncertainty `z * noise * sqrt(1 / n + 1 / m)` (or is
-    negligible) and below a small share of the gain so far, at the long horizon with `confidence_z` standard
+    negligible) and below a small share of the gain so far, at the long horizon with `CONFIDENCE_Z` standard
     errors to spare. A falling score is a plateau as well. The noise is that of successive differences (von
     Neumann et al. 1941), so no trend is taken for noise. What it cannot see is a policy that wanders slowly
     up and down; that goes with noise, so that the long horizon grows with the noise.
     A run that has gained nothing yet may be waiting for its first reward: it has no gain to measure
-    by, and is given `settings.patience` times the evaluations instead.
+    by, and is given `PATIENCE` times the evaluations instead.
 
     Args:
         scores: `[n]`, the score of every evaluation, oldest first; not finite ones are dropped.
         since: Index of a restart: only scores from here on can show the plateau, while the gain
             is counted from the first score of all.
-        settings: How much evidence to ask for.
         times: `[n]`, when each was made, ascending: evaluations grow rarer, and a pause is as long as it
             takes, not as the number of looks at it. None: 0, 1, 2, ...
     """
@@ -114,43 +104,41 @@ def plateau_test(
     keep = np.isfinite(everything[since:])
     recent, clock = everything[since:][keep], clock[since:][keep]
     everything = finite(everything)
-    block = max(settings.short_horizon, int(len(recent) * settings.short_share))
+    block = max(SHORT_HORIZON, int(len(recent) * SHORT_SHARE))
     gain = gain_so_far(everything, block)
     gain_error = successive_difference_std(everything) * math.sqrt(2.0 / block)
-    has_gained = gain > 0.0 and gain > settings.gain_z * gain_error
-    tail = max(settings.long_horizon, int(len(recent) * settings.long_share))
+    has_gained = gain > 0.0 and gain > GAIN_Z * gain_error
+    tail = max(LONG_HORIZON, int(len(recent) * LONG_SHARE))
     noise = successive_difference_std(recent[-2 * tail :])
     # A few dips are no restlessness: they count for the errors, not here.
     restless = noise_std(recent[-2 * tail :]) / gain if has_gained else 0.0
-    horizons = _horizons(clock, restless, settings)
+    horizons = _horizons(clock, restless)
     changes, errors = _changes(recent, clock, horizons, noise)
-    patient = len(recent) >= 2 * settings.long_horizon * settings.patience
-    small = _is_small(changes, gain, settings)
-    surely_small = _is_small(
-        (changes[0], changes[1] + settings.confidence_z * errors[1]), gain, settings
-    )
+    patient = len(recent) >= 2 * LONG_HORIZON * PATIENCE
+    small = _is_small(changes, gain)
+    surely_small = _is_small((changes[0], changes[1] + CONFIDENCE_Z * errors[1]), gain)
     return PlateauTest(
-        is_plateau=_is_within_noise(changes, errors, gain if has_gained else 0.0, settings)
+        is_plateau=_is_within_noise(changes, errors, gain if has_gained else 0.0)
         and (surely_small if has_gained else patient),
         still_rising=not small and has_gained,
         evaluations=len(recent),
         horizons=horizons,
         improvements=changes,
-        uncertainties=(settings.uncertainty_z * errors[0], settings.uncertainty_z * errors[1]),
+        uncertainties=(UNCERTAINTY_Z * errors[0], UNCERTAINTY_Z * errors[1]),
         gain=gain,
         has_gained=has_gained,
         noise=noise,
     )
 
 
-def _horizons(clock: Array, noise: float, settings: PlateauSettings) -> tuple[float, float]:
+def _horizons(clock: Array, noise: float) -> tuple[float, float]:
     """Return the short and the long horizon for scores of these times; `noise` as a share of the gain."""
-    excess = max(0.0, noise - settings.quiet_noise)
-    long_share = settings.long_share + settings.noise_share * excess
-    long_share = max(settings.long_share, min(settings.longest_share, long_share))
+    excess = max(0.0, noise - QUIET_NOISE)
+    long_share = LONG_SHARE + NOISE_SHARE * excess
+    long_share = max(LONG_SHARE, min(LONGEST_SHARE, long_share))
     return (
-        _horizon(clock, settings.short_horizon, settings.short_share),
-        _horizon(clock, settings.long_horizon, long_share),
+        _horizon(clock, SHORT_HORIZON, SHORT_SHARE),
+        _horizon(clock, LONG_HORIZON, long_share),
     )
 
 
@@ -183,16 +171,15 @@ def _changes(
 
 
 # Comparisons with NaN are false: with too few scores nothing is small and nothing is noise.
-def _is_small(changes: tuple[float, float], gain: float, settings: PlateauSettings) -> bool:
-    return all(change < settings.gain_share * gain for change in changes)
+def _is_small(changes: tuple[float, float], gain: float) -> bool:
+    return all(change < GAIN_SHARE * gain for change in changes)
 
 
 def _is_within_noise(
     changes: tuple[float, float],
     errors: tuple[float, float],
     gain: float,
-    settings: PlateauSettings,
 ) -> bool:
-    negligible = settings.negligible_share * gain
-    limits = [max(settings.uncertainty_z * error, negligible) for error in errors]
+    negligible = NEGLIGIBLE_SHARE * gain
+    limits = [max(UNCERTAINTY_Z * error, negligible) for error in errors]
     return all(change <= limit for change, limit in zip(changes, limits, strict=True))

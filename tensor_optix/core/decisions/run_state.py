@@ -7,7 +7,6 @@ import math
 import time
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.callbacks import WindowReport
@@ -23,16 +22,6 @@ EVALUATIONS_WITHOUT_EVIDENCE = 50
 """After so many evaluations without a finite score the user is told, once."""
 
 
-@dataclass
-class Outcome:
-    """What an evaluation came to."""
-
-    score: float
-    smoothed: float
-    """The mean of the last few scores: what is compared with the best."""
-    improved: bool = False
-
-
 class RunState:
     """Steps, scores and clocks of one run.
 
@@ -41,9 +30,14 @@ class RunState:
     """
 
     def __init__(self, score_smoothing: int) -> None:
-        self.episode_id = 0
+        self.window_id = 0
         self.total_steps = 0
         self.history: list[EvalMetrics] = []
+        """The evaluations that are evidence, oldest first."""
+        self.smoothed: float | None = None
+        """The mean of the last few scores, which is compared with the best; None: the window has no score."""
+        self.improved = False
+        """Whether the score of this window counts as an improvement."""
         self._started = time.perf_counter()
         self._recent: deque[float] = deque(maxlen=score_smoothing)
         self._without_evidence = 0
@@ -53,10 +47,11 @@ class RunState:
         """Whether the last evaluation came to nothing, as no episode finished: the next is due then."""
         return self._without_evidence > 0
 
-    def enter(self, episode: EpisodeData, episode_id: int, collect_seconds: float) -> None:
+    def enter(self, window: EpisodeData, window_id: int, collect_seconds: float) -> None:
         """Count a window, and what it took to collect it."""
-        self.episode_id = episode_id
-        self.total_steps += episode.num_steps
+        self.window_id = window_id
+        self.total_steps += window.num_steps
+        self.smoothed, self.improved = None, False
         self._collect_seconds = collect_seconds
 
     @contextmanager
@@ -66,16 +61,16 @@ class RunState:
         yield
         self._learn_seconds = time.perf_counter() - begun
 
-    def take_score(self, metrics: EvalMetrics) -> Outcome | None:
-        """Take an evaluation; None if its score is not finite, and so no evidence."""
+    def take_score(self, metrics: EvalMetrics) -> None:
+        """Take the evaluation of this window. A score that is not finite is no evidence."""
         score = metrics.primary_score
         if not math.isfinite(score):
             self._note_missing_evidence()
-            return None
+            return
         self._without_evidence = 0
         self.history.append(metrics)
         self._recent.append(score)
-        return Outcome(score, sum(self._recent) / len(self._recent))
+        self.smoothed = sum(self._recent) / len(self._recent)
 
     def forget_recent(self) -> None:
         """Smooth anew: the next score is another policy's."""
@@ -83,32 +78,34 @@ class RunState:
 
     def report(
         self,
-        episode: EpisodeData,
-        outcome: Outcome | None,
-        loop: tuple[float | None, LoopState, int],
+        window: EpisodeData,
         diagnostics: dict[str, Any],
+        best: float | None,
+        state: LoopState,
+        interval: int,
     ) -> WindowReport:
         """Return the figures of the window that just ended.
 
         Args:
-            episode: The window.
-            outcome: Of its evaluation, if there was one.
-            loop: The best score, the state, and the interval that was in force.
+            window: Itself.
             diagnostics: What `learn` returned.
+            best: The best score.
+            state: That of the loop.
+            interval: The one that was in force.
         """
         return WindowReport(
-            episode_id=self.episode_id,
-            num_steps=episode.num_steps,
+            episode_id=self.window_id,
+            num_steps=window.num_steps,
             total_steps=self.total_steps,
             seconds=time.perf_counter() - self._started,
             collect_seconds=self._collect_seconds,
             learn_seconds=self._learn_seconds,
-            score=outcome.score if outcome else None,
-            smoothed=outcome.smoothed if outcome else None,
-            best=loop[0],
-            state=loop[1],
-            interval=loop[2],
-            improved=outcome.improved if outcome else False,
+            score=None if self.smoothed is None else self.history[-1].primary_score,
+            smoothed=self.smoothed,
+            best=best,
+            state=state,
+            interval=interval,
+            improved=self.improved,
             diagnostics=diagnostics,
         )
 

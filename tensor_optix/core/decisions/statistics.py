@@ -1,13 +1,12 @@
 """Statistics on scores: in come 1-d score arrays, oldest first, out come plain numbers.
 
-The backoff scheduler and the plateau test (`core.convergence`) decide by these. Scores that are not
+The scheduler and the plateau test (`convergence`) decide by these. Scores that are not
 finite are dropped everywhere: they are no evidence.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,22 +18,6 @@ if TYPE_CHECKING:
 
 _UPPER_QUARTILE = 1.1503  # of |Z|, Z standard normal: quantile 0.75
 _CLIP = 3.0
-
-
-@dataclass(frozen=True)
-class LineFit:
-    """A least-squares line through scores at x = 0, 1, 2, ..."""
-
-    slope: float
-    """Score units per evaluation."""
-    standard_error: float
-    """Of the slope."""
-    t: float
-    """`slope / standard_error`: 0 for a constant, infinite for an exact slope."""
-    residual_std: float
-    """Around the line, with n - 2 degrees of freedom."""
-    points: int
-    """How many finite scores went in."""
 
 
 def finite(scores: Sequence[float] | Array) -> Array:
@@ -93,8 +76,31 @@ def noise_std(scores: Sequence[float] | Array) -> float:
     return math.sqrt(squares / (2.0 * (count - 1.0 / count)))
 
 
-def slope_t(scores: Sequence[float] | Array) -> LineFit:
-    """Fit a least-squares line and say how sure its slope is.
+def line_fit(scores: Sequence[float] | Array) -> tuple[float, float]:
+    """Fit a least-squares line through the scores at x = 0, 1, 2, ...
+
+    Args:
+        scores: `[n]`, oldest first.
+
+    Returns:
+        The slope, in score units per evaluation, and the standard deviation of the scores around the line,
+        with n - 2 degrees of freedom; zeros for fewer than 3 finite scores.
+    """
+    values = finite(scores)
+    n = len(values)
+    if n < 3:
+        return 0.0, 0.0
+    # Counted from the first score, a constant is exactly 0 and cannot leave a slope of rounding.
+    heights = values - values[0]
+    heights -= heights.mean()
+    x = np.arange(n) - (n - 1) / 2.0
+    slope = float(x @ heights) / float(x @ x)
+    residuals = heights - slope * x
+    return slope, math.sqrt(float(residuals @ residuals) / (n - 2))
+
+
+def slope_t(scores: Sequence[float] | Array) -> float:
+    """Say how sure the slope of the scores is.
 
     `t = slope / (s / sqrt(sum((x - mean x)^2)))` with s the standard deviation of the residuals,
     n - 2 degrees of freedom (Student's test of a regression slope).
@@ -103,52 +109,26 @@ def slope_t(scores: Sequence[float] | Array) -> LineFit:
         scores: `[n]`, oldest first.
 
     Returns:
-        The fit; all zeros for fewer than 3 finite scores.
+        t: 0 for a constant and for fewer than 3 finite scores, infinite for an exact slope.
     """
-    values = finite(scores)
-    n = len(values)
-    if n < 3:
-        return LineFit(0.0, 0.0, 0.0, 0.0, n)
-    # Counted from the first score, a constant is exactly 0 and cannot leave a slope of rounding.
-    heights = values - values[0]
-    heights -= heights.mean()
-    x = np.arange(n) - (n - 1) / 2.0
-    spread = float(x @ x)
-    slope = float(x @ heights) / spread
-    residuals = heights - slope * x
-    residual = math.sqrt(float(residuals @ residuals) / (n - 2))
-    error = residual / math.sqrt(spread)
-    return LineFit(slope, error, _ratio(slope, error), residual, n)
-
-
-def residual_std(scores: Sequence[float] | Array) -> float:
-    """Return the standard deviation around a least-squares line (n - 2 degrees of freedom)."""
-    return slope_t(scores).residual_std
+    n = len(finite(scores))
+    slope, residual = line_fit(scores)
+    if slope == 0.0:
+        return 0.0
+    error = residual / math.sqrt(n * (n * n - 1) / 12)
+    return slope / error if error > 0.0 else math.copysign(math.inf, slope)
 
 
 def rises_significantly(scores: Sequence[float] | Array, alpha: float = 0.005) -> bool:
     """Whether the scores rise: a one-sided t-test of their slope at level `alpha`."""
-    fit = slope_t(scores)
-    if fit.t <= 0.0:
+    values = finite(scores)
+    t = slope_t(values)
+    if t <= 0.0:
         return False
     # SciPy takes longer to import than the whole package may, and only a rising score needs it.
     from scipy.special import stdtrit
 
-    return fit.t > float(stdtrit(fit.points - 2, 1.0 - alpha))
-
-
-def block_change(scores: Sequence[float] | Array, horizon: int) -> float:
-    """Return the mean of the last `horizon` scores minus the mean of the `horizon` before them.
-
-    Raises:
-        ValueError: If there are fewer than `2 * horizon` scores.
-    """
-    values = np.asarray(scores, np.float64)
-    if horizon < 1 or len(values) < 2 * horizon:
-        raise ValueError(
-            f"horizon must be in [1, {len(values) // 2}] for {len(values)} scores, got {horizon}"
-        )
-    return float(values[-horizon:].mean() - values[-2 * horizon : -horizon].mean())
+    return t > float(stdtrit(len(values) - 2, 1.0 - alpha))
 
 
 def gain_so_far(scores: Sequence[float] | Array, block: int) -> float:
@@ -163,9 +143,3 @@ def gain_so_far(scores: Sequence[float] | Array, block: int) -> float:
     sums = np.concatenate(([0.0], np.cumsum(values - values[0])))
     means = (sums[width:] - sums[:-width]) / width
     return float(means.max() - means[0])
-
-
-def _ratio(slope: float, error: float) -> float:
-    if slope == 0.0:
-        return 0.0
-    return slope / error if error > 0.0 else math.copysign(math.inf, slope)

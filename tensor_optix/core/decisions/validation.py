@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tensor_optix.core.base_agent import BaseAgent
-from tensor_optix.core.base_evaluator import SCORE_COUNT, finished_episodes
-from tensor_optix.core.decisions.score_confidence import pooled
+from tensor_optix.core.base_evaluator import finished_episodes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tensor_optix.core.base_evaluator import BaseEvaluator
     from tensor_optix.core.base_pipeline import BasePipeline
-    from tensor_optix.core.decisions.best_policy import BestPolicy
     from tensor_optix.core.types import Array, EpisodeData, EvalMetrics, HyperparamSet, PathLike
 
 logger = logging.getLogger(__name__)
@@ -91,6 +89,17 @@ class Validation:
         self._begin(agent)
         return self._evaluator.score_validation(whole_episodes(self._windows))
 
+    def assess(
+        self, agent: BaseAgent, would_be_best: Callable[[EvalMetrics], bool]
+    ) -> tuple[EvalMetrics, EvalMetrics]:
+        """Score the agent as it is now, and by more episodes if with this score it would be the best.
+
+        Returns:
+            The score that the decisions rest on, and that by which the policy is ranked.
+        """
+        score = self.score(agent)
+        return score, score.pooled(self.confirm()) if would_be_best(score) else score
+
     def confirm(self) -> EvalMetrics:
         """Score the same agent once more, in the episodes that follow."""
         return self._evaluator.score_validation(whole_episodes(self._windows))
@@ -100,8 +109,8 @@ class Validation:
         metrics = self.score(agent)
         count = 0
         # A greedy policy may get stuck where no time limit ends the episode: then nothing is added.
-        while count < (count := metrics.metrics.get(SCORE_COUNT, 0)) < episodes:
-            metrics = pooled(metrics, self.confirm())
+        while count < (count := metrics.score_count) < episodes:
+            metrics = metrics.pooled(self.confirm())
         return metrics
 
     def play(self, agents: Sequence[BaseAgent], episodes: int) -> Array:
@@ -303,45 +312,3 @@ class Collector:
         """Let go of the held-out pipeline, if it was used."""
         if self.validation is not None:
             self.validation.teardown()
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """Two scores of one policy."""
-
-    score: EvalMetrics
-    """What the decisions of the loop rest on."""
-    ranking: EvalMetrics
-    """What the policy is ranked by: of more held-out episodes, where it may be the best."""
-
-
-class Assessor:
-    """Scores policies by a window, and by held-out episodes where there is a validation.
-
-    Args:
-        evaluator: Scores windows.
-        validation: Plays held-out episodes, if there are any.
-    """
-
-    def __init__(self, evaluator: BaseEvaluator, validation: Validation | None) -> None:
-        self._evaluator = evaluator
-        self._validation = validation
-
-    def validate(self, agent: BaseAgent, best: BestPolicy) -> Assessment | None:
-        """Score the agent as it is in held-out episodes, and in more of them if it would be the best."""
-        if self._validation is None:
-            return None
-        score = self._validation.score(agent)
-        if not best.would_crown(score):
-            return Assessment(score, score)
-        return Assessment(score, pooled(score, self._validation.confirm()))
-
-    def assess(
-        self, episode: EpisodeData, diagnostics: dict[str, Any], held_out: Assessment | None
-    ) -> Assessment:
-        """Score a window; a held-out score is the one that counts."""
-        train = self._evaluator.score(episode, diagnostics)
-        if held_out is None:
-            return Assessment(train, train)
-        combine = self._evaluator.combine
-        return Assessment(combine(train, held_out.score), combine(train, held_out.ranking))

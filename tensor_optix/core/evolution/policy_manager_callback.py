@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.callbacks import LoopCallback
 from tensor_optix.core.ensemble_agent import EnsembleAgent
+from tensor_optix.core.events import Variant
 from tensor_optix.core.evolution.variants import (
     EPISODES,
     Trial,
@@ -254,7 +255,8 @@ class PolicyManagerCallback(LoopCallback):
         logger.info("variant %d %s: %s", self._manager.spawn_count, outcome, verdict)
         if self._control is not None:
             number = self._manager.spawn_count
-            self._control.tell("variant", number=number, stays=verdict.is_won, **asdict(verdict))
+            settled = Variant(number=number, stays=verdict.is_won, **asdict(verdict))
+            self._control.record(settled)
         if not verdict.is_won:
             self._losses += 1
             self._dismiss(trial)

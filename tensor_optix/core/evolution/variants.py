@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.core.decisions.statistics import finite, slope_t
+from tensor_optix.core.decisions.statistics import finite, line_fit
 from tensor_optix.core.search_space import SearchSpace
 from tensor_optix.core.types import EvalMetrics
 
@@ -36,9 +36,9 @@ def scores_of(history: Sequence[EvalMetrics]) -> Array:
 def train_and_val(history: Sequence[EvalMetrics]) -> tuple[Array, Array]:
     """Return the training and validation scores, `[n]` each, of the evaluations that have both."""
     pairs = [
-        (metrics.metrics["train_score"], metrics.metrics["val_score"])
+        (metrics.train_score, metrics.val_score)
         for metrics in history
-        if "train_score" in metrics.metrics and "val_score" in metrics.metrics
+        if metrics.train_score is not None and metrics.val_score is not None
     ]
     both = np.array(pairs, np.float64).reshape(-1, 2)
     both = both[np.isfinite(both).all(axis=1)]
@@ -75,7 +75,7 @@ def adaptive_noise_scale(
     mean = float(scores.mean()) if len(scores) else 0.0
     if len(scores) < LEAST_POINTS or mean == 0.0:
         return max_scale
-    progress = _clip(slope_t(scores).slope / abs(mean) / STEADY_RISE)
+    progress = _clip(line_fit(scores)[0] / abs(mean) / STEADY_RISE)
     train, val = train_and_val(recent)
     gap = divergence = 0.0
     if len(val):
