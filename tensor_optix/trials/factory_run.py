@@ -73,9 +73,8 @@ class FactoryRun:
 
     def __init__(self, factories: Factories, settings: RunSettings) -> None:
         if settings.output.run_dir is not None:
-            RunLog(
-                settings.output.run_dir
-            )  # refuses another run's directory, and writes nothing yet
+            # Refuses another run's directory before the search, and writes nothing yet.
+            RunLog(settings.output.run_dir)
         self._factories = factories
         self._settings = settings
         self._callbacks = list(settings.callbacks or [])
