@@ -43,7 +43,7 @@ class Display(LoopCallback):
     """What both displays have in common.
 
     Args:
-        record: Of the run; it hears of everything first.
+        record: Of the run; is called before the display.
         config: Of the run.
         console: Where to draw.
     """

@@ -65,7 +65,7 @@ class Decision:
 
 
 class TrainingRecord(LoopCallback):
-    """Keeps the scores and decisions of a run. Has to hear before those who show them."""
+    """Keeps the scores and decisions of a run. Is to be called before the displays that show them."""
 
     def __init__(self) -> None:
         self._begun = time.perf_counter()
@@ -126,7 +126,7 @@ class TrainingRecord(LoopCallback):
         self._begun = time.perf_counter()
 
     def on_window(self, report: WindowReport) -> None:
-        """Take down a window."""
+        """Keep a window."""
         self.last = report
         self._recent.append((report.seconds, report.total_steps))
         while len(self._recent) > 2 and self._recent[0][0] < report.seconds - SPEED_SECONDS:
@@ -138,7 +138,7 @@ class TrainingRecord(LoopCallback):
             self.bests.append(report.score if report.best is None else report.best)
 
     def on_event(self, event: LoopEvent) -> None:
-        """Take down a decision. Of a series of plateaus only the first is one."""
+        """Keep a decision. Of a series of plateaus only the first is one."""
         match event:
             case Stop():
                 self.stop_reason = event.reason
@@ -158,7 +158,7 @@ class TrainingRecord(LoopCallback):
         self._show(event if is_highest else surer)
 
     def _take_tuned(self, event: Tuned) -> None:
-        """Take down hyperparameters that were accepted; experiments are only in the log."""
+        """Keep hyperparameters that were accepted; experiments are only in the log."""
         before = event.before if self._accepted is None else self._accepted
         self._accepted = event.accepted or before
         if self._accepted != before:

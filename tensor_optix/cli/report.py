@@ -58,7 +58,7 @@ class Outcome:
 def closing_report(
     record: TrainingRecord, config: RunConfig, directory: RunDirectory, outcome: Outcome
 ) -> str:
-    """Tell how the training went, in lines of at most 79 characters where paths allow."""
+    """Return how the training went, in lines of at most 79 characters where paths allow."""
     seconds = record.seconds
     speed = record.total_steps / seconds if seconds > 0 else 0.0
     lines = [

@@ -22,11 +22,11 @@ class BaseOptimizer(ABC):
 
     @abstractmethod
     def on_improvement(self, metrics: EvalMetrics) -> None:
-        """Hear that the score improved."""
+        """Called after an evaluation that improved the score, before `suggest`."""
 
     @abstractmethod
     def on_plateau(self, metrics_history: Sequence[EvalMetrics]) -> None:
-        """Hear that the score has stopped improving."""
+        """Called after an evaluation that left the loop COOLING, before `suggest`."""
 
     @property
     def is_probing(self) -> bool:
@@ -34,7 +34,7 @@ class BaseOptimizer(ABC):
         return False
 
     def accepted(self, current_hyperparams: HyperparamSet) -> HyperparamSet | None:
-        """Return the hyperparameters in force without the experiment; None if they cannot be told.
+        """Return the hyperparameters in force without the experiment; None if they are unknown.
 
         They are kept with a policy that shows while an experiment is under way. Without them such a
         policy is never the best.
@@ -42,7 +42,7 @@ class BaseOptimizer(ABC):
         return None if self.is_probing else current_hyperparams.copy()
 
     def on_restart(self) -> None:
-        """Hear that the policy and its hyperparameters were replaced: an experiment under way is void."""
+        """Called when the policy and its hyperparameters were replaced: an experiment under way is void."""
 
     def describe(self) -> dict[str, Any]:
         """Return the numbers that the last suggestion rests on, for the log of decisions."""

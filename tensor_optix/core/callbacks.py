@@ -1,4 +1,4 @@
-"""The contract of a callback: what it may hear of the loop, and what it may ask of it."""
+"""The contract of a callback: when it is called and with what, and what it may ask of the loop."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class WindowReport:
 
 @dataclass(frozen=True)
 class LoopEvent:
-    """A decision of the loop, with the numbers that it was taken on: a class for each kind is in `events`."""
+    """A decision of the loop, with the numbers that it was taken on. A class for each kind is in `events`."""
 
     episode_id: int = 0
     """The window in which it was taken; like `total_steps`, filled in by the loop."""
@@ -79,7 +79,7 @@ class LoopControl(Protocol):
         """End the run after the window under way."""
 
     def record(self, event: LoopEvent) -> None:
-        """Log a decision: every callback hears of it, in which window it was taken included."""
+        """Log a decision, with the window in which it was taken: `on_event` of every callback."""
 
     def train(self, agent: BaseAgent) -> None:
         """Train `agent` from the next window on, in place of the present one."""
@@ -96,40 +96,40 @@ class LoopControl(Protocol):
 
 
 class LoopCallback:
-    """Override what you want to hear. An exception here is logged and does not stop the training."""
+    """Override what you want to know of. An exception here is logged and does not stop the training."""
 
     def on_attach(self, control: LoopControl) -> None:
-        """Hear to which loop the callback was added."""
+        """Called when the callback is added to a loop."""
 
     def on_loop_start(self) -> None:
-        """Hear that the run begins."""
+        """Called when the run begins."""
 
     def on_loop_stop(self) -> None:
-        """Hear that the run is over, also after an error. The agent holds the best policy."""
+        """Called when the run is over, also after an error. The agent holds the best policy."""
 
     def on_episode_end(self, episode_id: int, eval_metrics: EvalMetrics | None) -> None:
-        """Hear that a window is done; None when it was not evaluated."""
+        """Called after every window; None when it was not evaluated."""
 
     def on_improvement(self, snapshot: PolicySnapshot) -> None:
-        """Hear that a new best policy was saved."""
+        """Called when a new best policy was saved, but for the first."""
 
     def on_plateau(self, episode_id: int, state: LoopState) -> None:
-        """Hear that an evaluation left the loop COOLING."""
+        """Called after every evaluation that left the loop COOLING."""
 
     def on_dormant(self, episode_id: int) -> bool | None:
-        """Hear that nothing is left to gain. Return True to claim the event: the loop goes on."""
+        """Called when nothing is left to gain. Return True to let the loop go on."""
 
     def on_degradation(self, episode_id: int, eval_metrics: EvalMetrics) -> None:
-        """Hear that the score fell away from the best."""
+        """Called when the score fell away from the best, and the next evaluation confirmed it."""
 
     def on_hyperparam_update(self, old_params: dict[str, Any], new_params: dict[str, Any]) -> None:
-        """Hear of the hyperparameters after an evaluation, changed or not."""
+        """Called with the hyperparameters after every evaluation, changed or not."""
 
     def on_window(self, report: WindowReport) -> None:
-        """Hear the figures of the window that just ended."""
+        """Called with the figures of every window, when it has ended."""
 
     def on_event(self, event: LoopEvent) -> None:
-        """Hear of a decision and its numbers."""
+        """Called with every decision of the loop; a class for each kind is in `events`."""
 
 
 class CallbackList:

@@ -358,7 +358,7 @@ class LoopController:
             self.record(events.Rollback(snapshot=restored.snapshot_id))
 
     def _rest(self, run: RunState) -> None:
-        """Stop, unless a callback claims the event."""
+        """Stop, unless a callback lets the loop go on."""
         self.record(self._standstill(events.Dormant))
         claims = self._callbacks.emit("on_dormant", run.window_id)
         self._best.refresh()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,13 +36,14 @@ def report(**fields) -> WindowReport:
 def test_every_window_and_event_is_a_line_of_strict_json_at_once(tmp_path):
     log = RunLog(tmp_path / "run")
     log.on_loop_start()
-    log.on_window(report(diagnostics={"loss": math.inf, "n": np.int64(3)}))
+    figures = {"loss": math.inf, "n": np.int64(3), "sizes": (np.ones(2), 2), 4: Path("a")}
+    log.on_window(report(diagnostics=figures))
     log.on_event(Best(2, 16, score=np.float64(2.0), rank=math.inf))
     row = json.loads((tmp_path / "run/metrics.jsonl").read_text())
     assert row["score"] is None
     assert row["best"] == 1.5
     assert row["state"] == "ACTIVE"
-    assert row["diagnostics"] == {"loss": None, "n": 3}
+    assert row["diagnostics"] == {"loss": None, "n": 3, "sizes": [[1.0, 1.0], 2], "4": "a"}
     event = json.loads((tmp_path / "run/events.jsonl").read_text())
     assert list(event) == ["kind", "episode_id", "total_steps", "time", "score", "rank"]
     assert (event["kind"], event["episode_id"], event["total_steps"]) == ("best", 2, 16)

@@ -1,1 +1,1 @@
-"""What the loop decides, and from what: statistics, validation, the best policy, tuning."""
+"""What the loop decides, and from what: statistics, the plateau test, validation, the best policy."""

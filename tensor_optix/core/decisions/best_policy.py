@@ -179,8 +179,6 @@ EPISODES = 20
 """Fresh episodes of each finalist."""
 STEP_SHARE = 0.3
 """The finals may take at most this share of the environment steps of the run."""
-
-
 WINDOWS = 2
 """What finishing the last episodes takes besides, in windows."""
 

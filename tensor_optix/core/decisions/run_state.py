@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EVALUATIONS_WITHOUT_EVIDENCE = 50
-"""After so many evaluations without a finite score the user is told, once."""
+"""After so many evaluations without a finite score there is a warning, once."""
 
 
 class RunState:

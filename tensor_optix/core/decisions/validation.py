@@ -265,8 +265,8 @@ class Collector:
         """Yield the pipeline's windows; after a restart, those of the fresh episodes."""
         while True:
             self._is_restarted = False
-            for episode in self._pipeline.episodes():
-                yield episode
+            for window in self._pipeline.episodes():
+                yield window
                 if self._is_restarted:
                     break
             else:
