@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tensor_optix import kernels
 from tensor_optix.core.replay_buffer import PrioritizedReplayBuffer
 from tests.replay_oracle import ready_indices, walk
 
@@ -16,7 +17,7 @@ def test_a_new_row_has_the_largest_priority_so_far() -> None:
     walk(buffer, 1)
     assert buffer.priorities is not None
     assert buffer.priorities.raw[10] == pytest.approx(5.0)
-    assert buffer.priorities.tree.leaves[10] == pytest.approx(5.0**0.6)
+    assert buffer.priorities.leaves[10] == pytest.approx(5.0**0.6)
 
 
 def test_changing_alpha_keeps_all_rows() -> None:
@@ -51,7 +52,7 @@ def test_a_late_priority_revives_no_row(n_step: int) -> None:
     assert len(ready) == 10 < total
     buffer.update_priorities(np.arange(total), np.full(total, 100.0))
     assert buffer.priorities is not None
-    assert buffer.priorities.num_rows == 10
+    assert np.count_nonzero(buffer.priorities.leaves) == 10
     assert set(buffer.sample(500).indices.tolist()) <= ready
 
 
@@ -64,7 +65,7 @@ def test_priorities_follow_the_rows_through_random_episodes() -> None:
         buffer.push([float(t)], 0, reward, [t + 1.0], rng.random() < 0.2, rng.random() < 0.2)
         if rng.random() < 0.1:
             buffer.flush_episode()
-        leaves = [] if buffer.priorities is None else np.flatnonzero(buffer.priorities.tree.leaves)
+        leaves = [] if buffer.priorities is None else np.flatnonzero(buffer.priorities.leaves)
         assert sorted(ready_indices(buffer)) == list(leaves)
 
 
@@ -79,12 +80,12 @@ def test_priorities_follow_the_rows_of_many_environments(n_step: int) -> None:
         observations, rewards = np.full((n, 1), t, np.float32), np.ones(n, np.float32)
         buffer.extend(observations, np.zeros(n), rewards, observations + 1, ended, none)
         assert buffer.priorities is not None
-        tree = buffer.priorities.tree
-        assert sorted(ready_indices(buffer)) == list(np.flatnonzero(tree.leaves))
-        assert tree.num_positive == len(buffer)
-        nodes = tree.nodes.copy()
-        tree.rebuild()
-        assert nodes.tobytes() == tree.nodes.tobytes()
+        leaves, nodes = buffer.priorities.leaves, buffer.priorities.nodes
+        assert sorted(ready_indices(buffer)) == list(np.flatnonzero(leaves))
+        assert np.count_nonzero(leaves) == len(buffer)
+        rebuilt = np.zeros_like(nodes)
+        kernels.sum_tree_rebuild(leaves, rebuilt)
+        assert nodes.tobytes() == rebuilt.tobytes()
 
 
 @pytest.mark.parametrize("then", ["sample", "extend", "save"])
@@ -106,7 +107,7 @@ def test_a_call_that_is_interrupted_leaves_priorities_and_rows_together(
     else:
         buffer.state_dict()
     assert buffer.priorities is not None
-    assert np.flatnonzero(buffer.priorities.tree.leaves).tolist() == sorted(ready_indices(buffer))
+    assert np.flatnonzero(buffer.priorities.leaves).tolist() == sorted(ready_indices(buffer))
 
 
 def test_an_interrupted_first_call_leaves_a_buffer_that_works(
