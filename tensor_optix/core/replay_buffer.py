@@ -232,7 +232,12 @@ class ReplayBuffer:
             MemoryError: The rows do not fit into memory.
             ValueError: The state is damaged, or of other sizes; nothing has changed then.
         """
-        self._load(state)
+        gamma, generator = _unit_of(state, "gamma"), np.array(array_of(state, "generator"))
+        if generator.shape != (1,) or generator.dtype != np.uint64:
+            found = f"{generator.dtype} {generator.shape}"
+            raise ValueError(f"'generator' must be uint64 (1,), got {found}")
+        self._take_on(state, saved_layout(state, self._settings))
+        self._signature, self._gamma, self._generator = None, gamma, generator
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to a new directory, without a copy in memory.
@@ -244,7 +249,7 @@ class ReplayBuffer:
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take on what `save` wrote; raises as `load_state_dict`, or FileNotFoundError."""
-        self._load(read_state(path))
+        self.load_state_dict(read_state(path))
 
     def _write_as_usual(self, storage: ReplayStorage, rows: Rows, env_ids: Any) -> bool:
         """Write rows that look like those before; return whether that went well."""
@@ -297,22 +302,15 @@ class ReplayBuffer:
         state = {"generator": self._generator, "gamma": np.array([self._gamma])}
         return state if self.storage is None else state | self.storage.state()
 
-    def _load(self, state: Mapping[str, Array]) -> None:
-        gamma, generator = _unit_of(state, "gamma"), np.array(array_of(state, "generator"))
-        if generator.shape != (1,) or generator.dtype != np.uint64:
-            found = f"{generator.dtype} {generator.shape}"
-            raise ValueError(f"'generator' must be uint64 (1,), got {found}")
-        self._take_on(state, saved_layout(state, self._settings))
-        self._signature, self._gamma, self._generator = None, gamma, generator
-
     def _take_on(self, state: Mapping[str, Array], layout: ReplayLayout | None) -> None:
         """Take on the rows of a state that is sound; None for no rows."""
-        storage = None if layout is None else self.storage
-        if layout is not None:
-            if storage is None or storage.layout != layout:
-                storage = self._allocate(layout)
-            storage.load(state)
-        self.storage = storage
+        if layout is None:
+            self.storage = None
+            return
+        storage = self.storage
+        if storage is None or storage.layout != layout:
+            storage = self._allocate(layout)
+        storage.load(state)
 
 
 class PrioritizedReplayBuffer(ReplayBuffer):

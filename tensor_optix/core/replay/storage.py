@@ -199,9 +199,8 @@ class ReplayStorage:
             IndexError: If an index is no slot.
             ValueError: If a field does not fit.
         """
-        observations, actions, rewards, next_observations, dones, _, indices, n_steps = batch
-        fields = (observations, actions, rewards, next_observations, dones, n_steps)
-        kernels.replay_gather(self.layout.numbers, self._ring, self._side, indices, *fields)
+        fields = (*batch[:5], batch.n_steps)
+        kernels.replay_gather(self.layout.numbers, self._ring, self._side, batch.indices, *fields)
 
     def state(self) -> dict[str, Array]:
         """Return the state as views of the arrays; of the ring, the slots ever written."""
