@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tensor_optix import kernels
+from tensor_optix.core.argument_checks import in_unit_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 
     from tensor_optix.core.types import Array
 
-EPSILON = 1e-8
+__all__ = ["ObsNormalizer", "RewardNormalizer", "RunningMeanStd"]
+
+_EPSILON = 1e-8
 """Added to the variance before its root is taken, so that a constant divides by no zero."""
 
 
-class Freezable:
+class _Freezable:
     """Something that learns from what it is shown, unless it is frozen."""
 
     frozen: bool = False
@@ -42,7 +45,7 @@ class Freezable:
             self.frozen = before
 
 
-class RunningMeanStd(Freezable):
+class RunningMeanStd(_Freezable):
     """Mean and population variance of everything seen.
 
     It starts at mean 0 and variance 1, as if `epsilon` rows had been seen already.
@@ -96,7 +99,7 @@ class RunningMeanStd(Freezable):
         """
         rows = self._rows(x)
         out = np.empty_like(rows)
-        kernels.normalize(rows, self._mean, self._var, clip, EPSILON, out)
+        kernels.normalize(rows, self._mean, self._var, clip, _EPSILON, out)
         return out.reshape(np.shape(x))
 
     def update_and_normalize(self, x: ArrayLike, clip: float = 10.0) -> Array:
@@ -105,7 +108,7 @@ class RunningMeanStd(Freezable):
             return self.normalize(x, clip)
         rows = self._rows(x)
         out = np.empty_like(rows)
-        kernels.update_and_normalize(rows, self._mean, self._var, self._count, clip, EPSILON, out)
+        kernels.update_and_normalize(rows, self._mean, self._var, self._count, clip, _EPSILON, out)
         return out.reshape(np.shape(x))
 
     def state_dict(self) -> dict[str, Array]:
@@ -118,9 +121,9 @@ class RunningMeanStd(Freezable):
         Raises:
             ValueError: If an array is missing or has another shape; nothing has changed then.
         """
-        mean = stored_array(state, "mean", self.shape)
-        var = stored_array(state, "var", self.shape)
-        count = stored_array(state, "count", (1,))
+        mean = _stored(state, "mean", self.shape)
+        var = _stored(state, "var", self.shape)
+        count = _stored(state, "count", (1,))
         self._mean, self._var, self._count = mean.reshape(-1), var.reshape(-1), count
 
     def _rows(self, x: ArrayLike) -> Array:
@@ -136,20 +139,7 @@ class RunningMeanStd(Freezable):
         return rows.reshape(-1, self._mean.size)
 
 
-def stored_array(state: Mapping[str, Array], name: str, shape: tuple[int, ...] | None) -> Array:
-    """Return a float64 copy of an array of a state dict; ValueError if absent or misshapen."""
-    if name not in state:
-        raise ValueError(f"state must hold {name!r}, got {sorted(state)}")
-    array: Array = np.array(state[name], np.float64)
-    if shape is not None and array.shape != shape:
-        raise ValueError(f"{name!r} must have shape {shape}, got {array.shape}")
-    return array
-
-
-__all__ = ["ObsNormalizer", "RewardNormalizer", "RunningMeanStd"]
-
-
-class ObsNormalizer(Freezable):
+class ObsNormalizer(_Freezable):
     """Observations of mean 0 and variance 1 per component.
 
     Args:
@@ -198,7 +188,7 @@ class ObsNormalizer(Freezable):
         self._moments.load_state_dict(state)
 
 
-class RewardNormalizer(Freezable):
+class RewardNormalizer(_Freezable):
     """Rewards divided by the standard deviation of the discounted return so far.
 
     Each environment carries a running return `R = gamma * R + r`, which starts again at 0 when its
@@ -213,9 +203,7 @@ class RewardNormalizer(Freezable):
     """
 
     def __init__(self, gamma: float = 0.99, clip: float = 10.0) -> None:
-        if not 0 <= gamma <= 1:
-            raise ValueError(f"gamma must be in [0, 1], got {gamma}")
-        self._gamma = gamma
+        self._gamma = in_unit_interval("gamma", gamma)
         self._clip = _checked_clip(clip)
         self._moments = RunningMeanStd()
         self._returns = np.zeros(0)
@@ -287,7 +275,7 @@ class RewardNormalizer(Freezable):
             values = np.ascontiguousarray(rewards, np.float32).reshape(-1, 1)
         out = np.empty_like(values)
         var = self._moments.var.reshape(1)
-        kernels.normalize(values, np.zeros(1), var, self._clip, EPSILON, out)
+        kernels.normalize(values, np.zeros(1), var, self._clip, _EPSILON, out)
         return out.reshape(np.shape(rewards))
 
     def reset(self) -> None:
@@ -301,9 +289,19 @@ class RewardNormalizer(Freezable):
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Take on what `state_dict` returned; ValueError if it does not fit."""
-        returns = stored_array(state, "returns", None)
+        returns = _stored(state, "returns", None)
         self._moments.load_state_dict(state)
         self._returns = returns.reshape(-1)
+
+
+def _stored(state: Mapping[str, Array], name: str, shape: tuple[int, ...] | None) -> Array:
+    """Return a float64 copy of an array of a state dict; ValueError if absent or misshapen."""
+    if name not in state:
+        raise ValueError(f"state must hold {name!r}, got {sorted(state)}")
+    array: Array = np.array(state[name], np.float64)
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"{name!r} must have shape {shape}, got {array.shape}")
+    return array
 
 
 def _running_returns(rewards: Array, ended: Array, factors: Array, before: Array) -> Array:

@@ -1,7 +1,6 @@
-"""From a window of rows to advantages and minibatches: the face of the GAE and gather kernels.
+"""What agents learn from a window: its rows come in; advantages, minibatches or transitions go out.
 
-Rewards, values and ends come in as `[T]` or `[T, N]`; advantages and returns of the same shape go out,
-to the agents. `terminated` and `truncated` become one `done` here, and nowhere else.
+`terminated` and `truncated` become one `done` in `episode_advantages`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensor_optix import kernels
+from tensor_optix.core.argument_checks import at_least
 from tensor_optix.core.types import Array, EpisodeData, Transitions
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def episode_advantages(
     gamma, gae_lambda = discounts
     terminated = np.asarray(episode.terminated, bool)
     truncated = np.asarray(episode.truncated, bool) & ~terminated
-    valid = np.ones(len(rewards), bool) if episode.valid is None else np.array(episode.valid, bool)
+    valid = _valid_rows(episode)
     rewards = np.array(rewards, np.float32)
     if episode.end_rows is not None and len(end_values):
         cut = truncated[episode.end_rows]
@@ -121,6 +121,17 @@ def episode_advantages(
     return advantages.reshape(-1), returns.reshape(-1), valid
 
 
+def explained_variance(values: Array, returns: Array) -> float:
+    """Return `1 - Var(returns - values) / Var(returns)`: 1 is a perfect critic, 0 a constant one.
+
+    Finite for all finite float32 numbers; 0 where the returns are equal, which leaves nothing to explain.
+    """
+    # Their squares overflow in single precision.
+    returns, values = np.asarray(returns, np.float64), np.asarray(values, np.float64)
+    variance = float(np.var(returns))
+    return 0.0 if variance < 1e-12 else 1.0 - float(np.var(returns - values)) / variance
+
+
 def make_minibatches(
     data: Mapping[str, Array],
     minibatch_size: int,
@@ -128,8 +139,7 @@ def make_minibatches(
     rng: np.random.Generator | None = None,
 ) -> Iterator[dict[str, Array]]:
     """Yield the rows of `data` (arrays of one length) in minibatches; the last one may be short."""
-    if minibatch_size < 1:
-        raise ValueError(f"minibatch_size must be at least 1, got {minibatch_size}")
+    at_least("minibatch_size", minibatch_size, 1)
     lengths = {name: len(field) for name, field in data.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"all fields must have the same number of rows, got {lengths}")
@@ -177,55 +187,6 @@ class MinibatchSampler:
         return buffer.reshape(-1)[: math.prod(shape)].reshape(shape)
 
 
-def explained_variance(values: Array, returns: Array) -> float:
-    """Return `1 - Var(returns - values) / Var(returns)`: 1 is a perfect critic, 0 a constant one.
-
-    Finite for all finite float32 numbers; 0 where the returns are equal, which leaves nothing to explain.
-    """
-    # Their squares overflow in single precision.
-    returns, values = np.asarray(returns, np.float64), np.asarray(values, np.float64)
-    variance = float(np.var(returns))
-    return 0.0 if variance < 1e-12 else 1.0 - float(np.var(returns - values)) / variance
-
-
-def _grid(data: Any, name: str, shape: tuple[int, ...], grid: tuple[int, ...], dtype: Any) -> Array:
-    array = np.ascontiguousarray(data, dtype)
-    if array.shape != shape:
-        raise ValueError(f"{name} must have the shape of rewards, {shape}, got {array.shape}")
-    return array.reshape(grid)
-
-
-class ObservedRows:
-    """The rows that an agent was shown since the last window it learned from: how many, and the last."""
-
-    def __init__(self) -> None:
-        self._rows = 0
-        self._last: tuple[int, Array, Array] | None = None
-
-    def add(self, transitions: Transitions) -> None:
-        """Count the rows of a vector step and keep a copy of the first."""
-        self._rows += len(transitions.rewards)
-        observation, action = transitions.observations[0], transitions.actions[0]
-        self._last = int(transitions.env_ids[0]), np.array(observation), np.array(action)
-
-    def covers(self, episode: EpisodeData) -> bool:
-        """Return whether the rows of a window are among these.
-
-        A count is not enough: what was collected may have been thrown away, as when a run is interrupted.
-        """
-        if self._last is None or self._rows < episode.num_steps:
-            return False
-        env_id, observation, action = self._last
-        valid = np.ones(episode.length, bool) if episode.valid is None else episode.valid
-        own = np.flatnonzero(np.asarray(valid)[env_id :: episode.num_envs])
-        if env_id >= episode.num_envs or not len(own):
-            return False
-        row = int(own[-1]) * episode.num_envs + env_id
-        return np.array_equal(episode.observations[row], observation, equal_nan=True) and (
-            np.array_equal(episode.actions[row], action, equal_nan=True)
-        )
-
-
 def transitions_of(episode: EpisodeData) -> Iterator[Transitions]:
     """Yield the rows of a window in time order, each environment's with its own next observation.
 
@@ -239,9 +200,10 @@ def transitions_of(episode: EpisodeData) -> Iterator[Transitions]:
     rewards = episode.grid(episode.rewards, np.float32)
     terminated = episode.grid(episode.terminated, bool)
     truncated = episode.grid(episode.truncated, bool)
-    is_valid = np.ones(len(episode.rewards), bool) if episode.valid is None else episode.valid
-    valid = episode.grid(is_valid, bool)
-    ends = _end_observations(episode)
+    valid = episode.grid(_valid_rows(episode))
+    ends = {}
+    if episode.end_rows is not None and episode.end_observations is not None:
+        ends = dict(zip(episode.end_rows.tolist(), episode.end_observations, strict=True))
     for t in range(len(rewards)):
         following, known = _following(episode, observations, t)
         dones = terminated[t] | truncated[t]
@@ -274,7 +236,43 @@ def _following(episode: EpisodeData, observations: Array, t: int) -> tuple[Array
     return final.reshape(observations[t].shape), True
 
 
-def _end_observations(episode: EpisodeData) -> dict[int, Array]:
-    if episode.end_rows is None or episode.end_observations is None:
-        return {}
-    return dict(zip(episode.end_rows.tolist(), episode.end_observations, strict=True))
+class ObservedRows:
+    """The rows that an agent was shown since the last window it learned from: how many, and the last."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._last: tuple[int, Array, Array] | None = None
+
+    def add(self, transitions: Transitions) -> None:
+        """Count the rows of a vector step and keep a copy of the first."""
+        self._rows += len(transitions.rewards)
+        observation, action = transitions.observations[0], transitions.actions[0]
+        self._last = int(transitions.env_ids[0]), np.array(observation), np.array(action)
+
+    def covers(self, episode: EpisodeData) -> bool:
+        """Return whether the rows of a window are among these.
+
+        A count is not enough: what was collected may have been thrown away, as when a run is interrupted.
+        """
+        if self._last is None or self._rows < episode.num_steps:
+            return False
+        env_id, observation, action = self._last
+        own = np.flatnonzero(_valid_rows(episode)[env_id :: episode.num_envs])
+        if env_id >= episode.num_envs or not len(own):
+            return False
+        row = int(own[-1]) * episode.num_envs + env_id
+        return np.array_equal(episode.observations[row], observation, equal_nan=True) and (
+            np.array_equal(episode.actions[row], action, equal_nan=True)
+        )
+
+
+def _valid_rows(episode: EpisodeData) -> Array:
+    """Return a copy, `[R]` bool."""
+    return np.ones(episode.length, bool) if episode.valid is None else np.array(episode.valid, bool)
+
+
+def _grid(data: Any, name: str, shape: tuple[int, ...], grid: tuple[int, ...], dtype: Any) -> Array:
+    array = np.ascontiguousarray(data, dtype)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have the shape of rewards, {shape}, got {array.shape}")
+    return array.reshape(grid)

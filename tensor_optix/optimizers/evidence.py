@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -169,12 +170,17 @@ def _fit(scores: Array) -> tuple[float, float]:
     Left by a line, the sides, and their running sum: where hyperparameters change how fast the
     score rises, it is the latter that the scores follow, and they are no noise.
     """
-    steps = np.arange(len(scores))
-    sides = 1.0 - 2.0 * np.array([side_of(window) for window in range(len(scores))])
+    sides, model = _model(len(scores))
     heights = scores - scores.mean()
-    model = np.stack([np.ones(len(scores)), steps - steps.mean(), sides, np.cumsum(sides)], 1)
     left = heights - model @ np.linalg.lstsq(model, heights, rcond=None)[0]
     return 2.0 * float(sides @ heights) / len(scores), float(left @ left)
+
+
+@cache
+def _model(windows: int) -> tuple[Array, Array]:
+    steps = np.arange(windows)
+    sides = 1.0 - 2.0 * np.array([side_of(window) for window in range(windows)])
+    return sides, np.stack([np.ones(windows), steps - steps.mean(), sides, np.cumsum(sides)], 1)
 
 
 def _clipped_ratio(difference: float, error: float) -> float:

@@ -87,6 +87,8 @@ class AcceptedBase:
         An agent may clip or round, and then ends up no farther from the asked value than the old one
         was. Anything else was changed by someone else.
         """
+        if values == self.asked:
+            return True
         if values.keys() != self.asked.keys():
             return False
         asked, before = self._space.to_unit(self.asked), self._space.to_unit(self._before)

@@ -138,7 +138,7 @@ def assert_identical(after: dict[str, Any], before: dict[str, Any]) -> None:
 
 
 def priorities(agent: Any) -> Array:
-    raw: Array = agent._replay._priorities.raw.copy()
+    raw: Array = agent._replay.priorities.raw.copy()
     return raw
 
 

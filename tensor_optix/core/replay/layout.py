@@ -7,111 +7,19 @@ Without frame stacks the newest frame is the whole observation.
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from tensor_optix.core.argument_checks import whole_number
+
 if TYPE_CHECKING:
     from tensor_optix.core.types import Array
 
-
-@dataclass(frozen=True)
-class ReplaySettings:
-    """What was asked for.
-
-    Attributes:
-        capacity: Rows of all environments.
-        n_step: The rewards that a row sums up.
-        num_envs: Environments; None for as many as the first rows come from.
-        frame_stack: The depth of a stack of frames; None to find out.
-
-    Raises:
-        ValueError: If a number is out of range.
-    """
-
-    capacity: int
-    n_step: int
-    num_envs: int | None
-    frame_stack: int | None
-
-    def __post_init__(self) -> None:
-        most = {"capacity": MOST_SLOTS, "n_step": MOST_STEPS, "frame_stack": MOST_STEPS}
-        for name in ("capacity", "n_step", "num_envs", "frame_stack"):
-            value = getattr(self, name)
-            if value is not None or name in ("capacity", "n_step"):
-                count = _checked_count(name, value, most.get(name, self.capacity))
-                object.__setattr__(self, name, count)  # 1e6 is a whole number, but no length
-
-    def layout(self, rows: tuple[Any, ...], env_ids: Any) -> ReplayLayout:
-        """Return the layout that the first rows ask for.
-
-        Args:
-            rows: Observations, actions, rewards and next observations, with others after them.
-            env_ids: Whose rows they are, None if of all environments.
-
-        Raises:
-            ValueError: If they do not fit the settings.
-        """
-        observations, actions, rewards, next_observations = rows[:4]
-        if self.num_envs is None and env_ids is not None:
-            raise ValueError("num_envs must be given to the buffer where env_ids are, got None")
-        if not len(rewards):
-            raise ValueError("the first rows must say what rows look like, got none")
-        num_envs = self.num_envs or len(rewards)
-        _checked_count("the number of first rows", num_envs, self.capacity)
-        first, action = _rows("observations", observations), _rows("actions", actions)
-        frames = self.frame_stack or stack_depth(first, np.asarray(next_observations))
-        if frames > 1 and first.shape[1:2] != (frames,):
-            raise ValueError(
-                f"observations must have shape [B, {frames}, ...] as frame_stack is {frames}, got "
-                f"{first.shape}"
-            )
-        share = self.capacity // num_envs
-        formats = (RowFormat.of(first), RowFormat.of(action))
-        layout = ReplayLayout(num_envs, share, self.n_step, frames, *formats)
-        _checked_count("capacity, with all environments' slots,", layout.num_slots, MOST_SLOTS)
-        return layout
-
-    def check(self, layout: ReplayLayout) -> None:
-        """Raise ValueError unless a layout is one that these settings can lead to."""
-        num_envs, frames = self.num_envs or layout.num_envs, self.frame_stack or layout.frames
-        expected = (num_envs, self.capacity // num_envs, self.n_step, frames)
-        got = (layout.num_envs, layout.rows, layout.n_step, layout.frames)
-        if got != expected:
-            raise ValueError(
-                "the state must be that of a buffer with (num_envs, rows of each, n_step, frames) "
-                f"{expected}, got {got}"
-            )
-
-
-def unit_number(name: str, value: float) -> float:
-    """Return a number in [0, 1]; ValueError for others."""
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} must be in [0, 1], got {value}")
-    return float(value)
-
-
-def _checked_count(name: str, value: float, most: int) -> int:
-    if not isinstance(value, numbers.Real) or not 1 <= value <= most or value != int(value):
-        raise ValueError(f"{name} must be a whole number in [1, {most}], got {value!r}")
-    return int(value)
-
-
-def _rows(name: str, value: Any) -> np.ndarray[Any, Any]:
-    array = np.asarray(value)
-    if array.ndim == 0 or array.dtype.hasobject:
-        raise ValueError(
-            f"{name} must be numbers, one row per environment, got {array.dtype} with shape "
-            f"{array.shape}"
-        )
-    return array
-
-
-MOST_SLOTS = 2**31 - 1
-MOST_STEPS = 2**16 - 1
+_MOST_SLOTS = 2**31 - 1
+_MOST_STEPS = 2**16 - 1
 _DEEPEST_STACK = 8
 
 
@@ -144,20 +52,17 @@ class RowFormat:
         Raises:
             ValueError: If dtype or shape are others; the message names both.
         """
-        shape = (count, *self.shape)
-        if type(value) is np.ndarray and value.dtype is self.dtype and value.shape == shape:
-            return value if value.flags.c_contiguous else np.ascontiguousarray(value)
         array = np.asarray(value)
-        plain = not isinstance(value, np.ndarray) and not isinstance(value, np.generic)
         if array.dtype != self.dtype:
-            if not plain or not np.can_cast(array.dtype, self.dtype, "same_kind"):
+            is_array = isinstance(value, np.ndarray | np.generic)
+            if is_array or not np.can_cast(array.dtype, self.dtype, "same_kind"):
                 raise ValueError(
                     f"{name} must be {self.dtype} as the first rows were, got {array.dtype}: "
                     f"convert them with astype"
                 )
             array = array.astype(self.dtype)
-        if array.shape != shape:
-            raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+        if array.shape != (count, *self.shape):
+            raise ValueError(f"{name} must have shape {(count, *self.shape)}, got {array.shape}")
         return np.ascontiguousarray(array)
 
 
@@ -200,6 +105,11 @@ class ReplayLayout:
         """The bytes of one frame."""
         return self.observation.nbytes // self.frames
 
+    @property
+    def ring_bytes(self) -> int:
+        """The bytes of all slots."""
+        return self.num_slots * self.slot.itemsize
+
     @cached_property
     def slot(self) -> np.dtype[Any]:
         """The structured dtype of a slot."""
@@ -229,13 +139,88 @@ class ReplayLayout:
         sizes = [self.num_envs, self.slots, self.rows, self.n_step, self.frames]
         return np.array([*sizes, self.frame_bytes, self.action.nbytes, *offsets], np.int64)
 
-    @property
-    def ring_bytes(self) -> int:
-        """The bytes of all slots."""
-        return self.num_slots * self.slot.itemsize
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """What was asked for.
+
+    Attributes:
+        capacity: Rows of all environments.
+        n_step: The rewards that a row sums up.
+        num_envs: Environments; None for as many as the first rows come from.
+        frame_stack: The depth of a stack of frames; None to find out.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    capacity: int
+    n_step: int
+    num_envs: int | None
+    frame_stack: int | None
+
+    def __post_init__(self) -> None:
+        most = {"capacity": _MOST_SLOTS, "n_step": _MOST_STEPS, "frame_stack": _MOST_STEPS}
+        for name in ("capacity", "n_step", "num_envs", "frame_stack"):
+            value = getattr(self, name)
+            if value is not None or name in ("capacity", "n_step"):
+                count = whole_number(name, value, 1, most.get(name, self.capacity))
+                object.__setattr__(self, name, count)  # 1e6 is a whole number, but no length
+
+    def layout(self, rows: tuple[Any, ...], env_ids: Any) -> ReplayLayout:
+        """Return the layout that the first rows ask for.
+
+        Args:
+            rows: Observations, actions, rewards and next observations, with others after them.
+            env_ids: Whose rows they are, None if of all environments.
+
+        Raises:
+            ValueError: If they do not fit the settings.
+        """
+        observations, actions, rewards, next_observations = rows[:4]
+        if self.num_envs is None and env_ids is not None:
+            raise ValueError("num_envs must be given to the buffer where env_ids are, got None")
+        if not len(rewards):
+            raise ValueError("the first rows must say what rows look like, got none")
+        num_envs = self.num_envs or len(rewards)
+        whole_number("the number of first rows", num_envs, 1, self.capacity)
+        first, action = _array("observations", observations), _array("actions", actions)
+        frames = self.frame_stack or _stack_depth(first, np.asarray(next_observations))
+        if frames > 1 and first.shape[1:2] != (frames,):
+            raise ValueError(
+                f"observations must have shape [B, {frames}, ...] as frame_stack is {frames}, got "
+                f"{first.shape}"
+            )
+        share = self.capacity // num_envs
+        formats = (RowFormat.of(first), RowFormat.of(action))
+        layout = ReplayLayout(num_envs, share, self.n_step, frames, *formats)
+        name = "capacity, with all environments' slots,"
+        whole_number(name, layout.num_slots, 1, _MOST_SLOTS)
+        return layout
+
+    def check(self, layout: ReplayLayout) -> None:
+        """Raise ValueError unless a layout is one that these settings can lead to."""
+        num_envs, frames = self.num_envs or layout.num_envs, self.frame_stack or layout.frames
+        expected = (num_envs, self.capacity // num_envs, self.n_step, frames)
+        got = (layout.num_envs, layout.rows, layout.n_step, layout.frames)
+        if got != expected:
+            raise ValueError(
+                "the state must be that of a buffer with (num_envs, rows of each, n_step, frames) "
+                f"{expected}, got {got}"
+            )
 
 
-def stack_depth(observations: Array, next_observations: Array) -> int:
+def _array(name: str, value: Any) -> Array:
+    array = np.asarray(value)
+    if array.ndim == 0 or array.dtype.hasobject:
+        raise ValueError(
+            f"{name} must be numbers, one row per environment, got {array.dtype} with shape "
+            f"{array.shape}"
+        )
+    return array
+
+
+def _stack_depth(observations: Array, next_observations: Array) -> int:
     """Return how many frames an observation stacks, 1 if it is no stack.
 
     A stack is what uint8 observations `[B, K, H, W]`, K of 2 to 8, look like if every one of them is
@@ -254,14 +239,6 @@ Rows: TypeAlias = "tuple[Array, Array, Array, Array, Array, Array]"
 
 _BOOL = np.dtype(np.bool_)
 _FLOAT32 = np.dtype(np.float32)
-
-
-def count_of(name: str, value: Any) -> int:
-    """Return how many rows a field has; ValueError for a single value."""
-    shape = np.shape(value)
-    if not shape:
-        raise ValueError(f"{name} must have shape [B], got a single value: push takes one row")
-    return int(shape[0])
 
 
 def clean_rows(layout: ReplayLayout, rows: Rows, count: int, every: bool) -> Rows:
@@ -285,10 +262,10 @@ def clean_rows(layout: ReplayLayout, rows: Rows, count: int, every: bool) -> Row
     return (
         layout.observation.rows("observations", observations, count),
         layout.action.rows("actions", actions, count),
-        floats_of("rewards", rewards, count),
+        column_of("rewards", rewards, count),
         layout.observation.rows("next_observations", next_observations, count),
-        flags_of("terminated", terminated, count),
-        flags_of("truncated", truncated, count),
+        column_of("terminated", terminated, count, _BOOL),
+        column_of("truncated", truncated, count, _BOOL),
     )
 
 
@@ -304,25 +281,22 @@ def signature_of(rows: Rows) -> tuple[Any, ...] | None:
         return None
 
 
-def floats_of(name: str, value: Any, count: int) -> Array:
-    """Return `count` numbers as float32; what float32 cannot hold becomes infinite."""
-    if type(value) is np.ndarray and value.dtype is _FLOAT32 and value.shape == (count,):
-        return value if value.flags.c_contiguous else np.ascontiguousarray(value)
-    with np.errstate(over="ignore"):
-        array = np.asarray(value, np.float32)
-    if array.shape != (count,):
-        raise ValueError(f"{name} must have shape {(count,)}, got {array.shape}")
-    return np.ascontiguousarray(array)
+def count_of(name: str, value: Any) -> int:
+    """Return how many rows a field has; ValueError for a single value."""
+    shape = np.shape(value)
+    if not shape:
+        raise ValueError(f"{name} must have shape [B], got a single value: push takes one row")
+    return int(shape[0])
 
 
-def flags_of(name: str, value: Any, count: int) -> Array:
-    """Return `count` booleans."""
-    if type(value) is np.ndarray and value.dtype is _BOOL and value.shape == (count,):
-        return value if value.flags.c_contiguous else np.ascontiguousarray(value)
-    array = np.asarray(value, np.bool_)
-    if array.shape != (count,):
-        raise ValueError(f"{name} must have shape {(count,)}, got {array.shape}")
-    return np.ascontiguousarray(array)
+def column_of(name: str, value: Any, count: int, dtype: np.dtype[Any] = _FLOAT32) -> Array:
+    """Return `count` values as a C-contiguous array; what float32 cannot hold becomes infinite."""
+    if type(value) is not np.ndarray or value.dtype is not dtype:
+        with np.errstate(over="ignore"):
+            value = np.asarray(value, dtype)
+    if value.shape != (count,):
+        raise ValueError(f"{name} must have shape {(count,)}, got {value.shape}")
+    return value if value.flags.c_contiguous else np.ascontiguousarray(value)
 
 
 def integers_of(name: str, value: Any, count: int) -> Array:

@@ -1,4 +1,4 @@
-"""The rows of a replay: transitions come in, batches of rows go out.
+"""The rows of a replay: transitions come in, batches of rows go out; their saved state is checked here, too.
 
 Every environment writes to a ring of its own; every observation is stored once (the next observation
 of a row is where the next row will be), and of a stack of frames only the newest frame. Frames that
@@ -18,96 +18,22 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tensor_optix import kernels
+from tensor_optix.core.replay.layout import ReplayLayout, RowFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tensor_optix.core.replay.layout import ReplayLayout, Rows
+    from tensor_optix.core.replay.layout import ReplaySettings, Rows
     from tensor_optix.core.types import Array
 
-_MEMINFO = Path("/proc/meminfo")
-
-
-def zeros(rows: int, row_bytes: int, path: str | os.PathLike[str] | None) -> Array:
-    """Return zeros `[rows, row_bytes]` uint8, in memory or in a new file.
-
-    Args:
-        rows: How many.
-        row_bytes: The bytes of each.
-        path: Of the file; None for memory.
-
-    Raises:
-        FileExistsError: The file is there already.
-        MemoryError: The machine has not that much memory available.
-        OSError: The disk has not that much space left, or the file cannot be written.
-    """
-    if path is not None:
-        return _mapped(Path(path), rows, row_bytes)
-    available = available_memory()
-    if available is not None and rows * row_bytes > available:
-        raise MemoryError(
-            f"the replay needs {size_text(rows * row_bytes)} of memory, {size_text(available)} are "
-            "available: choose a smaller capacity, or keep it in a file with memory_map=PATH"
-        )
-    return np.zeros((rows, row_bytes), np.uint8)
-
-
-def available_memory() -> int | None:
-    """Return the bytes that can be allocated without swapping, or None where nobody knows."""
-    if _MEMINFO.exists():
-        for line in _MEMINFO.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def size_text(size: int) -> str:
-    """Return a number of bytes as people write it, such as `7.1 GB`."""
-    for unit, bytes_of_one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= bytes_of_one:
-            return f"{size / bytes_of_one:.1f} {unit}"
-    return f"{size} B"
-
-
-def _mapped(path: Path, rows: int, row_bytes: int) -> Array:
-    size = rows * row_bytes
-    try:
-        file = path.open("xb")
-    except FileExistsError:
-        raise FileExistsError(f"memory_map must be a new file, but {path} exists") from None
-    try:
-        with file:
-            _reserve(file, size)
-    except OSError as error:
-        path.unlink()
-        raise OSError(
-            f"the replay needs {size_text(size)} on the disk of {path}: {error}; choose a smaller "
-            "capacity or another disk"
-        ) from error
-    return np.asarray(np.memmap(path, np.uint8, "r+", shape=(rows, row_bytes)))
-
-
-def _reserve(file: IO[bytes], size: int) -> None:
-    """Give a file its size, and room on the disk where the system can reserve it.
-
-    A file with holes would end the process when others have filled the disk.
-    """
-    left = shutil.disk_usage(Path(file.name).parent).free
-    if size > left:
-        raise OSError(f"{size_text(left)} are left")
-    if sys.platform == "linux":
-        os.posix_fallocate(file.fileno(), 0, size)
-    else:
-        file.truncate(size)
-
-
 logger = logging.getLogger(__name__)
+_MEMINFO = Path("/proc/meminfo")
 _WORDS = 8
+"""Of the counters, and of the cursor of an environment."""
 _READY, _DROPPED, _SIDE_FREE, _INSERTED, _REMOVED = range(5)
+_HEAD, _PENDING, _WINDOW, _ANNOUNCED = range(4)
 _USED = 6
+_DROPPED_FLAG = 2
 
 
 class ReplayBatch(NamedTuple):
@@ -143,7 +69,9 @@ class ReplayStorage:
         records_changes: Whether `changes` tells which rows came and went.
 
     Raises:
-        MemoryError, OSError: As `replay_memory.zeros`.
+        FileExistsError: The file is there already.
+        MemoryError: The machine has not that much memory available.
+        OSError: The disk has not that much space left, or the file cannot be written.
     """
 
     def __init__(
@@ -153,9 +81,9 @@ class ReplayStorage:
         records_changes: bool = False,
     ) -> None:
         rows = layout.num_envs * layout.rows
-        logger.info("replay: %s rows, %s", f"{rows:,}", size_text(layout.ring_bytes))
+        logger.info("replay: %s rows, %s", f"{rows:,}", _size_text(layout.ring_bytes))
         self.layout = layout
-        self._ring = zeros(layout.num_slots, layout.slot.itemsize, path)
+        self._ring = _zeros(layout.num_slots, layout.slot.itemsize, path)
         entries = max(2 * layout.frames, layout.num_envs)
         self._side = np.zeros((entries, layout.frame_bytes), np.uint8)
         self._entries = np.stack([np.arange(entries), np.full(entries, -1)]).astype(np.int32)
@@ -203,7 +131,7 @@ class ReplayStorage:
         """Write one transition of each of B environments.
 
         Args:
-            rows: As `replay_rows.clean_rows` returns them.
+            rows: As `clean_rows` returns them.
             env_ids: `[B]` int64, no two alike.
             gamma: The discount of rewards in a sum, in [0, 1].
 
@@ -223,16 +151,10 @@ class ReplayStorage:
     def flush(self, gamma: float) -> None:
         """Commit all rows that wait for rewards with those that they have."""
         self.unseen += 1
-        kernels.replay_flush(
-            self.layout.numbers,
-            self._ring,
-            self._side,
-            self._entries,
-            self._cursors,
-            self._counters,
-            self.changes,
-            gamma,
-        )
+        ring, side, entries = self._ring, self._side, self._entries
+        cursors, counters, changes = self._cursors, self._counters, self.changes
+        state = (self.layout.numbers, ring, side, entries, cursors, counters, changes)
+        kernels.replay_flush(*state, gamma)
 
     def draw(self, generator: Array, indices: Array) -> None:
         """Fill `indices` `[B]` int64 with rows drawn uniformly, with replacement.
@@ -277,18 +199,8 @@ class ReplayStorage:
             IndexError: If an index is no slot.
             ValueError: If a field does not fit.
         """
-        kernels.replay_gather(
-            self.layout.numbers,
-            self._ring,
-            self._side,
-            batch.indices,
-            batch.observations,
-            batch.actions,
-            batch.rewards,
-            batch.next_observations,
-            batch.dones,
-            batch.n_steps,
-        )
+        fields = (*batch[:5], batch.n_steps)
+        kernels.replay_gather(self.layout.numbers, self._ring, self._side, batch.indices, *fields)
 
     def state(self) -> dict[str, Array]:
         """Return the state as views of the arrays; of the ring, the slots ever written."""
@@ -306,7 +218,7 @@ class ReplayStorage:
         }
 
     def load(self, state: Mapping[str, Array]) -> None:
-        """Take on a state of a storage of the same layout, that `replay_state.check_state` let pass."""
+        """Take on a state of a storage of the same layout, that `saved_layout` let pass."""
         shape = (self.layout.num_envs, self.layout.slots, self.layout.slot.itemsize)
         ring = self._ring.reshape(shape)
         used = state["ring"].shape[1]
@@ -320,19 +232,10 @@ class ReplayStorage:
 
     def _write(self, rows: Rows, env_ids: Array, gamma: float, first: int) -> int:
         """Write rows from `first` on; return the first that the side table has no room for."""
-        return kernels.replay_extend(
-            self.layout.numbers,
-            self._ring,
-            self._side,
-            self._entries,
-            self._cursors,
-            self._counters,
-            self.changes,
-            *rows,
-            env_ids,
-            gamma,
-            first,
-        )
+        ring, side, entries = self._ring, self._side, self._entries
+        cursors, counters, changes = self._cursors, self._counters, self.changes
+        state = (self.layout.numbers, ring, side, entries, cursors, counters, changes)
+        return kernels.replay_extend(*state, *rows, env_ids, gamma, first)
 
     def _grow(self) -> None:
         """Double the side table."""
@@ -345,3 +248,216 @@ class ReplayStorage:
         entries[0, unused : unused + size] = np.arange(size, 2 * size)
         self._counters[_SIDE_FREE] += size
         self._side, self._entries = side, entries
+
+
+def array_of(state: Mapping[str, Array], name: str) -> Array:
+    """Return an array of a state; ValueError if it is not there."""
+    if name not in state:
+        raise ValueError(f"state must hold {name!r}, got {sorted(state)}")
+    return state[name]
+
+
+def saved_layout(state: Mapping[str, Array], settings: ReplaySettings) -> ReplayLayout | None:
+    """Return the layout of a state, or None if it is that of a buffer without rows.
+
+    Nothing is allocated before sizes are known to fit the settings.
+
+    Raises:
+        ValueError: If the state is damaged, or does not fit the settings.
+    """
+    if {"layout", "ring", "cursors", "counters"}.isdisjoint(state):
+        return None
+    layout = _layout_of(state)
+    settings.check(layout)
+    _check_arrays(state, layout)
+    _check_cursors(state, layout)
+    _check_side_entries(state, layout)
+    return layout
+
+
+def ready_rows(state: Mapping[str, Array], layout: ReplayLayout) -> Array:
+    """Return which slots hold a row that can be sampled, `[num_slots]` bool.
+
+    Args:
+        state: Of a storage of this layout.
+        layout: Of the storage.
+
+    Raises:
+        ValueError: If there should be rows in slots that were never written.
+    """
+    head, pending, window = state["cursors"].T[: _WINDOW + 1, :, np.newaxis]
+    back = (head - 1 - np.arange(layout.slots)) % layout.slots + 1
+    in_window = (back > pending) & (back <= pending + window)
+    used = state["ring"].shape[1]
+    if in_window[:, used:].any():
+        raise ValueError(f"'ring' must hold all rows of its cursors, got {used} slots of each")
+    flags = state["ring"].view(layout.slot)["flags"][..., 0]
+    in_window[:, :used] &= flags & _DROPPED_FLAG == 0
+    ready: Array = in_window.reshape(-1)
+    return ready
+
+
+def _layout_of(state: Mapping[str, Array]) -> ReplayLayout:
+    numbers = np.asarray(array_of(state, "layout"))
+    if numbers.shape != (9,) or numbers.dtype != np.int64 or (numbers[:5] < 1).any():
+        raise ValueError(f"'layout' must be nine int64 numbers, sizes >= 1, got {numbers}")
+    envs, _, rows, n_step, frames = numbers[:5].tolist()
+    observation = RowFormat.of(np.asarray(array_of(state, "observation_format")))
+    action = RowFormat.of(np.asarray(array_of(state, "action_format")))
+    if observation.dtype.hasobject or action.dtype.hasobject:
+        raise ValueError("observations and actions must be numbers, got Python objects")
+    layout = ReplayLayout(envs, rows, n_step, frames, observation, action)
+    if not np.array_equal(numbers, layout.numbers):
+        raise ValueError(f"'layout' must be {layout.numbers.tolist()}, got {numbers.tolist()}")
+    return layout
+
+
+def _check_arrays(state: Mapping[str, Array], layout: ReplayLayout) -> None:
+    entries = len(array_of(state, "side"))
+    slots = array_of(state, "ring").shape[1:2]
+    expected = {
+        "ring": (np.uint8, (layout.num_envs, *slots, layout.slot.itemsize)),
+        "side": (np.uint8, (entries, layout.frame_bytes)),
+        "side_entries": (np.int32, (2, entries)),
+        "cursors": (np.int64, (layout.num_envs, _WORDS)),
+        "counters": (np.int64, (_WORDS,)),
+    }
+    for name, (dtype, shape) in expected.items():
+        array = array_of(state, name)
+        if array.dtype != dtype or array.shape != shape:
+            raise ValueError(
+                f"{name!r} must be {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}"
+            )
+    used = int(state["cursors"][:, _USED].max())
+    if slots != (used,) or used > layout.slots:
+        raise ValueError(f"'ring' must hold the {used} slots of its cursors, got {slots}")
+
+
+def _check_cursors(state: Mapping[str, Array], layout: ReplayLayout) -> None:
+    cursors = state["cursors"].T
+    bounds = {
+        _HEAD: layout.slots,
+        _PENDING: layout.n_step,
+        _WINDOW: layout.rows + 1,
+        _ANNOUNCED: 2,
+        _USED: layout.slots + 1,
+    }
+    sound = np.ones(layout.num_envs, bool)
+    for column, bound in bounds.items():
+        sound &= (cursors[column] >= 0) & (cursors[column] < bound)
+    has_rows = cursors[_PENDING] + cursors[_WINDOW] > 0
+    sound &= np.where(cursors[_ANNOUNCED] == 0, cursors[_PENDING] == 0, has_rows)
+    if not sound.all():
+        raise ValueError(f"'cursors' must be of this buffer, got {cursors[:, ~sound][:, 0]}")
+    ready, counted = np.count_nonzero(ready_rows(state, layout)), state["counters"][_READY]
+    if ready != counted or (state["counters"] < 0).any():
+        raise ValueError(f"'counters' must count {ready} rows, got {state['counters']}")
+
+
+def _check_side_entries(state: Mapping[str, Array], layout: ReplayLayout) -> None:
+    unused, owners = state["side_entries"]
+    unused = np.sort(unused[: state["counters"][_SIDE_FREE]])
+    sound = (
+        len(unused) == state["counters"][_SIDE_FREE]
+        and np.array_equal(unused, np.flatnonzero(owners == -1))
+        and owners.max(initial=0) < layout.num_slots
+    )
+    if not sound:
+        raise ValueError("'side_entries' must list the side frames that are free, got others")
+
+
+def write_state(path: str | os.PathLike[str], state: Mapping[str, Array]) -> None:
+    """Write arrays to a new directory.
+
+    Raises:
+        FileExistsError: If the directory is there already.
+    """
+    directory = Path(path)
+    directory.mkdir(parents=True)
+    for name, array in state.items():
+        np.save(directory / f"{name}.npy", array, allow_pickle=False)
+
+
+def read_state(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """Return the arrays that `write_state` wrote, as read-only maps of their files.
+
+    Raises:
+        FileNotFoundError: If there is no such directory.
+        ValueError: If a file is no array, is cut short, or holds Python objects.
+    """
+    directory = Path(path)
+    if not directory.is_dir():
+        raise FileNotFoundError(f"path must be a directory that a replay was saved to, got {path}")
+    return {file.stem: _read(file) for file in sorted(directory.glob("*.npy"))}
+
+
+def _read(file: Path) -> Array:
+    try:
+        return np.asarray(np.lib.format.open_memmap(file, mode="r"))
+    except (ValueError, OverflowError, TypeError) as error:
+        raise ValueError(f"{file} must be an array that a replay saved: {error}") from error
+
+
+def _zeros(rows: int, row_bytes: int, path: str | os.PathLike[str] | None) -> Array:
+    """Return zeros `[rows, row_bytes]` uint8, in memory or in a new file."""
+    if path is not None:
+        return _mapped(Path(path), rows, row_bytes)
+    available = available_memory()
+    if available is not None and rows * row_bytes > available:
+        raise MemoryError(
+            f"the replay needs {_size_text(rows * row_bytes)} of memory, {_size_text(available)} are "
+            "available: choose a smaller capacity, or keep it in a file with memory_map=PATH"
+        )
+    return np.zeros((rows, row_bytes), np.uint8)
+
+
+def available_memory() -> int | None:
+    """Return the bytes that can be allocated without swapping, or None where nobody knows."""
+    if _MEMINFO.exists():
+        for line in _MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _size_text(size: int) -> str:
+    """Return a number of bytes as people write it, such as `7.1 GB`."""
+    for unit, bytes_of_one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= bytes_of_one:
+            return f"{size / bytes_of_one:.1f} {unit}"
+    return f"{size} B"
+
+
+def _mapped(path: Path, rows: int, row_bytes: int) -> Array:
+    size = rows * row_bytes
+    try:
+        file = path.open("xb")
+    except FileExistsError:
+        raise FileExistsError(f"memory_map must be a new file, but {path} exists") from None
+    try:
+        with file:
+            _reserve(file, size)
+    except OSError as error:
+        path.unlink()
+        raise OSError(
+            f"the replay needs {_size_text(size)} on the disk of {path}: {error}; choose a smaller "
+            "capacity or another disk"
+        ) from error
+    return np.asarray(np.memmap(path, np.uint8, "r+", shape=(rows, row_bytes)))
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Give a file its size, and room on the disk where the system can reserve it.
+
+    A file with holes would end the process when others have filled the disk.
+    """
+    left = shutil.disk_usage(Path(file.name).parent).free
+    if size > left:
+        raise OSError(f"{_size_text(left)} are left")
+    if sys.platform == "linux":
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        file.truncate(size)

@@ -1,4 +1,4 @@
-"""The sum tree and the priorities as a replay uses them."""
+"""The priorities of a replay, and the sum tree that they are drawn from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tensor_optix.core.replay.priorities import Priorities, SumTree
+from tensor_optix.core.replay.priorities import Priorities
 
 ALPHA, EPS = 0.6, 0.01
 
@@ -20,63 +20,53 @@ def floats(*values: float) -> np.ndarray:
     return np.array(values, np.float32)
 
 
-def draw(priorities: Priorities | SumTree, count: int = 64, beta: float = 0.4) -> tuple:
+def draw(priorities: Priorities, count: int = 64, beta: float = 0.4) -> tuple:
     indices, weights = np.zeros(count, np.int64), np.zeros(count, np.float32)
     priorities.sample(count, 1, beta, np.array([7], np.uint64), indices, weights)
     return indices, weights
 
 
+def num_in(priorities: Priorities) -> int:
+    return int(np.count_nonzero(priorities.leaves))
+
+
 @pytest.mark.parametrize("size", [1, 16, 17, 256, 257, 4096, 4097, 1_000_000])
 def test_a_tree_of_any_size_sums_and_draws_its_leaves(size: int) -> None:
-    tree = SumTree(size)
-    assert (len(tree), tree.total, tree.num_positive) == (size, 0.0, 0)
-    tree.fill(np.arange(size), 0.5)
-    assert (tree.total, tree.num_positive) == (size * 0.5, size)
-    tree.set(rows(size - 1), floats(size))
-    assert tree.total == size * 1.5 - 0.5
-    assert (draw(tree)[0] == size - 1).sum() >= 40
+    priorities = Priorities(size, alpha=1.0, eps=0.0)
+    assert (len(priorities.leaves), priorities.nodes[-1, -1], num_in(priorities)) == (size, 0.0, 0)
+    priorities.insert(np.arange(size))
+    assert (priorities.nodes[-1, -1], num_in(priorities)) == (size, size)
+    priorities.update(np.arange(size), np.full(size, 0.5, np.float32))
+    priorities.update(rows(size - 1), floats(size))
+    assert priorities.nodes[-1, -1] == size * 1.5 - 0.5
+    assert (draw(priorities)[0] == size - 1).sum() >= 40
 
 
 def test_a_cache_line_of_leaves_begins_where_one_of_memory_does() -> None:
     for size in (1, 1000):
-        tree = SumTree(size)
-        assert (tree.leaves.ctypes.data % 64, tree.nodes.ctypes.data % 64) == (0, 0)
-
-
-def test_leaves_written_directly_count_after_a_rebuild() -> None:
-    tree = SumTree(40)
-    tree.leaves[30:] = 2
-    tree.rebuild()
-    assert (tree.total, tree.num_positive) == (20.0, 10)
-
-
-def test_a_tree_is_restored_from_its_leaves_alone() -> None:
-    tree, other = SumTree(300), SumTree(300)
-    tree.set(np.arange(300), np.random.default_rng(0).random(300).astype(np.float32))
-    state = tree.state_dict()
-    tree.fill(rows(0), 0.0)
-    other.load_state_dict(state)
-    assert other.leaves[0] > 0
-    tree.load_state_dict(state)
-    assert other.nodes.tobytes() == tree.nodes.tobytes()
-    assert other.num_positive == tree.num_positive == 300
+        priorities = Priorities(size)
+        for array in (priorities.leaves, priorities.nodes, priorities.raw):
+            assert array.ctypes.data % 64 == 0
 
 
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({}, r"state must hold 'leaves', got \[\]"),
-        ({"leaves": np.zeros(2)}, r"'leaves' must have shape \(3,\), got \(2,\)"),
-        ({"leaves": np.array([0, np.nan, 1])}, "'leaves' must be finite and not negative, got nan"),
-        ({"leaves": np.array([0, -1, 1])}, "'leaves' must be finite and not negative, got -1.0"),
+        ({}, r"state must hold 'raw', got \[\]"),
+        ({"raw": np.zeros(2)}, r"'raw' must have shape \(3,\), got \(2,\)"),
+        ({"raw": np.array([0, np.nan, 1])}, "'raw' must be finite and not negative, got nan"),
+        ({"raw": np.array([0, -1, 1])}, "'raw' must be finite and not negative, got -1.0"),
     ],
 )
-def test_leaves_that_do_not_fit_are_refused_and_nothing_changes(state: dict, message: str) -> None:
-    tree = SumTree(3)
-    tree.fill(rows(1), 2.0)
+def test_priorities_that_do_not_fit_are_refused_and_nothing_changes(
+    state: dict, message: str
+) -> None:
+    priorities = Priorities(3, alpha=1.0, eps=0.0)
+    priorities.insert(rows(1))
+    priorities.update(rows(1), floats(2.0))
     with pytest.raises(ValueError, match=message):
-        tree.load_state_dict(state)
-    assert (tree.leaves.tolist(), tree.total) == ([0.0, 2.0, 0.0], 2.0)
+        priorities.load_state_dict(state)
+    assert (priorities.leaves.tolist(), priorities.nodes[-1, -1]) == ([0.0, 2.0, 0.0], 2.0)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +90,8 @@ def test_a_new_row_enters_with_the_running_maximum_and_alpha_is_applied_once() -
     priorities.update(rows(0), floats(-100.0))
     priorities.insert(rows(2))
     assert priorities.raw[[0, 2]].tolist() == [100.0, 100.0]
-    np.testing.assert_allclose(priorities.tree.leaves[[0, 2]], 100.0**ALPHA, rtol=1e-6)
-    assert priorities.num_rows == 3
+    np.testing.assert_allclose(priorities.leaves[[0, 2]], 100.0**ALPHA, rtol=1e-6)
+    assert num_in(priorities) == 3
 
 
 def test_setting_alpha_keeps_every_row() -> None:
@@ -110,10 +100,10 @@ def test_setting_alpha_keeps_every_row() -> None:
     priorities.update(rows(0, 1), floats(4.0, 9.0))
     priorities.remove(rows(2))
     priorities.alpha = 0.5
-    assert priorities.tree.leaves[:3].tolist() == [2.0, 3.0, 0.0]
+    assert priorities.leaves[:3].tolist() == [2.0, 3.0, 0.0]
     priorities.alpha = 0.0
-    assert priorities.tree.leaves[:3].tolist() == [1.0, 1.0, 0.0]
-    assert priorities.num_rows == 2
+    assert priorities.leaves[:3].tolist() == [1.0, 1.0, 0.0]
+    assert num_in(priorities) == 2
     with pytest.raises(ValueError, match="alpha must be in"):
         priorities.alpha = 2.0
     assert priorities.alpha == 0.0
@@ -124,7 +114,7 @@ def test_a_row_removed_between_sampling_and_updating_stays_out() -> None:
     priorities.insert(rows(0, 1))
     priorities.remove(rows(1))
     assert priorities.update(rows(0, 1), floats(1.0, 50.0)) == 0
-    assert priorities.num_rows == 1
+    assert num_in(priorities) == 1
     assert priorities.running_max[0] < 50
     assert set(draw(priorities)[0]) == {0}
 
@@ -163,12 +153,12 @@ def test_any_sequence_of_operations_agrees_with_a_dictionary(operations: list) -
                 if i in raw and np.isfinite(error):
                     raw[i] = float(np.abs(error) + np.float32(EPS))
                     top = max(top, raw[i])
-    assert priorities.num_rows == len(raw)
+    assert num_in(priorities) == len(raw)
     assert priorities.running_max[0] == top
     expected = np.zeros(60)
     expected[list(raw)] = np.array(list(raw.values())) ** alpha
-    np.testing.assert_allclose(priorities.tree.leaves, expected, rtol=2e-7)
-    assert priorities.tree.total == pytest.approx(expected.sum(), rel=1e-6)
+    np.testing.assert_allclose(priorities.leaves, expected, rtol=2e-7)
+    assert priorities.nodes[-1, -1] == pytest.approx(expected.sum(), rel=1e-6)
 
 
 @settings(max_examples=30, deadline=None)
@@ -180,9 +170,9 @@ def test_a_state_dict_restores_every_draw_bit_for_bit(seed: int, alpha: float) -
     priorities.update(np.arange(500), rng.standard_normal(500).astype(np.float32))
     priorities.remove(rng.integers(0, 500, 100))
     other.load_state_dict(priorities.state_dict())
-    assert other.num_rows == priorities.num_rows
+    assert num_in(other) == num_in(priorities)
     assert other.running_max[0] == priorities.running_max[0]
-    assert other.tree.nodes.tobytes() == priorities.tree.nodes.tobytes()
+    assert other.nodes.tobytes() == priorities.nodes.tobytes()
     for one, two in zip(draw(priorities), draw(other), strict=True):
         assert one.tobytes() == two.tobytes()
 
@@ -200,4 +190,4 @@ def test_a_state_dict_that_does_not_fit_changes_nothing(name: str) -> None:
     after = priorities.state_dict()
     assert all(after[key].tobytes() == before[key].tobytes() for key in before)
     priorities.load_state_dict(state)
-    assert priorities.tree.leaves.tolist() == [5, 5, 5]
+    assert priorities.leaves.tolist() == [5, 5, 5]
