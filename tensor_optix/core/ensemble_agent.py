@@ -58,11 +58,9 @@ class EnsembleAgent(BaseAgent):
         """Speaks for the ensemble where one must."""
         self.has_unit_actions = primary_agent.has_unit_actions
         # What a tuner may change follows from whose hyperparameters they are.
-        self.default_param_bounds = primary_agent.default_param_bounds  # type: ignore[misc]
-        self.default_log_params = primary_agent.default_log_params  # type: ignore[misc]
-        self.default_min_episodes_before_dormant = (  # type: ignore[misc]
-            primary_agent.default_min_episodes_before_dormant
-        )
+        self.default_param_bounds = primary_agent.default_param_bounds
+        self.default_log_params = primary_agent.default_log_params
+        self.default_min_episodes_before_dormant = primary_agent.default_min_episodes_before_dormant
         self._space: Discrete | None = None
         self._is_discrete: bool | None = None
         self._files = EnsembleFiles(policy_manager, primary_agent)
