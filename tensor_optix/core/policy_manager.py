@@ -362,8 +362,8 @@ class PolicyManagerCallback(LoopCallback):
         if meta_controller is not None:
             instance_of("meta_controller", meta_controller, MetaController)
         self._manager = policy_manager
-        kind = _TogetherTraining if isinstance(agent, BaseEnsemble) else _InTurnTraining
-        self._training: _Training = kind(policy_manager, agent)
+        kind = _Together if isinstance(agent, BaseEnsemble) else _InTurn
+        self._training: _VariantTraining = kind(policy_manager, agent)
         self._agent = agent
         self._factory = agent_factory
         self._meta = meta_controller
@@ -500,7 +500,7 @@ class PolicyManagerCallback(LoopCallback):
             self._training.control.stop(reason.lower())
 
 
-class _Training(ABC):
+class _VariantTraining(ABC):
     """How variants are trained and judged, in a loop (`control`) that at first trains `agent`."""
 
     def __init__(self, manager: PolicyManager, agent: BaseAgent) -> None:
@@ -573,7 +573,7 @@ class _Training(ABC):
             return None
 
 
-class _InTurnTraining(_Training):
+class _InTurn(_VariantTraining):
     """Variants are trained in place of the agent before them, and have to beat the best agent so far."""
 
     def restart(self) -> None:
@@ -616,7 +616,7 @@ class _InTurnTraining(_Training):
         trial.undo(self._champion)
 
 
-class _TogetherTraining(_Training):
+class _Together(_VariantTraining):
     """Variants join the ensemble under training, and have to make it better."""
 
     _agent: BaseEnsemble
