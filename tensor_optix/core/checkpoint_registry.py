@@ -11,6 +11,7 @@ import logging
 import math
 import time
 import uuid
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from tensor_optix.core.checkpoints.snapshot_store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.types import EvalMetrics, HyperparamSet, PathLike, PolicySnapshot
@@ -213,13 +214,11 @@ class CheckpointRegistry:
         Returns:
             The snapshot that was loaded; None if there is none, the agent then being untouched.
         """
-        sound = self._sound(self._contenders(), limit=1)
-        if not sound:
-            return None
-        snapshot = sound[0].policy_snapshot(self.directory)
-        agent.load_state(snapshot.weights_path)
-        agent.set_hyperparams(snapshot.hyperparams.copy())
-        return snapshot
+        for _, snapshot in self._sound():
+            agent.load_state(snapshot.weights_path)
+            agent.set_hyperparams(snapshot.hyperparams.copy())
+            return snapshot
+        return None
 
     def load_ensemble(
         self, agent: BaseAgent, top_k: int = 3, score_band: float = 0.1
@@ -240,17 +239,16 @@ class CheckpointRegistry:
         at_least("top_k", top_k, 1)
         if not score_band >= 0:
             raise ValueError(f"score_band must be >= 0, got {score_band}")
-        sound = self._sound(self._contenders(), limit=top_k)
+        sound = list(islice(self._sound(), top_k))
         if not sound:
             return None
-        lowest = sound[0].score - abs(sound[0].score) * score_band
-        members = [
-            record.policy_snapshot(self.directory) for record in sound if record.score >= lowest
-        ]
-        if len(members) == 1 or not agent.average_weights([one.weights_path for one in members]):
-            agent.load_state(members[0].weights_path)
-        agent.set_hyperparams(members[0].hyperparams.copy())
-        return members[0]
+        score, best = sound[0]
+        lowest = score - abs(score) * score_band
+        paths = [snapshot.weights_path for score, snapshot in sound if score >= lowest]
+        if len(paths) == 1 or not agent.average_weights(paths):
+            agent.load_state(best.weights_path)
+        agent.set_hyperparams(best.hyperparams.copy())
+        return best
 
     def _publish(
         self, staged: StagedSnapshot, record: SnapshotRecord, records: Sequence[SnapshotRecord]
@@ -276,18 +274,15 @@ class CheckpointRegistry:
     def _contenders(self) -> list[SnapshotRecord]:
         return [record for record in self._ranked() if math.isfinite(record.score)]
 
-    def _sound(self, records: Sequence[SnapshotRecord], limit: int) -> list[SnapshotRecord]:
-        sound: list[SnapshotRecord] = []
-        for record in records:
-            if len(sound) == limit:
-                break
+    def _sound(self) -> Iterator[tuple[float, PolicySnapshot]]:
+        """Yield the snapshots that may be the best and whose files are sound, best first, with their scores."""
+        for record in self._contenders():
             try:
                 self._store.verify(record)
             except SnapshotError as error:
                 logger.warning("skipping a damaged checkpoint: %s", error)
             else:
-                sound.append(record)
-        return sound
+                yield record.score, record.policy_snapshot(self.directory)
 
     def _find(self, snapshot: PolicySnapshot) -> SnapshotRecord:
         for record in self._store.records():

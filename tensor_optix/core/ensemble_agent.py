@@ -44,7 +44,8 @@ class EnsembleAgent(BaseEnsemble):
         primary_agent: Speaks for the ensemble where one must; trained also when it is no member.
 
     Raises:
-        ValueError: If the agents differ in `is_on_policy` or `has_unit_actions`.
+        ValueError: If the agents differ in `is_on_policy` or `has_unit_actions`; also when they learn.
+        RuntimeError: When it is to act without agents.
     """
 
     def __init__(self, policy_manager: PolicyManager, primary_agent: BaseAgent) -> None:
@@ -115,11 +116,7 @@ class EnsembleAgent(BaseEnsemble):
             agent.seed(int(child))
 
     def act(self, observation: Any) -> Any:
-        """Choose an action for one observation `[...]`: an int where actions are discrete.
-
-        Raises:
-            RuntimeError: Without agents.
-        """
+        """Choose an action for one observation `[...]`: an int where actions are discrete."""
         members = self._members()
         if len(members) == 1:
             return members[0].agent.act(observation)
@@ -129,22 +126,13 @@ class EnsembleAgent(BaseEnsemble):
         return int(action) if self._is_discrete else action
 
     def act_batch(self, observations: Array) -> Array:
-        """Choose actions for `[N, ...]` observations, with one call per agent.
-
-        Raises:
-            RuntimeError: Without agents.
-        """
+        """Choose actions for `[N, ...]` observations, with one call per agent."""
         if "act_batch" in self._older_than_act:
             return super().act_batch(observations)
         return self._sample(observations)
 
     def act_greedy(self, observations: Array) -> Array:
-        """Choose the best actions for `[N, ...]` observations: the most probable of the mixture, or the mean
-        of the agents' best.
-
-        Raises:
-            RuntimeError: Without agents.
-        """
+        """Choose the most probable actions for `[N, ...]` observations, or the mean of the agents' best."""
         if "act_greedy" in self._older_than_act:
             return super().act_greedy(observations)
         return self._common_actions(observations, greedy=True)
@@ -205,11 +193,7 @@ class EnsembleAgent(BaseEnsemble):
         self._save(Path(path), lambda agent, folder: agent.save_state(folder))
 
     def load_state(self, path: PathLike) -> None:
-        """Read what `save_state` wrote, as `load_weights` does.
-
-        Raises:
-            ValueError: As `load_weights`.
-        """
+        """Read what `save_state` wrote, as `load_weights` does."""
         self._load(Path(path), lambda agent, folder: agent.load_state(folder))
 
     def has_finite_weights(self) -> bool:

@@ -88,6 +88,8 @@ class PolicyManager:
         self._prune_count = 0
         self._regime: str | None = None
 
+    adaptive_noise_scale = staticmethod(variants.adaptive_noise_scale)
+
     @property
     def members(self) -> tuple[Member, ...]:
         """The members of the ensemble, in the order in which they joined."""
@@ -263,16 +265,6 @@ class PolicyManager:
             "best_val_score": None if metrics is None else metrics.metrics.get("val_score"),
             "best_generalization_gap": None if metrics is None else metrics.generalization_gap,
         }
-
-    def adaptive_noise_scale(
-        self,
-        history: Sequence[EvalMetrics],
-        min_scale: float = 0.001,
-        max_scale: float = 0.1,
-        window: int = 10,
-    ) -> float:
-        """Return how far variants stray; see `variants.adaptive_noise_scale`."""
-        return variants.adaptive_noise_scale(history, min_scale, max_scale, window)
 
     def evolve(self, agent: BaseAgent, current_score: float) -> bool:
         """Load the best policy into the agent if that scored more; return whether it did."""

@@ -30,7 +30,7 @@ from tensor_optix.core.checkpoints.json_values import from_json, to_json
 from tensor_optix.core.types import EvalMetrics, HyperparamSet, PolicySnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -178,8 +178,8 @@ class SnapshotStore:
         staged.weights.mkdir(exist_ok=True)
         marks = {
             path.relative_to(staged.path).as_posix(): seal(path)
-            for path in _files(staged.path)
-            if path != staged.path / _METADATA
+            for path in sorted(staged.path.rglob("*"))
+            if path.is_file() and path != staged.path / _METADATA
         }
         name = self._free_name()
         sealed = {
@@ -351,10 +351,6 @@ class SnapshotStore:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             logger.warning("ignoring %s: its metadata cannot be read: %r", folder, error)
             return None
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 def _may_be_alive(host: str, pid: int, process: str) -> bool:

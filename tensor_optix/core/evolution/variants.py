@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from tensor_optix.core.search_space import SearchSpace
 from tensor_optix.core.types import EvalMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
@@ -109,8 +109,10 @@ def spawn_noise(history: Sequence[EvalMetrics], spawn_count: int) -> float:
 def vary(agent: BaseAgent, noise_scale: float, origin: tuple[float, int]) -> None:
     """Put noise on an agent's weights and hyperparameters.
 
-    Weights are multiplied by `1 + noise_scale * N(0, 1)` where the agent can do that; for the
-    hyperparameters see `varied_hyperparams`.
+    Weights are multiplied by `1 + noise_scale * N(0, 1)` where the agent can do that, and so are the
+    hyperparameters that the agent names bounds for: on a logarithmic scale by `exp(noise_scale * N(0, 1))`,
+    clipped into their bounds, whole numbers staying whole. Everything else stays as it is: flags,
+    capacities, and numbers of which nobody says what they may be.
 
     Args:
         agent: Is changed.
@@ -125,27 +127,13 @@ def vary(agent: BaseAgent, noise_scale: float, origin: tuple[float, int]) -> Non
     agent.perturb_weights(noise_scale)
     hyperparams = agent.get_hyperparams()
     rng = np.random.default_rng(int(noise_seed))
-    varied = varied_hyperparams(agent, hyperparams.params, noise_scale, rng)
-    agent.set_hyperparams(replace(hyperparams, params=varied))
-
-
-def varied_hyperparams(
-    agent: BaseAgent, params: Mapping[str, Any], noise_scale: float, rng: np.random.Generator
-) -> dict[str, Any]:
-    """Return hyperparameters with noise on those that the agent names bounds for.
-
-    Such a number is multiplied by `1 + noise_scale * N(0, 1)`, on a logarithmic scale by
-    `exp(noise_scale * N(0, 1))`, and clipped into its bounds; whole numbers stay whole. Everything else
-    stays as it is: flags, capacities, and numbers of which nobody says what they may be.
-    """
     space = SearchSpace(agent.default_param_bounds, agent.default_log_params)
-    varied = dict(params)
-    for name in space.names_in(params):
+    varied = dict(hyperparams.params)
+    for name in space.names_in(varied):
         step = noise_scale * float(rng.standard_normal())
-        factor = math.exp(step) if name in space.log_params else 1.0 + step
-        value = params[name] * factor
-        varied[name] = round(value) if isinstance(params[name], int | np.integer) else value
-    return space.clip(varied)
+        value = varied[name] * (math.exp(step) if name in space.log_params else 1.0 + step)
+        varied[name] = round(value) if isinstance(varied[name], int | np.integer) else value
+    agent.set_hyperparams(replace(hyperparams, params=space.clip(varied)))
 
 
 def _clip(value: float) -> float:
