@@ -275,7 +275,7 @@ class CheckpointRegistry:
         return [record for record in self._ranked() if math.isfinite(record.score)]
 
     def _sound(self) -> Iterator[tuple[float, PolicySnapshot]]:
-        """Yield the snapshots that may be the best and whose files are sound, best first, with their scores."""
+        """Yield scores and snapshots that may be the best and whose files are sound, best first."""
         for record in self._contenders():
             try:
                 self._store.verify(record)
