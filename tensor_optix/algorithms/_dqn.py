@@ -99,23 +99,19 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
                 f"{list(values.shape)} for B = {len(values)}"
             )
 
-    def act(self, observation: Any) -> int:
-        """Choose an action for one observation `[...]`: a random one with probability epsilon."""
-        return int(self.act_batch(np.asarray(observation)[None])[0])
-
-    def act_batch(self, observations: Array) -> Array:
-        """Choose actions for `[N, ...]` observations, each a random one with probability epsilon."""
-        actions = self.act_greedy(observations)
+    def _sample(self, observations: Array) -> Array:
+        # A subclass may change what is best; where that goes by `act`, it would lead back to here.
+        greedy = self._greedy if "act_greedy" in self._older_than_act else self.act_greedy
+        actions = greedy(observations)
         random = self._rng.random(len(actions)) < self._hyperparams.epsilon
         drawn = self._rng.integers(self._n_actions, size=len(actions))
         return np.where(random, drawn, actions)
 
-    def act_greedy(self, observations: Array) -> Array:
-        """Choose the actions of the highest value for `[N, ...]` observations."""
+    def _greedy(self, observations: Array) -> Array:
         return np.asarray(np.argmax(self._values(self._normalized(observations)), axis=-1))
 
-    def action_probs(self, observations: Array) -> Array:
-        """Return the probabilities `[N, A]` float64 with which `act_batch` chooses its actions.
+    def _probs(self, observations: Array) -> Array:
+        """Return the probabilities `[N, A]` float64 with which epsilon-greedy actions are chosen.
 
         At an epsilon of 1 the greedy action stays ahead by a trifle, so that an argmax finds it.
         """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from abc import abstractmethod
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from tensor_optix.algorithms.hyperparams import Hyperparams
-from tensor_optix.core.base_agent import BaseAgent
+from tensor_optix.core.base_agent import BaseAgent, older_than_act
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._reward_normalizer = reward_normalizer
         self._hyperparams: H = self._read({"learning_rate": self._learning_rate()})
         self._has_warned_of_actions = False
+        self._older_than_act = older_than_act(type(self))
         self.seed(int(np.random.SeedSequence().generate_state(1)[0]))
         if hyperparams is not None:
             self.set_hyperparams(hyperparams)
@@ -82,6 +84,49 @@ class NetworkAgent(BaseAgent, Generic[H]):
     def seed(self, seed: int) -> None:
         """Make every random choice of the agent follow from `seed`."""
         self._rng = np.random.default_rng(seed)
+
+    def act(self, observation: Any) -> Any:
+        """Choose an action for one observation: an int where actions are discrete, else `[A]` float32.
+
+        A subclass may override it alone: batches, evaluations and ensembles then go by it.
+        """
+        is_overridden = type(self).act is not NetworkAgent.act
+        choose = self._sample if is_overridden else self.act_batch
+        action = choose(np.asarray(observation)[None])[0]
+        return np.asarray(action, np.float32) if np.ndim(action) else int(action)
+
+    def act_batch(self, observations: Array) -> Array:
+        """Choose actions for `[N, ...]` observations, with exploration."""
+        if "act_batch" in self._older_than_act:
+            return super().act_batch(observations)
+        return self._sample(observations)
+
+    def act_greedy(self, observations: Array) -> Array:
+        """Choose the policy's best actions for `[N, ...]` observations."""
+        if "act_greedy" in self._older_than_act:
+            return super().act_greedy(observations)
+        return self._greedy(observations)
+
+    def action_probs(self, observations: Array) -> Array:
+        """Return the probabilities `[N, A]` float64 of the actions for `[N, ...]` observations.
+
+        Raises:
+            NotImplementedError: If actions are continuous, or a subclass overrides `act`.
+        """
+        probs = None if "action_probs" in self._older_than_act else self._probs(observations)
+        return super().action_probs(observations) if probs is None else probs
+
+    @abstractmethod
+    def _sample(self, observations: Array) -> Array:
+        """Choose actions for `[N, ...]` observations as the policy does: `[N]`, or `[N, A]`."""
+
+    @abstractmethod
+    def _greedy(self, observations: Array) -> Array:
+        """Choose the best actions for `[N, ...]` observations."""
+
+    def _probs(self, observations: Array) -> Array | None:
+        """Return the probabilities `[N, A]` float64 of the actions; None where they are continuous."""
+        return None
 
     def get_hyperparams(self) -> HyperparamSet:
         """Return the hyperparameters, the learning rate as the optimizer has it."""

@@ -77,17 +77,11 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
             action_space, try_network("model", self._policy, observation_space)
         )
 
-    def act(self, observation: Any) -> Any:
-        """Sample an action for one observation `[...]`."""
-        return int(self.act_batch(np.asarray(observation)[None])[0])
-
-    def act_batch(self, observations: Array) -> Array:
-        """Sample actions `[N]` from the softmax of the logits, for `[N, ...]` observations."""
+    def _sample(self, observations: Array) -> Array:
         logits = self._policy(self._normalized(observations))
         return distributions.categorical.sample(self._rng, logits)
 
-    def act_greedy(self, observations: Array) -> Array:
-        """Choose the most probable actions `[N]` for `[N, ...]` observations."""
+    def _greedy(self, observations: Array) -> Array:
         return distributions.categorical.greedy(self._policy(self._normalized(observations)))
 
     def learn(self, episode_data: EpisodeData) -> dict[str, Any]:

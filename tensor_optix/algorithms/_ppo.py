@@ -123,28 +123,17 @@ class PPO(NetworkAgent[PPOHyperparams]):
         )
         require_values(try_network("critic", self._values, observation_space))
 
-    def act(self, observation: Any) -> Any:
-        """Sample an action for one observation `[...]`."""
-        return self.distribution.to_python(self.act_batch(np.asarray(observation)[None])[0])
-
-    def act_batch(self, observations: Array) -> Array:
-        """Sample actions for `[N, ...]` observations."""
+    def _sample(self, observations: Array) -> Array:
         outputs = self._policy(self._normalized(observations))
         return self._finite_actions(self.distribution.sample(self._rng, outputs))
 
-    def act_greedy(self, observations: Array) -> Array:
-        """Choose the most probable actions for `[N, ...]` observations."""
+    def _greedy(self, observations: Array) -> Array:
         outputs = self._policy(self._normalized(observations))
         return self._finite_actions(self.distribution.greedy(outputs))
 
-    def action_probs(self, observations: Array) -> Array:
-        """Return the probabilities `[N, A]` float64 of the actions for `[N, ...]` observations.
-
-        Raises:
-            NotImplementedError: If actions are continuous.
-        """
+    def _probs(self, observations: Array) -> Array | None:
         if self.distribution is not distributions.categorical:
-            return super().action_probs(observations)
+            return None
         logits = self._policy(self._normalized(observations)).astype(np.float64)
         powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

@@ -102,17 +102,11 @@ class SAC(OffPolicyAgent[SACHyperparams]):
         self.distribution.require(action_space, outputs)
         try_critics(self._values, observation_space, self._action_dim)
 
-    def act(self, observation: Any) -> Any:
-        """Sample an action in (-1, 1), `[A]` float32, for one observation `[...]`."""
-        return self.distribution.to_python(self.act_batch(np.asarray(observation)[None])[0])
-
-    def act_batch(self, observations: Array) -> Array:
-        """Sample actions `[N, A]` in (-1, 1) for `[N, ...]` observations."""
+    def _sample(self, observations: Array) -> Array:
         outputs = self._policy(self._normalized(observations))
         return self._finite_actions(self.distribution.sample(self._rng, outputs).astype(np.float32))
 
-    def act_greedy(self, observations: Array) -> Array:
-        """Return the squashed means `[N, A]` for `[N, ...]` observations."""
+    def _greedy(self, observations: Array) -> Array:
         outputs = self._policy(self._normalized(observations))
         return self._finite_actions(self.distribution.greedy(outputs).astype(np.float32))
 

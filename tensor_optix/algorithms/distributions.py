@@ -36,8 +36,6 @@ class Distribution(NamedTuple):
     """`(ops, outputs [B, ...]) -> [B]`."""
     recover: Callable[[Array], Array]
     """`actions` as a window keeps them -> what `log_prob` takes."""
-    to_python: Callable[[Array], Any]
-    """One action in the form that a single environment takes."""
     require: Callable[[Any, Array], None]
     """`(action space, outputs [B, ...])`: raise a ValueError if they do not belong together."""
 
@@ -90,7 +88,6 @@ categorical = Distribution(
     log_prob=_categorical_log_prob,
     entropy=_categorical_entropy,
     recover=_categorical_recover,
-    to_python=int,
     require=_categorical_require,
 )
 """A choice among A actions; the actor returns `[B, A]` unnormalised log-probabilities (logits)."""
@@ -163,10 +160,6 @@ def require_action_dim(action_dim: int, action_space: Any) -> None:
         )
 
 
-def _squashed_to_python(action: Array) -> Array:
-    return np.asarray(action, np.float32)
-
-
 def _squashed_require(action_space: Any, outputs: Array) -> None:
     if not isinstance(action_space, Box) or len(action_space.shape) != 1:
         raise ValueError(f"this agent needs a Box action space with one axis, got {action_space}")
@@ -184,7 +177,6 @@ squashed_gaussian = Distribution(
     log_prob=_squashed_log_prob,
     entropy=_squashed_entropy,
     recover=_squashed_recover,
-    to_python=_squashed_to_python,
     require=_squashed_require,
 )
 """tanh of a Gaussian in A dimensions; the actor returns `[B, 2A]`, mean and log_std side by side. Actions

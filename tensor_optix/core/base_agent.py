@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,23 +20,26 @@ class BaseAgent(ABC):
     Batched acting, greedy acting and whole-learner checkpoints have defaults built from the six.
     """
 
-    default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
-    """Bounds of the hyperparameters that a tuner may change."""
-    default_log_params: ClassVar[Sequence[str]] = ()
-    """Those of them that are tuned on a logarithmic scale."""
-    default_min_episodes_before_dormant: ClassVar[int] = 0
-    """Evaluations before DORMANT may be declared, where the user names none."""
+    # Cached properties, which a class attribute of a subclass or an assignment in its constructor replaces.
+    @cached_property
+    def default_param_bounds(self) -> Mapping[str, tuple[float, float]]:
+        """Bounds of the hyperparameters that a tuner may change."""
+        return {}
 
-    has_unit_actions: bool = False
-    """Whether continuous actions are in [-1, 1], and are to be stretched to the bounds of the action
-    space by who steps the environment."""
+    @cached_property
+    def default_log_params(self) -> Sequence[str]:
+        """Those of them that are tuned on a logarithmic scale."""
+        return ()
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        # Who overrides `act` of a ready-made agent means it for batches, validation and ensembles, too.
-        for name in ("act_batch", "act_greedy", "action_probs"):
-            if _definer(cls, "act") < _definer(cls, name):
-                setattr(cls, name, getattr(BaseAgent, name))
+    @cached_property
+    def default_min_episodes_before_dormant(self) -> int:
+        """Evaluations before DORMANT may be declared, where the user names none."""
+        return 0
+
+    @cached_property
+    def has_unit_actions(self) -> bool:
+        """Whether continuous actions are in [-1, 1], to be stretched to the bounds of the action space."""
+        return False
 
     @abstractmethod
     def act(self, observation: Any) -> Any:
@@ -127,8 +131,20 @@ class BaseAgent(ABC):
         """Multiply every weight by `1 + noise_scale * N(0, 1)`."""
 
 
-def _definer(cls: type, name: str) -> int:
-    """Return how far up the method resolution order `name` is defined."""
-    return next(
-        (i for i, base in enumerate(cls.__mro__) if name in base.__dict__), len(cls.__mro__)
-    )
+BATCHED_METHODS = ("act_batch", "act_greedy", "action_probs")
+
+
+def older_than_act(agent_type: type[BaseAgent]) -> frozenset[str]:
+    """Return the batched methods that an agent class inherits from above the class that overrides `act`.
+
+    Who overrides `act` alone of an agent that acts on batches by itself means it for batches, evaluations
+    and ensembles, too: such an agent asks here when it is made, and leaves these methods to the defaults.
+    """
+    mro = agent_type.__mro__
+    act = _definer(mro, "act")
+    return frozenset(name for name in BATCHED_METHODS if act < _definer(mro, name))
+
+
+def _definer(mro: Sequence[type], name: str) -> int:
+    """Return how far up a method resolution order `name` is defined."""
+    return next(i for i, base in enumerate(mro) if name in vars(base))

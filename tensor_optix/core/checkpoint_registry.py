@@ -11,9 +11,11 @@ import logging
 import math
 import time
 import uuid
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tensor_optix.core.argument_checks import at_least
 from tensor_optix.core.checkpoints.snapshot_store import (
     SnapshotError,
     SnapshotRecord,
@@ -25,7 +27,7 @@ from tensor_optix.core.checkpoints.snapshot_store import (
 from tensor_optix.core.json_values import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.types import EvalMetrics, HyperparamSet, PathLike, PolicySnapshot
@@ -52,13 +54,10 @@ class CheckpointRegistry:
     """
 
     def __init__(self, checkpoint_dir: PathLike = "./checkpoints", max_snapshots: int = 10) -> None:
-        if max_snapshots < 1:
-            raise ValueError(f"max_snapshots must be at least 1, got {max_snapshots}")
+        at_least("max_snapshots", max_snapshots, 1)
         self._store = SnapshotStore(Path(checkpoint_dir).absolute())
         self._max_snapshots = max_snapshots
         self._run_id: str | None = None
-        self._is_clean = False
-        self._manifest_checked = False
 
     @property
     def directory(self) -> Path:
@@ -68,7 +67,7 @@ class CheckpointRegistry:
     @property
     def run_id(self) -> str | None:
         """The current run; None when there is none yet."""
-        return self._current_run(self._records())
+        return self._current_run(self._store.records())
 
     @property
     def snapshots(self) -> list[PolicySnapshot]:
@@ -104,10 +103,10 @@ class CheckpointRegistry:
             ValueError: Naming the value that JSON cannot hold; nothing is written.
             OSError: When the disk refuses; the earlier snapshots are untouched.
         """
-        description = describe(eval_metrics, hyperparams, score=None)
+        describe(eval_metrics, hyperparams, score=None)  # refuses what JSON cannot hold
         staged = self.stage(agent)
         try:
-            return self._commit(staged, description)
+            return self.commit(staged, eval_metrics, hyperparams)
         except BaseException:
             self.discard(staged)
             raise
@@ -117,9 +116,6 @@ class CheckpointRegistry:
 
         Cheap, as nothing waits for the disk. End it with `commit` or `discard`.
         """
-        if not self._is_clean:
-            self._store.clean()
-            self._is_clean = True
         staged = self._store.stage()
         try:
             agent.save_state(str(staged.weights))
@@ -150,7 +146,20 @@ class CheckpointRegistry:
             ValueError: Naming the value that JSON cannot hold, or if `staged` is used up.
             OSError: When the disk refuses; the earlier snapshots are untouched.
         """
-        return self._commit(staged, describe(eval_metrics, hyperparams, score))
+        description = describe(eval_metrics, hyperparams, score)
+        if not staged.path.is_dir():
+            raise ValueError(f"{staged.path.name} is committed or discarded already; stage again")
+        records = self._store.records()
+        run_id = self._current_run(records) or self.begin_run()
+        sequence = 1 + max((record.sequence for record in records), default=0)
+        record = self._store.seal(
+            staged,
+            {**description, "run_id": run_id, "sequence": sequence, "timestamp": time.time()},
+        )
+        self._publish(staged, record, records)
+        if not math.isfinite(record.score):
+            logger.warning("a snapshot with score %s can never be the best", record.score)
+        return record.policy_snapshot(self.directory)
 
     def discard(self, staged: StagedSnapshot) -> None:
         """Delete a staged snapshot. Does nothing if it is committed or discarded already."""
@@ -205,13 +214,11 @@ class CheckpointRegistry:
         Returns:
             The snapshot that was loaded; None if there is none, the agent then being untouched.
         """
-        sound = self._sound(self._contenders(), limit=1)
-        if not sound:
-            return None
-        snapshot = sound[0].policy_snapshot(self.directory)
-        agent.load_state(snapshot.weights_path)
-        agent.set_hyperparams(snapshot.hyperparams.copy())
-        return snapshot
+        for _, snapshot in self._sound():
+            agent.load_state(snapshot.weights_path)
+            agent.set_hyperparams(snapshot.hyperparams.copy())
+            return snapshot
+        return None
 
     def load_ensemble(
         self, agent: BaseAgent, top_k: int = 3, score_band: float = 0.1
@@ -229,48 +236,30 @@ class CheckpointRegistry:
         Raises:
             ValueError: If `top_k` is below 1 or `score_band` negative.
         """
-        if top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {top_k}")
+        at_least("top_k", top_k, 1)
         if not score_band >= 0:
             raise ValueError(f"score_band must be >= 0, got {score_band}")
-        sound = self._sound(self._contenders(), limit=top_k)
+        sound = list(islice(self._sound(), top_k))
         if not sound:
             return None
-        lowest = sound[0].score - abs(sound[0].score) * score_band
-        members = [
-            record.policy_snapshot(self.directory) for record in sound if record.score >= lowest
-        ]
-        if len(members) == 1 or not agent.average_weights([one.weights_path for one in members]):
-            agent.load_state(members[0].weights_path)
-        agent.set_hyperparams(members[0].hyperparams.copy())
-        return members[0]
+        score, best = sound[0]
+        lowest = score - abs(score) * score_band
+        paths = [snapshot.weights_path for score, snapshot in sound if score >= lowest]
+        if len(paths) == 1 or not agent.average_weights(paths):
+            agent.load_state(best.weights_path)
+        agent.set_hyperparams(best.hyperparams.copy())
+        return best
 
-    def _commit(self, staged: StagedSnapshot, description: dict[str, Any]) -> PolicySnapshot:
-        if not staged.path.is_dir():
-            raise ValueError(f"{staged.path.name} is committed or discarded already; stage again")
-        records = self._records()
-        run_id = self._current_run(records) or self.begin_run()
-        sequence = 1 + max((record.sequence for record in records), default=0)
-        record = self._store.seal(
-            staged,
-            {**description, "run_id": run_id, "sequence": sequence, "timestamp": time.time()},
-        )
-        others = [other for other in records if other.run_id != run_id]
-        own = rank([*(other for other in records if other.run_id == run_id), record])
+    def _publish(
+        self, staged: StagedSnapshot, record: SnapshotRecord, records: Sequence[SnapshotRecord]
+    ) -> None:
+        """Put a sealed snapshot among the stored ones, of whose run only the best stay."""
+        others = [other for other in records if other.run_id != record.run_id]
+        own = rank([*(other for other in records if other.run_id == record.run_id), record])
         kept, dropped = own[: self._max_snapshots], own[self._max_snapshots :]
         self._store.publish(staged, record, [*others, *kept])
-        if not math.isfinite(record.score):
-            logger.warning("a snapshot with score %s can never be the best", record.score)
         for old in dropped:
             self._store.remove(self.directory / old.directory_name)
-        return record.policy_snapshot(self.directory)
-
-    def _records(self) -> list[SnapshotRecord]:
-        records = self._store.records()
-        if records and not self._manifest_checked:
-            self._manifest_checked = True
-            self._store.ensure_manifest(records)
-        return records
 
     def _current_run(self, records: Sequence[SnapshotRecord]) -> str | None:
         if self._run_id is not None:
@@ -278,28 +267,25 @@ class CheckpointRegistry:
         return records[-1].run_id if records else None
 
     def _ranked(self) -> list[SnapshotRecord]:
-        records = self._records()
+        records = self._store.records()
         run_id = self._current_run(records)
         return rank([record for record in records if record.run_id == run_id])
 
     def _contenders(self) -> list[SnapshotRecord]:
         return [record for record in self._ranked() if math.isfinite(record.score)]
 
-    def _sound(self, records: Sequence[SnapshotRecord], limit: int) -> list[SnapshotRecord]:
-        sound: list[SnapshotRecord] = []
-        for record in records:
-            if len(sound) == limit:
-                break
+    def _sound(self) -> Iterator[tuple[float, PolicySnapshot]]:
+        """Yield scores and snapshots that may be the best and whose files are sound, best first."""
+        for record in self._contenders():
             try:
                 self._store.verify(record)
             except SnapshotError as error:
                 logger.warning("skipping a damaged checkpoint: %s", error)
             else:
-                sound.append(record)
-        return sound
+                yield record.score, record.policy_snapshot(self.directory)
 
     def _find(self, snapshot: PolicySnapshot) -> SnapshotRecord:
-        for record in self._records():
+        for record in self._store.records():
             if record.snapshot_id == snapshot.snapshot_id:
                 return record
         raise SnapshotError(f"{self.directory} holds no snapshot {snapshot.snapshot_id}")

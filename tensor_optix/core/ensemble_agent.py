@@ -10,34 +10,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from tensor_optix.core.base_agent import BaseAgent
-from tensor_optix.core.evolution.action_mixing import (
-    Ballot,
-    are_discrete,
-    mean_action,
-    mixed_probs,
-    sample,
-    told_probs,
-)
+from tensor_optix.core.base_agent import older_than_act
+from tensor_optix.core.evolution import members as mixing
+from tensor_optix.core.evolution.members import BaseEnsemble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tensor_optix.core.evolution.roster import Member
+    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.evolution.members import Member
     from tensor_optix.core.policy_manager import PolicyManager
     from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike, Transitions
 
 LEAST_PROB = 1e-8
 """Keeps a logarithm finite where rounding makes a chosen action impossible."""
+WEIGHTS_FILE = "ensemble.json"
 
 
-class EnsembleAgent(BaseAgent):
+class EnsembleAgent(BaseEnsemble):
     """Acts by the weighted opinion of the agents of a `PolicyManager`, and trains all of them.
 
     Continuous actions are averaged; discrete ones are drawn from the mixed probabilities, and the most
-    probable one is the greedy action. Agents that do not tell `action_probs` count as certain of the
-    action that they chose. On-policy agents that do learn with the probabilities of the mixture, which is
-    what really acted.
+    probable one is the greedy action. Agents without `action_probs` count as certain of the action that
+    they chose. On-policy agents with them learn with the probabilities of the mixture, which is what
+    really acted.
 
     Hyperparameters are the primary agent's. Files are, too: it writes into the directory itself, the
     others into folders below it, so that a single agent can load an ensemble's directory, and an ensemble
@@ -48,7 +44,8 @@ class EnsembleAgent(BaseAgent):
         primary_agent: Speaks for the ensemble where one must; trained also when it is no member.
 
     Raises:
-        ValueError: If the agents differ in `is_on_policy` or `has_unit_actions`.
+        ValueError: If the agents differ in `is_on_policy` or `has_unit_actions`; also when they learn.
+        RuntimeError: When it is to act without agents.
     """
 
     def __init__(self, policy_manager: PolicyManager, primary_agent: BaseAgent) -> None:
@@ -56,18 +53,32 @@ class EnsembleAgent(BaseAgent):
         """Holds the agents and their weights."""
         self.primary_agent = primary_agent
         """Speaks for the ensemble where one must."""
-        self.has_unit_actions = primary_agent.has_unit_actions
-        # What a tuner may change follows from whose hyperparameters they are.
-        self.default_param_bounds = primary_agent.default_param_bounds  # type: ignore[misc]
-        self.default_log_params = primary_agent.default_log_params  # type: ignore[misc]
-        self.default_min_episodes_before_dormant = (  # type: ignore[misc]
-            primary_agent.default_min_episodes_before_dormant
-        )
         self._space: Discrete | None = None
         self._is_discrete: bool | None = None
-        self._files = EnsembleFiles(policy_manager, primary_agent)
+        self._stored: dict[int, Member] = {}
+        self._older_than_act = older_than_act(type(self))
         self._rng = np.random.default_rng()
         self._require_alike()
+
+    @property
+    def default_param_bounds(self) -> Mapping[str, tuple[float, float]]:
+        """The primary agent's, as the hyperparameters are."""
+        return self.primary_agent.default_param_bounds
+
+    @property
+    def default_log_params(self) -> Sequence[str]:
+        """The primary agent's."""
+        return self.primary_agent.default_log_params
+
+    @property
+    def default_min_episodes_before_dormant(self) -> int:
+        """The primary agent's."""
+        return self.primary_agent.default_min_episodes_before_dormant
+
+    @property
+    def has_unit_actions(self) -> bool:
+        """Whether the agents' actions are in [-1, 1]."""
+        return self.primary_agent.has_unit_actions
 
     @property
     def is_on_policy(self) -> bool:
@@ -105,45 +116,40 @@ class EnsembleAgent(BaseAgent):
             agent.seed(int(child))
 
     def act(self, observation: Any) -> Any:
-        """Choose an action for one observation `[...]`: an int where actions are discrete.
-
-        Raises:
-            RuntimeError: Without agents.
-        """
+        """Choose an action for one observation `[...]`: an int where actions are discrete."""
         members = self._members()
         if len(members) == 1:
             return members[0].agent.act(observation)
-        action = self.act_batch(np.asarray(observation)[None])[0]
+        is_overridden = type(self).act is not EnsembleAgent.act
+        choose = self._sample if is_overridden else self.act_batch
+        action = choose(np.asarray(observation)[None])[0]
         return int(action) if self._is_discrete else action
 
     def act_batch(self, observations: Array) -> Array:
-        """Choose actions for `[N, ...]` observations, with one call per agent.
-
-        Raises:
-            RuntimeError: Without agents.
-        """
-        return self._common_actions(observations, greedy=False)
+        """Choose actions for `[N, ...]` observations, with one call per agent."""
+        if "act_batch" in self._older_than_act:
+            return super().act_batch(observations)
+        return self._sample(observations)
 
     def act_greedy(self, observations: Array) -> Array:
-        """Choose the best actions for `[N, ...]` observations: the most probable of the mixture, or the mean
-        of the agents' best.
-
-        Raises:
-            RuntimeError: Without agents.
-        """
+        """Choose the most probable actions for `[N, ...]` observations, or the mean of the agents' best."""
+        if "act_greedy" in self._older_than_act:
+            return super().act_greedy(observations)
         return self._common_actions(observations, greedy=True)
 
     def action_probs(self, observations: Array) -> Array:
         """Return the mixed probabilities `[N, A]` for `[N, ...]` observations.
 
         Raises:
-            NotImplementedError: If an agent does not tell its own.
+            NotImplementedError: If an agent has none.
         """
-        told = told_probs(self._ballot(observations))
-        known = [probs for probs in told if probs is not None]
-        if len(known) < len(told):
+        if "action_probs" in self._older_than_act:
+            return super().action_probs(observations)
+        probs = [mixing.action_probs(member, observations) for member in self._members()]
+        known = [one for one in probs if one is not None]
+        if len(known) < len(probs):
             raise NotImplementedError("an agent of the ensemble does not tell action probabilities")
-        return mean_action(known, self.policy_manager.weights)
+        return mixing.weighted_mean(self._members(), known)
 
     def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
         """Train every agent on the window; return the primary agent's diagnostics."""
@@ -171,28 +177,24 @@ class EnsembleAgent(BaseAgent):
         return EnsembleAgent(others, self.primary_agent) if others.members else self.primary_agent
 
     def save_weights(self, path: PathLike) -> None:
-        """Write every agent's policy, and what each one's word counts."""
-        self._files.save(Path(path), lambda agent, folder: agent.save_weights(folder))
+        """Write every agent's policy and weight."""
+        self._save(Path(path), lambda agent, folder: agent.save_weights(folder))
 
     def load_weights(self, path: PathLike) -> None:
         """Read an ensemble, whose members become those that there were; or a single agent's policy.
 
         Raises:
-            ValueError: If the stored ensemble has members that this one never had.
+            ValueError: If the stored ensemble has members that this one never had; nothing has changed then.
         """
-        self._files.load(Path(path), lambda agent, folder: agent.load_weights(folder))
+        self._load(Path(path), lambda agent, folder: agent.load_weights(folder))
 
     def save_state(self, path: PathLike) -> None:
-        """Write every whole learner, and what each one's word counts."""
-        self._files.save(Path(path), lambda agent, folder: agent.save_state(folder))
+        """Write every whole learner, with its weight."""
+        self._save(Path(path), lambda agent, folder: agent.save_state(folder))
 
     def load_state(self, path: PathLike) -> None:
-        """Read what `save_state` wrote, as `load_weights` does.
-
-        Raises:
-            ValueError: If the stored ensemble has members that this one never had.
-        """
-        self._files.load(Path(path), lambda agent, folder: agent.load_state(folder))
+        """Read what `save_state` wrote, as `load_weights` does."""
+        self._load(Path(path), lambda agent, folder: agent.load_state(folder))
 
     def has_finite_weights(self) -> bool:
         """Whether every weight of every agent is a finite number."""
@@ -204,12 +206,23 @@ class EnsembleAgent(BaseAgent):
             agent.reduce_step()
 
     def average_weights(self, paths: Sequence[PathLike]) -> bool:
-        """Take on the mean of stored ensembles, agent by agent.
+        """Take on the mean of stored ensembles, agent by agent, and of their weights.
 
         Returns:
-            False if an agent cannot, or if the ensembles have different members.
+            False if an agent cannot, or if the ensembles do not have the present members.
         """
-        return self._files.average([Path(path) for path in paths])
+        members = self.policy_manager.members
+        numbers = {member.number for member in members}
+        stored = [_read_weights(Path(path)) for path in paths]
+        same = [weights for weights in stored if weights is not None and weights.keys() == numbers]
+        if len(same) < len(stored):
+            return False
+        for agent, place in self._places():
+            if not agent.average_weights([Path(path) / place for path in paths]):
+                return False
+        for member in members:
+            member.weight = sum(weights[member.number] for weights in same) / len(same)
+        return True
 
     def perturb_weights(self, noise_scale: float) -> None:
         """Perturb every agent."""
@@ -222,10 +235,46 @@ class EnsembleAgent(BaseAgent):
             raise RuntimeError("the ensemble has no agents; add_agent(...) to its PolicyManager")
         return members
 
+    @property
+    def _first_action(self) -> int:
+        return 0 if self._space is None else int(self._space.start)
+
+    def _places(self) -> list[tuple[BaseAgent, str]]:
+        """Return every agent that learns with its place below a directory, the primary one first."""
+        others = [one for one in self.policy_manager.members if one.agent is not self.primary_agent]
+        return [
+            (self.primary_agent, "."),
+            *((one.agent, f"members/{one.number}") for one in others),
+        ]
+
     def _learners(self) -> list[BaseAgent]:
-        """Return every agent that learns, the primary one first."""
-        others = [one for one in self.policy_manager.agents if one is not self.primary_agent]
-        return [self.primary_agent, *others]
+        return [agent for agent, _ in self._places()]
+
+    def _save(self, directory: Path, write: Callable[[BaseAgent, Path], None]) -> None:
+        for agent, place in self._places():
+            write(agent, directory / place)
+        members = self.policy_manager.members
+        # So that a stored ensemble can come back after a member has left.
+        self._stored |= {member.number: member for member in members}
+        content = {"weights": {str(member.number): member.weight for member in members}}
+        (directory / WEIGHTS_FILE).write_text(json.dumps(content), encoding="utf-8")
+
+    def _load(self, directory: Path, read: Callable[[BaseAgent, Path], None]) -> None:
+        weights = _read_weights(directory)
+        if weights is None:
+            read(self.primary_agent, directory)
+            return
+        known = self._stored | {member.number: member for member in self.policy_manager.members}
+        if not weights.keys() <= known.keys():
+            raise ValueError(
+                f"the ensemble in {directory} has the members {sorted(weights)}, this one knows "
+                f"{sorted(known)}; add agents to its PolicyManager until it has them all"
+            )
+        for number, weight in weights.items():
+            known[number].weight = weight
+        self.policy_manager.reset_members([known[number] for number in weights])
+        for agent, place in self._places():
+            read(agent, directory / place)
 
     def _require_alike(self) -> None:
         for agent in self._learners():
@@ -238,132 +287,44 @@ class EnsembleAgent(BaseAgent):
                         f"{type(agent).__name__}"
                     )
 
-    def _ballot(self, observations: Array) -> Ballot:
-        agents = [member.agent for member in self._members()]
-        if self._space is None:
-            return Ballot(agents, observations)
-        return Ballot(agents, observations, int(self._space.start), int(self._space.n))
+    def _sample(self, observations: Array) -> Array:
+        return self._common_actions(observations, greedy=False)
 
     def _common_actions(self, observations: Array, greedy: bool) -> Array:
         members = self._members()
+        agents = [member.agent for member in members]
+        acts = [agent.act_greedy if greedy else agent.act_batch for agent in agents]
         if len(members) == 1:
-            agent = members[0].agent
-            return agent.act_greedy(observations) if greedy else agent.act_batch(observations)
+            return acts[0](observations)
         if self._is_discrete is None:
             self._is_discrete = all(
-                are_discrete(np.asarray(member.agent.act_batch(observations))) for member in members
+                mixing.are_discrete(np.asarray(agent.act_batch(observations))) for agent in agents
             )
-        weights = self.policy_manager.weights
         if not self._is_discrete:
-            agents = self.policy_manager.agents
-            acts = [agent.act_greedy if greedy else agent.act_batch for agent in agents]
-            return mean_action([act(observations) for act in acts], weights)
-        ballot = self._ballot(observations)
-        probs = mixed_probs(ballot, weights, greedy)
-        chosen = np.argmax(probs, axis=1) if greedy else sample(probs, self._rng)
-        return chosen + ballot.start
+            return mixing.weighted_mean(members, [act(observations) for act in acts])
+        probs = mixing.mixed_probs(members, observations, greedy, self._space)
+        chosen = np.argmax(probs, axis=1) if greedy else mixing.sample(probs, self._rng)
+        return chosen + self._first_action
 
     def _with_behaviour(self, episode: EpisodeData) -> EpisodeData:
-        """Add the log-probabilities `[R]` with which the ensemble chose its actions, if it can tell them."""
+        """Add the log-probabilities `[R]` with which the ensemble chose its actions, if it knows them."""
         is_alone = self.policy_manager.agents in ([], [self.primary_agent])
-        is_told = episode.log_probs is not None
-        if not (self._is_discrete and self.is_on_policy) or is_alone or is_told:
+        is_known = episode.log_probs is not None
+        if not (self._is_discrete and self.is_on_policy) or is_alone or is_known:
             return episode
         try:
             probs = self.action_probs(np.asarray(episode.observations))
         except NotImplementedError:
             return episode
-        actions = np.asarray(episode.actions, np.int64) - self._ballot(probs).start
+        actions = np.asarray(episode.actions, np.int64) - self._first_action
         chosen = np.take_along_axis(probs, actions[:, None], axis=1)[:, 0]
         log_probs = np.log(np.maximum(chosen, LEAST_PROB)).astype(np.float32)
         return replace(episode, log_probs=log_probs)
 
 
-_ROSTER = "ensemble.json"
-
-
-class EnsembleFiles:
-    """Saves and loads the agents of a `PolicyManager` together.
-
-    Who was saved is remembered, so that a stored ensemble can come back after a member has left.
-
-    Args:
-        policy_manager: Holds the members.
-        primary_agent: Its files are at the top; saved also when it is no member.
-    """
-
-    def __init__(self, policy_manager: PolicyManager, primary_agent: BaseAgent) -> None:
-        self._manager = policy_manager
-        self._primary = primary_agent
-        self._saved: dict[int, Member] = {}
-
-    def save(self, directory: Path, write: Callable[[BaseAgent, Path], None]) -> None:
-        """Write everything; `write(agent, directory)` writes one agent."""
-        for agent, place in self._places():
-            write(agent, directory / place)
-        members = self._manager.members
-        self._saved |= {member.number: member for member in members}
-        _write_roster(directory, {member.number: member.weight for member in members})
-
-    def load(self, directory: Path, read: Callable[[BaseAgent, Path], None]) -> None:
-        """Make the stored members the ensemble; `read(agent, directory)` reads one agent.
-
-        What a single agent wrote goes into the primary agent.
-
-        Raises:
-            ValueError: If the stored ensemble has members that this one never had; nothing has changed then.
-        """
-        roster = _read_roster(directory)
-        if roster is None:
-            read(self._primary, directory)
-            return
-        known = self._saved | {member.number: member for member in self._manager.members}
-        if not roster.keys() <= known.keys():
-            raise ValueError(
-                f"the ensemble in {directory} has the members {sorted(roster)}, this one knows "
-                f"{sorted(known)}; add agents to its PolicyManager until it has them all"
-            )
-        for number, weight in roster.items():
-            known[number].weight = weight
-        self._manager.reset_members([known[number] for number in roster])
-        for agent, place in self._places():
-            read(agent, directory / place)
-
-    def average(self, directories: Sequence[Path]) -> bool:
-        """Take on the mean of stored ensembles, agent by agent, and of their weights.
-
-        Returns:
-            False if an agent cannot, or if they do not have the present members.
-        """
-        rosters = [_read_roster(directory) for directory in directories]
-        members = self._manager.members
-        numbers = {member.number for member in members}
-        same = [roster for roster in rosters if roster is not None and roster.keys() == numbers]
-        if len(same) < len(rosters):
-            return False
-        if not all(
-            agent.average_weights([directory / place for directory in directories])
-            for agent, place in self._places()
-        ):
-            return False
-        for member in members:
-            member.weight = sum(roster[member.number] for roster in same) / len(same)
-        return True
-
-    def _places(self) -> list[tuple[BaseAgent, str]]:
-        """Return every agent with its place below a directory, the primary one first."""
-        others = [one for one in self._manager.members if one.agent is not self._primary]
-        return [(self._primary, "."), *((one.agent, f"members/{one.number}") for one in others)]
-
-
-def _write_roster(directory: Path, weights: Mapping[int, float]) -> None:
-    content = {"weights": {str(number): weight for number, weight in weights.items()}}
-    (directory / _ROSTER).write_text(json.dumps(content), encoding="utf-8")
-
-
-def _read_roster(directory: Path) -> dict[int, float] | None:
+def _read_weights(directory: Path) -> dict[int, float] | None:
     """Return the weights by the members' numbers; None if no ensemble wrote the directory."""
-    path = directory / _ROSTER
+    path = directory / WEIGHTS_FILE
     if not path.exists():
         return None
     content = json.loads(path.read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensor_optix.core.argument_checks import at_least
 from tensor_optix.core.decisions.statistics import line_fit
 from tensor_optix.core.evolution.variants import LEAST_POINTS, correlation, scores_of, train_and_val
 
@@ -49,8 +50,7 @@ class MetaController:
         window: int = 10,
         corr_threshold: float | None = None,
     ) -> None:
-        if window < LEAST_POINTS:
-            raise ValueError(f"window must be at least {LEAST_POINTS}, got {window}")
+        at_least("window", window, LEAST_POINTS)
         self.gap_threshold = gap_threshold
         self.gap_slope_threshold = gap_slope_threshold
         self.improvement_threshold = improvement_threshold

@@ -1,27 +1,55 @@
-"""A population of policies: agents, scores and snapshots come in, weights, variants and a report go out."""
+"""A population of policies: agents, scores and snapshots come in, weights, variants and a report go out.
+
+While a loop runs, `PolicyManagerCallback` spawns variants of the best policy, one at a time. A variant is
+trained until the loop finds nothing left to gain. Then it plays the same episodes as the best policy before
+it, and stays only if it is better. Where an ensemble is under training, the variant joins it, and the
+ensemble with it plays against the ensemble without it.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from tensor_optix.core.argument_checks import at_least, instance_of
+from tensor_optix.core.base_agent import BaseAgent
+from tensor_optix.core.callbacks import LoopCallback
+from tensor_optix.core.events import Variant
 from tensor_optix.core.evolution import variants
-from tensor_optix.core.evolution.action_mixing import common_action
-from tensor_optix.core.evolution.policy_manager_callback import (
-    PolicyManagerCallback as PolicyManagerCallback,
+from tensor_optix.core.evolution.members import (
+    BaseEnsemble,
+    Member,
+    common_action,
+    weights_of_scores,
 )
-from tensor_optix.core.evolution.roster import Member, Roster, lowest_first, weights_of_scores
+from tensor_optix.core.evolution.variants import (
+    EPISODES,
+    VariantTrial,
+    Verdict,
+    compare_pairs,
+    compare_records,
+    spawn_noise,
+)
+from tensor_optix.core.meta_controller import MetaAction, MetaController
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.callbacks import LoopControl
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
-    from tensor_optix.core.meta_controller import MetaController
-    from tensor_optix.core.types import EvalMetrics, PolicySnapshot
+    from tensor_optix.core.types import Array, EvalMetrics, PolicySnapshot
 
 logger = logging.getLogger(__name__)
+
+PATIENCE = 3
+"""Without a spawn budget, evolution ends after so many variants in a row that were no better."""
+BUDGET_SPENT = "Spawn budget exhausted"
+PLATEAU = "Plateau — model converged"
+META_DECISION = "MetaController decision"
 
 
 class PolicyManager:
@@ -44,26 +72,29 @@ class PolicyManager:
         max_spawns: int | None = None,
         max_ensemble_size: int | None = None,
     ) -> None:
-        if score_window < 1:
-            raise ValueError(f"score_window must be at least 1, got {score_window}")
+        at_least("score_window", score_window, 1)
         if max_spawns is not None and max_spawns < 0:
             raise ValueError(f"max_spawns must be at least 0 or None, got {max_spawns}")
-        if max_ensemble_size is not None and max_ensemble_size < 1:
-            raise ValueError(f"max_ensemble_size must be at least 1, got {max_ensemble_size}")
+        if max_ensemble_size is not None:
+            at_least("max_ensemble_size", max_ensemble_size, 1)
         self.registry = registry
         """Where the best policies are."""
-        self._roster = Roster(score_window)
+        self._members: list[Member] = []
+        self._joined = 0
         self._score_window = score_window
         self._max_spawns = max_spawns
         self._max_size = max_ensemble_size
-        self._spawn_count = 0
+        self.spawn_count = 0
+        """How many variants were spawned."""
         self._prune_count = 0
         self._regime: str | None = None
+
+    adaptive_noise_scale = staticmethod(variants.adaptive_noise_scale)
 
     @property
     def members(self) -> tuple[Member, ...]:
         """The members of the ensemble, in the order in which they joined."""
-        return self._roster.members
+        return tuple(self._members)
 
     @property
     def agents(self) -> list[BaseAgent]:
@@ -81,14 +112,9 @@ class PolicyManager:
         return len(self.members)
 
     @property
-    def spawn_count(self) -> int:
-        """How many variants were spawned."""
-        return self._spawn_count
-
-    @property
     def spawns_remaining(self) -> int | None:
         """What is left of the budget; None without one."""
-        return None if self._max_spawns is None else max(self._max_spawns - self._spawn_count, 0)
+        return None if self._max_spawns is None else max(self._max_spawns - self.spawn_count, 0)
 
     @property
     def budget_exhausted(self) -> bool:
@@ -104,20 +130,27 @@ class PolicyManager:
         """Let an agent join; where that is one too many, the lowest weight of the others goes.
 
         Raises:
+            TypeError: If it is no agent.
             ValueError: If the weight is negative or not finite.
         """
-        self._roster.add(agent, weight)
+        instance_of("agent", agent, BaseAgent)
+        if not (math.isfinite(weight) and weight >= 0.0):
+            raise ValueError(f"weight must be a finite number >= 0, got {weight}")
+        scores: deque[float] = deque(maxlen=self._score_window)
+        self._members.append(Member(agent, float(weight), self._joined, scores))
+        self._joined += 1
         if self._max_size is None or self.ensemble_size <= self._max_size:
             return
         excess = self.ensemble_size - self._max_size
-        gone = self._drop(lowest_first(self.members[:-1])[:excess])
+        gone = self._drop(_lowest_first(self.members[:-1])[:excess])
         logger.info(
             "the ensemble is limited to %d: %d displaced by the newest", self._max_size, len(gone)
         )
 
     def index_of(self, agent: BaseAgent) -> int | None:
         """Return the place of an agent in the ensemble; None if it is no member."""
-        return self._roster.index_of(agent)
+        places = (i for i, member in enumerate(self._members) if member.agent is agent)
+        return next(places, None)
 
     def remove(self, agent: BaseAgent) -> None:
         """Prune one agent; nothing happens if it is no member."""
@@ -127,7 +160,7 @@ class PolicyManager:
 
     def reset_members(self, members: Sequence[Member]) -> None:
         """Make members, present or past, the ensemble: how a stored one comes back."""
-        self._roster.reset(members)
+        self._members = sorted(members, key=lambda member: member.number)
 
     def without(self, agent: BaseAgent) -> PolicyManager:
         """Return another manager of the same agents and weights, but for one agent."""
@@ -148,7 +181,7 @@ class PolicyManager:
         """
         if not self.members:
             raise RuntimeError("the ensemble has no agents; add_agent(...) first")
-        return common_action(self.agents, self.weights, observation)
+        return common_action(self.members, observation)
 
     def update_weights(self, scores: Mapping[int, float]) -> None:
         """Weigh agents by their scores; those that are not listed keep their weight.
@@ -187,11 +220,10 @@ class PolicyManager:
         Raises:
             ValueError: If `bottom_k` is negative.
         """
-        if bottom_k < 0:
-            raise ValueError(f"bottom_k must be at least 0, got {bottom_k}")
+        at_least("bottom_k", bottom_k, 0)
         if self.ensemble_size <= bottom_k:
             return []
-        return self._drop(lowest_first(self.members)[:bottom_k])
+        return self._drop(_lowest_first(self.members)[:bottom_k])
 
     def boost(self, agent: BaseAgent, factor: float = 2.0) -> None:
         """Multiply an agent's weight; an unknown agent is only warned of.
@@ -217,7 +249,7 @@ class PolicyManager:
             "ensemble_size": self.ensemble_size,
             "agents": [{"index": i} | one.describe() for i, one in enumerate(self.members)],
             "regime": self._regime,
-            "spawn_count": self._spawn_count,
+            "spawn_count": self.spawn_count,
             "prune_count": self._prune_count,
             "max_spawns": self._max_spawns,
             "max_ensemble_size": self._max_size,
@@ -234,16 +266,6 @@ class PolicyManager:
             "best_val_score": None if metrics is None else metrics.val_score,
             "best_generalization_gap": None if metrics is None else metrics.generalization_gap,
         }
-
-    def adaptive_noise_scale(
-        self,
-        history: Sequence[EvalMetrics],
-        min_scale: float = 0.001,
-        max_scale: float = 0.1,
-        window: int = 10,
-    ) -> float:
-        """Return how far variants stray; see `variants.adaptive_noise_scale`."""
-        return variants.adaptive_noise_scale(history, min_scale, max_scale, window)
 
     def evolve(self, agent: BaseAgent, current_score: float) -> bool:
         """Load the best policy into the agent if that scored more; return whether it did."""
@@ -273,12 +295,10 @@ class PolicyManager:
         best = self.registry.load_best(agent_shell)
         if best is None:
             return agent_shell
-        variants.vary(
-            agent_shell, noise_scale, (best.eval_metrics.primary_score, self._spawn_count)
-        )
+        variants.vary(agent_shell, noise_scale, (best.eval_metrics.primary_score, self.spawn_count))
         if mutation_fn is not None:
             mutation_fn(agent_shell)
-        self._spawn_count += 1
+        self.spawn_count += 1
         return agent_shell
 
     def as_callback(
@@ -291,11 +311,374 @@ class PolicyManager:
         return PolicyManagerCallback(self, agent, agent_factory, meta_controller)
 
     def _drop(self, indices: Sequence[int]) -> list[BaseAgent]:
-        self._prune_count += len(indices)
-        return self._roster.remove(indices)
+        gone = [self._members[index] for index in indices]
+        self._members = [member for member in self._members if member not in gone]
+        self._prune_count += len(gone)
+        return [member.agent for member in gone]
 
     def _require(self, index: int) -> None:
         if not 0 <= index < self.ensemble_size:
             raise ValueError(
                 f"agents are numbered from 0, and there are {self.ensemble_size}, got index {index}"
             )
+
+
+def _lowest_first(members: Sequence[Member]) -> list[int]:
+    """Return the places of the members, the lowest weight first; of equals the one that joined last."""
+    return sorted(range(len(members)), key=lambda i: (members[i].weight, -members[i].number))
+
+
+class PolicyManagerCallback(LoopCallback):
+    """Rebalances, spawns, prunes and stops, on DORMANT and as a `MetaController` decides.
+
+    Args:
+        policy_manager: The population.
+        agent: What the loop trains: an agent, or an `EnsembleAgent` of this population.
+        agent_factory: `fn() -> agent` makes a fresh agent for a variant. None: nothing is spawned.
+        meta_controller: Asked after each evaluation, except while a variant is under training.
+
+    Raises:
+        TypeError: If one of them is of another kind.
+    """
+
+    def __init__(
+        self,
+        policy_manager: PolicyManager,
+        agent: BaseAgent,
+        agent_factory: Callable[[], BaseAgent] | None = None,
+        meta_controller: MetaController | None = None,
+    ) -> None:
+        instance_of("agent", agent, BaseAgent)
+        if agent_factory is not None and not callable(agent_factory):
+            got = type(agent_factory).__name__
+            raise TypeError(f"agent_factory must be a function that makes an agent, got {got}")
+        if meta_controller is not None:
+            instance_of("meta_controller", meta_controller, MetaController)
+        self._manager = policy_manager
+        kind = _Together if isinstance(agent, BaseEnsemble) else _InTurn
+        self._training: _VariantTraining = kind(policy_manager, agent)
+        self._agent = agent
+        self._factory = agent_factory
+        self._meta = meta_controller
+        self._stop_fn: Callable[[], object] | None = None
+        self._begin_run()
+
+    def _begin_run(self) -> None:
+        self._training.restart()
+        self._since_decision: list[EvalMetrics] = []
+        self._failures = 0
+        self._is_over = self._is_handing_over = False
+
+    def set_stop_fn(self, fn: Callable[[], object]) -> None:
+        """Name a function to call when evolution is over; a loop that the callback is added to needs none."""
+        self._stop_fn = fn
+
+    def on_attach(self, control: LoopControl) -> None:
+        """Take on the loop's registry; an agent that is no member joins the population."""
+        self._manager.registry = control.registry
+        self._training.attach(control)
+
+    def on_loop_start(self) -> None:
+        """Begin anew."""
+        self._begin_run()
+
+    def on_episode_end(self, episode_id: int, eval_metrics: EvalMetrics | None) -> None:
+        """Record the score of the agent under training, and ask the meta controller."""
+        is_predecessors, self._is_handing_over = self._is_handing_over, False
+        if eval_metrics is None or is_predecessors:
+            return
+        self._since_decision.append(eval_metrics)
+        self._training.record(eval_metrics)
+        if self._meta is not None and self._training.trial is None and not self._is_over:
+            self._follow(self._meta)
+
+    def on_dormant(self, episode_id: int) -> bool | None:
+        """Judge the variant under training, rebalance, prune, and spawn the next one.
+
+        Returns:
+            True if a variant begins; None when evolution is over, or there is nothing to spawn.
+        """
+        if self._is_over:
+            return None
+        # The score of the window under way is still to come: it is not a new trainee's.
+        self._is_handing_over = self._training.control is not None
+        if self._training.trial is not None:
+            self._judge(self._training.trial)
+        else:
+            history = self._training.history
+            latest = history[-1].primary_score if history else -math.inf
+            self._manager.evolve(self._agent, latest)
+        self._training.score_members()
+        self._manager.auto_update_weights()
+        logger.info("ensemble weights: %s", [round(weight, 4) for weight in self._manager.weights])
+        if not self._reason_to_end():
+            self._spawn()
+        if self._training.trial is not None:
+            return True
+        reason = self._reason_to_end()
+        if reason:
+            self._end(reason)
+        return None
+
+    def on_loop_stop(self) -> None:
+        """Judge a variant whose training was cut short by the scores that it has."""
+        trial, self._training.trial = self._training.trial, None
+        if trial is None:
+            return
+        verdict = compare_records(trial.scores, trial.rival_scores)
+        logger.info("the run ended while a variant was under training: %s", verdict)
+        if not verdict.is_won:
+            self._training.remove(trial)
+
+    def _follow(self, meta: MetaController) -> None:
+        """Do what the meta controller decides; it decides anew on what comes after."""
+        action = meta.decide(self._since_decision, self._manager.status())
+        if action is MetaAction.NO_OP:
+            return
+        logger.info("meta controller: %s after %d scores", action.name, len(self._since_decision))
+        self._since_decision.clear()
+        if action is MetaAction.STOP:
+            self._end(META_DECISION)
+        elif action is MetaAction.PRUNE:
+            self._manager.prune()
+        elif not self._manager.budget_exhausted:
+            self._spawn()
+
+    def _judge(self, trial: VariantTrial) -> None:
+        """Keep a variant that is better; undo what a worse one left behind."""
+        verdict = self._training.verdict(trial)
+        self._training.trial = None
+        number = self._manager.spawn_count
+        outcome = "stays" if verdict.is_won else "is pruned"
+        logger.info("variant %d %s: %s", number, outcome, verdict)
+        control = self._training.control
+        if control is not None:
+            control.record(Variant(number=number, stays=verdict.is_won, **asdict(verdict)))
+        self._failures = 0 if verdict.is_won else self._failures + 1
+        if verdict.is_won:
+            self._training.keep(trial, verdict)
+        else:
+            self._training.remove(trial)
+            self._training.undo(trial)
+
+    def _spawn(self) -> None:
+        """Make a variant of the best policy, and let it be trained."""
+        if self._factory is None:
+            return
+        manager, count = self._manager, self._manager.spawn_count
+        noise = spawn_noise(self._training.history, count)
+        variant = manager.spawn_variant(self._factory(), noise)
+        if manager.spawn_count == count:
+            logger.warning("no policy was kept yet: there is nothing to spawn a variant of")
+            return
+        logger.info("variant %d was spawned with noise %.4g", manager.spawn_count, noise)
+        manager.add_agent(variant)
+        if self._training.control is not None:
+            self._since_decision.clear()
+            self._training.begin(variant, self._training.control)
+
+    def _reason_to_end(self) -> str | None:
+        if self._manager.budget_exhausted:
+            return BUDGET_SPENT
+        is_hopeless = self._manager.spawns_remaining is None and self._failures >= PATIENCE
+        return PLATEAU if is_hopeless else None
+
+    def _end(self, reason: str) -> None:
+        self._is_over = True
+        self._training.finish()
+        print(training_report_text(self._manager.training_report(), reason), flush=True)
+        if self._stop_fn is not None:
+            self._stop_fn()
+        if self._training.control is not None:
+            self._training.control.stop(reason.lower())
+
+
+class _VariantTraining(ABC):
+    """How variants are trained and judged, in a loop (`control`) that at first trains `agent`."""
+
+    def __init__(self, manager: PolicyManager, agent: BaseAgent) -> None:
+        self._manager = manager
+        self._agent = agent
+        self.control: LoopControl | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew with the agent that the loop trains at first."""
+        self.history: list[EvalMetrics] = []
+        """The evaluations of what is under training, oldest first."""
+        self.trial: VariantTrial | None = None
+        """The variant under training."""
+        self._scores: list[float] = []
+
+    def attach(self, control: LoopControl) -> None:
+        """Take part in a loop."""
+        self.control = control
+
+    def record(self, metrics: EvalMetrics) -> None:
+        """Take in an evaluation of what is under training."""
+        self.history.append(metrics)
+        (self._scores if self.trial is None else self.trial.scores).append(metrics.primary_score)
+
+    def begin(self, variant: BaseAgent, control: LoopControl) -> None:
+        """Let a member that has just joined be trained."""
+        self.trial = VariantTrial.begin(self._manager.registry, variant, self._scores)
+
+    @abstractmethod
+    def sides(self, trial: VariantTrial) -> list[BaseAgent]:
+        """Return who is compared: what there is with the variant, and what there would be without it."""
+
+    def verdict(self, trial: VariantTrial) -> Verdict:
+        """Return whether the variant makes a difference: in the same episodes, or by the scores on record."""
+        returns = self._play(self.sides(trial))
+        if returns is None:
+            return compare_records(trial.scores, trial.rival_scores)
+        return compare_pairs(returns[0], returns[1])
+
+    def keep(self, trial: VariantTrial, verdict: Verdict) -> None:
+        """Make a variant that is better what the next one has to beat."""
+        self._scores = trial.scores
+
+    def remove(self, trial: VariantTrial) -> None:
+        """Take a variant out of the population, which is never left empty."""
+        _, without = self.sides(trial)
+        self._manager.remove(trial.variant)
+        if not self._manager.members:
+            self._manager.add_agent(without)
+
+    @abstractmethod
+    def undo(self, trial: VariantTrial) -> None:
+        """Undo what a variant that is no better left in the registry."""
+
+    def score_members(self) -> None:
+        """Score every member, where windows do not."""
+
+    def finish(self) -> None:
+        """Keep what became of the population as the best policy, if it is."""
+
+    def _play(self, agents: list[BaseAgent]) -> Array | None:
+        """Let agents play the same episodes; return their returns `[len(agents), EPISODES]`, or None."""
+        if self.control is None:
+            return None
+        try:
+            return self.control.play(agents, EPISODES)
+        except RuntimeError as error:
+            logger.info("the scores on record decide: %s", error)
+            return None
+
+
+class _InTurn(_VariantTraining):
+    """Variants are trained in place of the agent before them, and have to beat the best agent so far."""
+
+    def restart(self) -> None:
+        super().restart()
+        self._trainee = self._champion = self._agent
+
+    def attach(self, control: LoopControl) -> None:
+        super().attach(control)
+        if self._manager.index_of(self._agent) is None:
+            self._manager.add_agent(self._agent)
+
+    def record(self, metrics: EvalMetrics) -> None:
+        super().record(metrics)
+        index = self._manager.index_of(self._trainee)
+        if index is not None:
+            self._manager.record_agent_score(index, metrics.primary_score)
+
+    def begin(self, variant: BaseAgent, control: LoopControl) -> None:
+        super().begin(variant, control)
+        # The policy that the variant has to beat is the best one, not the latest one.
+        self._manager.registry.load_best(self._champion)
+        self.history.clear()
+        self._trainee = variant
+        control.train(variant)
+
+    def sides(self, trial: VariantTrial) -> list[BaseAgent]:
+        return [trial.variant, self._champion]
+
+    def verdict(self, trial: VariantTrial) -> Verdict:
+        for best in trial.own_snapshots()[:1]:
+            self._manager.registry.load(best, trial.variant)
+        return super().verdict(trial)
+
+    def keep(self, trial: VariantTrial, verdict: Verdict) -> None:
+        super().keep(trial, verdict)
+        self._champion = trial.variant
+        trial.rank_first(verdict)
+
+    def undo(self, trial: VariantTrial) -> None:
+        trial.undo(self._champion)
+
+
+class _Together(_VariantTraining):
+    """Variants join the ensemble under training, and have to make it better."""
+
+    _agent: BaseEnsemble
+
+    def sides(self, trial: VariantTrial) -> list[BaseAgent]:
+        return [self._agent, self._agent.without(trial.variant)]
+
+    def undo(self, trial: VariantTrial) -> None:
+        # All its members went on learning: nobody holds the best policy before the variant.
+        trial.undo(None)
+
+    def score_members(self) -> None:
+        if self._manager.ensemble_size < 2:
+            return
+        returns = self._play(self._manager.agents)
+        for index, own in enumerate([] if returns is None else returns):
+            self._manager.record_agent_score(index, float(own.mean()))
+
+    def finish(self) -> None:
+        """Let the ensemble as it is, which no window may have scored, play against the best one on record."""
+        registry, agent = self._manager.registry, self._agent
+        best, present = registry.best, self._play([agent])
+        if best is None or present is None:
+            return
+        staged, hyperparams = registry.stage(agent), agent.get_hyperparams()
+        registry.load_best(agent)
+        former = self._play([agent])
+        verdict = None if former is None else compare_pairs(present[0], former[0])
+        logger.info("the present ensemble against the best on record: %s", verdict)
+        if verdict is None or not verdict.is_won:
+            registry.discard(staged)
+            return
+        above = math.nextafter(registry.score_of(best), math.inf)
+        registry.commit(staged, verdict.as_metrics(), hyperparams, score=above)
+        registry.load_best(agent)
+
+
+RULE = "━" * 54
+
+
+def training_report_text(report: Mapping[str, Any], reason: str) -> str:
+    """Return the report that ends a run. Lines without data are left out.
+
+    Args:
+        report: What `PolicyManager.training_report` returns.
+        reason: Why the run ended.
+    """
+    used, most = report["spawn_count"], report["max_spawns"]
+    gap = _four_digits(report["best_generalization_gap"])
+    entries = {
+        "Best score": _four_digits(report["best_score"]),
+        "Val score": _four_digits(report["best_val_score"]),
+        "Generalization": None if gap is None else f"{gap}  (train − val)",  # noqa: RUF001
+        "Spawns used": used if most is None else f"{used} / {most}",
+        "Pruned agents": report["prune_count"],
+        "Ensemble size": report["ensemble_size"],
+        "Regime": report["regime"],
+        "Agents": "" if report["agents"] else None,
+    }
+    lines = [RULE, "Training Complete", f"{'Reason':<17}: {reason}", RULE]
+    lines += [
+        f"{label:<17}: {entry}".rstrip() for label, entry in entries.items() if entry is not None
+    ]
+    for agent in report["agents"]:
+        mean = agent["mean_score"]
+        score = "" if mean is None else f"  mean_score={mean:.4f}"
+        lines.append(f"[{agent['index']}] weight={agent['weight']:.4f}{score}")
+    return "\n".join([*lines, RULE])
+
+
+def _four_digits(number: float | None) -> str | None:
+    return None if number is None else f"{number:.4f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from tensor_optix.core.argument_checks import at_least
 from tensor_optix.core.decisions.statistics import line_fit
 from tensor_optix.core.evolution.variants import LEAST_POINTS, scores_of
 
@@ -31,8 +32,7 @@ class RegimeDetector:
     def __init__(
         self, volatility_threshold: float = 0.15, trend_threshold: float = 0.05, window: int = 10
     ) -> None:
-        if window < LEAST_POINTS:
-            raise ValueError(f"window must be at least {LEAST_POINTS}, got {window}")
+        at_least("window", window, LEAST_POINTS)
         self.volatility_threshold = volatility_threshold
         self.trend_threshold = trend_threshold
         self.window = window

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PrioritizedReplayBuffer", "ReplayBatch", "ReplayBuffer"]
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _FLAGS = (np.zeros(1, np.bool_), np.ones(1, np.bool_))
 _PREFIX = "priorities_"
@@ -286,7 +286,9 @@ class ReplayBuffer:
         storage.unseen = 0
         if storage.num_dropped and not self._warned:
             self._warned = True
-            _LOG.warning("replay: a reward is not finite; rows with such a reward are not sampled")
+            logger.warning(
+                "replay: a reward is not finite; rows with such a reward are not sampled"
+            )
 
     def _track(self, storage: ReplayStorage) -> None:
         """Keep what a subclass knows of the rows in step with `storage.changes`."""

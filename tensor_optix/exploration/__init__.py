@@ -1,1 +1,1 @@
-"""Rewards for seeing something new, for tasks that hardly pay any."""
+"""Rewards for seeing something new, for tasks with few rewards of their own."""

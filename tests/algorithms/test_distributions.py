@@ -135,12 +135,6 @@ def test_a_draw_within_the_framework_is_the_same_distribution():
     np.testing.assert_allclose(outputs.grad.numpy()[0], expected_gradient, rtol=1e-6)
 
 
-def test_one_action_is_given_to_an_environment_as_float32():
-    action = squashed_gaussian.to_python(np.array([0.5, -0.5]))
-    assert action.dtype == np.float32
-    assert action.shape == (2,)
-
-
 @pytest.mark.parametrize(
     ("space", "outputs", "message"),
     [

@@ -61,34 +61,6 @@ def test_an_optimizer_that_misses_the_critic_is_refused_by_name():
         TorchPPOAgent(actor, critic, optimizer)
 
 
-def test_a_subclass_that_overrides_act_is_asked_for_batches_too():
-    class Always(TorchPPOAgent):
-        def act(self, observation: Any) -> int:
-            assert self._actor is not None
-            return 1
-
-    networks = nn.Linear(4, 3), nn.Linear(4, 1)
-    optimizer = torch.optim.Adam([p for net in networks for p in net.parameters()])
-    agent = Always(*networks, optimizer)
-    observations = np.zeros((5, 4), np.float32)
-    np.testing.assert_array_equal(agent.act_batch(observations), np.ones(5))
-    np.testing.assert_array_equal(agent.act_greedy(observations), np.ones(5))
-
-
-def test_act_may_be_overridden_by_a_mixin():
-    class Ones:
-        def act(self, observation: Any) -> int:
-            return 1
-
-    class Mixed(Ones, TorchPPOAgent):
-        pass
-
-    networks = nn.Linear(4, 3), nn.Linear(4, 1)
-    optimizer = torch.optim.Adam([p for net in networks for p in net.parameters()])
-    agent = Mixed(*networks, optimizer)
-    np.testing.assert_array_equal(agent.act_batch(np.zeros((5, 4), np.float32)), np.ones(5))
-
-
 def test_counts_that_a_tuner_made_floats_are_whole_numbers_again():
     agent = make_agent(n_epochs=2.0, minibatch_size=64.0)
     assert agent.learn(make_episode())["n_updates"] == 4

@@ -12,6 +12,7 @@ from tensor_optix.core.policy_manager import PolicyManager
 from tensor_optix.core.types import HyperparamSet
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tests.core.ensemble_members import (
+    OBSERVATION_SPACE,
     Mover,
     OffPolicy,
     Prober,
@@ -200,6 +201,20 @@ def test_a_discrete_environment_takes_the_actions(tmp_path):
     pipeline.teardown()
     assert sum(episode.rewards) == 60
     assert set(np.asarray(episode.actions).tolist()) == {0, 1}
+
+
+def test_a_subclass_that_overrides_act_is_asked_for_batches_too(tmp_path):
+    class Shifted(EnsembleAgent):
+        def act(self, observation):
+            return 10 + super().act(observation)
+
+    manager = ensemble_of(tmp_path, Prober(0.9, 0.1), Prober(0.8, 0.2)).policy_manager
+    ensemble = Shifted(manager, manager.agents[0])
+    ensemble.check_spaces(OBSERVATION_SPACE, Discrete(2))
+    for act in (ensemble.act_batch, ensemble.act_greedy):
+        assert set(act(MANY[:20]).tolist()) <= {10, 11}
+    with pytest.raises(NotImplementedError, match="does not tell"):
+        ensemble.action_probs(MANY[:1])
 
 
 def test_it_satisfies_the_loop(tmp_path):

@@ -254,6 +254,20 @@ def test_an_ensemble_under_training_is_judged_with_the_variant_and_without(tmp_p
     assert worse.updates > 0
 
 
+def test_an_ensemble_of_one_goes_on_with_its_primary_agent_when_the_variant_loses(tmp_path, caplog):
+    """It became a member of itself, and acted without end."""
+    first = Talent(3)
+    manager = PolicyManager(CheckpointRegistry(tmp_path), max_spawns=1, max_ensemble_size=1)
+    manager.add_agent(first)
+    evolution = Evolution(tmp_path, talents=[], agent=EnsembleAgent(manager, first))
+    evolution.manager = manager
+    with caplog.at_level(logging.INFO):
+        evolution.run(factory=lambda: Talent(1))
+    assert evolution.manager.agents == [first]
+    assert "recursion" not in caplog.text
+    assert "the present ensemble against the best on record: mean 13 against 13" in caplog.text
+
+
 def test_by_hand_the_documented_sequence_runs_at_once(tmp_path, capsys):
     """Without a loop nobody trains the variant: rollback, spawn, limit, stop."""
     registry = CheckpointRegistry(tmp_path)

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
-from tensor_optix.core.evolution.policy_manager_callback import training_report_text
-from tensor_optix.core.evolution.roster import weights_of_scores
-from tensor_optix.core.policy_manager import PolicyManager
+from tensor_optix.core.evolution.members import weights_of_scores
+from tensor_optix.core.policy_manager import PolicyManager, training_report_text
 from tensor_optix.core.types import EvalMetrics
 from tests.core.array_agent import ArrayAgent, save
 

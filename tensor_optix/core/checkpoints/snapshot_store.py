@@ -30,10 +30,23 @@ from tensor_optix.core.json_values import from_json, to_json
 from tensor_optix.core.types import EvalMetrics, HyperparamSet, PolicySnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
+
+_MANIFEST = "manifest.json"
+_METADATA = "metadata.json"
+_WEIGHTS = "weights"
+_SNAPSHOT_NAME = re.compile(r"snapshot_([0-9a-f]{8})")
+_STAGING_NAME = re.compile(r"\.staging_([0-9a-f]{8})_([0-9]+)_([0-9a-f]{8})_[0-9a-f]{8}")
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+# Tells this process from an earlier one that had the same process id.
+_PROCESS = uuid.uuid4().hex[:8]
+
+
+class SnapshotError(RuntimeError):
+    """A snapshot is missing, incomplete or altered."""
 
 
 @dataclass(frozen=True)
@@ -120,20 +133,6 @@ def describe(
     }
 
 
-_MANIFEST = "manifest.json"
-_METADATA = "metadata.json"
-_WEIGHTS = "weights"
-_SNAPSHOT_NAME = re.compile(r"snapshot_([0-9a-f]{8})")
-_STAGING_NAME = re.compile(r"\.staging_([0-9a-f]{8})_([0-9]+)_([0-9a-f]{8})_[0-9a-f]{8}")
-_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
-# Tells this process from an earlier one that had the same process id.
-_PROCESS = uuid.uuid4().hex[:8]
-
-
-class SnapshotError(RuntimeError):
-    """A snapshot is missing, incomplete or altered."""
-
-
 @dataclass(frozen=True)
 class StagedSnapshot:
     """An agent's state, written to a private directory and not yet part of the checkpoints."""
@@ -157,9 +156,13 @@ class SnapshotStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._known: dict[str, SnapshotRecord | None] = {}
+        self._is_clean = self._has_checked_manifest = False
 
     def stage(self) -> StagedSnapshot:
         """Make an empty private directory on the same filesystem."""
+        if not self._is_clean:
+            self._remove_leftovers()
+            self._is_clean = True
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self._private_path()
         path.mkdir()
@@ -175,8 +178,8 @@ class SnapshotStore:
         staged.weights.mkdir(exist_ok=True)
         marks = {
             path.relative_to(staged.path).as_posix(): seal(path)
-            for path in _files(staged.path)
-            if path != staged.path / _METADATA
+            for path in sorted(staged.path.rglob("*"))
+            if path.is_file() and path != staged.path / _METADATA
         }
         name = self._free_name()
         sealed = {
@@ -236,25 +239,6 @@ class SnapshotStore:
         self._replace_json(self.directory / record.directory_name / _METADATA, metadata)
         self._known[record.snapshot_id] = SnapshotRecord.parse(metadata)
 
-    def ensure_manifest(self, records: Sequence[SnapshotRecord]) -> None:
-        """Rebuild the manifest, with a warning, if it is missing or no JSON list."""
-        try:
-            if isinstance(json.loads((self.directory / _MANIFEST).read_bytes()), list):
-                return
-            problem = "it is not a list"
-        except (OSError, ValueError) as error:
-            problem = str(error)
-        logger.warning(
-            "rebuilding the manifest of %s from %d snapshots: %s",
-            self.directory,
-            len(records),
-            problem,
-        )
-        try:
-            self.write_manifest(records)
-        except OSError:
-            logger.warning("could not write the manifest of %s", self.directory, exc_info=True)
-
     def records(self) -> list[SnapshotRecord]:
         """Return the metadata of every snapshot in the directory, oldest first."""
         if not self.directory.is_dir():
@@ -265,8 +249,12 @@ class SnapshotStore:
             self._known[snapshot_id] = self._read(snapshot_id)
         # Metadata never change once in place, so that only new directories are read.
         self._known = {name: record for name, record in self._known.items() if name in found}
-        present = [record for record in self._known.values() if record is not None]
-        return sorted(present, key=lambda record: record.sequence)
+        records = [record for record in self._known.values() if record is not None]
+        records.sort(key=lambda record: record.sequence)
+        if records and not self._has_checked_manifest:
+            self._has_checked_manifest = True
+            self._ensure_manifest(records)
+        return records
 
     def verify(self, record: SnapshotRecord) -> None:
         """Check every file of a snapshot.
@@ -298,7 +286,26 @@ class SnapshotStore:
         except OSError:
             logger.warning("could not remove %s", path, exc_info=True)
 
-    def clean(self) -> None:
+    def _ensure_manifest(self, records: Sequence[SnapshotRecord]) -> None:
+        """Rebuild the manifest, with a warning, if it is missing or no JSON list."""
+        try:
+            if isinstance(json.loads((self.directory / _MANIFEST).read_bytes()), list):
+                return
+            problem = "it is not a list"
+        except (OSError, ValueError) as error:
+            problem = str(error)
+        logger.warning(
+            "rebuilding the manifest of %s from %d snapshots: %s",
+            self.directory,
+            len(records),
+            problem,
+        )
+        try:
+            self.write_manifest(records)
+        except OSError:
+            logger.warning("could not write the manifest of %s", self.directory, exc_info=True)
+
+    def _remove_leftovers(self) -> None:
         """Delete what dead processes of this host left unfinished. Nothing else is touched."""
         if not self.directory.is_dir():
             return
@@ -344,10 +351,6 @@ class SnapshotStore:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             logger.warning("ignoring %s: its metadata cannot be read: %r", folder, error)
             return None
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 def _may_be_alive(host: str, pid: int, process: str) -> bool:

@@ -1,10 +1,10 @@
-"""Whether a variant is better than what it was cloned from: scores of both come in, a p-value goes out."""
+"""Variants of the best policy: how far they stray from it, and whether they are better than it was."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from tensor_optix.core.search_space import SearchSpace
 from tensor_optix.core.types import EvalMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
@@ -26,6 +26,10 @@ LEAST_NOISE, MOST_NOISE = 0.005, 0.1
 """Bounds of the noise where there are no validation scores."""
 RECENT = 10
 LEAST_POINTS = 3
+EPISODES = 20
+"""Greedy episodes that each side plays."""
+SIGNIFICANCE = 0.05
+"""A variant stays if it would be as good by chance with less than this probability."""
 
 
 def scores_of(history: Sequence[EvalMetrics]) -> Array:
@@ -105,8 +109,10 @@ def spawn_noise(history: Sequence[EvalMetrics], spawn_count: int) -> float:
 def vary(agent: BaseAgent, noise_scale: float, origin: tuple[float, int]) -> None:
     """Put noise on an agent's weights and hyperparameters.
 
-    Weights are multiplied by `1 + noise_scale * N(0, 1)` where the agent can do that; for the
-    hyperparameters see `varied_hyperparams`.
+    Weights are multiplied by `1 + noise_scale * N(0, 1)` where the agent can do that, and so are the
+    hyperparameters that the agent names bounds for: on a logarithmic scale by `exp(noise_scale * N(0, 1))`,
+    clipped into their bounds, whole numbers staying whole. Everything else stays as it is: flags,
+    capacities, and numbers of which nobody says what they may be.
 
     Args:
         agent: Is changed.
@@ -121,88 +127,75 @@ def vary(agent: BaseAgent, noise_scale: float, origin: tuple[float, int]) -> Non
     agent.perturb_weights(noise_scale)
     hyperparams = agent.get_hyperparams()
     rng = np.random.default_rng(int(noise_seed))
-    varied = varied_hyperparams(agent, hyperparams.params, noise_scale, rng)
-    agent.set_hyperparams(replace(hyperparams, params=varied))
-
-
-def varied_hyperparams(
-    agent: BaseAgent, params: Mapping[str, Any], noise_scale: float, rng: np.random.Generator
-) -> dict[str, Any]:
-    """Return hyperparameters with noise on those that the agent names bounds for.
-
-    Such a number is multiplied by `1 + noise_scale * N(0, 1)`, on a logarithmic scale by
-    `exp(noise_scale * N(0, 1))`, and clipped into its bounds; whole numbers stay whole. Everything else
-    stays as it is: flags, capacities, and numbers of which nobody says what they may be.
-    """
     space = SearchSpace(agent.default_param_bounds, agent.default_log_params)
-    varied = dict(params)
-    for name in space.names_in(params):
+    varied = dict(hyperparams.params)
+    for name in space.names_in(varied):
         step = noise_scale * float(rng.standard_normal())
-        factor = math.exp(step) if name in space.log_params else 1.0 + step
-        value = params[name] * factor
-        varied[name] = round(value) if isinstance(params[name], int | np.integer) else value
-    return space.clip(varied)
+        value = varied[name] * (math.exp(step) if name in space.log_params else 1.0 + step)
+        varied[name] = round(value) if isinstance(varied[name], int | np.integer) else value
+    agent.set_hyperparams(replace(hyperparams, params=space.clip(varied)))
 
 
 def _clip(value: float) -> float:
     return min(max(value, 0.0), 1.0)
 
 
-EPISODES = 20
-"""Greedy episodes that each side plays."""
-SIGNIFICANCE = 0.05
-"""A variant stays if it would be as good by chance with less than this probability."""
-
-
 @dataclass(frozen=True)
-class Trial:
+class VariantTrial:
     """A variant under training, and what it has to beat."""
 
+    registry: CheckpointRegistry
     variant: BaseAgent
-    champion: BaseAgent
-    """Holds the best policy before the variant, and is not trained while the variant is."""
-    snapshot: PolicySnapshot | None
-    """That policy."""
+    best: PolicySnapshot | None
+    """The best policy before the variant."""
     rank: float
-    """What the snapshot was ranked by."""
-    champion_scores: list[float]
-    """The scores of the windows before the variant began, oldest first."""
+    """What that was ranked by."""
     earlier: frozenset[str]
     """The ids of the snapshots that there were before it."""
+    rival_scores: list[float]
+    """The scores of the windows before the variant began, oldest first."""
     scores: list[float] = field(default_factory=list)
     """The scores of its windows, oldest first."""
 
-    def own_snapshots(self, registry: CheckpointRegistry) -> list[PolicySnapshot]:
+    @classmethod
+    def begin(
+        cls, registry: CheckpointRegistry, variant: BaseAgent, rival_scores: list[float]
+    ) -> VariantTrial:
+        """Note what there is before the variant is trained."""
+        best = registry.best
+        rank = -math.inf if best is None else registry.score_of(best)
+        earlier = frozenset(one.snapshot_id for one in registry.snapshots)
+        return cls(registry, variant, best, rank, earlier, rival_scores)
+
+    def own_snapshots(self) -> list[PolicySnapshot]:
         """Return the snapshots that came since, best first."""
-        return [one for one in registry.snapshots if one.snapshot_id not in self.earlier]
+        return [one for one in self.registry.snapshots if one.snapshot_id not in self.earlier]
 
-    def crown(self, registry: CheckpointRegistry, verdict: Verdict) -> None:
-        """Rank the winner first, if none of its windows scored enough for that."""
-        if self.own_snapshots(registry):
+    def rank_first(self, verdict: Verdict) -> None:
+        """Rank a variant that is better first, if none of its windows scored enough for that."""
+        if self.own_snapshots():
             return
-        hyperparams = self.variant.get_hyperparams()
+        staged, hyperparams = self.registry.stage(self.variant), self.variant.get_hyperparams()
         above = math.nextafter(self.rank, math.inf)
-        staged = registry.stage(self.variant)
-        registry.commit(staged, verdict.as_metrics(), hyperparams, score=above)
+        self.registry.commit(staged, verdict.as_metrics(), hyperparams, score=above)
 
-    def reinstate(self, registry: CheckpointRegistry, champion_is_intact: bool = True) -> None:
-        """Forget a loser's lucky scores; the champion's snapshot, if they displaced it, is written again.
+    def undo(self, champion: BaseAgent | None) -> None:
+        """Forget the lucky scores of a variant that is no better.
 
         Args:
-            registry: Has the snapshots.
-            champion_is_intact: Whether the champion was not trained since. If it was, and its snapshot is
-                gone, those that came since are all there is, and stay.
+            champion: Still holds the best policy before the variant, and writes it again if such scores
+                displaced it. None: nobody does. If it is gone then, those that came since are all there is.
         """
-        best = self.snapshot
-        kept = {one.snapshot_id for one in registry.snapshots}
-        is_gone = best is None or best.snapshot_id not in kept
-        if is_gone and not champion_is_intact:
+        kept = {one.snapshot_id for one in self.registry.snapshots}
+        is_gone = self.best is None or self.best.snapshot_id not in kept
+        if is_gone and champion is None:
             return
-        for snapshot in self.own_snapshots(registry):
-            registry.discard_snapshot(snapshot)
-        if best is not None and is_gone:
-            staged = registry.stage(self.champion)
-            registry.commit(staged, best.eval_metrics, best.hyperparams, score=self.rank)
+        for snapshot in self.own_snapshots():
+            self.registry.discard_snapshot(snapshot)
+        if self.best is not None and is_gone and champion is not None:
+            staged = self.registry.stage(champion)
+            metrics, hyperparams = self.best.eval_metrics, self.best.hyperparams
+            self.registry.commit(staged, metrics, hyperparams, score=self.rank)
 
 
 @dataclass(frozen=True)
