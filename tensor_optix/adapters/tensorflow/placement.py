@@ -34,6 +34,16 @@ def resolve_device(device: str) -> str | None:
     return name
 
 
+def placed_on(device: str) -> AbstractContextManager[Any]:
+    """Return a context in which networks are made on a device; `device` as in `resolve_device`.
+
+    Raises:
+        ValueError: If this machine or this build of TensorFlow has none of that name.
+    """
+    context: AbstractContextManager[Any] = tf.device(resolve_device(device))
+    return context
+
+
 def device_of(networks: Sequence[Any]) -> str | None:
     """Return the device that holds the variables of networks; None where there are none yet."""
     for network in networks:
