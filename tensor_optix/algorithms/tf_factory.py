@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tensor_optix.adapters.network_recipes import NetworkRecipes
 from tensor_optix.adapters.tensorflow import layers
-from tensor_optix.adapters.tensorflow.placement import placed_on
+from tensor_optix.adapters.tensorflow.network import placed_on
 from tensor_optix.algorithms.agent_builder import AgentBuilder, AgentClasses
 from tensor_optix.algorithms.tf_dqn import TFDQNAgent
 from tensor_optix.algorithms.tf_ppo import TFPPOAgent

@@ -8,7 +8,7 @@ from torch import nn
 
 from tensor_optix.adapters.network_recipes import HIDDEN_GAIN, NetworkRecipes
 from tensor_optix.adapters.pytorch import layers
-from tensor_optix.adapters.pytorch.twin_critics import TwinCritics
+from tensor_optix.adapters.pytorch.twin_critics import TorchTwinCritics
 
 RECIPES = NetworkRecipes(layers)
 
@@ -97,7 +97,7 @@ def test_two_critics_of_what_is_no_vector_work_as_one(shape: tuple[int, ...]) ->
         else RECIPES.number_critic(3, 0, 2, (16,), seed)
         for seed in (0, 1)
     )
-    assert TwinCritics(first, second)(observations, torch.zeros(5, 2)).shape == (2, 5)
+    assert TorchTwinCritics(first, second)(observations, torch.zeros(5, 2)).shape == (2, 5)
 
 
 def test_numbers_become_unit_vectors_counted_from_their_start() -> None:

@@ -14,7 +14,7 @@ import keras
 
 from tensor_optix.adapters.network_recipes import HIDDEN_GAIN, NetworkRecipes
 from tensor_optix.adapters.tensorflow import layers
-from tensor_optix.adapters.tensorflow.placement import placed_on
+from tensor_optix.adapters.tensorflow.network import placed_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
