@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import textwrap
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ except ImportError as error:
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.adapters.pytorch.gradient_descent import (
     TorchGradientDescent,
     leaves_of,
@@ -173,17 +173,17 @@ def update_loop(update: Update, networks: Sequence[nn.Module], is_pure: bool = T
         tensors = {name: to_tensor(field, device) for name, field in fields.items()}
         constants = {name: torch.tensor(value) for name, value in scalars.items()}
         starts = range(0, len(next(iter(tensors.values()))), minibatch_size)
-        sums = _Sums()
+        tally = UpdateTally()
         rows: dict[str, list[Tensor]] = {}
         with threads():
             for start in starts:
                 batch = {n: t[start : start + minibatch_size] for n, t in tensors.items()}
                 diagnostics, outputs = update(batch, constants)
-                sums.add(diagnostics)
+                tally.add_sums(diagnostics)
                 for name, value in outputs.items():
                     rows.setdefault(name, []).append(value)
         outputs = {name: torch.cat(parts).cpu().numpy() for name, parts in rows.items()}
-        return sums.means(), outputs
+        return tally.means(), outputs
 
     return run
 
@@ -357,31 +357,6 @@ def threads_for(networks: Sequence[nn.Module]) -> Callable[[], Any]:
         yield
 
     return single_thread if on_cpu and size < SMALL_NETWORK else unchanged
-
-
-class _Sums:
-    """Sums of diagnostics over the updates that were made; those left out are counted only."""
-
-    def __init__(self) -> None:
-        self._totals: dict[str, Tensor] = {}
-        self._updates = self._skipped = 0
-
-    def add(self, diagnostics: Mapping[str, Tensor]) -> None:
-        """Add those of one update."""
-        is_skipped = bool(diagnostics.get("skipped", False))
-        self._updates += 1
-        self._skipped += is_skipped
-        for name, value in diagnostics.items():
-            counted = torch.zeros_like(value) if is_skipped else value
-            self._totals[name] = self._totals[name] + counted if name in self._totals else counted
-
-    def means(self) -> dict[str, float]:
-        """Return the means: NaN where no update was made, but of `skipped` the share left out."""
-        made = self._updates - self._skipped
-        means = {n: float(total) / made if made else math.nan for n, total in self._totals.items()}
-        if "skipped" in means:
-            means["skipped"] = self._skipped / self._updates
-        return means
 
 
 class TorchScalar(nn.Module):

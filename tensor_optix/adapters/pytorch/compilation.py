@@ -54,7 +54,7 @@ def compiled_backend(eager: Backend) -> Backend:
     ) -> UpdateLoop:
         if not is_pure:
             return eager.update_loop(update, networks, is_pure)
-        return _CompiledUpdates(update, networks, eager, compiler)
+        return _InductorUpdates(update, networks, eager, compiler)
 
     names = [name for name in vars(Backend) if not name.startswith("_")]
     functions = {name: getattr(eager, name) for name in names}
@@ -66,7 +66,7 @@ def compiled_backend(eager: Backend) -> Backend:
     return cast("Backend", SimpleNamespace(**functions))
 
 
-class _CompiledUpdates:
+class _InductorUpdates:
     """Updates with consecutive minibatches, those with whole ones compiled.
 
     A short minibatch, whose size may be another every time, is an eager update.

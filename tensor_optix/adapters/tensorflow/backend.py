@@ -18,13 +18,9 @@ from tensor_optix.adapters.tensorflow.gradient_descent import (
 from tensor_optix.adapters.tensorflow.gradient_descent import learning_rate as learning_rate
 from tensor_optix.adapters.tensorflow.gradient_descent import set_learning_rate as set_learning_rate
 from tensor_optix.adapters.tensorflow.graphs import CompiledUpdates, Inference, PlainUpdates
-from tensor_optix.adapters.tensorflow.network import (
-    KerasScalar,
-    KerasTwinCritics,
-    NetworkCopy,
-    require_built,
-)
+from tensor_optix.adapters.tensorflow.network import KerasScalar, KerasTwinCritics, require_built
 from tensor_optix.adapters.tensorflow.network import beside as beside
+from tensor_optix.adapters.tensorflow.network import clone as clone
 from tensor_optix.adapters.tensorflow.network import require_device as require_device
 from tensor_optix.adapters.tensorflow.network import resolve_device as resolve_device
 from tensor_optix.adapters.tensorflow.requirements import tf
@@ -44,7 +40,6 @@ tanh = tf.tanh
 minimum = tf.minimum
 clip = tf.clip_by_value
 log_softmax = tf.nn.log_softmax
-clone = NetworkCopy
 twin_critics = KerasTwinCritics
 inference = Inference
 gradient_descent = TFGradientDescent

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.adapters.tensorflow.network import beside, device_of
 from tensor_optix.adapters.tensorflow.requirements import tf
 
@@ -239,20 +240,26 @@ class _TracedUpdates:
         constants = tf.constant(list(scalars.values()), tf.float32)
         length = len(next(iter(fields.values())))
         count, rest = divmod(length, minibatch_size)
+        tally = UpdateTally()
         parts: list[list[Array]] = []
         if count:
             capacity = 1 << (count - 1).bit_length() if self._loop.is_compiled else count
             batches = [_batches(field, minibatch_size, capacity) for field in fields.values()]
             first, *others = self._loop(*batches, tf.constant(count), constants)
+            self._add(tally, first, count)
             whole = count * minibatch_size
-            parts.append([first.numpy(), *(row.numpy()[:whole] for row in others)])
+            parts.append([row.numpy()[:whole] for row in others])
         if rest:
             last = [tf.constant(field[-rest:]) for field in fields.values()]
-            parts.append([output.numpy() for output in self._one(*last, constants)])
-        sums = np.array([part[0] for part in parts], np.float64).sum(axis=0)
-        means = _means(self._diagnostic_names, sums, count + (rest > 0))
-        outputs = [np.concatenate(pieces) for pieces in zip(*(p[1:] for p in parts), strict=True)]
-        return means, dict(zip(self._row_names, outputs, strict=True))
+            first, *others = self._one(*last, constants)
+            self._add(tally, first, 1)
+            parts.append([row.numpy() for row in others])
+        outputs = [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+        return tally.means(), dict(zip(self._row_names, outputs, strict=True))
+
+    def _add(self, tally: UpdateTally, sums: Any, updates: int) -> None:
+        named = zip(self._diagnostic_names, sums.numpy().tolist(), strict=True)
+        tally.add_sums(dict(named), updates)
 
     def _make_one(self, *tensors: Any) -> tuple[Any, ...]:
         """Make one update: fields `[B, ...]` and scalars `[K]` to diagnostics `[D]` and rows `[B]`."""
@@ -302,16 +309,17 @@ class PlainUpdates:
         self, fields: Mapping[str, Array], minibatch_size: int, scalars: Mapping[str, float]
     ) -> tuple[dict[str, float], dict[str, Array]]:
         """Make them: `(fields [R, ...], B, scalars) -> (means of the diagnostics, rows [R])`."""
-        parts = []
+        tally = UpdateTally()
+        parts: list[Mapping[str, Any]] = []
         with beside(self._networks):
             constants = {name: tf.constant(value, tf.float32) for name, value in scalars.items()}
             for start in range(0, len(next(iter(fields.values()))), minibatch_size):
                 rows = slice(start, start + minibatch_size)
                 batch = {name: tf.constant(field[rows]) for name, field in fields.items()}
-                parts.append(self._update(batch, constants))
-        sums = np.array([_counted(d).numpy() for d, _ in parts], np.float64).sum(axis=0)
-        means = _means(tuple(parts[0][0]), sums, len(parts))
-        return means, {n: np.concatenate([r[n].numpy() for _, r in parts]) for n in parts[0][1]}
+                diagnostics, outputs = self._update(batch, constants)
+                tally.add_sums({n: float(tf.cast(d, tf.float32)) for n, d in diagnostics.items()})
+                parts.append(outputs)
+        return tally.means(), {n: np.concatenate([p[n].numpy() for p in parts]) for n in parts[0]}
 
 
 def _counted(diagnostics: Mapping[str, Any]) -> Any:
@@ -321,16 +329,6 @@ def _counted(diagnostics: Mapping[str, Any]) -> Any:
         return values
     is_count = tf.constant([name == "skipped" for name in diagnostics])
     return tf.where(is_count | (diagnostics["skipped"] == 0.0), values, 0.0)
-
-
-def _means(names: Sequence[str], sums: Array, updates: int) -> dict[str, float]:
-    """Return means over the updates made: NaN where none was, but of `skipped` the share left out."""
-    totals = dict(zip(names, sums.tolist(), strict=True))
-    made = updates - round(totals.get("skipped", 0.0))
-    means = {name: total / made if made else math.nan for name, total in totals.items()}
-    if "skipped" in means:
-        means["skipped"] = totals["skipped"] / updates
-    return means
 
 
 def _batches(field: Array, minibatch_size: int, capacity: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.adapters.tensorflow.requirements import keras, tf
@@ -39,7 +40,7 @@ class NetworkCopy(DerivedNetwork):
     when those of the model are there, and take no part in learning.
 
     Args:
-        source: Any Keras model, or what was made of some.
+        source: Any Keras model.
     """
 
     def __init__(self, source: Any) -> None:
@@ -101,8 +102,6 @@ class KerasTwinCritics(DerivedNetwork):
     """
 
     def __init__(self, first: Any, second: Any) -> None:
-        for critic in (first, second):
-            require_keras("network", critic)
         self.first = first
         self.second = second
 
@@ -129,6 +128,17 @@ class KerasTwinCritics(DerivedNetwork):
         )
         pair = [critic(*inputs, training=training) for critic in (self.first, self.second)]
         return tf.stack([tf.reshape(values, [-1]) for values in pair])
+
+
+@singledispatch
+def clone(network: Any) -> DerivedNetwork:
+    """Return a copy of a network, with the same weights and variables of its own."""
+    return NetworkCopy(network)
+
+
+@clone.register
+def _clone_twins(critics: KerasTwinCritics) -> DerivedNetwork:
+    return KerasTwinCritics(NetworkCopy(critics.first), NetworkCopy(critics.second))
 
 
 class KerasScalar(DerivedNetwork):
