@@ -1,11 +1,12 @@
 """What a framework must offer: one module of plain functions per framework, typed by this Protocol.
 
 The maths of `algorithms/` takes such a module as `ops`. NumPy arrays come in and go out; tensors live
-inside the compiled calls only.
+inside the compiled calls only. How updates are counted is said here too, once for all.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -34,6 +35,45 @@ UpdateLoop: TypeAlias = Callable[
 Where diagnostics have `skipped`, its mean is the share of the updates that were left out, and the other
 means are over those that were made: NaN where none was.
 """
+
+
+class UpdateTally:
+    """Means of diagnostics over updates: one that was left out counts for nothing but its number."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, Any] = {}
+        self._updates = self._skipped = 0
+
+    def add(self, means: Mapping[str, float], updates: int) -> None:
+        """Add what an `UpdateLoop` returned of so many updates."""
+        skipped = round(means.get("skipped", 0.0) * updates)
+        sums = {name: mean * (updates - skipped) for name, mean in means.items()}
+        self.add_sums(sums | ({"skipped": skipped} if "skipped" in means else {}), updates)
+
+    def add_sums(self, sums: Mapping[str, Tensor], updates: int = 1) -> None:
+        """Add scalars summed over the updates that were made; of so many, `skipped` were left out."""
+        skipped = round(float(sums.get("skipped", 0.0)))
+        self._updates += updates
+        self._skipped += skipped
+        for name, value in sums.items():
+            # Whatever came of updates that were all left out.
+            counted = value if skipped < updates else 0.0
+            self._totals[name] = self._totals.get(name, 0.0) + counted
+
+    def means(self) -> dict[str, float]:
+        """Return the means: NaN where updates came but none was made; of `skipped`, the share left out."""
+        made = self._updates - self._skipped
+        means = {n: float(total) / made if made else math.nan for n, total in self._totals.items()}
+        if "skipped" in means:
+            means["skipped"] = self._skipped / self._updates
+        return means
+
+    def take(self) -> dict[str, Any]:
+        """Return the means, and how many updates were made and left out; begin anew."""
+        means, updates, skipped = self.means(), self._updates, self._skipped
+        self._totals, self._updates, self._skipped = {}, 0, 0
+        means.pop("skipped", None)
+        return means | {"n_updates": updates - skipped, "n_skipped_updates": skipped}
 
 
 class GradientDescent(Protocol):

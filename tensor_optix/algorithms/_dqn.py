@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from gymnasium.spaces import Discrete
 
+from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.algorithms import losses
 from tensor_optix.algorithms._off_policy import OffPolicyAgent
 from tensor_optix.algorithms.hyperparams import DQNHyperparams
 from tensor_optix.algorithms.network_checks import require_count, try_network
-from tensor_optix.algorithms.update_tally import UpdateTally
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

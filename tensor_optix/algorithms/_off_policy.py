@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
+from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.algorithms._network_agent import NetworkAgent
 from tensor_optix.algorithms.hyperparams import ReplayHyperparams
-from tensor_optix.algorithms.update_tally import UpdateTally
 from tensor_optix.core.replay_buffer import PrioritizedReplayBuffer, ReplayBatch
 from tensor_optix.core.trajectory_buffer import ObservedRows, transitions_of
 

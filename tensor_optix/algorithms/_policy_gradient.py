@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from tensor_optix import kernels
+from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms._network_agent import NetworkAgent
 from tensor_optix.algorithms.hyperparams import PolicyGradientHyperparams
 from tensor_optix.algorithms.network_checks import try_network
-from tensor_optix.algorithms.update_tally import UpdateTally
 from tensor_optix.core.trajectory_buffer import explained_variance
 from tensor_optix.core.types import EpisodeData
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.algorithms import distributions, losses
 from tensor_optix.algorithms._network_agent import NetworkAgent
 from tensor_optix.algorithms.hyperparams import PPOHyperparams
 from tensor_optix.algorithms.network_checks import require_count, require_values, try_network
-from tensor_optix.algorithms.update_tally import UpdateTally
 from tensor_optix.core.trajectory_buffer import (
     MinibatchSampler,
     episode_advantages,

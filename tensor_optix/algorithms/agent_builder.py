@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gymnasium.spaces import Box
 
     from tensor_optix.adapters.backend import Network
-    from tensor_optix.adapters.network_library import NetworkLibrary, Perceptron
+    from tensor_optix.adapters.network_recipes import NetworkRecipes, Perceptron
     from tensor_optix.algorithms.agent_factory import AgentPlan
     from tensor_optix.core.base_agent import BaseAgent
 
@@ -47,7 +47,7 @@ class AgentBuilder:
         agents: The framework's agents.
     """
 
-    def __init__(self, plan: AgentPlan, library: NetworkLibrary, agents: AgentClasses) -> None:
+    def __init__(self, plan: AgentPlan, library: NetworkRecipes, agents: AgentClasses) -> None:
         self._plan = plan
         self._library = library
         self._agents = agents

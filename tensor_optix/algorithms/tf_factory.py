@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tensor_optix.adapters.tensorflow import networks
+from tensor_optix.adapters.network_recipes import NetworkRecipes
+from tensor_optix.adapters.tensorflow import layers
+from tensor_optix.adapters.tensorflow.network import placed_on
 from tensor_optix.algorithms.agent_builder import AgentBuilder, AgentClasses
 from tensor_optix.algorithms.tf_dqn import TFDQNAgent
 from tensor_optix.algorithms.tf_ppo import TFPPOAgent
@@ -27,5 +29,5 @@ def build(plan: AgentPlan) -> BaseAgent:
         ValueError: If the device cannot be used.
     """
     # A Keras model stays on the device that it was made on.
-    with networks.placed_on(plan.device):
-        return AgentBuilder(plan, networks, AGENTS).build()
+    with placed_on(plan.device):
+        return AgentBuilder(plan, NetworkRecipes(layers), AGENTS).build()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tensor_optix.adapters.pytorch import backend
-from tensor_optix.adapters.pytorch.compiled_backend import compiled_backend
+from tensor_optix.adapters.pytorch.compilation import compiled_backend
 from tensor_optix.algorithms._dqn import DQN
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class TorchDQNAgent(DQN):
         compile: bool = False,
     ) -> None:
         if compile:
-            self.ops = compiled_backend()
+            self.ops = compiled_backend(backend)
         q_network.to(backend.resolve_device(device)).eval()
         super().__init__(
             q_network, n_actions, optimizer, hyperparams, reward_normalizer, obs_normalizer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tensor_optix.adapters.pytorch import networks
+from tensor_optix.adapters.network_recipes import NetworkRecipes
+from tensor_optix.adapters.pytorch import layers
 from tensor_optix.algorithms.agent_builder import AgentBuilder, AgentClasses
 from tensor_optix.algorithms.torch_dqn import TorchDQNAgent
 from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
@@ -26,4 +27,4 @@ def build(plan: AgentPlan) -> BaseAgent:
     Raises:
         ValueError: If the device cannot be used.
     """
-    return AgentBuilder(plan, networks, AGENTS).build()
+    return AgentBuilder(plan, NetworkRecipes(layers), AGENTS).build()

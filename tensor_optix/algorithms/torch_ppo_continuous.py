@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tensor_optix.adapters.pytorch import backend
-from tensor_optix.adapters.pytorch.compiled_backend import compiled_backend
+from tensor_optix.adapters.pytorch.compilation import compiled_backend
 from tensor_optix.algorithms._ppo import GaussianPPO
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class TorchGaussianPPOAgent(GaussianPPO):
         compile: bool = False,
     ) -> None:
         if compile:
-            self.ops = compiled_backend()
+            self.ops = compiled_backend(backend)
         place = backend.resolve_device(device)
         actor.to(place).eval()
         critic.to(place).eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tensor_optix.adapters.pytorch import backend
-from tensor_optix.adapters.pytorch.compiled_backend import compiled_backend
+from tensor_optix.adapters.pytorch.compilation import compiled_backend
 from tensor_optix.algorithms._sac import SAC
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class TorchSACAgent(SAC):
         compile: bool = False,
     ) -> None:
         if compile:
-            self.ops = compiled_backend()
+            self.ops = compiled_backend(backend)
         place = backend.resolve_device(device)
         for network in (actor, critic1, critic2):
             network.to(place).eval()

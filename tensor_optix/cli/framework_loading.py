@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from tensor_optix.algorithms.frameworks import Framework
 
 _ADAPTERS = {
-    "torch": "tensor_optix.adapters.pytorch.placement",
-    "tensorflow": "tensor_optix.adapters.tensorflow.placement",
+    "torch": "tensor_optix.adapters.pytorch.backend",
+    "tensorflow": "tensor_optix.adapters.tensorflow.backend",
 }
 """The modules that decide where to compute, and import the frameworks for it."""
 
@@ -104,14 +104,14 @@ def _native_messages_kept_back() -> Iterator[None]:
 
 
 def _torch_device(device: str) -> str:
-    from tensor_optix.adapters.pytorch.placement import resolve_device
+    from tensor_optix.adapters.pytorch.backend import resolve_device
 
     place = resolve_device(device)
     return _short(place.type.replace("cuda", "gpu"), place.index or 0)
 
 
 def _tensorflow_device(device: str) -> str:
-    from tensor_optix.adapters.tensorflow.placement import resolve_device
+    from tensor_optix.adapters.tensorflow.backend import resolve_device
 
     place = resolve_device(device)
     if place is not None:

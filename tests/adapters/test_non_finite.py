@@ -20,9 +20,9 @@ class Fit:
         self.framework = load(name)
         self.ops = self.framework.backend
         if name == "torch":
-            from tensor_optix.adapters.pytorch.compiled_backend import compiled_backend
+            from tensor_optix.adapters.pytorch.compilation import compiled_backend
 
-            self.ops = compiled_backend()
+            self.ops = compiled_backend(self.ops)
         ops = self.ops
         self.network = self.framework.perceptron((1, 4, 1))
         self.optimizer = self.framework.adam(0.1, self.network)

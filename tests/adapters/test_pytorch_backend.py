@@ -1,4 +1,4 @@
-"""PyTorch as a backend: the contract, stacked critics, and what PyTorch alone needs."""
+"""PyTorch as a backend: the contract, stacked critics, threads, and what PyTorch alone needs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from gymnasium.spaces import Box
 from torch import nn
 
 from tensor_optix.adapters.pytorch import backend
+from tensor_optix.algorithms.agent_factory import make_agent
+from tests.algorithms.test_agent_factory import Spaces
 from tests.contracts.backend_contract import BackendContract
 
 OBS, ACTIONS, ROWS = 3, 2, 7
@@ -242,3 +245,26 @@ def test_an_update_with_a_gradient_that_is_not_finite_is_left_out(name, bad):
         torch.testing.assert_close(parameter, old, rtol=0, atol=0)
     assert float(descent.step(make_batch(), {})["skipped"]) == 0.0
     assert not torch.equal(next(iter(twins.parameters())), before[0])
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def threads_within(networks: list[nn.Module]) -> int:
+    with backend.threads_for(networks)():
+        return torch.get_num_threads()
+
+
+def test_the_ready_made_networks_of_sac_run_with_one_thread(two_threads):
+    agent = make_agent(Spaces(Box(-1, 1, (17,)), Box(-1, 1, (6,))), "sac", device="cpu")
+    assert threads_within([agent._actor, agent._critics]) == 1
+    assert torch.get_num_threads() == 2
+
+
+def test_large_networks_keep_the_threads_that_there_are(two_threads):
+    assert threads_within([nn.Linear(1000, 1000)]) == 2

@@ -17,8 +17,12 @@ torch = pytest.importorskip("torch")
 from torch import nn
 
 from tensor_optix.adapters.pytorch import backend
-from tensor_optix.adapters.pytorch.compilation import CompiledFunction, Compiler, FixedShapes
-from tensor_optix.adapters.pytorch.compiled_backend import CompiledGradientDescent, compiled_backend
+from tensor_optix.adapters.pytorch.compilation import (
+    CompiledGradientDescent,
+    Compiler,
+    InductorFunction,
+    compiled_backend,
+)
 from tensor_optix.algorithms.torch_dqn import TorchDQNAgent
 from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
 from tensor_optix.algorithms.torch_sac import TorchSACAgent
@@ -32,7 +36,7 @@ CLASSES = {small_ppo: TorchPPOAgent, small_dqn: TorchDQNAgent, small_sac: TorchS
 def make_compiled(small: Any, **params: Any) -> Any:
     """Return the agent of a module of small ones with compiled updates."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CLASSES[small], "ops", compiled_backend())
+        patch.setattr(CLASSES[small], "ops", compiled_backend(backend))
         return small.make_agent(**params)
 
 
@@ -146,18 +150,28 @@ class Line:
     def __init__(self, ops: Any) -> None:
         self.network = nn.Linear(1, 1, bias=False)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=0.1)
+        self.bind(ops)
+
+    def bind(self, ops: Any) -> None:
+        """Learn by what `ops` compute, from now on."""
         self.descent = ops.gradient_descent(self.loss, {"line": self.network}, self.optimizer)
+        self.loop = ops.update_loop(self.update, [self.network])
+
+    def update(self, batch: Any, scalars: Any) -> Any:
+        self.outputs = self.descent.step(batch, scalars)
+        return {}, {}
 
     def loss(self, batch: Any, scalars: Any) -> Any:
         return self.network(batch["x"]).mean(), {"doubled": 2.0 * batch["x"]}
 
     def step(self, x: list[float], most: float) -> dict[str, Any]:
-        batch = FixedShapes(x=torch.tensor(x)[:, None])
-        return self.descent.step(batch, FixedShapes(max_grad_norm=torch.tensor(most)))
+        fields = {"x": np.array(x, np.float32)[:, None]}
+        self.loop(fields, len(x), {"max_grad_norm": most})
+        return self.outputs
 
 
 def test_a_compiled_update_leaves_out_what_is_not_finite_and_clips_the_rest():
-    line = Line(compiled_backend())
+    line = Line(compiled_backend(backend))
     before = line.network.weight.item()
     for bad in (math.nan, math.inf):
         assert float(line.step([1.0, bad], 0.5)["skipped"]) == 1.0
@@ -181,13 +195,13 @@ class Opaque(nn.Linear):
 
 
 def test_a_network_that_cannot_be_compiled_is_warned_of_once_and_runs_eagerly(caplog):
-    lines = [Line(compiled_backend()), Line(backend)]
+    lines = [Line(compiled_backend(backend)), Line(backend)]
     for line in lines:
         torch.manual_seed(0)
         line.network = Opaque(1, 1, bias=False)
         line.optimizer = torch.optim.Adam(line.network.parameters(), lr=0.1)
-    for line, ops in zip(lines, (compiled_backend(), backend), strict=True):
-        line.descent = ops.gradient_descent(line.loss, {"line": line.network}, line.optimizer)
+    for line, ops in zip(lines, (compiled_backend(backend), backend), strict=True):
+        line.bind(ops)
         for x in (1.0, -1.0, 2.0):
             line.step([x, x], 1.0)
             line.step([x], 1.0)
@@ -225,7 +239,8 @@ def test_a_function_is_compiled_for_a_limited_number_of_sizes(caplog, monkeypatc
     compiler = Compiler()
     calls: list[int] = []
     monkeypatch.setattr(compiler, "compile", lambda fn, arguments: calls.append(1))
-    function = CompiledFunction(lambda batch: batch, compiler)
+    compiler.is_engaged = True
+    function = InductorFunction(lambda batch: batch, compiler)
     with caplog.at_level(logging.WARNING, SOURCE):
         for size in [*range(12), *range(12)]:
             assert function({"x": torch.zeros(size)}) is None
@@ -236,14 +251,39 @@ def test_a_function_is_compiled_for_a_limited_number_of_sizes(caplog, monkeypatc
 @pytest.mark.parametrize(
     ("is_pure", "expected"), [(True, [True, True, False]), (False, [False] * 3)]
 )
-def test_only_whole_minibatches_of_pure_updates_are_marked_for_compiling(is_pure, expected):
+def test_only_whole_minibatches_of_pure_updates_are_compiled(is_pure, expected, monkeypatch):
     seen: list[bool] = []
 
+    def graph(arguments: Any) -> Any:
+        seen[-1] = True
+        return {"result": arguments[0]["x"]}
+
     def update(batch: Any, scalars: Any) -> Any:
-        seen.append(isinstance(batch, FixedShapes))
-        assert isinstance(scalars, FixedShapes) == seen[-1]
+        seen.append(False)
+        same(batch)
         return {}, {}
 
+    monkeypatch.setattr(Compiler, "compile", lambda self, fn, arguments: graph)
+    ops = compiled_backend(backend)
+    same = ops.without_gradient(lambda batch: batch["x"])
     fields = {"x": np.arange(5, dtype=np.float32)}
-    backend.update_loop(update, [nn.Linear(1, 1)], is_pure)(fields, 2, {"rate": 1.0})
+    ops.update_loop(update, [nn.Linear(1, 1)], is_pure)(fields, 2, {"rate": 1.0})
     assert seen == expected
+
+
+def test_what_a_compiled_function_calls_becomes_part_of_its_graph(monkeypatch):
+    compiled: list[Any] = []
+
+    def graph_of(fn: Any, arguments: Any) -> Any:
+        compiled.append(fn)
+        outputs = fn(*arguments)
+        return lambda arguments: outputs
+
+    monkeypatch.setattr(f"{SOURCE}._compile", graph_of)
+    ops = compiled_backend(backend)
+    doubled = ops.without_gradient(lambda batch: 2.0 * batch["x"])
+    outer = ops.without_gradient(lambda batch: doubled(batch) + 1.0)
+    loop = ops.update_loop(lambda b, s: ({}, {"y": outer(b)}), [nn.Linear(1, 1)])
+    _, rows = loop({"x": np.arange(2, dtype=np.float32)}, 2, {})
+    assert rows["y"].tolist() == [1.0, 3.0]
+    assert len(compiled) == 1

@@ -23,7 +23,7 @@ class TestSACContract(AgentContract):
     def _uncompiled(self, framework, monkeypatch):
         # XLA takes most of the time here, and is used by all other tests.
         if framework.name == "tensorflow":
-            pays = f"tensor_optix.adapters.{framework.adapter}.update_loop.pays"
+            pays = f"tensor_optix.adapters.{framework.adapter}.graphs.pays"
             monkeypatch.setattr(pays, lambda networks: False)
 
     @pytest.fixture

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-from tensor_optix.adapters.pytorch.networks import ChannelsFirst, Divide
+from tensor_optix.adapters.pytorch.layers import ChannelsFirst, Divide
 from tensor_optix.algorithms.tf_agent import TFAgent
 from tensor_optix.algorithms.tf_dqn import TFDQNAgent
 from tensor_optix.algorithms.tf_ppo import TFPPOAgent

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("tensorflow")
 pytest.importorskip("torch")
 
-from tensor_optix.adapters.pytorch.twin_critics import leaves_of
+from tensor_optix.adapters.pytorch.gradient_descent import leaves_of
 from tests.parity.agents import make_dqn, make_gaussian_ppo, make_generic, make_ppo, make_sac
 from tests.parity.frameworks import assert_same, tf, torch
 from tests.parity.twins import in_keras_layout

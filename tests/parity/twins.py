@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-from tensor_optix.adapters.pytorch.networks import ChannelsFirst, Divide
+from tensor_optix.adapters.pytorch.layers import ChannelsFirst, Divide
 from tensor_optix.core.types import HyperparamSet
 from tests.parity.frameworks import ROUNDINGS, assert_same
 

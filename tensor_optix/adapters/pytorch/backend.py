@@ -1,9 +1,11 @@
-"""PyTorch as a backend: the functions of `adapters.backend.Backend`, and the gradient step."""
+"""PyTorch as a backend: the functions of `adapters.backend.Backend`, and where they compute."""
 
 from __future__ import annotations
 
 import copy
 import json
+import textwrap
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +18,28 @@ except ImportError as error:
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tensor_optix.adapters.pytorch.gradient_descent import TorchGradientDescent, require_optimizer
-from tensor_optix.adapters.pytorch.placement import device_of, threads_for, to_tensor
-from tensor_optix.adapters.pytorch.placement import resolve_device as resolve_device
-from tensor_optix.adapters.pytorch.twin_critics import TwinCritics, state_of
-from tensor_optix.adapters.pytorch.update_loop import update_loop as update_loop
+from tensor_optix.adapters.backend import UpdateTally
+from tensor_optix.adapters.pytorch.gradient_descent import (
+    TorchGradientDescent,
+    leaves_of,
+    require_optimizer,
+)
+from tensor_optix.adapters.pytorch.twin_critics import TorchTwinCritics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tensor_optix.adapters.backend import LossFn
+    from tensor_optix.adapters.backend import LossFn, Update, UpdateLoop
     from tensor_optix.core.types import Array, PathLike
 
 INFERENCE_ROWS = 4096
 """Rows per forward pass without gradients: bounds the memory that activations take."""
+SMALL_NETWORK = 300_000
+"""Below this many parameters one thread is used: the work is dispatch, not arithmetic.
+
+The 256-256 networks of SAC are below it, because there several threads gain little and lose much: an
+update took 14 ms with one thread and 60 to 270 ms with two on two cores that other processes shared.
+"""
 
 exp = torch.exp
 square = torch.square
@@ -107,13 +117,13 @@ def clone(network: nn.Module) -> nn.Module:
 def blend(targets: nn.Module, networks: nn.Module, rate: Tensor | float) -> None:
     """Move weights: `target += rate * (network - target)`; 1 copies. Buffers are copied."""
     with torch.no_grad():
-        (slow, slow_buffers), (fast, fast_buffers) = state_of(targets), state_of(networks)
+        slow, fast = ([leaf.tensor for leaf in leaves_of(net)] for net in (targets, networks))
         if float(rate) == 1.0:
             # By the formula, a target that is not finite would stay so.
             torch._foreach_copy_(slow, fast)
         else:
             torch._foreach_lerp_(slow, fast, float(rate))
-        for target, source in zip(slow_buffers, fast_buffers, strict=True):
+        for target, source in zip(targets.buffers(), networks.buffers(), strict=True):
             target.copy_(source)
 
 
@@ -141,12 +151,41 @@ def scalar(value: float, optimizer: torch.optim.Optimizer) -> nn.Module:
         )
     parameter = held[0] if isinstance(held[0], nn.Parameter) else nn.Parameter(held[0].detach())
     optimizer.param_groups[0]["params"] = [parameter]
-    return _Scalar(parameter, value)
+    return TorchScalar(parameter, value)
 
 
-def twin_critics(first: nn.Module, second: nn.Module) -> TwinCritics:
+def twin_critics(first: nn.Module, second: nn.Module) -> nn.Module:
     """Return a network of `(observations [B, ...], actions [B, A]) -> [2, B]`, the values of two critics."""
-    return TwinCritics(first, second)
+    return TorchTwinCritics(first, second)
+
+
+def update_loop(update: Update, networks: Sequence[nn.Module], is_pure: bool = True) -> UpdateLoop:
+    """Return a function that makes updates with consecutive minibatches; the last may be short.
+
+    They are eager and need not be pure.
+    """
+    device = device_of(networks[0])
+    threads = threads_for(networks)
+
+    def run(
+        fields: Mapping[str, Array], minibatch_size: int, scalars: Mapping[str, float]
+    ) -> tuple[dict[str, float], dict[str, Array]]:
+        tensors = {name: to_tensor(field, device) for name, field in fields.items()}
+        constants = {name: torch.tensor(value) for name, value in scalars.items()}
+        starts = range(0, len(next(iter(tensors.values()))), minibatch_size)
+        tally = UpdateTally()
+        rows: dict[str, list[Tensor]] = {}
+        with threads():
+            for start in starts:
+                batch = {n: t[start : start + minibatch_size] for n, t in tensors.items()}
+                diagnostics, outputs = update(batch, constants)
+                tally.add_sums(diagnostics)
+                for name, value in outputs.items():
+                    rows.setdefault(name, []).append(value)
+        outputs = {name: torch.cat(parts).cpu().numpy() for name, parts in rows.items()}
+        return tally.means(), outputs
+
+    return run
 
 
 def inference(fn: Callable[..., Tensor], networks: Sequence[nn.Module]) -> Callable[..., Array]:
@@ -266,7 +305,61 @@ def perturb_network(network: nn.Module, scale: float, seed: int) -> None:
             parameter.mul_(1.0 + scale * torch.from_numpy(noise).to(parameter.device))
 
 
-class _Scalar(nn.Module):
+def resolve_device(device: str) -> torch.device:
+    """Return the device named, or for "auto" the GPU where there is one.
+
+    Raises:
+        ValueError: If this machine or this build of PyTorch cannot use it.
+    """
+    # TensorFlow's name for it.
+    device = device.replace("gpu", "cuda")
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = textwrap.shorten(str(error), 80) or type(error).__name__
+        message = f"device {device!r} cannot be used: {reason}; choose cpu or auto"
+        raise ValueError(message) from error
+    return torch.device(device)
+
+
+def to_tensor(array: Array, device: torch.device) -> Tensor:
+    """Return an array as a tensor; on the CPU they share their memory."""
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Return the device of a network's parameters."""
+    parameter = next(network.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def threads_for(networks: Sequence[nn.Module]) -> Callable[[], Any]:
+    """Return a context that runs small networks on the CPU with a single thread."""
+    size = sum(p.numel() for network in networks for p in network.parameters())
+    on_cpu = all(device_of(network).type == "cpu" for network in networks)
+
+    @contextmanager
+    def single_thread() -> Iterator[None]:
+        before = torch.get_num_threads()
+        if before == 1:
+            yield
+            return
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    @contextmanager
+    def unchanged() -> Iterator[None]:
+        yield
+
+    return single_thread if on_cpu and size < SMALL_NETWORK else unchanged
+
+
+class TorchScalar(nn.Module):
     """A single number as a network without inputs."""
 
     def __init__(self, parameter: nn.Parameter, value: float) -> None:

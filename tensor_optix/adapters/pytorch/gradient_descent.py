@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from functools import singledispatch
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
-
-from tensor_optix.adapters.pytorch.twin_critics import Leaf, leaves_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tensor_optix.adapters.backend import LossFn
+
+
+class Leaf(NamedTuple):
+    """A tensor that is learned, and the parameters that it holds side by side."""
+
+    tensor: Tensor
+    parameters: tuple[nn.Parameter, ...]
+
+
+@singledispatch
+def leaves_of(network: nn.Module) -> list[Leaf]:
+    """Return the tensors of a network that are learned: its parameters; other kinds register their own."""
+    return [Leaf(parameter, (parameter,)) for parameter in network.parameters()]
 
 
 class TorchGradientDescent:
@@ -37,7 +49,7 @@ class TorchGradientDescent:
         self._loss_fn = loss_fn
         self._optimizer = optimizer
         leaves = [leaf for network in networks.values() for leaf in leaves_of(network)]
-        self._gradients = FlatGradients(leaves)
+        self._gradients = FlatGradients([leaf for leaf in leaves if leaf.tensor.requires_grad])
         _prefer_fused(optimizer)
 
     def step(self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:

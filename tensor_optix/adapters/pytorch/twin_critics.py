@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from tensor_optix.adapters.pytorch.gradient_descent import Leaf, leaves_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,14 +17,7 @@ ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU, nn.GELU, nn.LeakyReLU, nn.Soft
 """Layers that work element by element and have no state, so that they take a batch of batches."""
 
 
-class Leaf(NamedTuple):
-    """A tensor that gradients are taken for, and the parameters that it holds side by side."""
-
-    tensor: Tensor
-    parameters: tuple[nn.Parameter, ...]
-
-
-class TwinCritics(nn.Module):
+class TorchTwinCritics(nn.Module):
     """The values `[2, B]` of two critics for observations `[B, ...]` and actions `[B, A]`.
 
     Perceptrons of one shape are stacked: each layer is one batched product for both. Their parameters then
@@ -44,9 +39,9 @@ class TwinCritics(nn.Module):
         stacks = [layer for layer in self._layers or [] if isinstance(layer, _StackedLinear)]
         self._stacked_leaves = [leaf for stack in stacks for leaf in stack.leaves]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> TwinCritics:
+    def __deepcopy__(self, memo: dict[int, Any]) -> TorchTwinCritics:
         """Return copies of the critics with storage of their own."""
-        return TwinCritics(copy.deepcopy(self.first, memo), copy.deepcopy(self.second, memo))
+        return TorchTwinCritics(copy.deepcopy(self.first, memo), copy.deepcopy(self.second, memo))
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Return `[2, B]`."""
@@ -62,16 +57,13 @@ class TwinCritics(nn.Module):
         return x.squeeze(-1)
 
     def leaves(self) -> list[Leaf]:
-        """Return the tensors that gradients are taken for."""
+        """Return the tensors that are learned."""
         if self._layers is None:
-            return [Leaf(p, (p,)) for p in self.parameters() if p.requires_grad]
+            return [Leaf(p, (p,)) for p in self.parameters()]
         return self._stacked_leaves
 
-    def state(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return what a target network follows: weights, and buffers."""
-        if self._layers is None:
-            return list(self.parameters()), list(self.buffers())
-        return [leaf.tensor for leaf in self._stacked_leaves], []
+
+leaves_of.register(TorchTwinCritics, TorchTwinCritics.leaves)
 
 
 class _StackedLinear:
@@ -122,17 +114,3 @@ def _alike(first: nn.Module, second: nn.Module) -> bool:
             (p.shape, p.dtype, p.device, p.requires_grad) for p in second.parameters()
         ]
     return type(first) in ACTIVATIONS and repr(first) == repr(second)
-
-
-def leaves_of(network: nn.Module) -> list[Leaf]:
-    """Return the tensors of a network that gradients are taken for."""
-    if isinstance(network, TwinCritics):
-        return network.leaves()
-    return [Leaf(p, (p,)) for p in network.parameters() if p.requires_grad]
-
-
-def state_of(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Return what a target network follows: weights, and buffers."""
-    if isinstance(network, TwinCritics):
-        return network.state()
-    return list(network.parameters()), list(network.buffers())

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import numpy as safetensors
 
 from tensor_optix.adapters.tensorflow.gradient_descent import (
     TFGradientDescent,
     bind,
+    rate_variables,
     require_optimizer,
 )
-from tensor_optix.adapters.tensorflow.inference import Inference
-from tensor_optix.adapters.tensorflow.learning_rate import learning_rate as learning_rate
-from tensor_optix.adapters.tensorflow.learning_rate import rate_variables
-from tensor_optix.adapters.tensorflow.learning_rate import set_learning_rate as set_learning_rate
-from tensor_optix.adapters.tensorflow.network import Scalar, TwinCritics, require_built
+from tensor_optix.adapters.tensorflow.gradient_descent import learning_rate as learning_rate
+from tensor_optix.adapters.tensorflow.gradient_descent import set_learning_rate as set_learning_rate
+from tensor_optix.adapters.tensorflow.graphs import CompiledUpdates, Inference, PlainUpdates
+from tensor_optix.adapters.tensorflow.network import KerasScalar, KerasTwinCritics, require_built
+from tensor_optix.adapters.tensorflow.network import beside as beside
 from tensor_optix.adapters.tensorflow.network import clone as clone
-from tensor_optix.adapters.tensorflow.placement import beside as beside
-from tensor_optix.adapters.tensorflow.placement import require_device as require_device
+from tensor_optix.adapters.tensorflow.network import require_device as require_device
+from tensor_optix.adapters.tensorflow.network import resolve_device as resolve_device
 from tensor_optix.adapters.tensorflow.requirements import tf
-from tensor_optix.adapters.tensorflow.update_loop import CompiledUpdates, PlainUpdates
-from tensor_optix.adapters.tensorflow.variable_files import (
-    assign,
-    load_variables,
-    read_variables,
-    save_variables,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +40,7 @@ tanh = tf.tanh
 minimum = tf.minimum
 clip = tf.clip_by_value
 log_softmax = tf.nn.log_softmax
-twin_critics = TwinCritics
+twin_critics = KerasTwinCritics
 inference = Inference
 gradient_descent = TFGradientDescent
 
@@ -124,10 +120,10 @@ def all_finite(network: Any) -> bool:
     return not parts or bool(tf.reduce_all(tf.stack(parts)))
 
 
-def scalar(value: float, optimizer: Any) -> Scalar:
+def scalar(value: float, optimizer: Any) -> KerasScalar:
     """Return a network without inputs whose output is a number that `optimizer` will hold."""
     require_optimizer(optimizer, "a single number")
-    return Scalar(value)
+    return KerasScalar(value)
 
 
 def update_loop(update: Update, networks: Sequence[Any], is_pure: bool = True) -> UpdateLoop:
@@ -138,19 +134,19 @@ def update_loop(update: Update, networks: Sequence[Any], is_pure: bool = True) -
 def save_network(network: Any, path: PathLike) -> None:
     """Write every variable of a network to `path`.safetensors."""
     require_built(Path(path).name, network)
-    save_variables(network.variables, path)
+    _save_variables(network.variables, path)
 
 
 def load_network(network: Any, path: PathLike) -> None:
     """Read what `save_network` wrote, into the same variables."""
     require_built(Path(path).name, network)
-    load_variables(network.variables, path)
+    _load_variables(network.variables, path)
 
 
 def save_optimizer(optimizer: Any, path: PathLike) -> None:
     """Write every variable of an optimizer: moments, step count, learning rate."""
     bind(optimizer)
-    save_variables([*optimizer.variables, *rate_variables(optimizer)], path)
+    _save_variables([*optimizer.variables, *rate_variables(optimizer)], path)
 
 
 def load_optimizer(optimizer: Any, path: PathLike) -> bool:
@@ -158,21 +154,21 @@ def load_optimizer(optimizer: Any, path: PathLike) -> bool:
     if not Path(f"{path}.safetensors").exists():
         return False
     bind(optimizer)
-    load_variables([*optimizer.variables, *rate_variables(optimizer)], path)
+    _load_variables([*optimizer.variables, *rate_variables(optimizer)], path)
     return True
 
 
 def average_networks(network: Any, paths: Sequence[PathLike]) -> None:
     """Set a network to the mean of stored ones; variables that are not floating take the first's."""
     require_built("network", network)
-    stored = [read_variables(network.variables, path) for path in paths]
+    stored = [_read_variables(network.variables, path) for path in paths]
     means: list[Array] = [
         np.asarray(np.mean(arrays, axis=0, dtype=np.float64))
         if "float" in variable.dtype
         else arrays[0]
         for variable, arrays in zip(network.variables, zip(*stored, strict=True), strict=True)
     ]
-    assign(network.variables, means)
+    _assign(network.variables, means)
 
 
 def perturb_network(network: Any, scale: float, seed: int) -> None:
@@ -181,3 +177,52 @@ def perturb_network(network: Any, scale: float, seed: int) -> None:
     for variable in network.trainable_variables:
         noise = rng.standard_normal(tuple(variable.shape), np.float32)
         variable.assign(variable.value * tf.cast(1.0 + scale * noise, variable.dtype))
+
+
+def _save_variables(variables: Sequence[Any], path: PathLike) -> None:
+    """Write every variable to `path`.safetensors."""
+    arrays = (np.asarray(v.numpy()) for v in variables)
+    safetensors.save_file(dict(zip(_names(variables), arrays, strict=True)), f"{path}.safetensors")
+
+
+def _load_variables(variables: Sequence[Any], path: PathLike) -> None:
+    """Read what `_save_variables` wrote, into the same variables.
+
+    Raises:
+        ValueError: If they are others, or of other shapes; nothing has changed then.
+    """
+    _assign(variables, _read_variables(variables, path))
+
+
+def _read_variables(variables: Sequence[Any], path: PathLike) -> list[Array]:
+    """Return what `_save_variables` wrote, in the order of the variables.
+
+    Raises:
+        ValueError: If they are others, or of other shapes.
+    """
+    stored = safetensors.load_file(f"{path}.safetensors")
+    expected = {name: list(v.shape) for name, v in zip(_names(variables), variables, strict=True)}
+    found = {name: list(array.shape) for name, array in stored.items()}
+    if found != expected:
+        differing = sorted(
+            name for name in found | expected if found.get(name) != expected.get(name)
+        )
+        raise ValueError(
+            f"{path}.safetensors holds other variables: of {', '.join(differing[:3])} it has "
+            f"{[found.get(name) for name in differing[:3]]}, expected "
+            f"{[expected.get(name) for name in differing[:3]]}"
+        )
+    return [stored[name] for name in expected]
+
+
+def _assign(variables: Sequence[Any], arrays: Sequence[Array]) -> None:
+    """Put arrays into variables."""
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
+def _names(variables: Sequence[Any]) -> list[str]:
+    """Return names that are the same in every process."""
+    # Only the last word of Keras's own, because it numbers layers, and variables, as they are made.
+    words = (re.findall(r"[a-z]+", v.name.lower()) for v in variables)
+    return [f"{place}.{found[-1] if found else 'variable'}" for place, found in enumerate(words)]

@@ -1,32 +1,121 @@
-"""The layers of ready-made networks: plans and a generator come in, Keras layers with weights go out."""
+"""Keras's layers for ready-made networks: the functions of `adapters.network_recipes.Layers`.
+
+No global random state is used or changed: neither Python's, from which Keras draws the seeds of its
+initializers, nor NumPy's, nor TensorFlow's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.adapters.layer_plans import HIDDEN_GAIN
 from tensor_optix.adapters.tensorflow.requirements import keras, tf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tensor_optix.adapters.layer_plans import ConvolutionPlan, ImagePlan, LinearPlan
+    from tensor_optix.adapters.network_recipes import Convolution, Dense
 
 PACKAGE = "tensor_optix"
 """Under which Keras finds these classes again when it reads a model's file."""
-
-Initializers: TypeAlias = Callable[["LinearPlan", np.random.Generator], dict[str, Any]]
-"""`(plan, generator)`: return how kernel and bias begin, as `keras.layers.Dense` takes it.
-
-Each has a seed: without one, Keras would draw it from Python's global generator.
-"""
+NUMBER_ADAM_EPSILON = 1e-8
+"""As on PyTorch; Keras's own is 1e-7."""
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
-class ActionCritic(keras.Model):  # type: ignore[misc]
+def new_generator(seed: int) -> np.random.Generator:
+    """Return what the seeds of initializers are drawn from."""
+    return np.random.default_rng(seed)
+
+
+def dense(layer: Dense, generator: np.random.Generator) -> list[keras.layers.Layer]:
+    """Return a linear layer with its activation."""
+    if layer.distribution == "orthogonal":
+        initializers = {"kernel_initializer": _orthogonal(layer.gain, generator)}
+    else:
+        bound = layer.gain / layer.fan_in**0.5
+        initializers = {
+            name: keras.initializers.RandomUniform(-bound, bound, _seed(generator))
+            for name in ("kernel_initializer", "bias_initializer")
+        }
+    return [keras.layers.Dense(layer.fan_out, layer.activation, **initializers)]
+
+
+def convolution(
+    channels: int, layer: Convolution, gain: float, generator: np.random.Generator
+) -> list[keras.layers.Layer]:
+    """Return a convolution of images `[B, H, W, C]` with its activation, and what pads them."""
+    convolved = keras.layers.Conv2D(
+        layer.filters,
+        layer.width,
+        layer.stride,
+        data_format="channels_last",
+        activation="relu",
+        kernel_initializer=_orthogonal(gain, generator),
+    )
+    if not layer.padding:
+        return [convolved]
+    # Keras's own padding would put the odd zero on the other side, where a stride leaves one over.
+    return [keras.layers.ZeroPadding2D(layer.padding, data_format="channels_last"), convolved]
+
+
+def turned(has_channels_first: bool) -> list[keras.layers.Layer]:
+    """Return what puts the channels of images last."""
+    # On a CPU, TensorFlow convolves nothing else.
+    return [keras.layers.Permute((2, 3, 1))] if has_channels_first else []
+
+
+def divide(divisor: float) -> keras.layers.Layer:
+    """Return a layer that divides by a number."""
+    return keras.layers.Rescaling(1.0 / divisor)
+
+
+def flatten() -> keras.layers.Layer:
+    """Return a layer of `[B, ...]` to `[B, F]`."""
+    return keras.layers.Flatten(data_format="channels_last")
+
+
+def one_hot(size: int, start: int = 0) -> keras.layers.Layer:
+    """Return a layer of numbers `[B]` from `start` on to unit vectors `[B, size]` float32; others to 0."""
+    return KerasOneHot(size, start)
+
+
+def sequential(shape: Sequence[int], layers: Sequence[keras.layers.Layer]) -> keras.Sequential:
+    """Return a network of layers in order, for `[B, *shape]` float32, or numbers `[B]` int64."""
+    inputs = keras.Input(tuple(shape)) if shape else keras.Input((), dtype="int64")
+    return keras.Sequential([inputs, *layers])
+
+
+def layers_of(network: keras.Sequential) -> list[keras.layers.Layer]:
+    """Return the layers of a network in order."""
+    return list(network.layers)
+
+
+def action_critic(encoder: keras.Model, head: keras.Model) -> keras.Model:
+    """Return a critic of `(observations [B, ...], actions [B, A]) -> [B, 1]`."""
+    return KerasActionCritic(encoder, head)
+
+
+def adam(
+    networks: Sequence[keras.Model], learning_rate: float, epsilon: float
+) -> keras.optimizers.Optimizer:
+    """Return Adam for the variables of all networks, which the agent binds it to.
+
+    Keras adds epsilon to a root of the second moment that is not yet corrected for its start at 0, PyTorch
+    to the corrected one: in the first steps the same number weighs more here (Kingma and Ba 2015, end of
+    section 2).
+    """
+    return keras.optimizers.Adam(learning_rate, epsilon=epsilon)
+
+
+def number_adam(learning_rate: float) -> keras.optimizers.Optimizer:
+    """Return Adam for one number."""
+    return keras.optimizers.Adam(learning_rate, epsilon=NUMBER_ADAM_EPSILON)
+
+
+# The names that models were stored under.
+@keras.saving.register_keras_serializable(PACKAGE, "ActionCritic")
+class KerasActionCritic(keras.Model):  # type: ignore[misc]
     """A critic of `(observations, actions [B, A]) -> [B, 1]`, for observations that are no vectors.
 
     Args:
@@ -52,14 +141,14 @@ class ActionCritic(keras.Model):  # type: ignore[misc]
         return {"name": self.name, **stored}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> ActionCritic:
+    def from_config(cls, config: dict[str, Any]) -> KerasActionCritic:
         """Make a critic again."""
         restore = keras.saving.deserialize_keras_object
         return cls(restore(config["encoder"]), restore(config["head"]), name=config["name"])
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
-class OneHot(keras.layers.Layer):  # type: ignore[misc]
+@keras.saving.register_keras_serializable(PACKAGE, "OneHot")
+class KerasOneHot(keras.layers.Layer):  # type: ignore[misc]
     """Numbers `[B]` from `start` to `start + size - 1` as unit vectors `[B, size]` float32; others as 0."""
 
     def __init__(self, size: int, start: int = 0, **settings: Any) -> None:
@@ -76,70 +165,10 @@ class OneHot(keras.layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), "size": self.size, "start": self.start}
 
 
-def image_encoder(
-    plan: ImagePlan, divisor: float, generator: np.random.Generator
-) -> list[keras.layers.Layer]:
-    """Return the layers from images, divided by `divisor`, to `plan.features` features."""
-    layers: list[keras.layers.Layer] = []
-    if plan.has_channels_first:
-        # On a CPU, TensorFlow convolves nothing else.
-        layers.append(keras.layers.Permute((2, 3, 1)))
-    if divisor != 1.0:
-        layers.append(keras.layers.Rescaling(1.0 / divisor))
-    for convolution in plan.convolutions:
-        layers += _convolution(convolution, generator)
-    return [*layers, keras.layers.Flatten(data_format="channels_last")]
-
-
-def perceptron(
-    plan: Sequence[LinearPlan],
-    activation: str,
-    initializers: Initializers,
-    generator: np.random.Generator,
-) -> list[keras.layers.Layer]:
-    """Return linear layers with activations between them."""
-    return [
-        keras.layers.Dense(
-            one.fan_out,
-            activation=activation if place < len(plan) else None,
-            **initializers(one, generator),
-        )
-        for place, one in enumerate(plan, 1)
-    ]
-
-
-def orthogonal(plan: LinearPlan, generator: np.random.Generator) -> dict[str, Any]:
-    """Begin with an orthogonal kernel and a bias of zeros."""
-    return {"kernel_initializer": _orthogonal(plan.gain, generator)}
-
-
-def uniform(plan: LinearPlan, generator: np.random.Generator) -> dict[str, Any]:
-    """Begin with kernel and bias uniform in +-gain / sqrt(fan-in)."""
-    bound = plan.gain / plan.fan_in**0.5
-    names = ("kernel_initializer", "bias_initializer")
-    return {
-        name: keras.initializers.RandomUniform(-bound, bound, _seed(generator)) for name in names
-    }
-
-
-def _convolution(plan: ConvolutionPlan, generator: np.random.Generator) -> list[keras.layers.Layer]:
-    layer = keras.layers.Conv2D(
-        plan.filters,
-        plan.width,
-        plan.stride,
-        data_format="channels_last",
-        activation="relu",
-        kernel_initializer=_orthogonal(HIDDEN_GAIN, generator),
-    )
-    if not plan.padding:
-        return [layer]
-    # Keras's own padding would put the odd zero on the other side, where a stride leaves one over.
-    return [keras.layers.ZeroPadding2D(plan.padding, data_format="channels_last"), layer]
-
-
 def _orthogonal(gain: float, generator: np.random.Generator) -> keras.initializers.Initializer:
     return keras.initializers.Orthogonal(gain, _seed(generator))
 
 
 def _seed(generator: np.random.Generator) -> int:
+    # Without one, Keras would draw it from Python's global generator.
     return int(generator.integers(2**31))

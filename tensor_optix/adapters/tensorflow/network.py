@@ -1,19 +1,39 @@
-"""Networks as the backend sees them: Keras models, and what is made of them.
-
-A network has `variables` and `trainable_variables`, is `built` once they exist, and is called with tensors.
-"""
+"""Networks as the backend sees them: Keras models, what is made of them, and the devices they are on."""
 
 from __future__ import annotations
 
+import re
+from abc import ABC, abstractmethod
+from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.adapters.tensorflow.requirements import keras, tf
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 
-class NetworkCopy:
+class DerivedNetwork(ABC):
+    """A network that the backend makes of others; it is called with tensors, as a Keras model is."""
+
+    @property
+    @abstractmethod
+    def built(self) -> bool:
+        """Whether the variables exist."""
+
+    @property
+    @abstractmethod
+    def variables(self) -> list[Any]:
+        """All variables."""
+
+    @property
+    @abstractmethod
+    def trainable_variables(self) -> list[Any]:
+        """Those that learning changes."""
+
+
+class NetworkCopy(DerivedNetwork):
     """A network with the architecture of another and variables of its own.
 
     Any Keras model can be copied so, also one that its class alone cannot make again. The variables are made
@@ -22,8 +42,6 @@ class NetworkCopy:
     Args:
         source: Any Keras model.
     """
-
-    trainable_variables: tuple[Any, ...] = ()
 
     def __init__(self, source: Any) -> None:
         require_keras("network", source)
@@ -45,6 +63,11 @@ class NetworkCopy:
             self._make_variables()
         assert self._own is not None
         return self._own
+
+    @property
+    def trainable_variables(self) -> list[Any]:
+        """None."""
+        return []
 
     def __call__(self, *inputs: Any, training: bool = False) -> Any:
         """Return what the model would, had it these variables."""
@@ -69,7 +92,7 @@ def _copy(variable: Any) -> Any:
         )
 
 
-class TwinCritics:
+class KerasTwinCritics(DerivedNetwork):
     """The values `[2, B]` of two critics for observations `[B, ...]` and actions `[B, A]`.
 
     Args:
@@ -107,31 +130,40 @@ class TwinCritics:
         return tf.stack([tf.reshape(values, [-1]) for values in pair])
 
 
-class Scalar:
+@singledispatch
+def clone(network: Any) -> DerivedNetwork:
+    """Return a copy of a network, with the same weights and variables of its own."""
+    return NetworkCopy(network)
+
+
+@clone.register
+def _clone_twins(critics: KerasTwinCritics) -> DerivedNetwork:
+    return KerasTwinCritics(NetworkCopy(critics.first), NetworkCopy(critics.second))
+
+
+class KerasScalar(DerivedNetwork):
     """A single number as a network without inputs."""
 
     built = True
 
     def __init__(self, value: float) -> None:
         self._value = keras.Variable(value, dtype="float32", name="value")
-        self.variables = [self._value]
-        self.trainable_variables = self.variables
+
+    @property
+    def variables(self) -> list[Any]:
+        """The number's."""
+        return [self._value]
+
+    trainable_variables = variables
 
     def __call__(self) -> Any:
         """Return the number, `[]`."""
         return self._value.value
 
 
-def clone(network: Any) -> Any:
-    """Return a copy of a network, with the same weights and variables of its own."""
-    if isinstance(network, TwinCritics):
-        return TwinCritics(NetworkCopy(network.first), NetworkCopy(network.second))
-    return NetworkCopy(network)
-
-
 def require_keras(name: str, network: Any) -> None:
-    """Raise TypeError for what is no Keras model."""
-    if isinstance(network, keras.layers.Layer):
+    """Raise TypeError for what is no Keras model, nor made of some."""
+    if isinstance(network, keras.layers.Layer | DerivedNetwork):
         return
     hint = (
         ": unset the environment variable TF_USE_LEGACY_KERAS"
@@ -163,3 +195,67 @@ def trainable_variables(networks: Mapping[str, Any]) -> list[Any]:
             f"{' and '.join(networks)} must have variables that are trainable, got none"
         )
     return list(found.values())
+
+
+def resolve_device(device: str) -> str | None:
+    """Return TensorFlow's name of a device; None for "auto", where TensorFlow chooses: a GPU if there is one.
+
+    Args:
+        device: "auto", "cpu", "cuda" or "gpu", "cuda:1", or a name of TensorFlow's, such as "/GPU:1".
+
+    Raises:
+        ValueError: If this machine or this build of TensorFlow has none of that name.
+    """
+    if device == "auto":
+        return None
+    match = re.fullmatch(r"/?(?:device:)?(\w+?)(?::(\d+))?", device)
+    kind, number = (match[1].upper(), match[2] or "0") if match else ("", "")
+    name = f"/device:{'GPU' if kind == 'CUDA' else kind}:{number}"
+    known = [one.name for one in tf.config.list_logical_devices()]
+    if name not in known:
+        there = ", ".join(one.removeprefix("/device:").lower() for one in known)
+        raise ValueError(f"device {device!r} cannot be used: there are {there}; choose one or auto")
+    return name
+
+
+def placed_on(device: str) -> AbstractContextManager[Any]:
+    """Return a context in which networks are made on a device; `device` as in `resolve_device`.
+
+    Raises:
+        ValueError: If this machine or this build of TensorFlow has none of that name.
+    """
+    context: AbstractContextManager[Any] = tf.device(resolve_device(device))
+    return context
+
+
+def device_of(networks: Sequence[Any]) -> str | None:
+    """Return the device that holds the variables of networks; None where there are none yet."""
+    for network in networks:
+        if network.built and network.variables:
+            return str(network.variables[0].value.device)
+    return None
+
+
+def beside(networks: Sequence[Any]) -> AbstractContextManager[Any]:
+    """Return a context that computes, and makes variables, where those of networks are."""
+    context: AbstractContextManager[Any] = tf.device(device_of(networks))
+    return context
+
+
+def require_device(networks: Mapping[str, Any], device: str) -> None:
+    """Refuse networks whose variables are on another device than the one asked for.
+
+    Raises:
+        ValueError: If they are, or do not exist yet: a Keras model stays where it was made.
+    """
+    place = resolve_device(device)
+    if place is None:
+        return
+    for name, network in networks.items():
+        require_built(name, network)
+        found = device_of([network])
+        if found is not None and not found.endswith(place):
+            raise ValueError(
+                f"the {name} must be on {device}, got {found}: make it within "
+                f'"with tf.device({place!r}):"'
+            )

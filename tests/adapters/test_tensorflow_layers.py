@@ -12,29 +12,20 @@ tf = pytest.importorskip("tensorflow")
 
 import keras
 
-from tensor_optix.adapters.layer_plans import HIDDEN_GAIN
-from tensor_optix.adapters.tensorflow.layers import OneHot
-from tensor_optix.adapters.tensorflow.networks import (
-    adam,
-    image_critic,
-    mlp,
-    nature_cnn,
-    number_adam,
-    number_critic,
-    of_numbers,
-    placed_on,
-    relu_mlp,
-)
+from tensor_optix.adapters.network_recipes import HIDDEN_GAIN, NetworkRecipes
+from tensor_optix.adapters.tensorflow import layers
+from tensor_optix.adapters.tensorflow.network import placed_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+RECIPES = NetworkRecipes(layers)
 MAKERS: dict[str, Callable[[int], keras.Model]] = {
-    "mlp": lambda seed: mlp(4, 2, (8,), seed),
-    "relu_mlp": lambda seed: relu_mlp(4, 2, (8,), seed),
-    "nature_cnn": lambda seed: nature_cnn((1, 9, 9), 2, (8,), seed),
-    "image_critic": lambda seed: image_critic((9, 9, 1), 2, (8,), seed, 255.0),
-    "number_critic": lambda seed: number_critic(3, 1, 2, (8,), seed),
+    "mlp": lambda seed: RECIPES.mlp(4, 2, (8,), seed),
+    "relu_mlp": lambda seed: RECIPES.relu_mlp(4, 2, (8,), seed),
+    "nature_cnn": lambda seed: RECIPES.nature_cnn((1, 9, 9), 2, (8,), seed),
+    "image_critic": lambda seed: RECIPES.image_critic((9, 9, 1), 2, (8,), seed, 255.0),
+    "number_critic": lambda seed: RECIPES.number_critic(3, 1, 2, (8,), seed),
 }
 every_maker = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
@@ -64,7 +55,7 @@ def assert_orthogonal(kernel: np.ndarray, gain: float) -> None:
 
 
 def test_a_perceptron_is_orthogonal_with_its_gains_and_zero_biases() -> None:
-    network = mlp(4, 2, (16, 8), seed=0, output_gain=0.01)
+    network = RECIPES.mlp(4, 2, (16, 8), seed=0, output_gain=0.01)
     gains = (HIDDEN_GAIN, HIDDEN_GAIN, 0.01)
     for kernel, gain in zip(kernels(network), gains, strict=True):
         assert_orthogonal(kernel, gain)
@@ -73,7 +64,7 @@ def test_a_perceptron_is_orthogonal_with_its_gains_and_zero_biases() -> None:
 
 
 def test_the_layers_for_atari_are_those_of_the_paper() -> None:
-    network = nature_cnn((4, 84, 84), 6, (512,), seed=0, output_gain=0.01)
+    network = RECIPES.nature_cnn((4, 84, 84), 6, (512,), seed=0, output_gain=0.01)
     assert [a.shape for a in arrays(network) if a.ndim > 1] == [
         (8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64), (3136, 512), (512, 6),
     ]  # fmt: skip
@@ -85,13 +76,13 @@ def test_the_layers_for_atari_are_those_of_the_paper() -> None:
 
 def test_orthogonal_weights_prefer_no_direction() -> None:
     """Of all rotations each is as likely: a QR decomposition alone would leave out half of them."""
-    diagonals = [np.diagonal(kernels(mlp(2, 2, (), seed))[0]) for seed in range(60)]
+    diagonals = [np.diagonal(kernels(RECIPES.mlp(2, 2, (), seed))[0]) for seed in range(60)]
     positive = np.mean(np.array(diagonals) > 0, axis=0)
     assert np.all((positive > 0.25) & (positive < 0.75))
 
 
 def test_relu_layers_start_within_the_bounds_of_their_fan_in() -> None:
-    network = relu_mlp(4, 3, (100,), seed=0, output_gain=0.5)
+    network = RECIPES.relu_mlp(4, 3, (100,), seed=0, output_gain=0.5)
     kernel, bias, last, last_bias = arrays(network)
     for values in (kernel, bias):
         assert 0.45 < np.abs(values).max() <= 0.5
@@ -106,18 +97,20 @@ def test_relu_layers_start_within_the_bounds_of_their_fan_in() -> None:
     "shape", [(4, 84, 84), (84, 84, 4), (3, 36, 36), (10, 10, 4), (8, 8, 1), (1, 1, 1)]
 )
 def test_every_image_size_gives_outputs(shape: tuple[int, ...]) -> None:
-    assert nature_cnn(shape, 3, (16,), seed=0)(np.zeros((2, *shape), "f")).shape == (2, 3)
+    assert RECIPES.nature_cnn(shape, 3, (16,), seed=0)(np.zeros((2, *shape), "f")).shape == (2, 3)
 
 
 def test_channels_last_is_the_same_network_of_turned_images() -> None:
-    first, last = (nature_cnn(shape, 2, (8,), seed=3) for shape in ((3, 40, 44), (40, 44, 3)))
+    first, last = (
+        RECIPES.nature_cnn(shape, 2, (8,), seed=3) for shape in ((3, 40, 44), (40, 44, 3))
+    )
     batch = images(2, 3, 40, 44)
     np.testing.assert_allclose(first(batch), last(batch.transpose(0, 2, 3, 1)), atol=1e-6)
 
 
 def test_pixels_are_divided_inside_the_network() -> None:
-    plain = nature_cnn((1, 40, 40), 2, (8,), seed=3)
-    scaled = nature_cnn((1, 40, 40), 2, (8,), seed=3, divisor=255.0)
+    plain = RECIPES.nature_cnn((1, 40, 40), 2, (8,), seed=3)
+    scaled = RECIPES.nature_cnn((1, 40, 40), 2, (8,), seed=3, divisor=255.0)
     batch = 255.0 * images(2, 1, 40, 40)
     np.testing.assert_allclose(scaled(batch), plain(batch / 255.0), atol=1e-6)
 
@@ -130,7 +123,7 @@ def test_the_seed_decides_the_weights(make: Callable[[int], keras.Model]) -> Non
 
 
 def test_no_two_layers_begin_alike() -> None:
-    first, second = kernels(mlp(8, 8, (8,), seed=0, output_gain=HIDDEN_GAIN))
+    first, second = kernels(RECIPES.mlp(8, 8, (8,), seed=0, output_gain=HIDDEN_GAIN))
     assert not np.allclose(first, second)
 
 
@@ -148,7 +141,7 @@ def test_no_global_random_state_is_used_or_changed(make: Callable[[int], keras.M
 
 
 def test_a_critic_of_images_depends_on_the_image_and_on_the_action() -> None:
-    critic = image_critic((8, 8, 3), 2, (16,), seed=0, divisor=255.0)
+    critic = RECIPES.image_critic((8, 8, 3), 2, (16,), seed=0, divisor=255.0)
     batch, actions = np.full((2, 8, 8, 3), 200.0, "f"), np.zeros((2, 2), "f")
     value = np.array(critic(batch, actions))
     assert value.shape == (2, 1)
@@ -157,10 +150,10 @@ def test_a_critic_of_images_depends_on_the_image_and_on_the_action() -> None:
 
 
 def test_numbers_become_unit_vectors_counted_from_their_start() -> None:
-    vectors = np.array(OneHot(3, start=2)(np.array([2, 4, 0, 5])))
+    vectors = np.array(layers.one_hot(3, start=2)(np.array([2, 4, 0, 5])))
     assert vectors.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
-    network = mlp(3, 2, (8,), seed=0)
-    of_number = of_numbers(network, 3, 2)(np.array([3]))
+    network = RECIPES.mlp(3, 2, (8,), seed=0)
+    of_number = RECIPES.of_numbers(network, 3, 2)(np.array([3]))
     np.testing.assert_allclose(of_number, network(np.eye(3, dtype="f")[1:2]))
 
 
@@ -177,13 +170,19 @@ def test_a_network_has_its_variables_and_can_be_stored_by_keras(
     assert all(map(np.array_equal, arrays(network), arrays(restored)))
 
 
+def test_layers_are_stored_under_names_that_stay() -> None:
+    classes = {"OneHot": layers.KerasOneHot, "ActionCritic": layers.KerasActionCritic}
+    for name, cls in classes.items():
+        assert keras.saving.get_registered_name(cls) == f"tensor_optix>{name}"
+
+
 @pytest.mark.parametrize("shape", [(3, 44, 40), (10, 11, 2), (1, 9, 9)])
 def test_the_same_weights_make_the_same_network_as_on_pytorch(shape: tuple[int, ...]) -> None:
     torch = pytest.importorskip("torch")
-    from tensor_optix.adapters.pytorch import networks as on_pytorch
+    from tensor_optix.adapters.pytorch import layers as on_pytorch
 
-    network = nature_cnn(shape, 2, (8,), 0, 0.5, 255.0)
-    twin = on_pytorch.nature_cnn(shape, 2, (8,), 1, 0.5, 255.0)
+    network = RECIPES.nature_cnn(shape, 2, (8,), 0, 0.5, 255.0)
+    twin = NetworkRecipes(on_pytorch).nature_cnn(shape, 2, (8,), 1, 0.5, 255.0)
     side = next(layer for layer in network.layers if isinstance(layer, keras.layers.Flatten)).input
     stored = arrays(network)
     # The pixels of a channel lie side by side there, the channels of a pixel here.
@@ -198,7 +197,8 @@ def test_the_same_weights_make_the_same_network_as_on_pytorch(shape: tuple[int, 
 
 
 def test_optimizers_have_the_rates_and_epsilons_of_those_on_pytorch() -> None:
-    first, other, number = adam([], 0.25), adam([], 0.25, 1e-8), number_adam(0.25)
+    first, other = RECIPES.adam([], 0.25), RECIPES.adam([], 0.25, 1e-8)
+    number = RECIPES.number_adam(0.25)
     assert [one.epsilon for one in (first, other, number)] == [1e-5, 1e-8, 1e-8]
     assert all(float(one.learning_rate.numpy()) == 0.25 for one in (first, other, number))
     assert (first.beta_1, first.beta_2, first.clipnorm) == (0.9, 0.999, None)
@@ -206,12 +206,12 @@ def test_optimizers_have_the_rates_and_epsilons_of_those_on_pytorch() -> None:
 
 def test_a_shape_that_is_no_image_is_refused() -> None:
     with pytest.raises(ValueError, match=r"three sizes of at least 1, got \(84, 84\)"):
-        nature_cnn((84, 84), 2, (8,), seed=0)
+        RECIPES.nature_cnn((84, 84), 2, (8,), seed=0)
     with pytest.raises(ValueError, match=r"three sizes of at least 1, got \(0, 8, 8\)"):
-        image_critic((0, 8, 8), 2, (8,), seed=0)
+        RECIPES.image_critic((0, 8, 8), 2, (8,), seed=0)
 
 
-@pytest.mark.parametrize("make", [mlp, relu_mlp])
+@pytest.mark.parametrize("make", [RECIPES.mlp, RECIPES.relu_mlp])
 def test_a_size_below_one_is_refused(make: Any) -> None:
     with pytest.raises(ValueError, match=r"must be at least 1, got \[4, 0, 2\]"):
         make(4, 2, (0,), seed=0)
@@ -219,7 +219,7 @@ def test_a_size_below_one_is_refused(make: Any) -> None:
 
 def test_networks_are_made_on_the_device_that_is_asked_for() -> None:
     with placed_on("cpu"):
-        network = mlp(4, 2, (8,), seed=0)
+        network = RECIPES.mlp(4, 2, (8,), seed=0)
     assert all("CPU" in v.value.device for v in network.variables)
     with pytest.raises(ValueError, match=r"device 'quantum' cannot be used.*cpu"):
         placed_on("quantum")
