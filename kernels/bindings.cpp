@@ -182,7 +182,7 @@ void py_gather(nb::handle sources, nb::handle indices, nb::handle outputs) {
     }
     a.require_disjoint();
     const std::size_t count = fields.empty() ? 0 : wanted.length();
-    require(first_out_of_bounds(wanted.data, count, rows) == count);
+    require(within_bounds(wanted.data, count, rows));
     nb::gil_scoped_release released;
     for (const GatherField& field : fields) gather(field, wanted.data, count);
 }

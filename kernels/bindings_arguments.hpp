@@ -168,8 +168,7 @@ inline std::size_t whole_number(nb::handle object, Py_ssize_t least) {
     return static_cast<std::size_t>(value);
 }
 
-template <typename Index>
-void require_bounds(const Index* indices, std::size_t count, std::size_t size) {
+inline void require_bounds(const std::int64_t* indices, std::size_t count, std::size_t size) {
     std::size_t outside = 0;
     // Seen as unsigned, a negative index is beyond any bound.
     for (std::size_t i = 0; i < count; ++i)

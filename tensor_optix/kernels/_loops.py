@@ -155,23 +155,26 @@ def splitmix64(state: np.uint64) -> tuple[np.uint64, np.uint64]:
 
 
 @jit
+def bounded(state: Array, bound: np.uint64) -> int:
+    """Return an unbiased draw from [0, bound)."""
+    state[0], word = splitmix64(state[0])
+    product = (word >> _U32) * bound
+    if (product & _LOW) < bound:
+        threshold = ((_LOW - bound) + np.uint64(1)) % bound
+        while (product & _LOW) < threshold:
+            state[0], word = splitmix64(state[0])
+            product = (word >> _U32) * bound
+    return np.int64(product >> _U32)  # type: ignore[return-value]
+
+
+@jit
 def shuffle(indices: Array, state: Array) -> None:
     """Permute `indices` in place, from the top; advance `state`."""
-    s = state[0]
     for i in range(len(indices) - 1, 0, -1):
-        bound = np.uint64(i + 1)
-        s, word = splitmix64(s)
-        product = (word >> _U32) * bound
-        if (product & _LOW) < bound:
-            threshold = ((_LOW - bound) + np.uint64(1)) % bound
-            while (product & _LOW) < threshold:
-                s, word = splitmix64(s)
-                product = (word >> _U32) * bound
-        j = np.int64(product >> _U32)
+        j = bounded(state, np.uint64(i + 1))
         kept = indices[i]
         indices[i] = indices[j]
         indices[j] = kept
-    state[0] = s
 
 
 def gather(sources: list[Array], indices: Array, outputs: list[Array]) -> None:

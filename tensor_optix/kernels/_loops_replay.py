@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tensor_optix.kernels._loops import Array, jit, splitmix64
+from tensor_optix.kernels._loops import Array, bounded, jit
 
 # Numbers of a layout.
 SLOTS, ROWS, STEPS, FRAMES, FRAME_BYTES, ACTION_BYTES, ACTION_AT, REWARD_AT = range(1, 9)
@@ -24,9 +24,6 @@ _NO_ENTRIES = np.zeros((2, 0), np.int32)
 _NO_CURSORS = np.zeros((0, 8), np.int64)
 _NO_COUNTERS = np.zeros(8, np.int64)
 _NO_CHANGES = np.zeros((2, 0), np.int64)
-
-_U32 = np.uint64(32)
-_LOW = np.uint64(0xFFFFFFFF)
 
 
 class Ring(NamedTuple):
@@ -122,19 +119,6 @@ def part(r: Ring, observation: Array, k: int) -> Array:
 
 
 @jit
-def _bounded(state: Array, bound: np.uint64) -> int:
-    """Return an unbiased draw from [0, bound)."""
-    state[0], word = splitmix64(state[0])
-    product = (word >> _U32) * bound
-    if (product & _LOW) < bound:
-        threshold = ((_LOW - bound) + np.uint64(1)) % bound
-        while (product & _LOW) < threshold:
-            state[0], word = splitmix64(state[0])
-            product = (word >> _U32) * bound
-    return np.int64(product >> _U32)  # type: ignore[return-value]
-
-
-@jit
 def _draw(r: Ring, state: Array, indices: Array) -> None:
     """Fill `indices` with ready rows; advance `state`."""
     total = 0
@@ -143,7 +127,7 @@ def _draw(r: Ring, state: Array, indices: Array) -> None:
         total += r.cursors[env, WINDOW]
     i = 0
     while i < len(indices):
-        at = _bounded(state, np.uint64(total))
+        at = bounded(state, np.uint64(total))
         env = np.searchsorted(r.cursors[:, START], at, side="right") - 1
         cursor = r.cursors[env]
         back = cursor[PENDING] + cursor[WINDOW] - (at - cursor[START])

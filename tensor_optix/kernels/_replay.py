@@ -80,7 +80,6 @@ def replay_extend(
     Returns:
         The number of the first transition that was not written: B, or less where fewer than
         2 * frames side frames are free; call again with it as `first` and a larger `side`.
-
     """
     a = Arguments()
     n, ring = _check_ring(a, layout, ring, write=True)
@@ -126,7 +125,6 @@ def replay_flush(
         counters: updated.
         changes: `[2, M]` int64, M at least num_envs * (n_step - 1), or 0.
         gamma: in [0, 1].
-
     """
     a = Arguments()
     n, ring = _check_ring(a, layout, ring, write=True)

@@ -37,7 +37,6 @@ def sum_tree_rebuild(leaves: Array, nodes: Array) -> int:
 
     Returns:
         How many leaves are positive.
-
     """
     a = Arguments()
     _check_tree(a, leaves, nodes)
@@ -223,7 +222,6 @@ def priorities_rescale(leaves: Array, nodes: Array, raw: Array, alpha: float) ->
         nodes: `[M, 32]` float64, written.
         raw: `[C]` float32.
         alpha: in [0, 1].
-
     """
     a = Arguments()
     _check_tree(a, leaves, nodes)
