@@ -93,8 +93,9 @@ class Arguments {
     template <typename T>
     Ranked<T> ranked(nb::handle object, int ndim) {
         const Py_buffer& view = open<T>(object);
-        require(holds<std::remove_const_t<T>>(view) && view.ndim == ndim &&
-                reinterpret_cast<std::uintptr_t>(view.buf) % sizeof(T) == 0);
+        require(holds<std::remove_const_t<T>>(view) && view.ndim == ndim);
+        // As NumPy sees it, an array of no elements is aligned anywhere.
+        require(view.len == 0 || reinterpret_cast<std::uintptr_t>(view.buf) % sizeof(T) == 0);
         return {static_cast<T*>(view.buf), view.shape};
     }
 
