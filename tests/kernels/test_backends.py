@@ -17,8 +17,7 @@ from tests.kernels.conftest import functions, load
 
 SAY = """
 import sys, tensor_optix.kernels as k
-from tensor_optix.kernels._backend import raw_functions
-print(k.BACKEND, raw_functions("_loops").__name__, "numba" in sys.modules)
+print(k.BACKEND, "tensor_optix.kernels._native" in sys.modules, "numba" in sys.modules)
 """
 
 
@@ -35,11 +34,11 @@ def fresh(code: str, forced: str | None) -> subprocess.CompletedProcess[str]:
 def test_the_extension_serves_without_importing_numba(forced: str | None) -> None:
     load("native")
     result = fresh(SAY, forced)
-    assert result.stdout.split() == ["native", "tensor_optix.kernels._native", "False"]
+    assert result.stdout.split() == ["native", "True", "False"]
 
 
 def test_numba_can_be_forced() -> None:
-    assert fresh(SAY, "numba").stdout.split() == ["numba", "tensor_optix.kernels._loops", "True"]
+    assert fresh(SAY, "numba").stdout.split() == ["numba", "False", "True"]
 
 
 HIDE = """
