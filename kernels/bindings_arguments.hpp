@@ -1,192 +1,180 @@
-// Checked arguments of the Python functions: part of bindings.cpp, and with it all that knows
-// Python. Arrays are read through the buffer protocol; every failure names the argument, says what
-// it must be and what came.
+// Arguments of the Python functions: with bindings.cpp all that knows Python. An argument that does
+// not fit is refused without a reason: that is the Python face's to find (tensor_optix/kernels/).
+// Nothing but what stands here and in bindings.cpp guards the kernels' pointers.
 #pragma once
 
 #include <nanobind/nanobind.h>
-#include <nanobind/stl/string.h>
 
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
-#include <string>
+#include <type_traits>
 #include <vector>
 
 namespace nb = nanobind;
 namespace tensor_optix {
 
-enum class Dtype { kFloat32, kFloat64, kInt32, kInt64, kUint64, kMask, kAny };
-enum class Access { kRead, kWrite };
-
-constexpr const char* kDtypeNames[] = {"float32", "float64",       "int32",    "int64",
-                                       "uint64",  "uint8 or bool", "any dtype"};
-
 inline PyObject* ndarray_type = nullptr;  // numpy.ndarray, borrowed for the life of the process
 
-[[noreturn]] inline void fail(const std::string& message) {
-    throw nb::value_error(message.c_str());
+[[noreturn]] inline void refuse() {
+    throw nb::type_error("the extension refuses an argument");
 }
 
-inline std::string text(nb::handle object) {
-    return nb::cast<std::string>(nb::str(object));
+inline void require(bool fits) {
+    if (!fits) refuse();
 }
 
-inline bool matches(Dtype dtype, const char* format, Py_ssize_t size) {
-    if (dtype == Dtype::kAny) return true;
+// The codes that a buffer's format has for numbers of a C++ type; a mask is uint8 or bool.
+template <typename T>
+constexpr const char* kCodes = "";
+template <>
+inline constexpr const char* kCodes<float> = "f";
+template <>
+inline constexpr const char* kCodes<double> = "d";
+template <>
+inline constexpr const char* kCodes<std::int32_t> = "il";
+template <>
+inline constexpr const char* kCodes<std::int64_t> = "lq";
+template <>
+inline constexpr const char* kCodes<std::uint64_t> = "LQ";
+template <>
+inline constexpr const char* kCodes<std::uint8_t> = "B?";
+
+template <typename T>
+bool holds(const Py_buffer& view) {
+    const char* format = view.format;
     // NumPy writes these before the code of an unaligned array; '>' and '<', the foreign byte
     // order, stay and match nothing.
     if (format[0] == '=' || format[0] == '^' || format[0] == '@') ++format;
-    if (format[0] == '\0' || format[1] != '\0') return false;
-    const char code = format[0];
-    switch (dtype) {
-        case Dtype::kFloat32:
-            return code == 'f';
-        case Dtype::kFloat64:
-            return code == 'd';
-        case Dtype::kInt32:
-            return size == 4 && (code == 'i' || code == 'l');
-        case Dtype::kInt64:
-            return size == 8 && (code == 'l' || code == 'q');
-        case Dtype::kUint64:
-            return size == 8 && (code == 'L' || code == 'Q');
-        default:
-            return code == 'B' || code == '?';
-    }
+    return format[0] != '\0' && format[1] == '\0' && view.itemsize == sizeof(T) &&
+           std::strchr(kCodes<T>, format[0]) != nullptr;
 }
 
-inline std::string shape_text(const Py_ssize_t* shape, int ndim) {
-    std::string out = "(";
-    for (int i = 0; i < ndim; ++i) {
-        out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
-    }
-    return out + (ndim == 1 ? ",)" : ")");
-}
+// An array with the number of axes that was asked for.
+template <typename T>
+struct Ranked {
+    T* data;
+    const Py_ssize_t* shape;
 
-// One array argument. Holds the buffer as long as it lives; every failure names the argument.
-class Array {
+    std::size_t length(int axis = 0) const {
+        return static_cast<std::size_t>(shape[axis]);
+    }
+};
+
+// The arrays of one call, held as long as this lives. Those of a `const` type are read, the others
+// written.
+class Arguments {
   public:
-    Array(nb::handle object, const char* name, int index = -1) : name_(name), index_(index) {
-        if (!PyObject_TypeCheck(object.ptr(), reinterpret_cast<PyTypeObject*>(ndarray_type))) {
-            throw nb::type_error(
-                (name_text() + " must be a NumPy array, got " + Py_TYPE(object.ptr())->tp_name)
-                    .c_str());
-        }
-        if (PyObject_GetBuffer(object.ptr(), &view_, PyBUF_STRIDES | PyBUF_FORMAT) != 0) {
+    explicit Arguments(std::size_t count = 16) {
+        arrays_.reserve(count);
+    }
+    Arguments(const Arguments&) = delete;
+    ~Arguments() {
+        for (Opened& array : arrays_) PyBuffer_Release(&array.view);
+    }
+
+    // An array of any dtype.
+    template <typename Byte>
+    const Py_buffer& open(nb::handle object) {
+        constexpr bool written = !std::is_const_v<Byte>;
+        constexpr int flags = PyBUF_FORMAT | PyBUF_C_CONTIGUOUS | (written ? PyBUF_WRITABLE : 0);
+        require(PyObject_TypeCheck(object.ptr(), reinterpret_cast<PyTypeObject*>(ndarray_type)));
+        Opened& array = arrays_.emplace_back();
+        if (PyObject_GetBuffer(object.ptr(), &array.view, flags) != 0) {
             PyErr_Clear();
-            fail(name_text() + " must have a dtype with a plain layout, got " + dtype_text(object));
+            refuse();
         }
-    }
-    Array(const Array&) = delete;
-    Array(Array&& other) noexcept : view_(other.view_), name_(other.name_), index_(other.index_) {
-        other.view_ = Py_buffer{};
-    }
-    ~Array() {
-        PyBuffer_Release(&view_);
-    }
-
-    Array& check(Dtype dtype, Access access) {
-        if (!matches(dtype, view_.format, view_.itemsize)) {
-            fail(name_text() + " must be " + kDtypeNames[static_cast<int>(dtype)] + ", got " +
-                 dtype_text(view_.obj));
-        }
-        if (!contiguous()) fail(name_text() + " must be C-contiguous, got a strided view");
-        if (dtype != Dtype::kAny && reinterpret_cast<std::uintptr_t>(view_.buf) % view_.itemsize) {
-            fail(name_text() + " must be aligned to its dtype, got an unaligned view");
-        }
-        if (access == Access::kWrite && view_.readonly) {
-            fail(name_text() + " must be writeable, got a read-only array");
-        }
-        return *this;
-    }
-
-    Array& check_rank(int ndim, const char* expected) {
-        if (view_.ndim != ndim) fail_shape(expected);
-        return *this;
-    }
-
-    Array& check_shape(std::initializer_list<std::size_t> shape) {
-        bool same = static_cast<std::size_t>(view_.ndim) == shape.size();
-        int axis = 0;
-        for (const std::size_t expected : shape) same = same && length(axis++) == expected;
-        if (!same) {
-            const std::vector<Py_ssize_t> expected(shape.begin(), shape.end());
-            fail_shape(shape_text(expected.data(), int(expected.size())));
-        }
-        return *this;
-    }
-
-    [[noreturn]] void fail_shape(const std::string& expected) const {
-        fail(name_text() + " must have shape " + expected + ", got " +
-             shape_text(view_.shape, view_.ndim));
-    }
-
-    bool overlaps(const Array& other) const {
-        return view_.len > 0 && other.view_.len > 0 && begin() < other.begin() + other.view_.len &&
-               other.begin() < begin() + view_.len;
+        array.begin = static_cast<const std::uint8_t*>(array.view.buf);
+        array.end = array.begin + array.view.len;
+        array.written = written;
+        return array.view;
     }
 
     template <typename T>
-    T* as() const {
-        return static_cast<T*>(view_.buf);
+    Ranked<T> ranked(nb::handle object, int ndim) {
+        const Py_buffer& view = open<T>(object);
+        require(holds<std::remove_const_t<T>>(view) && view.ndim == ndim);
+        // As NumPy sees it, an array of no elements is aligned anywhere.
+        require(view.len == 0 || reinterpret_cast<std::uintptr_t>(view.buf) % sizeof(T) == 0);
+        return {static_cast<T*>(view.buf), view.shape};
     }
-    std::size_t length(int axis) const {
-        return static_cast<std::size_t>(view_.shape[axis]);
+
+    template <typename T>
+    T* array(nb::handle object, std::initializer_list<std::size_t> shape) {
+        const Ranked<T> found = ranked<T>(object, static_cast<int>(shape.size()));
+        int axis = 0;
+        for (const std::size_t length : shape) require(found.length(axis++) == length);
+        return found.data;
     }
-    const std::uint8_t* begin() const {
-        return as<const std::uint8_t>();
+
+    // A field of `count` rows with `bytes` bytes each, of any dtype.
+    template <typename Byte>
+    Byte* rows(nb::handle object, std::size_t count, std::size_t bytes) {
+        const Py_buffer& view = open<Byte>(object);
+        require(view.ndim > 0 && static_cast<std::size_t>(view.shape[0]) == count &&
+                static_cast<std::size_t>(view.len) == count * bytes);
+        return static_cast<Byte*>(view.buf);
     }
-    const Py_buffer& view() const {
-        return view_;
+
+    // Lets the last array be the first one itself; a part of it is still refused.
+    void let_last_be_first() {
+        Opened &first = arrays_.front(), &last = arrays_.back();
+        if (first.begin != last.begin || first.end != last.end) return;
+        first.written = true;
+        last.end = last.begin;
     }
-    std::string name_text() const {
-        return index_ < 0 ? name_ : std::string(name_) + "[" + std::to_string(index_) + "]";
-    }
-    static nb::object dtype(nb::handle object) {
-        return object.attr("dtype");
-    }
-    static std::string dtype_text(nb::handle object) {
-        return text(dtype(object));
+
+    // No array that is written shares memory with another one.
+    void require_disjoint() const {
+        for (const Opened& a : arrays_) {
+            if (!a.written) continue;
+            for (const Opened& b : arrays_) require(&a == &b || !overlap(a, b));
+        }
     }
 
   private:
-    bool contiguous() const {
-        Py_ssize_t expected = view_.itemsize;
-        if (view_.len == 0) return true;
-        for (int axis = view_.ndim; axis-- > 0; expected *= view_.shape[axis]) {
-            if (view_.shape[axis] != 1 && view_.strides[axis] != expected) return false;
-        }
-        return true;
+    struct Opened {
+        Py_buffer view{};
+        const std::uint8_t* begin = nullptr;
+        const std::uint8_t* end = nullptr;
+        bool written = false;
+    };
+
+    static bool overlap(const Opened& a, const Opened& b) {
+        return a.begin < b.end && b.begin < a.end && a.begin != a.end && b.begin != b.end;
     }
 
-    Py_buffer view_{};
-    const char* name_;
-    int index_;
+    std::vector<Opened> arrays_;
 };
 
-inline void check_disjoint(const Array& output, std::initializer_list<const Array*> others) {
-    for (const Array* other : others) {
-        if (output.overlaps(*other)) {
-            fail(output.name_text() + " must not share memory with " + other->name_text());
-        }
-    }
-}
-
-inline double number(nb::handle object, const char* name) {
+inline double number(nb::handle object) {
     const double value = PyFloat_AsDouble(object.ptr());
     if (value == -1.0 && PyErr_Occurred()) {
         PyErr_Clear();
-        throw nb::type_error(
-            (std::string(name) + " must be a number, got " + Py_TYPE(object.ptr())->tp_name)
-                .c_str());
+        refuse();
     }
     return value;
 }
 
-inline double unit_number(nb::handle object, const char* name) {
-    const double value = number(object, name);
-    if (!(value >= 0.0 && value <= 1.0)) {
-        fail(std::string(name) + " must be in [0, 1], got " + text(nb::float_(value)));
-    }
+inline double unit_number(nb::handle object) {
+    const double value = number(object);
+    require(value >= 0.0 && value <= 1.0);
     return value;
+}
+
+inline std::size_t whole_number(nb::handle object, Py_ssize_t least) {
+    const Py_ssize_t value = PyNumber_AsSsize_t(object.ptr(), nullptr);
+    if (value == -1 && PyErr_Occurred()) PyErr_Clear();
+    require(value >= least);
+    return static_cast<std::size_t>(value);
+}
+
+inline void require_bounds(const std::int64_t* indices, std::size_t count, std::size_t size) {
+    std::size_t outside = 0;
+    // Seen as unsigned, a negative index is beyond any bound.
+    for (std::size_t i = 0; i < count; ++i)
+        outside += static_cast<std::uint64_t>(indices[i]) >= size;
+    require(outside == 0);
 }
 
 }  // namespace tensor_optix

@@ -72,20 +72,16 @@ inline void shuffle(std::int32_t* indices, std::size_t count, std::uint64_t* sta
     *state = s;
 }
 
-// The position of the first index outside [0, rows), or `count`.
-TENSOR_OPTIX_CLONES inline std::size_t first_out_of_bounds(const std::int32_t* indices,
-                                                           std::size_t count,
-                                                           std::size_t rows) noexcept {
+// Whether all indices are in [0, rows).
+TENSOR_OPTIX_CLONES inline bool within_bounds(const std::int32_t* indices, std::size_t count,
+                                              std::size_t rows) noexcept {
     // Seen as unsigned, a negative index is beyond any bound.
     const std::uint32_t bound = rows > 0x7fffffffu ? 0x80000000u : static_cast<std::uint32_t>(rows);
     std::uint32_t outside = 0;
     for (std::size_t i = 0; i < count; ++i) {
         outside |= static_cast<std::uint32_t>(static_cast<std::uint32_t>(indices[i]) >= bound);
     }
-    if (outside == 0) return count;
-    std::size_t at = 0;
-    while (static_cast<std::uint32_t>(indices[at]) < bound) ++at;
-    return at;
+    return outside == 0;
 }
 
 // output[i] = source[indices[i]], row by row. The indices are within bounds.

@@ -6,7 +6,6 @@ moves as many bytes (reads plus writes), divided by the kernel's best time.
 
 from __future__ import annotations
 
-import importlib
 import math
 import time
 from functools import lru_cache
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks.kernels import contenders
+from tests.kernels.conftest import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,8 +102,7 @@ CASES: dict[str, Callable[[int, int], Case]] = {
 
 def function(contender: str, kernel: str) -> Callable[..., Any]:
     if contender in ("native", "numba"):
-        module = importlib.import_module(f"tensor_optix.kernels._{contender}")
-        return getattr(module, kernel)  # type: ignore[no-any-return]
+        return getattr(load(contender), kernel)  # type: ignore[no-any-return]
     return getattr(contenders, f"{contender}_{kernel}")  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""The loops of the numba sum tree: clean arrays come in (see `_numba_sum_tree.py`), are updated.
+"""The raw functions of the sum tree in numba: checked arrays come in, are updated.
 
 Operation by operation as in the C++ kernels, in the same order and precision, so that both backends
 give the same bits. A node is a row of 32: the sums of its 16 children, then their running sums.
@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from tensor_optix.kernels._loops import Array, _jit, splitmix64
+from tensor_optix.kernels._loops import Array, jit, splitmix64
 
 _WIDTH = 16
 _PENDING = -1.0
@@ -19,7 +19,7 @@ _TINY = np.finfo(np.float64).tiny
 _U11 = np.uint64(11)
 
 
-@_jit
+@jit
 def levels_of(size: int) -> tuple[Array, int]:
     """Return the first node of each level, from the lowest, and the number of levels."""
     first = np.zeros(16, np.int64)
@@ -34,7 +34,7 @@ def levels_of(size: int) -> tuple[Array, int]:
             return first, depth
 
 
-@_jit
+@jit
 def _running_sums(values: Array, sums: Array) -> float:
     """Fill the running sums of 16 values, groups of 4 summed on their own; return the last."""
     total = 0.0
@@ -47,7 +47,7 @@ def _running_sums(values: Array, sums: Array) -> float:
     return total
 
 
-@_jit
+@jit
 def _line_sums(leaves: Array, line: int, sums: Array) -> float:
     """Fill the running sums of a line of 16 leaves, a short one completed with zeros."""
     start = line * _WIDTH
@@ -59,13 +59,13 @@ def _line_sums(leaves: Array, line: int, sums: Array) -> float:
     return _running_sums(full, sums)  # type: ignore[no-any-return]
 
 
-@_jit
+@jit
 def _refresh(node: Array) -> float:
     """Recompute a node's running sums; return the last, its total."""
     return _running_sums(node[:_WIDTH], node[_WIDTH:])  # type: ignore[no-any-return]
 
 
-@_jit
+@jit
 def _climb(nodes: Array, first: Array, depth: int, touched: Array, length: int) -> None:
     """Recompute what lies above the first `length` touched lines, each node once."""
     for level in range(1, depth):
@@ -85,8 +85,8 @@ def _climb(nodes: Array, first: Array, depth: int, touched: Array, length: int) 
     _refresh(nodes[first[depth - 1]])
 
 
-@_jit
-def rebuild_loop(leaves: Array, nodes: Array) -> int:
+@jit
+def sum_tree_rebuild(leaves: Array, nodes: Array) -> int:
     """Compute every sum; return how many leaves are positive."""
     first, depth = levels_of(len(leaves))
     nodes[:] = 0.0
@@ -106,8 +106,8 @@ def rebuild_loop(leaves: Array, nodes: Array) -> int:
     return positive
 
 
-@_jit
-def set_loop(leaves: Array, nodes: Array, indices: Array, values: Array) -> int:
+@jit
+def sum_tree_set(leaves: Array, nodes: Array, indices: Array, values: Array) -> int:
     """Write leaves in order, a negative value nothing; return the change of positive ones.
 
     `values` holds one for each index, or one for all.
@@ -137,7 +137,14 @@ def set_loop(leaves: Array, nodes: Array, indices: Array, values: Array) -> int:
     return change
 
 
-@_jit
+@jit
+def sum_tree_fill(leaves: Array, nodes: Array, indices: Array, value: float) -> int:
+    """Write one value to leaves; return the change of positive ones."""
+    change: int = sum_tree_set(leaves, nodes, indices, np.full(1, value, np.float32))
+    return change
+
+
+@jit
 def _pick(sums: Array, target: float) -> tuple[int, float]:
     """Return the first running sum above `target`, and what is left of it within that child."""
     total = sums[_WIDTH - 1]
@@ -148,7 +155,7 @@ def _pick(sums: Array, target: float) -> tuple[int, float]:
     return child, kept - sums[child - 1] if child > 0 else kept
 
 
-@_jit
+@jit
 def _find(leaves: Array, nodes: Array, first: Array, depth: int, target: float, sums: Array) -> int:
     """Return the leaf that `target`, in [0, total), falls on. `sums` is scratch for 16."""
     at = 0
@@ -161,11 +168,12 @@ def _find(leaves: Array, nodes: Array, first: Array, depth: int, target: float, 
     return leaf
 
 
-@_jit
-def sample_loop(
+@jit
+def sum_tree_sample(
     leaves: Array,
     nodes: Array,
     count: int,
+    batches: int,
     beta: float,
     state: Array,
     indices: Array,
@@ -175,7 +183,7 @@ def sample_loop(
     first, depth = levels_of(len(leaves))
     width, sums = nodes[-1, -1] / np.float64(count), np.empty(_WIDTH)
     s = state[0]
-    for start in range(0, len(indices), count):
+    for start in range(0, batches * count, count):
         smallest = _LARGEST
         for i in range(count):
             s, word = splitmix64(s)
@@ -189,7 +197,7 @@ def sample_loop(
     state[0] = s
 
 
-@_jit
+@jit
 def power(x: float, exponent: float) -> np.float32:
     """Return `x ** exponent` of an `x >= 0` and an exponent in [0, 1], as float32; `0 ** 0` is 1.
 
@@ -204,7 +212,7 @@ def power(x: float, exponent: float) -> np.float32:
     return np.float32(_exp2(exponent * _log2(max(x, _TINY))))
 
 
-@_jit
+@jit
 def _log2(x: float) -> float:
     """Return log2(x) by the series of 2 artanh((m - 1) / (m + 1)), x = 2**k * m."""
     m, k = math.frexp(x)
@@ -220,7 +228,7 @@ def _log2(x: float) -> float:
     return np.float64(k) + s * series * 2.8853900817779268
 
 
-@_jit
+@jit
 def _exp2(y: float) -> float:
     """Return 2**y by the Taylor series of exp around the nearest whole number."""
     whole = np.rint(y)
@@ -235,64 +243,65 @@ def _exp2(y: float) -> float:
     return math.ldexp(series, int(whole))
 
 
-@_jit
+@jit
 def leaf_of(raw: np.float32, alpha: float) -> np.float32:
     """Return `raw ** alpha`, but never 0."""
     return max(power(np.float64(raw), alpha), _SMALLEST)
 
 
-@_jit
-def replace_loop(
+@jit
+def priorities_replace(
     leaves: Array,
     nodes: Array,
     raw: Array,
-    inserted: Array,
-    removed: Array,
+    changes: Array,
+    counts: Array,
     alpha: float,
-    running_max: np.float32,
+    running_max: Array,
 ) -> int:
     """Let rows in, then take rows out; return the change of how many are in."""
+    inserted, removed = changes[0, : counts[0]], changes[1, : counts[1]]
     for i in range(len(inserted)):
-        raw[inserted[i]] = running_max
+        raw[inserted[i]] = running_max[0]
     rows = np.empty(len(inserted) + len(removed), np.int64)
     rows[: len(inserted)] = inserted
     rows[len(inserted) :] = removed
     values = np.zeros(len(rows), np.float32)
-    values[: len(inserted)] = leaf_of(running_max, alpha)
-    change: int = set_loop(leaves, nodes, rows, values)
+    values[: len(inserted)] = leaf_of(running_max[0], alpha)
+    change: int = sum_tree_set(leaves, nodes, rows, values)
     return change
 
 
-@_jit
-def update_loop(
+@jit
+def priorities_update(
     leaves: Array,
     nodes: Array,
     raw: Array,
     indices: Array,
     td_errors: Array,
     alpha: float,
-    eps: np.float32,
+    eps: float,
     running_max: Array,
 ) -> int:
     """Give the rows that are in new priorities; return how many errors were not finite."""
-    refused = 0
+    refused, offset = 0, np.float32(eps)
     values = np.full(len(indices), np.float32(-1.0))
     for i in range(len(indices)):
-        total = np.abs(td_errors[i]) + eps
+        total = np.abs(td_errors[i]) + offset
         if not total <= _LARGEST:
             refused += 1
         elif leaves[indices[i]] > 0:
             raw[indices[i]] = total
             running_max[0] = max(running_max[0], total)
             values[i] = leaf_of(total, alpha)
-    set_loop(leaves, nodes, indices, values)
+    sum_tree_set(leaves, nodes, indices, values)
     return refused
 
 
-@_jit
-def rescale_loop(leaves: Array, nodes: Array, raw: Array, alpha: float) -> None:
+@jit
+def priorities_rescale(leaves: Array, nodes: Array, raw: Array, alpha: float) -> None:
     """Recompute the positive leaves, and every sum."""
     for i in range(len(leaves)):
         if leaves[i] > 0:
             leaves[i] = leaf_of(raw[i], alpha)
-    rebuild_loop(leaves, nodes)
+    sum_tree_rebuild(leaves, nodes)

@@ -124,6 +124,7 @@ def test_no_indices_no_sources_and_no_rows_are_legal(kernels: Any) -> None:
         ([np.zeros(())], [np.zeros(2)], "sources[0] must have shape [rows, ...], got ()"),
         ([np.zeros(3, object)], [np.zeros(2, object)], "sources[0] must not hold Python objects"),
         ([np.zeros(3, "M8[s]")], [np.zeros(2, "M8[s]")], "got datetime64[s]"),
+        ([np.zeros(3)] * 2, [np.zeros(2)] * 2, "outputs[1] must not share memory with outputs[0]"),
     ],
 )
 def test_a_pair_that_does_not_fit_is_named(

@@ -149,6 +149,7 @@ def test_a_layout_that_does_not_fit_the_ring_is_refused(kernels: Any, at: int) -
         ("replay_extend", {"env_ids": np.array([-1])}, r"env_ids\[0\] must be in .* got -1"),
         ("replay_extend", {"gamma": 1.5}, r"gamma must be in \[0, 1\], got 1.5"),
         ("replay_flush", {"gamma": np.nan}, r"gamma must be in \[0, 1\], got nan"),
+        ("replay_extend", {"first": -1}, "first must be at least 0, got -1"),
         ("replay_extend", {"counters": np.array([0, 0, 5] + [0] * 5)}, r"counters\[2\] must be"),
         ("replay_extend", {"changes": np.zeros((2, 1), int)}, r"changes must .* at least 2, got"),
         ("replay_draw", {"counters": np.zeros(8, int)}, "counters must count the rows .*, got 0"),
@@ -171,6 +172,19 @@ def test_a_cursor_that_is_no_state_of_the_ring_is_refused(
     cursors = np.array([[*cursor, 0, 0, 0, 0]])
     said = refusal(kernels, call, {"cursors": cursors})
     assert said == "cursors[0] must be a state of this ring"
+
+
+@pytest.mark.parametrize("first", [None, 0.5, "0"])
+def test_first_is_a_whole_number(kernels: Any, first: Any) -> None:
+    said = refusal(kernels, "replay_extend", {"first": first}, TypeError)
+    assert said == f"first must be a whole number, got {type(first).__name__}"
+
+
+@pytest.mark.parametrize("name", ["observations", "actions", "next_observations"])
+def test_a_dtype_without_a_plain_layout_is_named(kernels: Any, name: str) -> None:
+    array = np.zeros(1, "M8[s]")
+    said = refusal(kernels, "replay_extend", {name: array})
+    assert said == f"{name} must have a dtype with a plain layout, got datetime64[s]"
 
 
 def test_an_environment_comes_once_in_a_call(kernels: Any) -> None:
