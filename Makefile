@@ -3,11 +3,13 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+EDITABLE := --no-build-isolation --config-settings=editable.rebuild=false --editable
 SOURCES := $(wildcard kernels/*) CMakeLists.txt pyproject.toml constraints.txt
 
 .PHONY: train test test-slow sanitize lint format benchmark clean
 
-train: $(VENV)/installed
+train: $(VENV)/training
 	$(BIN)/tensor-optix train CartPole-v1
 
 test: $(VENV)/installed
@@ -15,7 +17,7 @@ test: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror kernels/*.hpp kernels/*.cpp
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses auto
 	$(MAKE) sanitize
 
 test-slow: $(VENV)/installed
@@ -32,12 +34,19 @@ format: $(VENV)/installed
 benchmark: $(VENV)/installed
 	$(BIN)/python -m pytest -q benchmarks --benchmark-only
 
-$(VENV)/installed: $(SOURCES)
+# What training needs. PyTorch, the longest download, comes while the kernels are compiled; what both of these
+# installations ask for is there before, for two must not write one package. Python compiles what it imports.
+$(VENV)/training: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt scikit-build-core nanobind cmake ninja
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation \
-		--config-settings=editable.rebuild=false --editable '.[dev]'
+	$(INSTALL) scikit-build-core nanobind cmake ninja typing_extensions
+	$(INSTALL) --no-compile torch & torch=$$!; \
+		$(INSTALL) --no-compile $(EDITABLE) '.[cli]' && wait $$torch
+	touch $@
+
+# What tests may see of other packages must not depend on whether they were imported before: all are compiled.
+$(VENV)/installed: $(VENV)/training
+	$(INSTALL) --no-compile $(EDITABLE) '.[dev]'
+	-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null
 	touch $@
 
 clean:
