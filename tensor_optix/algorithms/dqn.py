@@ -62,10 +62,7 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         n_actions: A.
         optimizer: Of the network's weights.
         hyperparams: See `DQNHyperparams`; all are optional.
-        device: As for every `NetworkAgent`, and so are the others.
-        reward_normalizer: Scales the rewards that are learned from.
-        obs_normalizer: Normalises what the network sees.
-        compile: Whether updates are compiled.
+        device, reward_normalizer, obs_normalizer, compile: As for every `NetworkAgent`.
     """
 
     hyperparams_type = DQNHyperparams

@@ -303,16 +303,11 @@ class TwinCriticAgent(OffPolicyAgent[H], Generic[H]):
     Actions are in (-1, 1); pipelines stretch them to the bounds of the action space.
 
     Args:
-        networks: `actor`: `[B, ...]` observations to what an algorithm makes actions of. `critic1` and
-            `critic2`: `[B, D + A]`, observation and action side by side, to values, `[B, 1]` or `[B]`;
-            where observations are no vectors, `critic1(observations, actions)`.
-        optimizers: `actor_optimizer`, `critic_optimizer`, which is that of both, and any others.
-        hyperparams: As for every `NetworkAgent`, and so are the others.
+        networks: `actor`, whose outputs an algorithm makes actions of; `critic1` and `critic2`, of
+            observations and actions.
+        optimizers: `actor_optimizer`; `critic_optimizer`, which is that of both; and any others.
         action_dim: A, the number of components of an action.
-        reward_normalizer: Scales the rewards that are learned from.
-        obs_normalizer: Normalises what the networks see.
-        device: Where they compute.
-        compile: Whether updates are compiled.
+        hyperparams, reward_normalizer, obs_normalizer, device, compile: As for every `NetworkAgent`.
 
     Raises:
         ValueError: Also if the two critics are one and the same network.

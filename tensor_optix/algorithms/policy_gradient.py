@@ -55,9 +55,7 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
             at every update. `episode` holds the B rows that are learned from, as NumPy arrays, flat
             (`num_envs` is 1) and without ends of episodes; its observations are normalised if there
             is a normalizer. `targets` `[B]` is a tensor of A_t on the network's device.
-        device: As for every `NetworkAgent`, and so are the others.
-        reward_normalizer: Scales the rewards that are learned from.
-        obs_normalizer: Normalises what the network sees.
+        device, reward_normalizer, obs_normalizer: As for every `NetworkAgent`.
     """
 
     hyperparams_type = PolicyGradientHyperparams

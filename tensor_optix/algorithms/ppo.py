@@ -69,10 +69,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
         critic: `[B, ...]` observations to values, `[B, 1]` or `[B]`.
         optimizer: Of both.
         hyperparams: See `PPOHyperparams`; all are optional.
-        reward_normalizer: As for every `NetworkAgent`, and so are the others.
-        device: Where networks compute.
-        obs_normalizer: Normalises what they see.
-        compile: Whether updates are compiled.
+        reward_normalizer, device, obs_normalizer, compile: As for every `NetworkAgent`.
     """
 
     distribution: ClassVar[Distribution] = distributions.categorical

@@ -48,20 +48,15 @@ class SAC(TwinCriticAgent[SACHyperparams]):
     Args:
         actor: `[B, ...]` observations to `[B, 2A]`, mean and log_std side by side. log_std is clamped to
             [-5, 2].
-        critic1: As for every `TwinCriticAgent`, and so are the others that are not named here.
-        critic2: Likewise.
+        critic1: `[B, D + A]`, observation and action side by side, to values, `[B, 1]` or `[B]`. Where
+            observations are no vectors: `critic1(observations, actions)`.
+        critic2: Likewise, another network.
         action_dim: A, the number of components of an action.
         actor_optimizer: Of the actor.
         critic_optimizer: Of both critics.
         alpha_optimizer: Of one number, which becomes log alpha.
         hyperparams: See `SACHyperparams`; all are optional.
-        device: As for every `NetworkAgent`, and so are the others.
-        reward_normalizer: Scales the rewards that are learned from.
-        obs_normalizer: Normalises what the networks see.
-        compile: Whether updates are compiled.
-
-    Raises:
-        ValueError: Also if the two critics are one and the same network.
+        device, reward_normalizer, obs_normalizer, compile: As for every `NetworkAgent`.
     """
 
     hyperparams_type = SACHyperparams
@@ -106,11 +101,10 @@ class SAC(TwinCriticAgent[SACHyperparams]):
         )
 
     def _bind(self) -> None:
-        super()._bind()
         ops, optimizer = self.ops, self._optimizers["alpha_optimizer"]
         initial = self._hyperparams.log_alpha_init
-        self._log_alpha = ops.scalar(initial, optimizer, self._actor)
-        self._networks["log_alpha"] = self._log_alpha
+        self._log_alpha = self._networks["log_alpha"] = ops.scalar(initial, optimizer, self._actor)
+        super()._bind()
         self._alpha = ops.number(self._alpha_tensor)
         self._alpha_descent = ops.gradient_descent(
             self._alpha_loss, {"log_alpha": self._log_alpha}, optimizer
