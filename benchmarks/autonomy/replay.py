@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.algorithms._dqn import DQN as DQNAgent
-from tensor_optix.algorithms._sac import SAC as SACAgent
+from tensor_optix.algorithms.dqn import DQN as DQNAgent
+from tensor_optix.algorithms.sac import SAC as SACAgent
 from tensor_optix.core.backoff_scheduler import AutoScheduler
 from tensor_optix.core.types import LoopState
 

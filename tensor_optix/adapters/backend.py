@@ -95,6 +95,16 @@ class GradientDescent(Protocol):
 class Backend(Protocol):
     """The functions of a framework's backend module."""
 
+    def prepare(self, networks: Mapping[str, Network], device: str, compile: bool, /) -> Backend:
+        """Put an agent's networks, as in inference, on a device; return the functions to compute with.
+
+        This is the one place where frameworks differ as agents are made: which networks can be moved, and
+        whether there is a choice that updates are compiled.
+
+        Raises:
+            ValueError: If the device cannot be used, or a network that stays where it was made is elsewhere.
+        """
+
     def exp(self, x: Tensor, /) -> Tensor:
         """Compute e**x."""
 
@@ -161,8 +171,10 @@ class Backend(Protocol):
     def all_finite(self, network: Network, /) -> bool:
         """Return whether no weight and no buffer is NaN or infinite."""
 
-    def scalar(self, value: float, optimizer: Optimizer, /) -> Network:
+    def scalar(self, value: float, optimizer: Optimizer, network: Network, /) -> Network:
         """Return a network without inputs whose output is the one variable that `optimizer` holds.
+
+        It is on the device of `network`.
 
         Raises:
             ValueError: If it holds anything but a single number.

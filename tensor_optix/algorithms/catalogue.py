@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium.spaces import Box, Discrete
 
-from tensor_optix.algorithms.hyperparams import (
-    DQNHyperparams,
-    Hyperparams,
-    PPOHyperparams,
-    SACHyperparams,
-)
+from tensor_optix.algorithms.dqn import DQNHyperparams
+from tensor_optix.algorithms.ppo import PPOHyperparams
+from tensor_optix.algorithms.sac import SACHyperparams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tensor_optix.algorithms.network_agent import Hyperparams
 
 DEFAULT_ALGORITHM = "ppo"
 IMAGE_HIDDEN_SIZES = (512,)

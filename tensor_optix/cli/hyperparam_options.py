@@ -16,7 +16,7 @@ import tyro
 
 if TYPE_CHECKING:
     from tensor_optix.algorithms.catalogue import Algorithm
-    from tensor_optix.algorithms.hyperparams import Hyperparams
+    from tensor_optix.algorithms.network_agent import Hyperparams
 
 
 def option_group(algorithm: Algorithm) -> type:

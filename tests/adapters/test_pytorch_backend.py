@@ -194,7 +194,7 @@ def test_blending_moves_the_targets_by_the_rate(name, rate):
 @pytest.mark.parametrize("make", [nn.Parameter, lambda t: t.requires_grad_()])
 def test_a_scalar_is_the_variable_that_its_optimizer_steps(make):
     optimizer = torch.optim.SGD([make(torch.zeros(1))], lr=0.5)
-    number = backend.scalar(2.0, optimizer)
+    number = backend.scalar(2.0, optimizer, nn.Linear(1, 1))
     assert number().shape == ()
     assert number().item() == 2.0
 
@@ -214,7 +214,7 @@ def test_a_scalar_is_the_variable_that_its_optimizer_steps(make):
 )
 def test_an_optimizer_of_more_than_one_number_is_refused_as_a_scalars(held):
     with pytest.raises(ValueError, match="must hold one parameter of one element"):
-        backend.scalar(0.0, torch.optim.SGD(held, lr=0.1))
+        backend.scalar(0.0, torch.optim.SGD(held, lr=0.1), nn.Linear(1, 1))
 
 
 def test_a_step_leaves_networks_outside_its_own_without_gradients():

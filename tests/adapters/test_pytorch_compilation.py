@@ -23,21 +23,16 @@ from tensor_optix.adapters.pytorch.compilation import (
     InductorFunction,
     compiled_backend,
 )
-from tensor_optix.algorithms.torch_dqn import TorchDQNAgent
 from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
-from tensor_optix.algorithms.torch_sac import TorchSACAgent
 from tensor_optix.core.types import HyperparamSet
 from tests.algorithms import small_dqn, small_ppo, small_sac
 
 SOURCE = "tensor_optix.adapters.pytorch.compilation"
-CLASSES = {small_ppo: TorchPPOAgent, small_dqn: TorchDQNAgent, small_sac: TorchSACAgent}
 
 
 def make_compiled(small: Any, **params: Any) -> Any:
     """Return the agent of a module of small ones with compiled updates."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CLASSES[small], "ops", compiled_backend(backend))
-        return small.make_agent(**params)
+    return small.make_agent(compile=True, **params)
 
 
 def weights_of(agent: Any) -> list[Any]:

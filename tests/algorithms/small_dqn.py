@@ -23,6 +23,7 @@ def make_agent(
     framework: Framework | None = None,
     obs_normalizer: Any = None,
     reward_normalizer: Any = None,
+    compile: bool = False,
     **params: Any,
 ) -> Any:
     """Make one of `framework`, or of PyTorch."""
@@ -36,6 +37,7 @@ def make_agent(
         device="cpu",
         obs_normalizer=obs_normalizer,
         reward_normalizer=reward_normalizer,
+        compile=compile,
     )
     agent.seed(seed)
     return agent

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
-from tensor_optix.algorithms import losses
+from tensor_optix.algorithms import ppo
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.types import EpisodeData, HyperparamSet
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
@@ -119,11 +119,11 @@ def make_window_pipeline(agent: Any) -> BatchPipeline:
 def record_log_ratios(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """Return a list that fills with the log-ratios of every minibatch that is learned from."""
     seen: list[np.ndarray] = []
-    original = losses.approximate_kl
+    original = ppo.approximate_kl
 
     def spy(ops: Any, log_ratio: Any) -> Any:
         seen.append(log_ratio.detach().numpy().copy())
         return original(ops, log_ratio)
 
-    monkeypatch.setattr(losses, "approximate_kl", spy)
+    monkeypatch.setattr(ppo, "approximate_kl", spy)
     return seen

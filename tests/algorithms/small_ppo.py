@@ -20,6 +20,7 @@ def make_agent(
     num_actions: int = 3,
     framework: Framework | None = None,
     reward_normalizer: Any = None,
+    compile: bool = False,
     **params: Any,
 ) -> Any:
     """Make one of `framework`, or of PyTorch."""
@@ -35,6 +36,7 @@ def make_agent(
         HyperparamSet(params),
         device="cpu",
         reward_normalizer=reward_normalizer,
+        compile=compile,
     )
     agent.seed(seed)
     return agent

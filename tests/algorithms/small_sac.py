@@ -29,6 +29,7 @@ def make_agent(
     framework: Framework | None = None,
     obs_normalizer: Any = None,
     reward_normalizer: Any = None,
+    compile: bool = False,
     alpha_lr: float = 1e-3,
     **params: Any,
 ) -> Any:
@@ -48,6 +49,7 @@ def make_agent(
         device="cpu",
         obs_normalizer=obs_normalizer,
         reward_normalizer=reward_normalizer,
+        compile=compile,
     )
     agent.seed(seed)
     return agent

@@ -288,7 +288,7 @@ def test_a_learning_rate_that_cannot_be_changed_stays_and_is_said_so(caplog):
     def refuse(optimizer: Any, value: float) -> None:
         raise ValueError("it is a function")
 
-    ops = type(agent).ops
+    ops = agent.ops
     agent.ops = SimpleNamespace(learning_rate=ops.learning_rate, set_learning_rate=refuse)
     agent.reduce_step()
     assert agent.get_hyperparams().params["learning_rate"] == 1e-3

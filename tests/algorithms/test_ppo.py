@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pytest
 
-from tensor_optix.algorithms import distributions, losses
+from tensor_optix.algorithms import distributions, ppo
 from tensor_optix.core.normalizers import RewardNormalizer
 from tensor_optix.core.types import EpisodeData
 from tests.algorithms.small_ppo import make_agent, make_episode, weights
@@ -165,7 +165,7 @@ def test_the_policy_loss_is_equation_7_of_the_paper(framework):
         [min(r * a, min(max(r, 0.8), 1.2) * a) for r, a in zip(ratio, advantages, strict=True)]
     )
     tensors = map(framework.tensor, (log_ratio, advantages, 0.2))
-    loss = losses.clipped_surrogate(framework.backend, *tensors)
+    loss = ppo.clipped_surrogate(framework.backend, *tensors)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 

@@ -73,7 +73,7 @@ class NetworkContract:
 
     def test_a_scalar_is_the_variable_that_its_optimizer_steps(self, framework, ops):
         optimizer = framework.number_sgd(0.5)
-        number = ops.scalar(2.0, optimizer)
+        number = ops.scalar(2.0, optimizer, framework.perceptron((1, 1)))
         assert number().shape == ()
         assert float(framework.array(number())) == 2.0
         descent = ops.gradient_descent(lambda b, s: (3.0 * number(), {}), {"n": number}, optimizer)

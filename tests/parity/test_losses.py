@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("tensorflow")
 pytest.importorskip("torch")
 
-from tensor_optix.algorithms import losses
+from tensor_optix.algorithms import off_policy, ppo
 from tests.parity.frameworks import assert_all_agree, by_tensorflow, by_torch, tf, torch, torch_ops
 
 RNG = np.random.default_rng(2)
@@ -30,7 +30,7 @@ def clipped_surrogate(ops, log_ratio, advantages):
     """The library's, with the clip ratio as a tensor, as compiled updates have it."""
     dtype = log_ratio.dtype
     constant = torch.tensor if ops is torch_ops else tf.constant
-    return losses.clipped_surrogate(ops, log_ratio, advantages, constant(CLIP, dtype=dtype))
+    return ppo.clipped_surrogate(ops, log_ratio, advantages, constant(CLIP, dtype=dtype))
 
 
 BOUNDS = np.log([1 - CLIP, 1 + CLIP])
@@ -58,7 +58,7 @@ def test_exactly_at_the_clip_bounds_both_frameworks_take_the_same_side(advantage
     """With a clip ratio of 0 both bounds are 1, which is what `exp(0)` is to the bit."""
 
     def fn(ops, log_ratio, advantages):
-        return losses.clipped_surrogate(ops, log_ratio, advantages, 0.0)
+        return ppo.clipped_surrogate(ops, log_ratio, advantages, 0.0)
 
     arrays = np.zeros(3, np.float32), np.full(3, advantage, np.float32)
     assert_all_agree(fn, lambda _, advantages: -advantages.mean(), *arrays)
@@ -84,10 +84,10 @@ def test_the_critics_squared_error_agrees(scale, dtype):
     values, targets = rows(9, scale=scale).astype(dtype), rows(9, scale=scale).astype(dtype)
     for b in (9, 1):
         assert_all_agree(
-            losses.squared_error, lambda v, t: ((v - t) ** 2).mean(), values[:b], targets[:b]
+            ppo.squared_error, lambda v, t: ((v - t) ** 2).mean(), values[:b], targets[:b]
         )
     equal = np.zeros(3, dtype)
-    assert_all_agree(losses.squared_error, lambda v, t: ((v - t) ** 2).mean(), equal, equal.copy())
+    assert_all_agree(ppo.squared_error, lambda v, t: ((v - t) ** 2).mean(), equal, equal.copy())
 
 
 @DTYPES
@@ -96,7 +96,7 @@ def test_weighted_squares_agree(dtype):
     weights = np.array([1.0, 0.0, 1e-6, 0.5, 1.0, 0.3], dtype)
     for b in (6, 1):
         assert_all_agree(
-            losses.weighted_squares, lambda e, w: (w * e * e).mean(), errors[:b], weights[:b]
+            off_policy.weighted_squares, lambda e, w: (w * e * e).mean(), errors[:b], weights[:b]
         )
 
 
@@ -107,7 +107,7 @@ def test_the_approximate_kl_agrees(case, dtype):
     unit = np.finfo(dtype).eps
     for log_ratio in (LOG_RATIOS[case].astype(dtype), LOG_RATIOS[case][:1].astype(dtype)):
         assert_all_agree(
-            losses.approximate_kl,
+            ppo.approximate_kl,
             lambda x: (np.expm1(x) - x).mean(),
             log_ratio,
             floors=(4 * unit, 4 * unit),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 import textwrap
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tensor_optix.adapters.backend import UpdateTally
+from tensor_optix.adapters.pytorch.compilation import compiled_backend
 from tensor_optix.adapters.pytorch.gradient_descent import (
     TorchGradientDescent,
     leaves_of,
@@ -29,7 +31,7 @@ from tensor_optix.adapters.pytorch.twin_critics import TorchTwinCritics
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tensor_optix.adapters.backend import LossFn, Update, UpdateLoop
+    from tensor_optix.adapters.backend import Backend, LossFn, Update, UpdateLoop
     from tensor_optix.core.types import Array, PathLike
 
 INFERENCE_ROWS = 4096
@@ -49,6 +51,19 @@ log = torch.log
 tanh = torch.tanh
 minimum = torch.minimum
 clip = torch.clip
+
+
+def prepare(networks: Mapping[str, nn.Module], device: str, compile: bool) -> Backend:
+    """Move an agent's networks to a device, in evaluation mode; return the functions to compute with.
+
+    Raises:
+        ValueError: If the device cannot be used.
+    """
+    place = resolve_device(device)
+    for network in networks.values():
+        network.to(place).eval()
+    eager = cast("Backend", sys.modules[__name__])
+    return compiled_backend(eager) if compile else eager
 
 
 def sum_last(x: Tensor) -> Tensor:
@@ -136,12 +151,15 @@ def all_finite(network: nn.Module) -> bool:
         return not parts or bool(torch.stack(parts).all())
 
 
-def scalar(value: float, optimizer: torch.optim.Optimizer) -> nn.Module:
+def scalar(value: float, optimizer: torch.optim.Optimizer, network: nn.Module) -> nn.Module:
     """Return a network without inputs whose output is the one variable that `optimizer` holds.
+
+    It is on the device of `network`.
 
     Raises:
         ValueError: If it holds anything but a single number.
     """
+    require_optimizer(optimizer, "a single number")
     held = [p for group in optimizer.param_groups for p in group["params"]]
     if len(held) != 1 or held[0].numel() != 1 or not held[0].requires_grad:
         shapes = [list(p.shape) for p in held]
@@ -149,6 +167,7 @@ def scalar(value: float, optimizer: torch.optim.Optimizer) -> nn.Module:
             "the optimizer of a single number must hold one parameter of one element, for example "
             f"Adam([torch.zeros(1, requires_grad=True)]), got shapes {shapes}"
         )
+    held[0].data = held[0].data.to(device_of(network))
     parameter = held[0] if isinstance(held[0], nn.Parameter) else nn.Parameter(held[0].detach())
     optimizer.param_groups[0]["params"] = [parameter]
     return TorchScalar(parameter, value)
@@ -235,14 +254,6 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
-
-
-def move_parameters(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Put the tensors that an optimizer holds on a device, before its first step."""
-    require_optimizer(optimizer, "a single number")
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.data = parameter.data.to(device)
 
 
 def save_network(network: nn.Module, path: PathLike) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from safetensors import numpy as safetensors
@@ -26,9 +27,9 @@ from tensor_optix.adapters.tensorflow.network import resolve_device as resolve_d
 from tensor_optix.adapters.tensorflow.requirements import tf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from tensor_optix.adapters.backend import Tensor, Update, UpdateLoop
+    from tensor_optix.adapters.backend import Backend, Tensor, Update, UpdateLoop
     from tensor_optix.core.types import Array, PathLike
 
 exp = tf.exp
@@ -43,6 +44,18 @@ log_softmax = tf.nn.log_softmax
 twin_critics = KerasTwinCritics
 inference = Inference
 gradient_descent = TFGradientDescent
+
+
+def prepare(networks: Mapping[str, Any], device: str, compile: bool) -> Backend:
+    """Refuse networks that are on another device; return the functions to compute with.
+
+    A Keras model stays where it was made, and is called as in inference. Updates are always compiled.
+
+    Raises:
+        ValueError: If the device cannot be used, or a network is not there.
+    """
+    require_device(networks, device)
+    return cast("Backend", sys.modules[__name__])
 
 
 def sum_last(x: Tensor) -> Tensor:
@@ -120,10 +133,14 @@ def all_finite(network: Any) -> bool:
     return not parts or bool(tf.reduce_all(tf.stack(parts)))
 
 
-def scalar(value: float, optimizer: Any) -> KerasScalar:
-    """Return a network without inputs whose output is a number that `optimizer` will hold."""
+def scalar(value: float, optimizer: Any, network: Any) -> KerasScalar:
+    """Return a network without inputs whose output is a number that `optimizer` will hold.
+
+    It is on the device of `network`.
+    """
     require_optimizer(optimizer, "a single number")
-    return KerasScalar(value)
+    with beside([network]):
+        return KerasScalar(value)
 
 
 def update_loop(update: Update, networks: Sequence[Any], is_pure: bool = True) -> UpdateLoop:

@@ -1,4 +1,6 @@
-"""What DQN and SAC have in common: a replay buffer that is filled, and learned from, while collecting.
+"""Off-policy algorithms: a replay buffer that is filled, and learned from, while collecting.
+
+What they share, twin critics (Fujimoto et al. 2018) in particular, stands here once for every framework.
 
 Vector steps come in through `observe`; a window that was not observed is taken in by `learn`, in the same
 way. Diagnostics of the updates made since the last window go out of `learn`.
@@ -8,21 +10,22 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
 from tensor_optix.adapters.backend import UpdateTally
-from tensor_optix.algorithms._network_agent import NetworkAgent
-from tensor_optix.algorithms.hyperparams import ReplayHyperparams
+from tensor_optix.algorithms.network_agent import PROBE_ROWS, Hyperparams, NetworkAgent
+from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
 from tensor_optix.core.replay_buffer import PrioritizedReplayBuffer, ReplayBatch
 from tensor_optix.core.trajectory_buffer import ObservedRows, transitions_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tensor_optix.adapters.backend import Network, Optimizer
+    from tensor_optix.adapters.backend import Backend, Network, Optimizer, Tensor
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
     from tensor_optix.core.types import (
         Array,
@@ -34,14 +37,47 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-H = TypeVar("H", bound=ReplayHyperparams)
-
 MOST_BATCHES = 64
 """Batches that are drawn at once; bounds what they take in memory."""
 FIXED = ("replay_capacity", "n_step")
 """Hyperparameters that the rows in the replay buffer depend on."""
 REPLAY = "replay"
 """The directory that holds the replay buffer, within that of `save_replay`."""
+
+
+@dataclass(frozen=True)
+class ReplayHyperparams(Hyperparams):
+    """The hyperparameters of every algorithm that learns from a replay buffer."""
+
+    batch_size: int = 64
+    """Rows per update."""
+    replay_capacity: int = 100_000
+    """Rows that the replay buffer keeps. Fixed once it holds rows."""
+    learning_starts: int = 0
+    """Steps before the first update; never less than a batch."""
+    updates_per_step: float = 1.0
+    """Updates per environment step; 0.25 is one every four steps."""
+    n_step: int = 1
+    """Rewards summed before the bootstrap. Fixed once the replay buffer holds rows."""
+    per_alpha: float = 0.0
+    """How much priorities matter in sampling (Schaul et al. 2016); 0 samples uniformly."""
+    per_beta: float = 0.4
+    """How much of the bias of prioritised sampling is corrected; 1 is all of it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_counts("batch_size", "replay_capacity", "n_step")
+        self._require(in_unit_interval, "per_alpha", "per_beta")
+        self._require(not_negative, "learning_starts")
+        self._require(positive, "updates_per_step")
+        if self.replay_capacity < self.batch_size:
+            raise ValueError(
+                f"replay_capacity must be at least batch_size, {self.batch_size}, got "
+                f"{self.replay_capacity}"
+            )
+
+
+H = TypeVar("H", bound=ReplayHyperparams)
 
 
 class OffPolicyAgent(NetworkAgent[H], Generic[H]):
@@ -58,10 +94,12 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         self,
         networks: Mapping[str, Network],
         optimizers: Mapping[str, Optimizer],
-        hyperparams: HyperparamSet | None,
-        obs_normalizer: ObsNormalizer | None,
-        reward_normalizer: RewardNormalizer | None,
-        targets: Mapping[str, tuple[Network, Network]],
+        hyperparams: HyperparamSet | None = None,
+        *,
+        reward_normalizer: RewardNormalizer | None = None,
+        obs_normalizer: ObsNormalizer | None = None,
+        device: str = "auto",
+        compile: bool = False,
     ) -> None:
         self._replay: PrioritizedReplayBuffer | None = None
         self._drawn: ReplayBatch | None = None
@@ -70,7 +108,13 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         self._owed = 0.0
         self._tally = UpdateTally()
         super().__init__(
-            networks, optimizers, hyperparams, obs_normalizer, reward_normalizer, targets
+            networks,
+            optimizers,
+            hyperparams,
+            reward_normalizer=reward_normalizer,
+            obs_normalizer=obs_normalizer,
+            device=device,
+            compile=compile,
         )
 
     @property
@@ -251,3 +295,148 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
             num_envs=num_envs,
             seed=self._replay_seed,
         )
+
+
+class TwinCriticAgent(OffPolicyAgent[H], Generic[H]):
+    """An agent with an actor of continuous actions and two critics, whose slow copies make the targets.
+
+    Actions are in (-1, 1); pipelines stretch them to the bounds of the action space.
+
+    Args:
+        networks: `actor`, whose outputs an algorithm makes actions of; `critic1` and `critic2`, of
+            observations and actions.
+        optimizers: `actor_optimizer`; `critic_optimizer`, which is that of both; and any others.
+        action_dim: A, the number of components of an action.
+        hyperparams, reward_normalizer, obs_normalizer, device, compile: As for every `NetworkAgent`.
+
+    Raises:
+        ValueError: Also if the two critics are one and the same network.
+    """
+
+    has_unit_actions = True
+    action_dtype = np.float32
+
+    def __init__(
+        self,
+        networks: Mapping[str, Network],
+        optimizers: Mapping[str, Optimizer],
+        hyperparams: HyperparamSet | None = None,
+        *,
+        action_dim: int,
+        reward_normalizer: RewardNormalizer | None = None,
+        obs_normalizer: ObsNormalizer | None = None,
+        device: str = "auto",
+        compile: bool = False,
+    ) -> None:
+        self._action_dim = whole_number("action_dim", action_dim)
+        self._actor = networks["actor"]
+        self._critic1, self._critic2 = networks["critic1"], networks["critic2"]
+        if self._critic1 is self._critic2:
+            raise ValueError("critic1 and critic2 must be two networks, got one and the same")
+        super().__init__(
+            networks,
+            optimizers,
+            hyperparams,
+            reward_normalizer=reward_normalizer,
+            obs_normalizer=obs_normalizer,
+            device=device,
+            compile=compile,
+        )
+
+    def _bind(self) -> None:
+        ops = self.ops
+        self._critics = ops.twin_critics(self._critic1, self._critic2)
+        self._target_critics = ops.clone(self._critics)
+        self._targets["target_critics"] = (self._target_critics, self._critics)
+        self._actor_descent = ops.gradient_descent(
+            self._actor_loss, {"actor": self._actor}, self._optimizers["actor_optimizer"]
+        )
+        self._critic_descent = ops.gradient_descent(
+            self._critic_loss, {"critics": self._critics}, self._optimizers["critic_optimizer"]
+        )
+        self._policy = ops.inference(self._policy_tensor, [self._actor])
+        self._values = ops.inference(self._critics_tensor, [self._critics])
+        self._td_targets = ops.without_gradient(self._td_targets_tensor)
+        self._loop = ops.update_loop(self._update_tensors, [self._actor, self._critics])
+
+    def seed(self, seed: int) -> None:
+        """Make acting, replay and updates follow from `seed`."""
+        super().seed(seed)
+        # Of its own, so that acting (in validation, say) changes nothing in what is learned.
+        self._noise_rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
+
+    def _progress(self) -> dict[str, Any]:
+        return super()._progress() | {"noise_rng": self._noise_rng.bit_generator.state}
+
+    def _resume(self, progress: Mapping[str, Any]) -> None:
+        super()._resume(progress)
+        self._noise_rng.bit_generator.state = progress["noise_rng"]
+
+    @abstractmethod
+    def _update_tensors(
+        self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Make one update of everything that learns: an `adapters.backend.Update`."""
+
+    @abstractmethod
+    def _td_targets_tensor(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Compute what the critics are to come to, `[B]`."""
+
+    @abstractmethod
+    def _actor_loss(
+        self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the actor's loss: an `adapters.backend.LossFn`."""
+
+    def _policy_tensor(self, observations: Tensor) -> Tensor:
+        return self.ops.forward(self._actor, observations)
+
+    def _critics_tensor(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.ops.forward(self._critics, observations, actions)
+
+    def _critic_loss(
+        self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        values = self._critics_tensor(batch["observations"], batch["actions"])
+        first, second = batch["targets"] - values[0], batch["targets"] - values[1]
+        loss = weighted_squares(self.ops, first, batch["weights"])
+        loss = loss + weighted_squares(self.ops, second, batch["weights"])
+        absolute = self.ops.absolute
+        td_errors = 0.5 * (absolute(first) + absolute(second))
+        return loss, {"critic_loss": loss, "td_errors": td_errors}
+
+    def _update_critics(
+        self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Make one update of the critics; diagnostics and temporal-difference errors `[B]` go out."""
+        targets = self._td_targets(batch)
+        diagnostics = self._critic_descent.step({**batch, "targets": targets}, scalars)
+        # Not finite where the update was left out: its rows keep their priorities.
+        return diagnostics, diagnostics.pop("td_errors") / (1.0 - diagnostics["skipped"])
+
+    def _try_critics(self, observation_space: Any) -> None:
+        """Try the critics on observations and actions of zeros.
+
+        Raises:
+            ValueError: If they cannot take them, or return anything but one value per row.
+        """
+        shape, action_dim = observation_space.shape, self._action_dim
+        takes = f"[B, {shape[0] + action_dim}]" if len(shape) == 1 else "observation and action"
+        observations = np.zeros((PROBE_ROWS, *shape), observation_space.dtype)
+        try:
+            values = self._values(observations, np.zeros((PROBE_ROWS, action_dim), np.float32))
+        except Exception as error:
+            raise ValueError(
+                f"the critics cannot take {takes} of observations of shape {shape} and {action_dim} "
+                f"action components: {error}"
+            ) from error
+        if values.shape != (2, PROBE_ROWS):
+            raise ValueError(
+                f"each critic must return one value per row, [B, 1] or [B], got {list(values.shape)} for "
+                f"two critics and B = {PROBE_ROWS}"
+            )
+
+
+def weighted_squares(ops: Backend, errors: Tensor, weights: Tensor) -> Tensor:
+    """Compute the mean of squared errors with importance weights (Schaul et al. 2016, algorithm 1)."""
+    return ops.mean(weights * ops.square(errors))

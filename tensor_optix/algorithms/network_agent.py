@@ -8,78 +8,147 @@ from __future__ import annotations
 import json
 import logging
 from abc import abstractmethod
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields, replace
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
-from tensor_optix.algorithms.hyperparams import Hyperparams
+from tensor_optix.core.argument_checks import closest, in_unit_interval, positive, whole_number
 from tensor_optix.core.base_agent import BaseAgent, older_than_act
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, Network, Optimizer
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 
 logger = logging.getLogger(__name__)
 
-H = TypeVar("H", bound=Hyperparams)
-
 OBS_NORMALIZER = "obs_normalizer.npz"
+PROBE_ROWS = 2
+"""Observations that networks are tried on: more than one, so that a lost batch axis shows."""
 LEAST_STEP = 1e-3
 """Where `reduce_step` ends: at this share of the learning rate that the agent was made with."""
 
 
+@dataclass(frozen=True)
+class Hyperparams:
+    """What the hyperparameters of every algorithm have in common: names, defaults, meanings and ranges."""
+
+    learning_rate: float = 3e-4
+    """Step size of the optimizer."""
+    gamma: float = 0.99
+    """Discount, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        self._require(in_unit_interval, "gamma")
+        self._require(positive, "learning_rate")
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Self:
+        """Read the hyperparameters from a dict; those that are missing take their defaults.
+
+        Raises:
+            ValueError: On an unknown name, with the closest match, or a value out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in params:
+            if name not in known:
+                near = closest(name, known)
+                hint = f"did you mean {near!r}?" if near else f"there are {', '.join(known)}"
+                raise ValueError(f"unknown hyperparameter {name!r}; {hint}")
+            if not isinstance(params[name], Real | np.number):
+                raise ValueError(f"{name} must be a number, got {params[name]!r}")
+        return cls(**params)
+
+    def _require(self, check: Callable[[str, Any], Any], *names: str) -> None:
+        for name in names:
+            check(name, getattr(self, name))
+
+    def _require_counts(self, *names: str) -> None:
+        for name in names:
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
+
+
+H = TypeVar("H", bound=Hyperparams)
+
+
 class NetworkAgent(BaseAgent, Generic[H]):
-    """An agent over a backend (`ops`), which a public class per framework names.
+    """An agent made of networks: an algorithm over the `backend` of a framework, which a public class names.
+
+    Networks receive float32 whatever the environment's dtype (the indices of a Discrete observation
+    space: int64) and compute as in inference, so that the policy that learns is the one that acted. Any
+    Keras 3 model will do; one without an input shape gets its variables from the first observations.
 
     Args:
         networks: What `save_weights` keeps, by name; the policy first.
-        optimizers: Of these networks, by name. The learning rate is that of the first; the others keep
+        optimizers: Of these networks, by name. Those of PyTorch hold exactly the parameters of their
+            networks, those of Keras are fresh ones; a learning rate that follows a schedule is scaled
+            where hyperparameters change it. The learning rate is that of the first; the others keep
             their ratio to it.
-        hyperparams: Those that differ from the defaults.
-        obs_normalizer: Normalises what the networks see. It learns while the agent learns, never while
-            the agent merely acts.
+        hyperparams: Those that differ from the defaults of `hyperparams_type`.
         reward_normalizer: Scales the rewards that are learned from; scores stay raw.
-        targets: Slow copies of networks, by name: the copy, and what it follows.
+        obs_normalizer: Normalises what the networks see; saved with them. It learns while the agent
+            learns, never while the agent merely acts.
+        device: "auto", "cpu", "cuda", "cuda:1", ... Networks of PyTorch are moved there, with "auto" to a
+            GPU where there is one. Those of Keras must be there, with "auto" wherever they are:
+            TensorFlow makes them on a GPU if there is one.
+        compile: Whether updates on PyTorch are compiled, by TorchInductor, which needs a C++ compiler. The
+            first then takes 5 to 40 seconds, and those of small networks on a CPU a third of their time.
+            The results are the same up to rounding. What cannot be compiled runs as it is, with a
+            warning. TensorFlow's updates are compiled in any case.
 
     Raises:
-        TypeError: If `hyperparams` is no `HyperparamSet`.
-        ValueError: On an unknown hyperparameter or a value out of range.
+        ImportError: If Keras runs on another framework than TensorFlow.
+        TypeError: If `hyperparams` is no `HyperparamSet`, or a network or an optimizer none of the framework.
+        ValueError: On an unknown hyperparameter, a value out of range, an optimizer of other weights than
+            those of its networks, or a device that cannot be used, or is not the one of Keras's networks.
     """
 
-    ops: Backend
+    backend: Backend
     hyperparams_type: ClassVar[type[Hyperparams]]
 
     def __init__(
         self,
         networks: Mapping[str, Network],
         optimizers: Mapping[str, Optimizer],
-        hyperparams: HyperparamSet | None,
-        obs_normalizer: ObsNormalizer | None,
-        reward_normalizer: RewardNormalizer | None,
-        targets: Mapping[str, tuple[Network, Network]] | None = None,
+        hyperparams: HyperparamSet | None = None,
+        *,
+        reward_normalizer: RewardNormalizer | None = None,
+        obs_normalizer: ObsNormalizer | None = None,
+        device: str = "auto",
+        compile: bool = False,
     ) -> None:
         if hyperparams is not None and not isinstance(hyperparams, HyperparamSet):
             raise TypeError(
                 f"hyperparams must be a HyperparamSet, got {type(hyperparams).__name__}; "
                 "wrap it: HyperparamSet(params=...)"
             )
+        self.ops = self.backend.prepare(networks, device, compile)
         self._networks = dict(networks)
-        self._targets = dict(targets or {})
+        self._targets: dict[str, tuple[Network, Network]] = {}
         self._optimizers = dict(optimizers)
         self._obs_normalizer = obs_normalizer
         self._reward_normalizer = reward_normalizer
-        self._hyperparams: H = self._read({"learning_rate": self._learning_rate()})
+        self._hyperparams: H = self._read({} if hyperparams is None else hyperparams.params)
         self._has_warned_of_actions = False
         self._older_than_act = older_than_act(type(self))
+        self._bind()
+        self._hyperparams = replace(self._hyperparams, learning_rate=self._learning_rate())
         self.seed(int(np.random.SeedSequence().generate_state(1)[0]))
         if hyperparams is not None:
             self.set_hyperparams(hyperparams)
         self._initial_rate = self._learning_rate()
+
+    @abstractmethod
+    def _bind(self) -> None:
+        """Make the functions of tensors, now that the networks are where they stay, and what follows these.
+
+        Targets, slow copies of networks, are entered in `_targets` by name: the copy, and what it follows.
+        """
 
     def seed(self, seed: int) -> None:
         """Make every random choice of the agent follow from `seed`."""
@@ -308,6 +377,21 @@ class NetworkAgent(BaseAgent, Generic[H]):
 
     def _read(self, params: Mapping[str, Any]) -> Any:
         return self.hyperparams_type.from_params(params)
+
+
+def try_network(name: str, network: Callable[[Array], Array], observation_space: Any) -> Array:
+    """Return what a network makes of observations of zeros, `[PROBE_ROWS, ...]`.
+
+    Raises:
+        ValueError: If it cannot take them.
+    """
+    shape, dtype = observation_space.shape, observation_space.dtype
+    try:
+        return network(np.zeros((PROBE_ROWS, *shape), dtype))
+    except Exception as error:
+        raise ValueError(
+            f"the {name} cannot take observations of shape {shape} and dtype {dtype}: {error}"
+        ) from error
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:

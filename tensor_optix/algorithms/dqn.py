@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Discrete
 
 from tensor_optix.adapters.backend import UpdateTally
-from tensor_optix.algorithms import losses
-from tensor_optix.algorithms._off_policy import OffPolicyAgent
-from tensor_optix.algorithms.hyperparams import DQNHyperparams
-from tensor_optix.algorithms.network_checks import require_count, try_network
+from tensor_optix.algorithms.network_agent import try_network
+from tensor_optix.algorithms.off_policy import OffPolicyAgent, ReplayHyperparams, weighted_squares
+from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,8 +28,42 @@ SMALLEST_LEAD = 1e-6
 """Of the greedy action's probability."""
 
 
+@dataclass(frozen=True)
+class DQNHyperparams(ReplayHyperparams):
+    """The hyperparameters of DQN (Mnih et al. 2015)."""
+
+    epsilon: float = 1.0
+    """Probability of a random action, as it is now."""
+    epsilon_min: float = 0.05
+    """Where it ends."""
+    epsilon_decay: float = 0.995
+    """Factor per `learn` call."""
+    epsilon_decay_steps: int = 0
+    """Environment steps in which epsilon falls from 1 to epsilon_min in a line; 0: epsilon_decay is used."""
+    target_update_freq: int = 100
+    """Updates between two copies into the target network."""
+    updates_per_step: float = 0.5
+    max_grad_norm: float = 10.0
+    """The gradient is clipped to this norm."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(in_unit_interval, "epsilon", "epsilon_min", "epsilon_decay")
+        self._require(not_negative, "epsilon_decay_steps")
+        self._require_counts("target_update_freq")
+        self._require(positive, "max_grad_norm")
+
+
 class DQN(OffPolicyAgent[DQNHyperparams]):
-    """DQN over a backend (`ops`), which a public class per framework names."""
+    """DQN: discrete actions, learned while they are taken.
+
+    Args:
+        q_network: `[B, ...]` observations to `[B, A]` values, one per action.
+        n_actions: A.
+        optimizer: Of the network's weights.
+        hyperparams: See `DQNHyperparams`; all are optional.
+        device, reward_normalizer, obs_normalizer, compile: As for every `NetworkAgent`.
+    """
 
     hyperparams_type = DQNHyperparams
     action_dtype = np.int64
@@ -48,28 +81,35 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         n_actions: int,
         optimizer: Optimizer,
         hyperparams: HyperparamSet | None = None,
+        device: str = "auto",
         reward_normalizer: RewardNormalizer | None = None,
         obs_normalizer: ObsNormalizer | None = None,
+        compile: bool = False,
     ) -> None:
-        require_count("n_actions", n_actions)
-        ops = self.ops
-        self._n_actions = n_actions
+        self._n_actions = whole_number("n_actions", n_actions)
         self._q_network = q_network
-        self._target = ops.clone(q_network)
         self._updates = 0
         self._target_updated = False
-        self._values = ops.inference(self._values_tensor, [q_network])
-        self._descent = ops.gradient_descent(self._loss, {"q_network": q_network}, optimizer)
-        self._td_targets = ops.without_gradient(self._td_targets_tensor)
-        self._loop = ops.update_loop(self._update_tensors, [q_network])
         super().__init__(
             {"q_network": q_network},
             {"optimizer": optimizer},
             hyperparams,
-            obs_normalizer,
-            reward_normalizer,
-            {"target": (self._target, q_network)},
+            reward_normalizer=reward_normalizer,
+            obs_normalizer=obs_normalizer,
+            device=device,
+            compile=compile,
         )
+
+    def _bind(self) -> None:
+        ops, q_network = self.ops, self._q_network
+        self._target = ops.clone(q_network)
+        self._targets["target"] = (self._target, q_network)
+        self._values = ops.inference(self._values_tensor, [q_network])
+        self._descent = ops.gradient_descent(
+            self._loss, {"q_network": q_network}, self._optimizers["optimizer"]
+        )
+        self._td_targets = ops.without_gradient(self._td_targets_tensor)
+        self._loop = ops.update_loop(self._update_tensors, [q_network])
 
     @property
     def is_exploring(self) -> bool:
@@ -197,7 +237,7 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         values = self._values_tensor(batch["observations"])
         chosen = self.ops.take_along(values, batch["actions"])
         td_errors = batch["targets"] - chosen
-        loss = losses.weighted_squares(self.ops, td_errors, batch["weights"])
+        loss = weighted_squares(self.ops, td_errors, batch["weights"])
         mean = self.ops.mean(self.ops.absolute(td_errors))
         return loss, {"loss": loss, "td_error_mean": mean, "td_errors": td_errors}
 

@@ -5,31 +5,62 @@ Twin critics, the entropy's weight learned, n-step returns and prioritised repla
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tensor_optix.algorithms import distributions, losses
-from tensor_optix.algorithms._off_policy import OffPolicyAgent
-from tensor_optix.algorithms.hyperparams import SACHyperparams
-from tensor_optix.algorithms.network_checks import require_count, try_critics, try_network
-from tensor_optix.core.types import HyperparamSet
+from tensor_optix.algorithms import distributions
+from tensor_optix.algorithms.network_agent import try_network
+from tensor_optix.algorithms.off_policy import ReplayHyperparams, TwinCriticAgent
+from tensor_optix.core.argument_checks import in_unit_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tensor_optix.adapters.backend import Network, Optimizer, Tensor
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
-    from tensor_optix.core.types import Array, EpisodeData
+    from tensor_optix.core.types import Array, EpisodeData, HyperparamSet
 
 
-class SAC(OffPolicyAgent[SACHyperparams]):
-    """SAC over a backend (`ops`), which a public class per framework names."""
+@dataclass(frozen=True)
+class SACHyperparams(ReplayHyperparams):
+    """The hyperparameters of SAC (Haarnoja et al. 2018)."""
+
+    batch_size: int = 256
+    replay_capacity: int = 1_000_000
+    tau: float = 0.005
+    """How far the target critics follow the critics with each update."""
+    log_alpha_init: float = 0.0
+    """Where the logarithm of the entropy's weight starts."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(in_unit_interval, "tau")
+        if not math.isfinite(self.log_alpha_init):
+            raise ValueError(f"log_alpha_init must be finite, got {self.log_alpha_init}")
+
+
+class SAC(TwinCriticAgent[SACHyperparams]):
+    """SAC: continuous actions, learned while they are taken.
+
+    Args:
+        actor: `[B, ...]` observations to `[B, 2A]`, mean and log_std side by side. log_std is clamped to
+            [-5, 2].
+        critic1: `[B, D + A]`, observation and action side by side, to values, `[B, 1]` or `[B]`. Where
+            observations are no vectors: `critic1(observations, actions)`.
+        critic2: Likewise, another network.
+        action_dim: A, the number of components of an action.
+        actor_optimizer: Of the actor.
+        critic_optimizer: Of both critics.
+        alpha_optimizer: Of one number, which becomes log alpha.
+        hyperparams: See `SACHyperparams`; all are optional.
+        device, reward_normalizer, obs_normalizer, compile: As for every `NetworkAgent`.
+    """
 
     hyperparams_type = SACHyperparams
     distribution = distributions.squashed_gaussian
-    has_unit_actions = True
-    action_dtype = np.float32
 
     default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
         "learning_rate": (1e-4, 3e-3),
@@ -41,55 +72,43 @@ class SAC(OffPolicyAgent[SACHyperparams]):
 
     def __init__(
         self,
-        networks: tuple[Network, Network, Network],
+        actor: Network,
+        critic1: Network,
+        critic2: Network,
         action_dim: int,
-        optimizers: tuple[Optimizer, Optimizer, Optimizer],
+        actor_optimizer: Optimizer,
+        critic_optimizer: Optimizer,
+        alpha_optimizer: Optimizer,
         hyperparams: HyperparamSet | None = None,
+        device: str = "auto",
         reward_normalizer: RewardNormalizer | None = None,
         obs_normalizer: ObsNormalizer | None = None,
+        compile: bool = False,
     ) -> None:
-        """Take the actor and two critics, and the optimizers of actor, critics and log alpha."""
-        ops = self.ops
-        require_count("action_dim", action_dim)
-        self._action_dim = action_dim
-        self._actor, self._critic1, self._critic2 = networks
-        if self._critic1 is self._critic2:
-            raise ValueError("critic1 and critic2 must be two networks, got one and the same")
-        self._critics = ops.twin_critics(self._critic1, self._critic2)
-        self._target_critics = ops.clone(self._critics)
-        # Anything but a HyperparamSet is refused further on.
-        given = hyperparams.params if isinstance(hyperparams, HyperparamSet) else {}
-        initial = SACHyperparams.from_params(given)
-        self._log_alpha = ops.scalar(initial.log_alpha_init, optimizers[2])
-        self._bind(optimizers)
-        named = {"actor": self._actor, "critic1": self._critic1, "critic2": self._critic2}
-        names = ("actor_optimizer", "critic_optimizer", "alpha_optimizer")
         super().__init__(
-            named | {"log_alpha": self._log_alpha},
-            dict(zip(names, optimizers, strict=True)),
+            {"actor": actor, "critic1": critic1, "critic2": critic2},
+            {
+                "actor_optimizer": actor_optimizer,
+                "critic_optimizer": critic_optimizer,
+                "alpha_optimizer": alpha_optimizer,
+            },
             hyperparams,
-            obs_normalizer,
-            reward_normalizer,
-            {"target_critics": (self._target_critics, self._critics)},
+            action_dim=action_dim,
+            reward_normalizer=reward_normalizer,
+            obs_normalizer=obs_normalizer,
+            device=device,
+            compile=compile,
         )
 
-    def _bind(self, optimizers: tuple[Optimizer, Optimizer, Optimizer]) -> None:
-        ops, (for_actor, for_critics, for_alpha) = self.ops, optimizers
-        descend = ops.gradient_descent
-        self._actor_descent = descend(self._actor_loss, {"actor": self._actor}, for_actor)
-        self._critic_descent = descend(self._critic_loss, {"critics": self._critics}, for_critics)
-        self._alpha_descent = descend(self._alpha_loss, {"log_alpha": self._log_alpha}, for_alpha)
-        self._policy = ops.inference(self._policy_tensor, [self._actor])
+    def _bind(self) -> None:
+        ops, optimizer = self.ops, self._optimizers["alpha_optimizer"]
+        initial = self._hyperparams.log_alpha_init
+        self._log_alpha = self._networks["log_alpha"] = ops.scalar(initial, optimizer, self._actor)
+        super()._bind()
         self._alpha = ops.number(self._alpha_tensor)
-        self._values = ops.inference(self._critics_tensor, [self._critics])
-        self._td_targets = ops.without_gradient(self._td_targets_tensor)
-        self._loop = ops.update_loop(self._update_tensors, [self._actor, self._critics])
-
-    def seed(self, seed: int) -> None:
-        """Make acting, replay and updates follow from `seed`."""
-        super().seed(seed)
-        # Of its own, so that acting (in validation, say) changes nothing in what is learned.
-        self._noise_rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
+        self._alpha_descent = ops.gradient_descent(
+            self._alpha_loss, {"log_alpha": self._log_alpha}, optimizer
+        )
 
     def check_spaces(self, observation_space: Any, action_space: Any) -> None:
         """Try the networks on observations and actions of zeros.
@@ -100,7 +119,7 @@ class SAC(OffPolicyAgent[SACHyperparams]):
         distributions.require_action_dim(self._action_dim, action_space)
         outputs = try_network("actor", self._policy, observation_space)
         self.distribution.require(action_space, outputs)
-        try_critics(self._values, observation_space, self._action_dim)
+        self._try_critics(observation_space)
 
     def _sample(self, observations: Array) -> Array:
         outputs = self._policy(self._normalized(observations))
@@ -122,13 +141,6 @@ class SAC(OffPolicyAgent[SACHyperparams]):
         nothing = {"actor_loss": 0.0, "critic_loss": 0.0, "alpha": self._alpha(), "entropy": 0.0}
         return nothing | learned
 
-    def _progress(self) -> dict[str, Any]:
-        return super()._progress() | {"noise_rng": self._noise_rng.bit_generator.state}
-
-    def _resume(self, progress: Mapping[str, Any]) -> None:
-        super()._resume(progress)
-        self._noise_rng.bit_generator.state = progress["noise_rng"]
-
     def _make_updates(
         self, fields: dict[str, Array], batches: int
     ) -> tuple[dict[str, float], Array]:
@@ -145,25 +157,16 @@ class SAC(OffPolicyAgent[SACHyperparams]):
         self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Make one update of critics, actor and alpha; then the target critics follow."""
-        targets = self._td_targets(batch)
-        critic = self._critic_descent.step({**batch, "targets": targets}, scalars)
+        critic, td_errors = self._update_critics(batch, scalars)
         actor = self._actor_descent.step(batch, scalars)
         log_probs = actor.pop("log_probs")
         alpha = self._alpha_descent.step({"log_probs": log_probs}, scalars)
         self.ops.blend(self._target_critics, self._critics, scalars["tau"])
-        # Not finite where the critics' update was left out: its rows keep their priorities.
-        td_errors = critic.pop("td_errors") / (1.0 - critic["skipped"])
         whole = (1.0 - critic["skipped"]) * (1.0 - actor["skipped"]) * (1.0 - alpha["skipped"])
         return {**alpha, **actor, **critic, "skipped": 1.0 - whole}, {"td_errors": td_errors}
 
-    def _policy_tensor(self, observations: Tensor) -> Tensor:
-        return self.ops.forward(self._actor, observations)
-
     def _alpha_tensor(self) -> Tensor:
         return self.ops.exp(self._log_alpha())
-
-    def _critics_tensor(self, observations: Tensor, actions: Tensor) -> Tensor:
-        return self.ops.forward(self._critics, observations, actions)
 
     def _td_targets_tensor(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Compute `r + gamma^n * (min_i Q_target_i(s', a') - alpha * log pi(a'|s'))`, eqs. 3 and 5."""
@@ -173,17 +176,6 @@ class SAC(OffPolicyAgent[SACHyperparams]):
         values = ops.forward(self._target_critics, following, actions)
         soft = ops.minimum(values[0], values[1]) - self._alpha_tensor() * log_probs
         return batch["rewards"] + batch["discounts"] * soft
-
-    def _critic_loss(
-        self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        values = self._critics_tensor(batch["observations"], batch["actions"])
-        first, second = batch["targets"] - values[0], batch["targets"] - values[1]
-        loss = losses.weighted_squares(self.ops, first, batch["weights"])
-        loss = loss + losses.weighted_squares(self.ops, second, batch["weights"])
-        absolute = self.ops.absolute
-        td_errors = 0.5 * (absolute(first) + absolute(second))
-        return loss, {"critic_loss": loss, "td_errors": td_errors}
 
     def _actor_loss(
         self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from tensor_optix.adapters.backend import UpdateTally
-from tensor_optix.algorithms import distributions, losses
-from tensor_optix.algorithms._network_agent import NetworkAgent
-from tensor_optix.algorithms.hyperparams import PPOHyperparams
-from tensor_optix.algorithms.network_checks import require_count, require_values, try_network
+from tensor_optix.algorithms import distributions
+from tensor_optix.algorithms.network_agent import PROBE_ROWS, Hyperparams, NetworkAgent, try_network
+from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
 from tensor_optix.core.trajectory_buffer import (
     MinibatchSampler,
     episode_advantages,
@@ -26,7 +26,7 @@ from tensor_optix.core.trajectory_buffer import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tensor_optix.adapters.backend import Network, Optimizer, Tensor
+    from tensor_optix.adapters.backend import Backend, Network, Optimizer, Tensor
     from tensor_optix.algorithms.distributions import Distribution
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
     from tensor_optix.core.types import Array, EpisodeData, HyperparamSet
@@ -34,8 +34,43 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class PPOHyperparams(Hyperparams):
+    """The hyperparameters of PPO (Schulman et al. 2017)."""
+
+    clip_ratio: float = 0.2
+    """How far the probability ratio may move before its gain is cut."""
+    entropy_coef: float = 0.01
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the critic's squared error."""
+    gae_lambda: float = 0.95
+    """Trade of bias for variance in the advantages, in [0, 1]."""
+    n_epochs: int = 10
+    """Passes over a window."""
+    minibatch_size: int = 64
+    """Rows per update."""
+    max_grad_norm: float = 0.5
+    """The gradient of actor and critic together is clipped to this norm."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(in_unit_interval, "gae_lambda")
+        self._require(positive, "clip_ratio", "max_grad_norm")
+        self._require(not_negative, "entropy_coef", "vf_coef")
+        self._require_counts("n_epochs", "minibatch_size")
+
+
 class PPO(NetworkAgent[PPOHyperparams]):
-    """PPO over a backend (`ops`) and a distribution, which a public class per framework names."""
+    """PPO for discrete actions.
+
+    Args:
+        actor: `[B, ...]` observations to `[B, A]` logits.
+        critic: `[B, ...]` observations to values, `[B, 1]` or `[B]`.
+        optimizer: Of both.
+        hyperparams: See `PPOHyperparams`; all are optional.
+        reward_normalizer, device, obs_normalizer, compile: As for every `NetworkAgent`.
+    """
 
     distribution: ClassVar[Distribution] = distributions.categorical
     hyperparams_type = PPOHyperparams
@@ -55,20 +90,30 @@ class PPO(NetworkAgent[PPOHyperparams]):
         optimizer: Optimizer,
         hyperparams: HyperparamSet | None = None,
         reward_normalizer: RewardNormalizer | None = None,
+        device: str = "auto",
         obs_normalizer: ObsNormalizer | None = None,
+        compile: bool = False,
     ) -> None:
-        self._actor = actor
-        self._critic = critic
-        ops = self.ops
+        self._actor, self._critic = actor, critic
+        super().__init__(
+            {"actor": actor, "critic": critic},
+            {"optimizer": optimizer},
+            hyperparams,
+            reward_normalizer=reward_normalizer,
+            obs_normalizer=obs_normalizer,
+            device=device,
+            compile=compile,
+        )
+
+    def _bind(self) -> None:
+        ops, actor, critic = self.ops, self._actor, self._critic
         self._policy = ops.inference(self._policy_tensor, [actor])
         self._values = ops.inference(self._values_tensor, [critic])
         self._log_probs = ops.inference(self._log_probs_tensor, [actor])
-        networks = {"actor": actor, "critic": critic}
-        self._descent = ops.gradient_descent(self._loss, networks, optimizer)
-        self._epoch = ops.update_loop(self._update, [actor, critic])
-        super().__init__(
-            networks, {"optimizer": optimizer}, hyperparams, obs_normalizer, reward_normalizer
+        self._descent = ops.gradient_descent(
+            self._loss, {"actor": actor, "critic": critic}, self._optimizers["optimizer"]
         )
+        self._epoch = ops.update_loop(self._update, [actor, critic])
 
     def _update(
         self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
@@ -92,18 +137,16 @@ class PPO(NetworkAgent[PPOHyperparams]):
         ops, distribution = self.ops, self.distribution
         outputs = self._policy_tensor(batch["observations"])
         log_ratio = distribution.log_prob(ops, outputs, batch["actions"]) - batch["log_probs"]
-        policy_loss = losses.clipped_surrogate(
-            ops, log_ratio, batch["advantages"], scalars["clip_ratio"]
-        )
+        policy_loss = clipped_surrogate(ops, log_ratio, batch["advantages"], scalars["clip_ratio"])
         values = self._values_tensor(batch["observations"])
-        value_loss = losses.squared_error(ops, values, batch["returns"])
+        value_loss = squared_error(ops, values, batch["returns"])
         entropy = ops.mean(distribution.entropy(ops, outputs))
         total = policy_loss + scalars["vf_coef"] * value_loss - scalars["entropy_coef"] * entropy
         return total, {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            "approx_kl": losses.approximate_kl(ops, log_ratio),
+            "approx_kl": approximate_kl(ops, log_ratio),
         }
 
     def seed(self, seed: int) -> None:
@@ -121,7 +164,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
         self.distribution.require(
             action_space, try_network("actor", self._policy, observation_space)
         )
-        require_values(try_network("critic", self._values, observation_space))
+        _require_values(try_network("critic", self._values, observation_space))
 
     def _sample(self, observations: Array) -> Array:
         outputs = self._policy(self._normalized(observations))
@@ -228,10 +271,15 @@ class PPO(NetworkAgent[PPOHyperparams]):
 
 
 class GaussianPPO(PPO):
-    """PPO for continuous actions in (-1, 1): a Gaussian squashed by tanh.
+    """PPO for continuous actions: a Gaussian squashed by tanh.
+
+    Actions are in (-1, 1); pipelines stretch them to the bounds of the action space. The arguments are those
+    of `PPO`, but:
 
     Args:
-        action_dim: A, the number of components of an action. The other arguments are those of `PPO`.
+        actor: `[B, ...]` observations to `[B, 2A]`, mean and log_std side by side. log_std is clamped to
+            [-5, 2].
+        action_dim: A, the number of components of an action.
     """
 
     distribution = distributions.squashed_gaussian
@@ -245,11 +293,21 @@ class GaussianPPO(PPO):
         action_dim: int,
         hyperparams: HyperparamSet | None = None,
         reward_normalizer: RewardNormalizer | None = None,
+        device: str = "auto",
         obs_normalizer: ObsNormalizer | None = None,
+        compile: bool = False,
     ) -> None:
-        require_count("action_dim", action_dim)
-        self._action_dim = action_dim
-        super().__init__(actor, critic, optimizer, hyperparams, reward_normalizer, obs_normalizer)
+        self._action_dim = whole_number("action_dim", action_dim)
+        super().__init__(
+            actor,
+            critic,
+            optimizer,
+            hyperparams,
+            reward_normalizer,
+            device,
+            obs_normalizer,
+            compile,
+        )
 
     def check_spaces(self, observation_space: Any, action_space: Any) -> None:
         """Try the networks on observations of zeros.
@@ -259,3 +317,41 @@ class GaussianPPO(PPO):
         """
         distributions.require_action_dim(self._action_dim, action_space)
         super().check_spaces(observation_space, action_space)
+
+
+def clipped_surrogate(
+    ops: Backend, log_ratio: Tensor, advantages: Tensor, clip_ratio: Tensor
+) -> Tensor:
+    """Compute the PPO policy loss, Schulman et al. 2017, eq. 7, as a scalar to minimise.
+
+    `-mean(min(r * A, clip(r, 1 - clip_ratio, 1 + clip_ratio) * A))` with `r = exp(log_ratio)`.
+    """
+    ratio = ops.exp(log_ratio)
+    clipped = ops.clip(ratio, 1.0 - clip_ratio, 1.0 + clip_ratio)
+    return -ops.mean(ops.minimum(ratio * advantages, clipped * advantages))
+
+
+def squared_error(ops: Backend, values: Tensor, targets: Tensor) -> Tensor:
+    """Compute the mean squared error of a critic."""
+    return ops.mean(ops.square(values - targets))
+
+
+def approximate_kl(ops: Backend, log_ratio: Tensor) -> Tensor:
+    """Estimate KL(old, new) from samples of the old policy: `mean((r - 1) - log r)`.
+
+    The low-variance unbiased estimator k3 of Schulman, "Approximating KL divergence" (2020).
+    """
+    return ops.mean((ops.exp(log_ratio) - 1.0) - log_ratio)
+
+
+def _require_values(values: Array) -> None:
+    """Refuse a critic's flattened output if it is not one value per observation.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if values.shape != (PROBE_ROWS,):
+        raise ValueError(
+            f"the critic must return one value per observation, [B, 1] or [B], got {values.size} "
+            f"values for {PROBE_ROWS} observations"
+        )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -14,9 +15,7 @@ import numpy as np
 from tensor_optix import kernels
 from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.algorithms import distributions
-from tensor_optix.algorithms._network_agent import NetworkAgent
-from tensor_optix.algorithms.hyperparams import PolicyGradientHyperparams
-from tensor_optix.algorithms.network_checks import try_network
+from tensor_optix.algorithms.network_agent import Hyperparams, NetworkAgent, try_network
 from tensor_optix.core.trajectory_buffer import explained_variance
 from tensor_optix.core.types import EpisodeData
 
@@ -36,8 +35,28 @@ ComputeLoss: TypeAlias = Callable[[Any, EpisodeData, Any], Any]
 """`(model, episode, targets [B]) -> scalar loss`, in the framework's own code."""
 
 
+@dataclass(frozen=True)
+class PolicyGradientHyperparams(Hyperparams):
+    """The hyperparameters of a plain policy gradient: a learning rate and a discount."""
+
+
 class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
-    """REINFORCE, or A2C where a window brings values, over a backend (`ops`) named by a public class."""
+    """REINFORCE (Williams 1992) for discrete actions: one network, one update per window.
+
+    The loss is `-mean(log pi(a_t) * A_t)`. Where a window has `values`, `A_t = G_t - V_t` (A2C); where not,
+    A_t is G_t normalised over the window. `G_t` is the discounted sum of the rewards from row t to the
+    end of the episode, or as far as the window shows it: nothing is bootstrapped.
+
+    Args:
+        model: `[B, ...]` observations to `[B, A]` logits. The attribute `model` is this very network.
+        optimizer: Of its weights. The attribute `optimizer` is this very optimizer.
+        hyperparams: See `PolicyGradientHyperparams`; all are optional.
+        compute_loss_fn: `(model, episode, targets) -> loss`, used in place of the loss above, called eagerly
+            at every update. `episode` holds the B rows that are learned from, as NumPy arrays, flat
+            (`num_envs` is 1) and without ends of episodes; its observations are normalised if there
+            is a normalizer. `targets` `[B]` is a tensor of A_t on the network's device.
+        device, reward_normalizer, obs_normalizer: As for every `NetworkAgent`.
+    """
 
     hyperparams_type = PolicyGradientHyperparams
 
@@ -47,6 +66,7 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
         optimizer: Optimizer,
         hyperparams: HyperparamSet | None = None,
         compute_loss_fn: ComputeLoss | None = None,
+        device: str = "auto",
         reward_normalizer: RewardNormalizer | None = None,
         obs_normalizer: ObsNormalizer | None = None,
     ) -> None:
@@ -54,18 +74,22 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
         self.optimizer = optimizer
         self._compute_loss = compute_loss_fn
         self._learned_from: EpisodeData | None = None
-        self._policy = self.ops.inference(self._policy_tensor, [model])
-        self._descent = self.ops.gradient_descent(self._loss, {"model": model}, optimizer)
-        # A loss of the user's reads the window itself, which a compiled loop would take for a constant.
-        is_pure = compute_loss_fn is None
-        self._step = self.ops.update_loop(self._update, [model], is_pure)
         super().__init__(
             {"model": model},
             {"optimizer": optimizer},
             hyperparams,
-            obs_normalizer,
-            reward_normalizer,
+            reward_normalizer=reward_normalizer,
+            obs_normalizer=obs_normalizer,
+            device=device,
         )
+
+    def _bind(self) -> None:
+        ops, model = self.ops, self.model
+        self._policy = ops.inference(self._policy_tensor, [model])
+        self._descent = ops.gradient_descent(self._loss, {"model": model}, self.optimizer)
+        # A loss of the user's reads the window itself, which a compiled loop would take for a constant.
+        is_pure = self._compute_loss is None
+        self._step = ops.update_loop(self._update, [model], is_pure)
 
     def check_spaces(self, observation_space: Any, action_space: Any) -> None:
         """Try the model on observations of zeros.
