@@ -9,15 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tensor_optix.adapters.pytorch.torch_agent import TorchAgent as TorchAgent
     from tensor_optix.adapters.pytorch.torch_evaluator import TorchEvaluator as TorchEvaluator
-    from tensor_optix.adapters.tensorflow.tf_agent import TFAgent as TFAgent
     from tensor_optix.adapters.tensorflow.tf_evaluator import TFEvaluator as TFEvaluator
     from tensor_optix.algorithms.agent_factory import make_agent as make_agent
+    from tensor_optix.algorithms.tf_agent import TFAgent as TFAgent
     from tensor_optix.algorithms.tf_dqn import TFDQNAgent as TFDQNAgent
     from tensor_optix.algorithms.tf_ppo import TFPPOAgent as TFPPOAgent
     from tensor_optix.algorithms.tf_ppo_continuous import TFGaussianPPOAgent as TFGaussianPPOAgent
     from tensor_optix.algorithms.tf_sac import TFSACAgent as TFSACAgent
+    from tensor_optix.algorithms.torch_agent import TorchAgent as TorchAgent
     from tensor_optix.algorithms.torch_dqn import TorchDQNAgent as TorchDQNAgent
     from tensor_optix.algorithms.torch_ppo import TorchPPOAgent as TorchPPOAgent
     from tensor_optix.algorithms.torch_ppo_continuous import (
@@ -69,9 +69,9 @@ if TYPE_CHECKING:
 __version__ = "2.0.0.dev0"
 
 _MODULES = {
-    "TorchAgent": "adapters.pytorch.torch_agent",
+    "TorchAgent": "algorithms.torch_agent",
     "TorchEvaluator": "adapters.pytorch.torch_evaluator",
-    "TFAgent": "adapters.tensorflow.tf_agent",
+    "TFAgent": "algorithms.tf_agent",
     "TFEvaluator": "adapters.tensorflow.tf_evaluator",
     "make_agent": "algorithms.agent_factory",
     "TFDQNAgent": "algorithms.tf_dqn",
