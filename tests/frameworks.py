@@ -37,6 +37,7 @@ class Framework(ABC):
         self.GaussianPPO = self._agent("ppo_continuous", "GaussianPPOAgent")
         self.DQN = self._agent("dqn", "DQNAgent")
         self.SAC = self._agent("sac", "SACAgent")
+        self.TD3 = self._agent("td3", "TD3Agent")
         self.Generic = self._agent("agent", "Agent")
 
     def __repr__(self) -> str:
