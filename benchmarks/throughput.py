@@ -21,7 +21,7 @@ from torch import nn
 from tensor_optix import BatchPipeline, TorchPPOAgent, VectorBatchPipeline
 
 if TYPE_CHECKING:
-    from tensor_optix.pipeline._rollout_pipeline import RolloutPipeline
+    from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
 
 ROWS = 2048
 

@@ -6,9 +6,6 @@ networks an algorithm gets is in `agent_builder`.
 
 from __future__ import annotations
 
-import importlib.util
-import warnings
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium
@@ -22,11 +19,12 @@ from tensor_optix.algorithms.catalogue import (
     find_algorithm,
 )
 from tensor_optix.algorithms.frameworks import find_framework
+from tensor_optix.core.environment_ids import spaces_of_id
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.types import HyperparamSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from tensor_optix.algorithms.frameworks import Framework
     from tensor_optix.core.base_agent import BaseAgent
@@ -160,7 +158,7 @@ def is_image(space: Any) -> bool:
 def _spaces(env: Any) -> tuple[Any, Any]:
     """Return the observation and the action space of one environment."""
     if isinstance(env, str):
-        return _spaces_of_id(env)
+        return spaces_of_id(env)
     if isinstance(env, gymnasium.vector.VectorEnv):
         return env.single_observation_space, env.single_action_space
     if isinstance(env, HasSpaces):
@@ -169,37 +167,6 @@ def _spaces(env: Any) -> tuple[Any, Any]:
         "env must be an environment with observation_space and action_space, or an id such as "
         f"'CartPole-v1', got {type(env).__name__}"
     )
-
-
-def _spaces_of_id(env_id: str) -> tuple[Any, Any]:
-    """Look at an environment as pipelines make it: EnvPool's where that has it, else Gymnasium's."""
-    if importlib.util.find_spec("envpool") is not None:
-        import envpool
-
-        if env_id in envpool.list_all_envs():
-            with _quiet():
-                spec = envpool.make_spec(env_id)
-                return spec.gymnasium_observation_space, spec.gymnasium_action_space
-    try:
-        with _quiet():
-            env = gymnasium.make(env_id)
-    except gymnasium.error.UnregisteredEnv as error:
-        raise ValueError(
-            f"unknown environment {env_id!r} ({error}); import the package that registers it "
-            "first, or name its module, as in 'my_package:MyEnv-v0'"
-        ) from error
-    try:
-        return env.observation_space, env.action_space
-    finally:
-        env.close()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave warnings of an environment to those who step it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _require_observations(space: Any) -> None:

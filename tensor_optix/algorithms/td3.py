@@ -1,4 +1,4 @@
-"""Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018, arXiv:1802.09477), for every framework.
+"""Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018, arXiv:1802.09477), once for all.
 
 Twin critics, smoothed targets and a delayed actor; n-step returns and prioritised replay where asked for.
 """
@@ -134,7 +134,8 @@ class TD3(TwinCriticAgent[TD3Hyperparams]):
             return self._rng.uniform(-1.0, 1.0, shape).astype(np.float32)
         actions = self._greedy(observations)
         noise = self._rng.standard_normal(actions.shape, np.float32)
-        return np.clip(actions + self._hyperparams.exploration_noise * noise, -1.0, 1.0)
+        drawn: Array = np.clip(actions + self._hyperparams.exploration_noise * noise, -1.0, 1.0)
+        return drawn
 
     def _greedy(self, observations: Array) -> Array:
         return self._finite_actions(np.tanh(self._policy(self._normalized(observations))))

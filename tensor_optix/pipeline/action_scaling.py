@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from tensor_optix.core.types import Array
-from tensor_optix.pipeline._vector_contract import AnySpace, space_dtype
+from tensor_optix.pipeline.vector_contract import AnySpace, space_dtype
 
 if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent

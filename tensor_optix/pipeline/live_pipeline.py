@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensor_optix.core.base_pipeline import BasePipeline
+from tensor_optix.core.episode_returns import EpisodeCounter
 from tensor_optix.core.types import Array, EpisodeData, Transitions
 from tensor_optix.pipeline.action_scaling import ActionMap, environment_actions, kept_dtype
 from tensor_optix.pipeline.live_stream import (
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_pipeline import EpisodeBoundaryFn
-    from tensor_optix.pipeline._vector_contract import AnySpace
+    from tensor_optix.pipeline.vector_contract import AnySpace
+
+_ENV_IDS = np.zeros(1, np.int64)
 
 
 class LivePipeline(BasePipeline):
@@ -128,7 +131,7 @@ class LivePipeline(BasePipeline):
         """Begin to read the source; the next window is number 0."""
         self.teardown()
         self._window = 0
-        self._tally = EpisodeTally()
+        self._counter = EpisodeCounter(1)
         self._waiting: LiveRow | None = None
         self._stream = LiveStream(self._source, self._buffer_size, self._reconnects)
 
@@ -141,11 +144,11 @@ class LivePipeline(BasePipeline):
         if self._stream is None:
             self.setup()
         while self._stream is not None:
-            episode = self._collect(self._stream)
-            if episode is None:
+            window = self._collect(self._stream)
+            if window is None:
                 return
             self._window += 1
-            yield episode
+            yield window
 
     def teardown(self) -> None:
         """Stop reading, and forget what was read but not taken. A second call does nothing."""
@@ -155,55 +158,53 @@ class LivePipeline(BasePipeline):
 
     def _collect(self, stream: LiveStream) -> EpisodeData | None:
         """Return the next window; None when the source has ended for good and all rows are taken."""
-        window = LiveWindow()
+        window = LiveWindow(self._window)
         while True:
             row = self._waiting or stream.take()
             self._waiting = None
             if isinstance(row, LiveRow):
-                episode = self._follow(window, row) or self._begin(window, row)
+                collected = self._follow(window, row) or self._begin(window, row)
             else:
-                episode = self._lose(window)
-                if row is None:
-                    return episode
-            if episode is not None:
-                return episode
+                collected = self._break_off(window)
+                window = LiveWindow(self._window)
+            if collected is not None or row is None:
+                return collected
 
     def _follow(self, window: LiveWindow, row: LiveRow) -> EpisodeData | None:
         """Let the newest row of the window lead to `row`; return the window if it ends there."""
         if not len(window):
             return None
         if self._is_delayed:
-            self._pay(window, row)
+            window.add_reward(row, self._counter)
         self._show(window, row.observation)
         if self._is_delayed and row.done:
-            return window.end(self._window, row.observation, self._tally.take())
+            return window.finished(row.observation)
         if self._is_boundary(len(window), window.seconds, window.last_observation):
             self._waiting = row
-            return window.cut(self._window, row.observation)
+            return window.unfinished(row.observation)
         return None
 
     def _begin(self, window: LiveWindow, row: LiveRow) -> EpisodeData | None:
         """Act on `row`; return the window if the episode ends with that."""
         if self._is_delayed and row.done:
             return None  # the end of an episode in which nothing was done
-        window.begin(row.observation, self._act(row.observation))
+        window.add_action(row.observation, self._act(row.observation))
         if self._is_delayed:
             return None
-        self._pay(window, row)
+        window.add_reward(row, self._counter)
         if not row.done:
             return None
         if row.terminated or row.final_obs is not None:
             self._show(window, row.observation if row.final_obs is None else row.final_obs)
-        return window.end(self._window, row.final_obs, self._tally.take())
+        return window.finished(row.final_obs)
 
-    def _lose(self, window: LiveWindow) -> EpisodeData | None:
+    def _break_off(self, window: LiveWindow) -> EpisodeData | None:
         """End the window in the middle of an episode; None if it holds nothing to learn from."""
-        self._tally.clear()
-        final_obs = window.drop_unpaid()
+        self._counter.clear()
+        final_obs = window.drop_unrewarded()
         # Of a row that led to nothing known, only its observation counts: as what another led to.
         if len(window) >= (2 if final_obs is None else 1):
-            return window.lost(self._window, final_obs)
-        window.clear()
+            return window.truncated(final_obs)
         return None
 
     def _act(self, observation: Array) -> Array:
@@ -223,14 +224,122 @@ class LivePipeline(BasePipeline):
         action: Array = kept[0]
         return action
 
-    def _pay(self, window: LiveWindow, row: LiveRow) -> None:
-        window.pay(row)
-        self._tally.add(row.reward)
-
     def _show(self, window: LiveWindow, following: Array) -> None:
         """Let an agent that learns while collecting see the newest row, and what it led to."""
         if self._agent is not None and not self._agent.is_on_policy:
             self._agent.observe(window.transition(following))
+
+
+class LiveWindow:
+    """Rows of one episode, or of a part of one. A row begins with an action; its reward may come later.
+
+    Args:
+        number: The window's.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._begun = 0.0
+        self._observations: list[Array] = []
+        self._actions: list[Array] = []
+        self._outcomes: list[LiveRow] = []
+        self._returns, self._lengths = np.empty(0, np.float64), np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._observations)
+
+    @property
+    def seconds(self) -> float:
+        """Since the first row began."""
+        return time.monotonic() - self._begun
+
+    @property
+    def last_observation(self) -> Array:
+        """`[...]`, of the newest row."""
+        return self._observations[-1]
+
+    def add_action(self, observation: Array, action: Array) -> None:
+        """Begin a row with what was seen and done."""
+        if not self._observations:
+            self._begun = time.monotonic()
+        self._observations.append(observation)
+        self._actions.append(action)
+
+    def add_reward(self, source: LiveRow, counter: EpisodeCounter) -> None:
+        """Add what came of the newest row: the reward, the flags and the info of `source`."""
+        self._outcomes.append(source)
+        done = np.array([source.done])
+        _, self._returns, self._lengths = counter.add_step(_ENV_IDS, source.reward, done)
+
+    def drop_unrewarded(self) -> Array | None:
+        """Take out a row whose reward never came; return its observation, None if there is none."""
+        if len(self._outcomes) == len(self):
+            return None
+        self._actions.pop()
+        return self._observations.pop()
+
+    def transition(self, following: Array) -> Transitions:
+        """Return the newest row as a vector step of one environment; `following` is what it led to."""
+        outcome = self._outcomes[-1]
+        return Transitions(
+            self._observations[-1][None],
+            self._actions[-1][None],
+            np.array([outcome.reward], np.float32),
+            following[None],
+            np.array([outcome.terminated]),
+            np.array([outcome.truncated]),
+            _ENV_IDS,
+            1,
+        )
+
+    def unfinished(self, final_obs: Array | None) -> EpisodeData:
+        """Return the window; the episode goes on with `final_obs` `[...]`."""
+        shown = self.last_observation
+        return EpisodeData(
+            observations=np.stack(self._observations),
+            actions=np.stack(self._actions),
+            rewards=[outcome.reward for outcome in self._outcomes],
+            terminated=[outcome.terminated for outcome in self._outcomes],
+            truncated=[outcome.truncated for outcome in self._outcomes],
+            infos=[outcome.info for outcome in self._outcomes],
+            episode_id=self._number,
+            episode_starts=[0],
+            final_obs=final_obs,
+            end_rows=np.empty(0, np.int64),
+            end_observations=np.empty((0, *shown.shape), shown.dtype),
+            finished_returns=self._returns,
+            finished_lengths=self._lengths,
+        )
+
+    def truncated(self, final_obs: Array | None) -> EpisodeData:
+        """Return the window; nobody knows how the episode went on.
+
+        Args:
+            final_obs: What the last row led to. None: that is not known, and the row is no transition.
+        """
+        window = self.unfinished(final_obs)
+        window.truncated[-1] = True  # type: ignore[index]
+        if final_obs is None:
+            window.final_obs = self.last_observation
+            window.valid = self._all_but_last()
+        return window
+
+    def finished(self, last: Array | None) -> EpisodeData:
+        """Return the window; the episode is over.
+
+        Args:
+            last: The episode's last observation. None: not known; then a truncated row cannot be
+                bootstrapped, and is no transition.
+        """
+        window = self.unfinished(final_obs=None)
+        window.end_rows = np.array([len(self) - 1])
+        window.end_observations = (self.last_observation if last is None else last)[None]
+        if last is None and not self._outcomes[-1].terminated:
+            window.valid = self._all_but_last()
+        return window
+
+    def _all_but_last(self) -> Array:
+        return np.arange(len(self)) < len(self) - 1
 
 
 def _sender(source: DataSource) -> Callable[[Any], None] | None:
@@ -261,145 +370,3 @@ def _single(actions: Array) -> Any:
     """Return the only one of `[1, ...]` actions, as a plain number where it is one."""
     action = actions[0]
     return action.item() if np.ndim(action) == 0 else action.copy()
-
-
-_ENV_IDS = np.zeros(1, np.int64)
-
-
-class EpisodeTally:
-    """Return and length of the episode under way, across windows."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget the episode."""
-        self._return, self._length = 0.0, 0
-
-    def add(self, reward: float) -> None:
-        """Count a step."""
-        self._return += reward
-        self._length += 1
-
-    def take(self) -> tuple[float, int]:
-        """Return what the episode came to, and begin the next one."""
-        result = self._return, self._length
-        self.clear()
-        return result
-
-
-class LiveWindow:
-    """Rows of one episode, or of a part of one. A row begins with an action, and may be paid later."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all rows."""
-        self._begun = time.monotonic()
-        self._observations: list[Array] = []
-        self._actions: list[Array] = []
-        self._paid: list[LiveRow] = []
-
-    def __len__(self) -> int:
-        return len(self._observations)
-
-    @property
-    def seconds(self) -> float:
-        """Since the first row began."""
-        return time.monotonic() - self._begun
-
-    @property
-    def last_observation(self) -> Array:
-        """`[...]`, of the newest row."""
-        return self._observations[-1]
-
-    def begin(self, observation: Array, action: Array) -> None:
-        """Add what was seen and done."""
-        if not self._observations:
-            self._begun = time.monotonic()
-        self._observations.append(observation)
-        self._actions.append(action)
-
-    def pay(self, source: LiveRow) -> None:
-        """Add what came of the newest row: the reward, the flags and the info of `source`."""
-        self._paid.append(source)
-
-    def drop_unpaid(self) -> Array | None:
-        """Take out a row whose reward never came; return its observation, None if there is none."""
-        if len(self._paid) == len(self):
-            return None
-        self._actions.pop()
-        return self._observations.pop()
-
-    def transition(self, following: Array) -> Transitions:
-        """Return the newest row as a vector step of one environment; `following` is what it led to."""
-        paid = self._paid[-1]
-        return Transitions(
-            self._observations[-1][None],
-            self._actions[-1][None],
-            np.array([paid.reward], np.float32),
-            following[None],
-            np.array([paid.terminated]),
-            np.array([paid.truncated]),
-            _ENV_IDS,
-            1,
-        )
-
-    def cut(self, number: int, final_obs: Array) -> EpisodeData:
-        """Return the window; the episode goes on with `final_obs` `[...]`."""
-        return self._episode(number, final_obs=final_obs)
-
-    def lost(self, number: int, final_obs: Array | None) -> EpisodeData:
-        """Return the window; nobody knows how the episode went on.
-
-        Args:
-            number: The window's.
-            final_obs: What the last row led to. None: that is not known, and the row is no transition.
-        """
-        episode = self._episode(number, final_obs=final_obs)
-        episode.truncated[-1] = True  # type: ignore[index]
-        if final_obs is None:
-            episode.final_obs = self.last_observation
-            episode.valid = self._all_but_last()
-        return episode
-
-    def end(self, number: int, last: Array | None, finished: tuple[float, int]) -> EpisodeData:
-        """Return the window; the episode is over.
-
-        Args:
-            number: The window's.
-            last: The episode's last observation. None: not known; then a truncated row cannot be
-                bootstrapped, and is no transition.
-            finished: The episode's return and length.
-        """
-        episode = self._episode(number, final_obs=None)
-        episode.end_rows = np.array([len(self) - 1])
-        episode.end_observations = (self.last_observation if last is None else last)[None]
-        episode.finished_returns = np.array([finished[0]], np.float64)
-        episode.finished_lengths = np.array([finished[1]], np.int64)
-        if last is None and not self._paid[-1].terminated:
-            episode.valid = self._all_but_last()
-        return episode
-
-    def _all_but_last(self) -> Array:
-        return np.arange(len(self)) < len(self) - 1
-
-    def _episode(self, number: int, final_obs: Array | None) -> EpisodeData:
-        shown = self.last_observation
-        infos: list[dict[str, Any]] = [paid.info for paid in self._paid]
-        return EpisodeData(
-            observations=np.stack(self._observations),
-            actions=np.stack(self._actions),
-            rewards=[paid.reward for paid in self._paid],
-            terminated=[paid.terminated for paid in self._paid],
-            truncated=[paid.truncated for paid in self._paid],
-            infos=infos,
-            episode_id=number,
-            episode_starts=[0],
-            final_obs=final_obs,
-            end_rows=np.empty(0, np.int64),
-            end_observations=np.empty((0, *shown.shape), shown.dtype),
-            finished_returns=np.empty(0, np.float64),
-            finished_lengths=np.empty(0, np.int64),
-        )

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tensor_optix.core.episode_returns import EpisodeCounter, FirstEpisodes
 from tensor_optix.pipeline.action_scaling import environment_actions
 
 if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.types import Array
-    from tensor_optix.pipeline.vector_env import VectorEnv
+    from tensor_optix.pipeline.vector_contract import VectorEnv
 
 
 def play_episodes(
@@ -47,44 +48,15 @@ def play_episodes(
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    tally = _Tally(episodes, env.num_envs)
+    counter, played = EpisodeCounter(env.num_envs), FirstEpisodes(episodes, env.num_envs)
     to_env = environment_actions(agent, env.action_space, rescale_actions)
     env.reset(seed)
     while True:
         step = env.recv()
-        ended = (step.terminated | step.truncated) & step.valid
-        tally.add(step.env_ids, step.rewards, step.valid, ended)
-        if tally.is_complete:
-            return tally.returns, tally.lengths
+        valid, dones = step.valid, step.terminated | step.truncated
+        finished = counter.add_step(step.env_ids[valid], step.rewards[valid], dones[valid])
+        for env_id, total, length in zip(*finished, strict=True):
+            played.add(env_id, total, length)
+        if played.is_complete:
+            return played.returns, played.lengths
         env.send(to_env(np.asarray(agent.act_greedy(step.observations))), step.env_ids)
-
-
-class _Tally:
-    """Sums up episodes, and keeps those that each environment owes."""
-
-    def __init__(self, episodes: int, num_envs: int) -> None:
-        self.returns = np.zeros(episodes)
-        self.lengths = np.zeros(episodes, np.int64)
-        self._owed = episodes // num_envs + (np.arange(num_envs) < episodes % num_envs)
-        self._next = np.cumsum(self._owed) - self._owed
-        self._return = np.zeros(num_envs)
-        self._length = np.zeros(num_envs, np.int64)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every environment has played its episodes."""
-        return not self._owed.any()
-
-    def add(self, env_ids: Array, rewards: Array, valid: Array, ended: Array) -> None:
-        """Take one vector step of B rows; `ended` marks the last rows of episodes."""
-        self._return[env_ids] += np.where(valid, rewards, 0.0)
-        self._length[env_ids] += valid
-        done = env_ids[ended]
-        kept = done[self._owed[done] > 0]
-        self.returns[self._next[kept]] = self._return[kept]
-        self.lengths[self._next[kept]] = self._length[kept]
-        self._next[kept] += 1
-        self._owed[kept] -= 1
-        # Assigned, not subtracted: NaN would stay.
-        self._return[done] = 0.0
-        self._length[done] = 0

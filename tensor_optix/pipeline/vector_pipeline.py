@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tensor_optix.pipeline._rollout_pipeline import RolloutPipeline
+from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
 from tensor_optix.pipeline.vector_env import (
     VectorEnv,
     from_env_fns,

@@ -140,7 +140,7 @@ def test_normalizers_are_made_on_request(framework: Framework, tmp_path: Any) ->
             {"hyperparams": HyperparamSet({"gama": 1.0})},
             r"did you mean 'gamma'",
         ),
-        ("CartPol-v1", {}, r"unknown environment 'CartPol-v1'"),
+        ("CartPol-v1", {}, r'unknown environment "CartPol-v1"; did you mean "CartPole-v1"\?'),
     ],
 )
 def test_what_does_not_fit_is_refused_with_a_remedy(

@@ -17,7 +17,7 @@ from tensor_optix.core.trajectory_buffer import (
     transitions_of,
 )
 from tensor_optix.core.types import EpisodeData, Transitions
-from tensor_optix.pipeline._rollout_pipeline import RolloutPipeline
+from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
 from tests.pipeline.any_order_env import AnyOrder
 from tests.pipeline.counting_env import collect
 from tests.pipeline.test_observe import Observer

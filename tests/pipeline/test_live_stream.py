@@ -11,7 +11,7 @@ import pytest
 from tensor_optix.optimizer import RLOptimizer
 from tensor_optix.pipeline import live_stream
 from tensor_optix.pipeline.live_pipeline import LivePipeline
-from tensor_optix.pipeline.live_stream import Gap, LiveRow, LiveStream
+from tensor_optix.pipeline.live_stream import Disconnect, LiveRow, LiveStream
 from tests.pipeline.live_source import PATIENCE, Feed, Steps, live_threads, row, wait_until
 from tests.scripted import CountingAgent
 
@@ -55,7 +55,7 @@ def test_the_delay_starts_anew_once_rows_have_arrived():
 
 def test_there_is_a_gap_between_the_rows_of_two_streams():
     items = drained(LiveStream(Feed([row(0)], [row(1)]), 100, True, Delays(2)))
-    assert [type(item) for item in items] == [LiveRow, Gap, LiveRow, Gap]
+    assert [type(item) for item in items] == [LiveRow, Disconnect, LiveRow, Disconnect]
 
 
 def test_closing_ends_the_delay_at_once(monkeypatch):

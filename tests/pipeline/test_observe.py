@@ -11,8 +11,8 @@ import pytest
 
 from tensor_optix.core.decisions.validation import GreedyAgent
 from tensor_optix.core.types import EpisodeData, Transitions
-from tensor_optix.pipeline._rollout_pipeline import RolloutPipeline
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
+from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.pipeline.any_order_env import AnyOrder
 from tests.pipeline.counting_env import Counter, collect

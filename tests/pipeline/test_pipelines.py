@@ -10,8 +10,8 @@ import pytest
 
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.trajectory_buffer import compute_gae, episode_advantages
-from tensor_optix.pipeline._rollout_pipeline import RolloutPipeline
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
+from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
 from tensor_optix.pipeline.vector_env import VectorEnv, VectorStep
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.contracts.pipeline_contract import PipelineContract

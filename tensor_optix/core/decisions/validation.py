@@ -12,6 +12,7 @@ import numpy as np
 
 from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.base_evaluator import finished_episodes
+from tensor_optix.core.episode_returns import FirstEpisodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -148,32 +149,27 @@ def first_returns(windows: Iterator[EpisodeData], episodes: int) -> Array:
     Raises:
         RuntimeError: If the episodes do not end within `MOST_WINDOWS` windows for each.
     """
-    found: dict[int, list[float]] = {}
+    first: FirstEpisodes | None = None
     for window in islice(windows, MOST_WINDOWS * episodes):
-        shares = _shares(episodes, window.num_envs)
-        for env, score in _returns_by_env(window):
-            mine = found.setdefault(env, [])
-            if len(mine) < shares[env]:
-                mine.append(score)
-        if sum(map(len, found.values())) == episodes:
-            return np.array([score for env in sorted(found) for score in found[env]])
+        first = first or FirstEpisodes(episodes, window.num_envs)
+        for episode in _episodes_by_env(window):
+            first.add(*episode)
+        if first.is_complete:
+            return first.returns
     raise RuntimeError(
         f"{episodes} episodes did not end within {MOST_WINDOWS * episodes} windows; give the pipeline "
         "longer windows, or the environment a time limit"
     )
 
 
-def _shares(episodes: int, num_envs: int) -> list[int]:
-    return [episodes // num_envs + (env < episodes % num_envs) for env in range(num_envs)]
-
-
-def _returns_by_env(window: EpisodeData) -> list[tuple[int, float]]:
-    """Return environment and return of each episode that finished, in order."""
+def _episodes_by_env(window: EpisodeData) -> list[tuple[int, float, int]]:
+    """Return environment, return and length of each episode that finished, in order."""
     if window.end_rows is not None and window.finished_returns is not None:
-        return [(row % window.num_envs, score) for row, score, _ in _finished(window)]
+        return [(row % window.num_envs, total, length) for row, total, length in _finished(window)]
     if window.num_envs > 1:
         raise RuntimeError("a pipeline of several environments must say which episode is whose")
-    return [(0, score) for score in finished_episodes(window)[0].tolist()]
+    returns, lengths = (figures.tolist() for figures in finished_episodes(window))
+    return [(0, total, length) for total, length in zip(returns, lengths, strict=True)]
 
 
 def whole_episodes(windows: Iterator[EpisodeData]) -> EpisodeData:

@@ -7,45 +7,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tensor_optix import kernels
 from tensor_optix.core.base_pipeline import BasePipeline
+from tensor_optix.core.episode_returns import EpisodeCounter
 from tensor_optix.core.types import Array, EpisodeData, Transitions
-from tensor_optix.pipeline._vector_contract import VectorStep
 from tensor_optix.pipeline.action_scaling import environment_actions, kept_dtype
+from tensor_optix.pipeline.vector_contract import VectorStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.pipeline.vector_env import VectorEnv
-
-
-class EpisodeStatistics:
-    """Returns and lengths of the episodes under way in N environments, across windows."""
-
-    def __init__(self, num_envs: int) -> None:
-        self._returns = np.zeros(num_envs, np.float64)
-        self._lengths = np.zeros(num_envs, np.int64)
-        self._finished = (
-            np.empty(num_envs, np.float64),
-            np.empty(num_envs, np.int64),
-            np.empty(num_envs, np.int32),
-        )
-
-    def update(self, rewards: Array, dones: Array, valid: Array) -> tuple[Array, Array]:
-        """Add a window `[T, N]`; return the returns and lengths of the episodes that finished in it."""
-        returns: list[Array] = []
-        lengths: list[Array] = []
-        for t in range(len(rewards)):
-            count = kernels.episode_statistics(
-                rewards[t], dones[t], valid[t], self._returns, self._lengths, *self._finished
-            )
-            if count:
-                returns.append(self._finished[0][:count].copy())
-                lengths.append(self._finished[1][:count].copy())
-        if not returns:
-            return np.empty(0, np.float64), np.empty(0, np.int64)
-        return np.concatenate(returns), np.concatenate(lengths)
 
 
 class Rollout:
@@ -158,21 +130,18 @@ class Rollout:
         Raises:
             ValueError: If one is NaN or infinite, naming the environment, the step and the value.
         """
-        is_finite = np.isfinite(step.rewards)
-        if np.count_nonzero(is_finite) < len(is_finite):
-            row = int(np.flatnonzero(~is_finite)[0])
-            env_id = int(step.env_ids[row])
-            raise _bad_reward(env_id, int(self._cursors[env_id]), window, step.rewards[row])
+        env_ids, steps = step.env_ids, self._cursors
+        _require_finite(step.rewards, window, lambda row: (steps[env_ids[row]], env_ids[row]))
 
-    def to_episode(
-        self, episode_id: int, next_observations: Array, statistics: EpisodeStatistics
+    def to_window(
+        self, number: int, next_observations: Array, counter: EpisodeCounter
     ) -> EpisodeData:
         """Return the window as a view of this storage, valid until it is written over.
 
         Args:
-            episode_id: The window's number.
+            number: The window's.
             next_observations: `[N, ...]`, what each environment shows after its last row.
-            statistics: Told of the window's rewards; gives the episodes that finished.
+            counter: Counts the window's rewards; gives the episodes that finished.
 
         Raises:
             ValueError: If a reward is NaN or infinite, naming the environment, the step and the value.
@@ -180,9 +149,9 @@ class Rollout:
         length = int(self._cursors.max())
         self._keep_bootstrap_rows(length, next_observations)
         rewards, valid = self._rewards[:length], self._valid[:length]
-        _require_finite_grid(rewards, episode_id)
+        _require_finite(rewards, number, lambda row: divmod(row, self._num_envs))
         dones = self._terminated[:length] | self._truncated[:length]
-        returns, lengths = statistics.update(rewards, dones, valid)
+        returns, lengths = counter.add_window(rewards, dones, valid)
         end_rows, end_observations = self._sorted_ends()
         single = self._num_envs == 1
         ended = single and bool(dones[-1, 0])
@@ -193,7 +162,7 @@ class Rollout:
             terminated=_rows_of(self._terminated[:length], single),
             truncated=_rows_of(self._truncated[:length], single),
             infos=self._infos,
-            episode_id=episode_id,
+            episode_id=number,
             episode_starts=_episode_starts(dones, valid),
             final_obs=None
             if ended
@@ -231,17 +200,16 @@ class Rollout:
         return rows[order], observations[order]
 
 
-def _require_finite_grid(rewards: Array, window: int) -> None:
+def _require_finite(rewards: Array, window: int, place: Callable[[int], tuple[int, int]]) -> None:
+    """Check rewards; `place` gives the step and the environment of a flat index."""
     is_finite = np.isfinite(rewards)
-    if np.count_nonzero(is_finite) < is_finite.size:
-        t, n = np.argwhere(~is_finite)[0]
-        raise _bad_reward(int(n), int(t), window, rewards[t, n])
-
-
-def _bad_reward(env_id: int, step: int, window: int, reward: Any) -> ValueError:
-    return ValueError(
-        f"rewards must be finite, got {reward} from environment {env_id} at step {step} of window "
-        f"{window}: no policy can be learned from it, so look into the environment's reward"
+    if np.count_nonzero(is_finite) == is_finite.size:
+        return
+    row = int(np.flatnonzero(~is_finite)[0])
+    step, env_id = place(row)
+    raise ValueError(
+        f"rewards must be finite, got {rewards.flat[row]} from environment {env_id} at step {step} of "
+        f"window {window}: no policy can be learned from it, so look into the environment's reward"
     )
 
 
@@ -339,7 +307,7 @@ class RolloutPipeline(BasePipeline):
             self._fit_to(self._agent)
         env.reset(self._seed)
         self._window = 0
-        self._statistics = EpisodeStatistics(env.num_envs)
+        self._counter = EpisodeCounter(env.num_envs)
         shape, dtype = env.observation_space.shape, env.observation_space.dtype
         self._observations = np.zeros((env.num_envs, *(shape or ())), dtype)
         self._all_ids = np.arange(env.num_envs)
@@ -395,9 +363,9 @@ class RolloutPipeline(BasePipeline):
                 in_flight -= len(step.env_ids)
             else:
                 self._act(rollout, step.env_ids, step.observations)
-        episode = rollout.to_episode(self._window, self._observations, self._statistics)
+        window = rollout.to_window(self._window, self._observations, self._counter)
         self._window += 1
-        return episode
+        return window
 
     def _act(self, rollout: Rollout, env_ids: Array, observations: Array) -> None:
         assert self._agent is not None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.pipeline._vector_contract import (
+from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
     VectorEnv,
     VectorStep,
@@ -159,11 +159,6 @@ class EnvPoolEnv(VectorEnv):
 def is_envpool(env: object) -> bool:
     """Whether `env` is an EnvPool. Does not import it: who has such an object has done so."""
     return any(base.__module__.split(".")[0] == "envpool" for base in type(env).__mro__)
-
-
-def wrap_envpool(pool: Any) -> EnvPoolEnv:
-    """Return the adapter of the user's own EnvPool; it is never closed or seeded by us."""
-    return EnvPoolEnv(pool)
 
 
 def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) -> EnvPoolEnv:

@@ -1,0 +1,136 @@
+"""Environment ids: an id comes in; who knows it, its spaces, or an error that says what to do goes out.
+
+EnvPool is imported only where it is asked.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+from tensor_optix.core.argument_checks import closest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gymnasium.envs.registration import EnvSpec
+
+logger = logging.getLogger(__name__)
+
+
+def spaces_of_id(env_id: str) -> tuple[Any, Any]:
+    """Return the observation and the action space of an environment as pipelines make it.
+
+    It is EnvPool's where that has it, else Gymnasium's. Its warnings are left to those who step it.
+
+    Raises:
+        ValueError: If the id is not known.
+        ImportError: If a package is missing, with the command that installs it.
+    """
+    with warnings.catch_warnings(action="ignore"):
+        if env_id in envpool_ids():
+            import envpool
+
+            pool = envpool.make_spec(env_id)
+            return pool.gymnasium_observation_space, pool.gymnasium_action_space
+        spec = require_gymnasium(env_id)
+        with missing_package_named(spec):
+            env = gymnasium.make(spec.id)
+    try:
+        return env.observation_space, env.action_space
+    finally:
+        env.close()
+
+
+def envpool_ids() -> list[str]:
+    """Return EnvPool's environment ids, none where it is missing or cannot be loaded."""
+    try:
+        import envpool
+    except ImportError as error:
+        logger.info("EnvPool is not used: %s", error)
+        return []
+    return list(envpool.list_all_envs())
+
+
+def gymnasium_spec(env_id: str) -> EnvSpec | None:
+    """Return the registered spec, after importing the module of `module:id`; None if unknown."""
+    module, colon, name = env_id.rpartition(":")
+    if colon:
+        importlib.import_module(module)
+    return gymnasium.registry.get(name)
+
+
+def require_envpool(env_id: str) -> None:
+    """Check that EnvPool is installed and has an environment.
+
+    Raises:
+        ImportError: If it is not installed, with the command that does so.
+        ValueError: If it has no such environment; the message says who has.
+    """
+    if importlib.util.find_spec("envpool") is None:
+        raise ImportError(
+            'backend="envpool" needs EnvPool: pip install "tensor-optix[envpool]", or use '
+            'backend="auto"'
+        )
+    if env_id in envpool_ids():
+        return
+    if gymnasium_spec(env_id) is None:
+        raise _unknown(env_id)
+    raise ValueError(f'EnvPool has no environment "{env_id}", but Gymnasium has: backend="auto"')
+
+
+def require_gymnasium(env_id: str) -> EnvSpec:
+    """Return the spec of an environment that is registered with Gymnasium.
+
+    Raises:
+        ValueError: If it is not; the message says who has it.
+    """
+    spec = gymnasium_spec(env_id)
+    if spec is not None:
+        return spec
+    if env_id in envpool_ids():
+        raise ValueError(
+            f'Gymnasium has no environment "{env_id}" registered, but EnvPool has: '
+            f'backend="envpool"'
+        )
+    raise _unknown(env_id)
+
+
+@contextmanager
+def missing_package_named(spec: EnvSpec) -> Iterator[None]:
+    """Name the command that installs what Gymnasium misses for an environment while it is made.
+
+    Raises:
+        ImportError: With that command.
+    """
+    try:
+        yield
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise ImportError(
+            f'"{spec.id}" needs a package that is not installed: {error}. '
+            f"Install it with: {_install_command(spec)}"
+        ) from error
+
+
+def _install_command(spec: EnvSpec) -> str:
+    entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
+    package, *parts = entry_point.partition(":")[0].split(".")
+    if package == "gymnasium" and len(parts) > 1:
+        return f'pip install "gymnasium[{parts[1].replace("_", "-")}]"'
+    return f"pip install {package}" if package else "pip install with the package that it names"
+
+
+def _unknown(env_id: str) -> ValueError:
+    near = closest(env_id, [*gymnasium.registry, *envpool_ids()])
+    remedy = (
+        f'; did you mean "{near}"?'
+        if near is not None
+        else '; import the package that registers it first, or name its module, as in "my_package:MyEnv-v0"'
+    )
+    return ValueError(f'unknown environment "{env_id}"{remedy}')

@@ -1,0 +1,103 @@
+"""The return of an episode: rewards come in, returns and lengths of the episodes that finished go out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tensor_optix import kernels
+
+if TYPE_CHECKING:
+    from tensor_optix.core.types import Array
+
+
+class EpisodeCounter:
+    """Undiscounted returns and lengths of the episodes under way in N environments.
+
+    Args:
+        num_envs: N.
+    """
+
+    def __init__(self, num_envs: int) -> None:
+        self._returns = np.zeros(num_envs, np.float64)
+        self._lengths = np.zeros(num_envs, np.int64)
+        self._finished = (
+            np.empty(num_envs, np.float64),
+            np.empty(num_envs, np.int64),
+            np.empty(num_envs, np.int32),
+        )
+
+    def clear(self) -> None:
+        """Forget what is under way."""
+        self._returns[:] = 0.0
+        self._lengths[:] = 0
+
+    def add_step(
+        self, env_ids: Array, rewards: Array | float, dones: Array
+    ) -> tuple[Array, Array, Array]:
+        """Add one row each of B environments.
+
+        Args:
+            env_ids: `[B]`, different ones.
+            rewards: `[B]`, or the only one.
+            dones: `[B]` bool, whether the row ends an episode.
+
+        Returns:
+            Environments, returns and lengths of the K episodes that finished, each `[K]`.
+        """
+        self._returns[env_ids] += rewards
+        self._lengths[env_ids] += 1
+        ended = env_ids[dones]
+        finished = ended, self._returns[ended], self._lengths[ended]
+        # Assigned, not subtracted: NaN would stay.
+        self._returns[ended] = 0.0
+        self._lengths[ended] = 0
+        return finished
+
+    def add_window(self, rewards: Array, dones: Array, valid: Array) -> tuple[Array, Array]:
+        """Add a window `[T, N]`: float32 rewards, bool flags; rows that are not valid do not count.
+
+        Returns:
+            Returns and lengths of the K episodes that finished in it, row by row, each `[K]`.
+        """
+        returns, lengths = [np.empty(0, np.float64)], [np.empty(0, np.int64)]
+        for row in zip(rewards, dones, valid, strict=True):
+            count = kernels.episode_statistics(*row, self._returns, self._lengths, *self._finished)
+            if count:
+                returns.append(self._finished[0][:count].copy())
+                lengths.append(self._finished[1][:count].copy())
+        return np.concatenate(returns), np.concatenate(lengths)
+
+
+class FirstEpisodes:
+    """The first E episodes that N environments finish, with the same number of each.
+
+    The first environments give one more where N does not divide E. Taking whichever finish first would
+    favour short episodes.
+
+    Args:
+        episodes: E.
+        num_envs: N.
+    """
+
+    def __init__(self, episodes: int, num_envs: int) -> None:
+        self.returns = np.zeros(episodes, np.float64)
+        """`[E]`, those of one environment together."""
+        self.lengths = np.zeros(episodes, np.int64)
+        """`[E]`, in the same order."""
+        self._missing = episodes // num_envs + (np.arange(num_envs) < episodes % num_envs)
+        self._next = np.cumsum(self._missing) - self._missing
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every environment has finished its share."""
+        return not self._missing.any()
+
+    def add(self, env_id: int, total: float, length: int) -> None:
+        """Take the return and the length of an episode, unless its environment has given its share."""
+        if self._missing[env_id]:
+            self.returns[self._next[env_id]] = total
+            self.lengths[self._next[env_id]] = length
+            self._next[env_id] += 1
+            self._missing[env_id] -= 1

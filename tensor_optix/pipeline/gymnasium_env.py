@@ -1,0 +1,320 @@
+"""Environments that Gymnasium runs: a plain one, or a vector one in any autoreset mode.
+
+In come `gymnasium.Env` and `gymnasium.vector.VectorEnv` objects; out come `VectorStep` rows.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from gymnasium.spaces import Discrete
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+
+from tensor_optix.pipeline.vector_contract import (
+    NO_REWARD,
+    VectorEnv,
+    VectorStep,
+    constant,
+    space_dtype,
+)
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from tensor_optix.core.types import Array
+    from tensor_optix.pipeline.vector_contract import AnySpace
+
+PlainEnv: TypeAlias = "gymnasium.Env[Any, Any]"
+GymVectorEnv: TypeAlias = "gymnasium.vector.VectorEnv[Any, Any, Any]"
+StepResult: TypeAlias = tuple[Any, Any, Any, Any, dict[str, Any]]
+
+NEXT_STEP, SAME_STEP, DISABLED = "nextstep", "samestep", "disabled"
+
+
+class LockstepEnv(VectorEnv):
+    """A backend that delivers all N rows in order, computed by the time `send` returns.
+
+    Args:
+        env: What Gymnasium made, or the user.
+        name: The backend's name.
+        spaces: The observation space and the action space of one environment.
+        num_envs: N.
+        spec: Where the time limit is found; None where unknown.
+        owned: Whether `close()` closes `env`.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        name: str,
+        spaces: tuple[AnySpace, AnySpace],
+        num_envs: int,
+        spec: Any,
+        owned: bool,
+    ) -> None:
+        limit = None if spec is None else spec.max_episode_steps
+        super().__init__(name, spaces, num_envs, max_episode_steps=limit)
+        self._env = env
+        self._owned = owned
+        self._received: VectorStep | None = None
+        self._sendable = False
+        self._ids = constant(np.arange(num_envs))
+        self._no_flags = constant(np.zeros(num_envs, bool))
+        self._all_valid = constant(np.ones(num_envs, bool))
+        self._no_rewards = constant(np.zeros(num_envs, np.float32))
+        self._dtype = space_dtype(self.observation_space)
+        self._action_dtype = space_dtype(self.action_space)
+        shape = self.observation_space.shape or ()
+        self._shape = (num_envs, *shape)
+        self._no_ends = constant(np.empty((0, *shape), self._dtype))
+
+    def reset(self, seed: int | None = None) -> None:
+        """Reset every environment and check the shape of what it observes."""
+        observations = self._reset_all(None if seed is None else int(seed))
+        if observations.shape != self._shape:
+            raise ValueError(
+                f"the environment's observations must have the shape {self._shape} of its "
+                f"observation space, got {observations.shape}"
+            )
+        flags = self._no_flags
+        self._received = VectorStep(
+            self._ids, observations, self._no_rewards, flags, flags, flags, self._no_ends
+        )
+        self._sendable = False
+
+    def recv(self) -> VectorStep:
+        """Return the rows of the last `send` or `reset`."""
+        rows = self._received
+        if rows is None:
+            raise RuntimeError("recv() has nothing to return: call reset() or send() before it")
+        self._received = None
+        self._sendable = True
+        return rows
+
+    def send(self, actions: Array, env_ids: Array) -> None:
+        """Step every environment."""
+        self._check_turn(env_ids)
+        self._received = self._step(actions)
+
+    def close(self) -> None:
+        """Close the environments if they are the library's."""
+        if self._owned:
+            self._owned = False
+            self._env.close()
+
+    def _check_turn(self, env_ids: Array) -> None:
+        if not self._sendable:
+            raise RuntimeError("send() has no rows to answer: call recv() before it")
+        if env_ids is not self._ids and not np.array_equal(env_ids, self._ids):
+            raise ValueError(
+                f"env_ids must be those that recv() delivered, 0 to {self.num_envs - 1} in order, "
+                f"got {env_ids}"
+            )
+        self._sendable = False
+
+    @abstractmethod
+    def _reset_all(self, seed: int | None) -> Array:
+        """Reset every environment and return the first observations, `[N, ...]`."""
+
+    @abstractmethod
+    def _step(self, actions: Array) -> VectorStep:
+        """Take one step and return its rows."""
+
+
+class SingleEnv(LockstepEnv):
+    """One plain `gymnasium.Env`. Its rows are all valid but the first one after `reset()`.
+
+    Args:
+        env: The environment; its time limit is its own business.
+        name: The backend's name.
+        owned: Whether `close()` closes it.
+    """
+
+    _env: PlainEnv
+
+    def __init__(self, env: PlainEnv, name: str = "single", owned: bool = False) -> None:
+        super().__init__(env, name, (env.observation_space, env.action_space), 1, env.spec, owned)
+        self._is_discrete = isinstance(env.action_space, Discrete)
+
+    def _reset_all(self, seed: int | None) -> Array:
+        observation, _ = self._env.reset(seed=seed)
+        return np.asarray(observation, self._dtype)[None]
+
+    def _step(self, actions: Array) -> VectorStep:
+        # An environment may keep the array that it is given, and the sender may reuse it: copy.
+        action = int(actions[0]) if self._is_discrete else np.array(actions[0], self._action_dtype)
+        observation, reward, terminated, truncated, info = self._env.step(action)
+        observations = np.asarray(observation, self._dtype)[None]
+        ends = self._no_ends
+        if terminated or truncated:
+            # The reset may overwrite the buffer that the observation lies in.
+            ends = observations.copy()
+            observations = self._reset_all(None)
+        return VectorStep(
+            self._ids,
+            observations,
+            np.array([reward], np.float32),
+            np.array([terminated], bool),
+            np.array([truncated], bool),
+            self._all_valid,
+            ends,
+            (info,),
+        )
+
+
+class GymnasiumEnv(LockstepEnv):
+    """A `gymnasium.vector.VectorEnv`, in whatever way it resets its environments.
+
+    Args:
+        env: The vector environment; `metadata["autoreset_mode"]` says how it resets.
+        name: The backend's name.
+        owned: Whether `close()` closes it.
+    """
+
+    def __init__(self, env: GymVectorEnv, name: str, owned: bool = False) -> None:
+        # A vector environment of separate ones has no spec of its own.
+        spec = env.envs[0].spec if isinstance(env, SyncVectorEnv) else env.spec
+        spaces = (env.single_observation_space, env.single_action_space)
+        super().__init__(env, name, spaces, env.num_envs, spec, owned)
+        makers = {
+            NEXT_STEP: self._next_step_rows,
+            SAME_STEP: self._same_step_rows,
+            DISABLED: self._disabled_rows,
+        }
+        self._rows = makers[_autoreset_mode(env)]
+        self._resetting = self._no_flags
+
+    def _reset_all(self, seed: int | None) -> Array:
+        observations, _ = self._env.reset(seed=seed)
+        self._resetting = self._no_flags
+        return np.asarray(observations, self._dtype)
+
+    def _step(self, actions: Array) -> VectorStep:
+        return self._rows(self._env.step(np.asarray(actions, self._action_dtype)))
+
+    def _next_step_rows(self, result: StepResult) -> VectorStep:
+        observations, rewards, terminated, truncated, done = self._arrays(result)
+        resetting, self._resetting = self._resetting, done
+        valid = self._all_valid
+        if np.count_nonzero(resetting):
+            valid = ~resetting
+            rewards = np.where(resetting, NO_REWARD, rewards)
+            terminated, truncated, done = terminated & valid, truncated & valid, done & valid
+        ends = observations.compress(done, 0) if np.count_nonzero(done) else self._no_ends
+        return VectorStep(self._ids, observations, rewards, terminated, truncated, valid, ends)
+
+    def _same_step_rows(self, result: StepResult) -> VectorStep:
+        observations, rewards, terminated, truncated, done = self._arrays(result)
+        ends = (
+            self._final_observations(result[4], done) if np.count_nonzero(done) else self._no_ends
+        )
+        valid = self._all_valid
+        return VectorStep(self._ids, observations, rewards, terminated, truncated, valid, ends)
+
+    def _disabled_rows(self, result: StepResult) -> VectorStep:
+        observations, rewards, terminated, truncated, done = self._arrays(result)
+        ends = self._no_ends
+        if np.count_nonzero(done):
+            ends = observations.compress(done, 0)
+            # The reset may clear the very arrays that the step returned.
+            rewards, terminated, truncated = rewards.copy(), terminated.copy(), truncated.copy()
+            observations, _ = self._env.reset(options={"reset_mask": done})
+            observations = np.asarray(observations, self._dtype)
+        valid = self._all_valid
+        return VectorStep(self._ids, observations, rewards, terminated, truncated, valid, ends)
+
+    def _arrays(self, result: StepResult) -> tuple[Array, Array, Array, Array, Array]:
+        terminated = np.asarray(result[2], bool)
+        truncated = np.asarray(result[3], bool)
+        return (
+            np.asarray(result[0], self._dtype),
+            np.asarray(result[1], np.float32),
+            terminated,
+            truncated,
+            terminated | truncated,
+        )
+
+    def _final_observations(self, infos: dict[str, Any], done: Array) -> Array:
+        final = infos.get("final_obs")
+        if final is None or len(final) != self.num_envs:
+            raise RuntimeError(
+                f"a vector environment that resets in the same step must give "
+                f"infos['final_obs'] with {self.num_envs} entries when an episode ends, got {final}"
+            )
+        # Gymnasium gives an array of objects, others one plain array [N, ...].
+        return np.stack([final[row] for row in np.flatnonzero(done)]).astype(self._dtype)
+
+
+class AsyncGymnasiumEnv(GymnasiumEnv):
+    """A `gymnasium.vector.AsyncVectorEnv`: the environments step between `send()` and `recv()`."""
+
+    _env: AsyncVectorEnv
+    _stepping = False
+
+    def recv(self) -> VectorStep:
+        """Wait for the workers where a step is under way."""
+        if self._stepping:
+            self._stepping = False
+            self._received = self._rows(self._env.step_wait())
+        return super().recv()
+
+    def send(self, actions: Array, env_ids: Array) -> None:
+        """Hand the actions to the workers, without waiting for them."""
+        self._check_turn(env_ids)
+        self._env.step_async(np.asarray(actions, self._action_dtype))
+        self._stepping = True
+
+    def close(self) -> None:
+        """Wait for the step under way, then close the workers if they are the library's."""
+        try:
+            self._finish_step()
+        finally:
+            super().close()
+
+    def _reset_all(self, seed: int | None) -> Array:
+        self._finish_step()
+        return super()._reset_all(seed)
+
+    def _finish_step(self) -> None:
+        if self._stepping:
+            self._stepping = False
+            self._env.step_wait()
+
+
+def wrap_gymnasium(env: GymVectorEnv, name: str, owned: bool = False) -> GymnasiumEnv:
+    """Return the adapter that fits a Gymnasium vector environment."""
+    adapter = AsyncGymnasiumEnv if isinstance(env, AsyncVectorEnv) else GymnasiumEnv
+    return adapter(env, name, owned)
+
+
+def _autoreset_mode(env: GymVectorEnv) -> str:
+    """Return when `env` resets an environment whose episode ended.
+
+    Gymnasium 1.0 knows only the next step and has neither tag nor enum; a vector environment of
+    another origin that does not say is assumed to do the same, with a warning.
+
+    Returns:
+        `NEXT_STEP`, `SAME_STEP` or `DISABLED`.
+
+    Raises:
+        ValueError: If the tag is none of the three.
+    """
+    tag = env.metadata.get("autoreset_mode")
+    if tag is None:
+        if not isinstance(env.unwrapped, AsyncVectorEnv | SyncVectorEnv):
+            warnings.warn(
+                f"{type(env).__name__} does not say how it resets its environments: assuming the "
+                f"step after the end. Set metadata['autoreset_mode'] to be sure.",
+                stacklevel=2,
+            )
+        return NEXT_STEP
+    mode = str(tag.value if isinstance(tag, Enum) else tag).replace("_", "").lower()
+    if mode not in (NEXT_STEP, SAME_STEP, DISABLED):
+        raise ValueError(
+            f"metadata['autoreset_mode'] must be NEXT_STEP, SAME_STEP or DISABLED, got {tag!r}"
+        )
+    return mode
