@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tensor_optix.algorithms.tf_ppo import TFPPOAgent as TFPPOAgent
     from tensor_optix.algorithms.tf_ppo_continuous import TFGaussianPPOAgent as TFGaussianPPOAgent
     from tensor_optix.algorithms.tf_sac import TFSACAgent as TFSACAgent
+    from tensor_optix.algorithms.tf_td3 import TFTD3Agent as TFTD3Agent
     from tensor_optix.algorithms.torch_agent import TorchAgent as TorchAgent
     from tensor_optix.algorithms.torch_dqn import TorchDQNAgent as TorchDQNAgent
     from tensor_optix.algorithms.torch_ppo import TorchPPOAgent as TorchPPOAgent
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         TorchGaussianPPOAgent as TorchGaussianPPOAgent,
     )
     from tensor_optix.algorithms.torch_sac import TorchSACAgent as TorchSACAgent
+    from tensor_optix.algorithms.torch_td3 import TorchTD3Agent as TorchTD3Agent
     from tensor_optix.core.backoff_scheduler import BackoffScheduler as BackoffScheduler
     from tensor_optix.core.base_agent import BaseAgent as BaseAgent
     from tensor_optix.core.base_evaluator import BaseEvaluator as BaseEvaluator
@@ -68,60 +70,52 @@ if TYPE_CHECKING:
 
 __version__ = "2.0.0.dev0"
 
-_MODULES = {
-    "TorchAgent": "algorithms.torch_agent",
-    "TorchEvaluator": "adapters.pytorch.torch_evaluator",
-    "TFAgent": "algorithms.tf_agent",
-    "TFEvaluator": "adapters.tensorflow.tf_evaluator",
-    "make_agent": "algorithms.agent_factory",
-    "TFDQNAgent": "algorithms.tf_dqn",
-    "TFPPOAgent": "algorithms.tf_ppo",
-    "TFGaussianPPOAgent": "algorithms.tf_ppo_continuous",
-    "TFSACAgent": "algorithms.tf_sac",
-    "TorchDQNAgent": "algorithms.torch_dqn",
-    "TorchPPOAgent": "algorithms.torch_ppo",
-    "TorchGaussianPPOAgent": "algorithms.torch_ppo_continuous",
-    "TorchSACAgent": "algorithms.torch_sac",
-    "BackoffScheduler": "core.backoff_scheduler",
-    "BaseAgent": "core.base_agent",
-    "BaseEvaluator": "core.base_evaluator",
-    "MeanReturnEvaluator": "core.base_evaluator",
-    "BaseOptimizer": "core.base_optimizer",
-    "FixedHyperparams": "core.base_optimizer",
-    "BasePipeline": "core.base_pipeline",
-    "LoopCallback": "core.callbacks",
-    "CheckpointRegistry": "core.checkpoint_registry",
-    "DiagnosticController": "optimizers.diagnostic_controller",
-    "EnsembleAgent": "core.ensemble_agent",
-    "LoopController": "core.loop_controller",
-    "MetaAction": "core.meta_controller",
-    "MetaController": "core.meta_controller",
-    "ObsNormalizer": "core.normalizers",
-    "RewardNormalizer": "core.normalizers",
-    "RunningMeanStd": "core.normalizers",
-    "PolicyManager": "core.policy_manager",
-    "PolicyManagerCallback": "core.policy_manager",
-    "RegimeDetector": "core.regime_detector",
-    "PrioritizedReplayBuffer": "core.replay_buffer",
-    "ReplayBuffer": "core.replay_buffer",
-    "compute_gae": "core.trajectory_buffer",
-    "make_minibatches": "core.trajectory_buffer",
-    "EpisodeData": "core.types",
-    "EvalMetrics": "core.types",
-    "HyperparamSet": "core.types",
-    "LoopState": "core.types",
-    "PolicySnapshot": "core.types",
-    "RNDPipeline": "exploration.rnd",
-    "RLOptimizer": "optimizer",
-    "BackoffOptimizer": "optimizers.backoff_optimizer",
-    "MomentumOptimizer": "optimizers.momentum_optimizer",
-    "PBTOptimizer": "optimizers.pbt_optimizer",
-    "SPSAOptimizer": "optimizers.spsa_optimizer",
-    "TrialOrchestrator": "trials.orchestrator",
-    "BatchPipeline": "pipeline.batch_pipeline",
-    "LivePipeline": "pipeline.live_pipeline",
-    "VectorBatchPipeline": "pipeline.vector_pipeline",
+_NAMES = {
+    "adapters.pytorch.torch_evaluator": "TorchEvaluator",
+    "adapters.tensorflow.tf_evaluator": "TFEvaluator",
+    "algorithms.agent_factory": "make_agent",
+    "algorithms.tf_agent": "TFAgent",
+    "algorithms.tf_dqn": "TFDQNAgent",
+    "algorithms.tf_ppo": "TFPPOAgent",
+    "algorithms.tf_ppo_continuous": "TFGaussianPPOAgent",
+    "algorithms.tf_sac": "TFSACAgent",
+    "algorithms.tf_td3": "TFTD3Agent",
+    "algorithms.torch_agent": "TorchAgent",
+    "algorithms.torch_dqn": "TorchDQNAgent",
+    "algorithms.torch_ppo": "TorchPPOAgent",
+    "algorithms.torch_ppo_continuous": "TorchGaussianPPOAgent",
+    "algorithms.torch_sac": "TorchSACAgent",
+    "algorithms.torch_td3": "TorchTD3Agent",
+    "core.backoff_scheduler": "BackoffScheduler",
+    "core.base_agent": "BaseAgent",
+    "core.base_evaluator": "BaseEvaluator MeanReturnEvaluator",
+    "core.base_optimizer": "BaseOptimizer FixedHyperparams",
+    "core.base_pipeline": "BasePipeline",
+    "core.callbacks": "LoopCallback",
+    "core.checkpoint_registry": "CheckpointRegistry",
+    "core.ensemble_agent": "EnsembleAgent",
+    "core.loop_controller": "LoopController",
+    "core.meta_controller": "MetaAction MetaController",
+    "core.normalizers": "ObsNormalizer RewardNormalizer RunningMeanStd",
+    "core.policy_manager": "PolicyManager PolicyManagerCallback",
+    "core.regime_detector": "RegimeDetector",
+    "core.replay_buffer": "PrioritizedReplayBuffer ReplayBuffer",
+    "core.trajectory_buffer": "compute_gae make_minibatches",
+    "core.types": "EpisodeData EvalMetrics HyperparamSet LoopState PolicySnapshot",
+    "exploration.rnd": "RNDPipeline",
+    "optimizer": "RLOptimizer",
+    "optimizers.backoff_optimizer": "BackoffOptimizer",
+    "optimizers.diagnostic_controller": "DiagnosticController",
+    "optimizers.momentum_optimizer": "MomentumOptimizer",
+    "optimizers.pbt_optimizer": "PBTOptimizer",
+    "optimizers.spsa_optimizer": "SPSAOptimizer",
+    "pipeline.batch_pipeline": "BatchPipeline",
+    "pipeline.live_pipeline": "LivePipeline",
+    "pipeline.vector_pipeline": "VectorBatchPipeline",
+    "trials.orchestrator": "TrialOrchestrator",
 }
+"""The public names by the modules that they are in."""
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = sorted(_MODULES)
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from tensor_optix.core.types import Array, PathLike
 
 Tensor: TypeAlias = Any
@@ -94,6 +96,9 @@ class GradientDescent(Protocol):
 
 class Backend(Protocol):
     """The functions of a framework's backend module."""
+
+    def placed_on(self, device: str, /) -> AbstractContextManager[Any]:
+        """Return a context to make networks in that are to be on a device, as agents name it."""
 
     def prepare(self, networks: Mapping[str, Network], device: str, compile: bool, /) -> Backend:
         """Put an agent's networks, as in inference, on a device; return the functions to compute with.

@@ -1,17 +1,19 @@
 """Ready-made agents: an environment comes in, an agent with networks that fit its spaces goes out.
 
-Which algorithms there are and how they start out is in `catalogue`, which frameworks in `frameworks`; which
-networks an algorithm gets is in `agent_builder`.
+Which algorithms there are, what they are made of and how they start out is in `catalogue`, which frameworks
+in `frameworks`; which networks fit a space is in `ready_made`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from tensor_optix.adapters.network_recipes import NetworkRecipes
 from tensor_optix.algorithms.catalogue import (
     ALGORITHMS,
     IMAGE_HIDDEN_SIZES,
@@ -19,6 +21,7 @@ from tensor_optix.algorithms.catalogue import (
     find_algorithm,
 )
 from tensor_optix.algorithms.frameworks import find_framework
+from tensor_optix.algorithms.ready_made import AgentParts
 from tensor_optix.core.environment_ids import spaces_of_id
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.types import HyperparamSet
@@ -26,26 +29,10 @@ from tensor_optix.core.types import HyperparamSet
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tensor_optix.algorithms.frameworks import Framework
     from tensor_optix.core.base_agent import BaseAgent
 
 IMAGE_AXES = 3
-
-
-class AgentPlan(NamedTuple):
-    """What a framework's factory builds from; everything in it was checked."""
-
-    algorithm: str
-    observation_space: Box | Discrete
-    action_space: Box | Discrete
-    hidden_sizes: tuple[int, ...]
-    hyperparams: HyperparamSet
-    """All of them, the learning rate too."""
-    network_seeds: tuple[int, ...]
-    """Different ones, one for each network."""
-    device: str
-    reward_normalizer: RewardNormalizer | None
-    obs_normalizer: ObsNormalizer | None
+PACKAGE = "tensor_optix"
 
 
 @runtime_checkable
@@ -75,13 +62,8 @@ def make_agent(
 ) -> BaseAgent:
     """Make an agent, with networks and optimizers, for the spaces of an environment.
 
-    | algorithm | actions | networks for vectors | where it starts otherwise than its hyperparameters say |
-    |---|---|---|---|
-    | `"ppo"` | Discrete, Box | 64-64, tanh, orthogonal | images: learning_rate 2.5e-4, n_epochs 4, \
-minibatch_size 256 |
-    | `"dqn"` | Discrete | 120-84, ReLU | learning_rate 1e-3, learning_starts 1000, epsilon_decay_steps \
-10,000; images: 1e-4, 10,000, 100,000, target_update_freq 1000 |
-    | `"sac"` | Box | 256-256, ReLU | learning_starts 1000; images: 10,000, replay_capacity 100,000 |
+    `tensor_optix.algorithms.catalogue.ALGORITHMS` says what each algorithm acts in, which networks it gets
+    and where it starts otherwise than its hyperparameters say.
 
     Observations may be vectors (a Box with one axis), numbers of a Discrete space (one-hot inside the
     network) or images (a Box with three axes, the channels first or last: convolutions after Mnih et
@@ -91,9 +73,9 @@ minibatch_size 256 |
     Args:
         env: A Gymnasium environment or vector environment, an EnvPool, a pipeline's `env`, or an id
             such as `"CartPole-v1"`. It is only looked at; what an id makes is closed again.
-        algorithm: `"ppo"`, `"dqn"` or `"sac"`. None: PPO, for discrete and continuous actions
-            alike, because it takes the least time to a good policy where the environment is fast, and
-            no memory for a replay. DQN and SAC need fewer steps where steps are dear: ask by name.
+        algorithm: A name in the catalogue, such as `"sac"`. None: PPO, for discrete and continuous actions
+            alike, because it takes the least time to a good policy where the environment is fast, and no
+            memory for a replay. Those with a replay need fewer steps where steps are dear: ask by name.
         framework: `"torch"` or `"tensorflow"`. None: PyTorch where it is installed, else TensorFlow.
         hyperparams: Those that differ from the defaults.
         hidden_sizes: Widths of the hidden layers of each network; with images, of those behind the
@@ -120,29 +102,27 @@ minibatch_size 256 |
     if hidden_sizes is None:
         hidden_sizes = default_hidden_sizes(chosen, observation_space)
     *network_seeds, agent_seed = (int(n) for n in np.random.SeedSequence(seed).generate_state(4))
-    plan = AgentPlan(
-        algorithm=chosen.name,
+    parts = AgentParts(
+        recipes=NetworkRecipes(import_module(f"{PACKAGE}.adapters.{library.adapter}.layers")),
         observation_space=observation_space,
         action_space=action_space,
         hidden_sizes=_checked_sizes(hidden_sizes),
-        hyperparams=HyperparamSet(params),
+        learning_rate=float(params["learning_rate"]),
         network_seeds=tuple(network_seeds),
-        device=device,
-        reward_normalizer=RewardNormalizer(params["gamma"]) if normalize_rewards else None,
-        obs_normalizer=_obs_normalizer(observation_space) if normalize_observations else None,
     )
-    agent = _build(library, plan)
+    kind = chosen.agent_class(action_space)
+    module = import_module(f"{PACKAGE}.algorithms.{library.prefix}{kind.module}")
+    agent_class: Any = getattr(module, library.class_prefix + kind.name)
+    with agent_class.backend.placed_on(device):
+        agent: BaseAgent = agent_class(
+            *kind.arguments(parts),
+            hyperparams=HyperparamSet(params),
+            device=device,
+            reward_normalizer=RewardNormalizer(params["gamma"]) if normalize_rewards else None,
+            obs_normalizer=_obs_normalizer(observation_space) if normalize_observations else None,
+        )
     agent.seed(agent_seed)
     return agent
-
-
-def _build(framework: Framework, plan: AgentPlan) -> BaseAgent:
-    """Make the agent of a plan; nothing of another framework is imported."""
-    if framework.name == "torch":
-        from tensor_optix.algorithms.torch_factory import build
-    else:
-        from tensor_optix.algorithms.tf_factory import build
-    return build(plan)
 
 
 def default_hidden_sizes(algorithm: Algorithm, observation_space: Any) -> tuple[int, ...]:

@@ -1,22 +1,25 @@
-"""The algorithms by name: what they act in, what suits them, how they start out.
+"""The algorithms by name: what they act in, what they are made of, what suits them, how they start out.
 
-This table is the one place that knows which algorithms there are; `make_agent` and the command line read it.
+This table is the one place that knows which algorithms there are; `make_agent`, the command line's options
+and the spaces of its searches follow from it.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from gymnasium.spaces import Box, Discrete
 
 from tensor_optix.algorithms.dqn import DQNHyperparams
 from tensor_optix.algorithms.ppo import PPOHyperparams
+from tensor_optix.algorithms.ready_made import POLICY_GAIN, AgentParts
 from tensor_optix.algorithms.sac import SACHyperparams
+from tensor_optix.algorithms.td3 import TD3Hyperparams
+from tensor_optix.core.argument_checks import closest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tensor_optix.algorithms.network_agent import Hyperparams
 
@@ -26,12 +29,25 @@ IMAGE_HIDDEN_SIZES = (512,)
 
 
 @dataclass(frozen=True)
+class AgentClass:
+    """A public class of an algorithm, once for every framework."""
+
+    module: str
+    """In `algorithms`, behind the framework's prefix."""
+    name: str
+    """Behind the framework's prefix."""
+    arguments: Callable[[AgentParts], tuple[Any, ...]]
+    """The positional arguments of a ready-made one."""
+
+
+@dataclass(frozen=True)
 class Algorithm:
     """What is known of an algorithm without its framework."""
 
     name: str
     hyperparams_type: type[Hyperparams]
-    action_spaces: tuple[type, ...]
+    agents: Mapping[type, AgentClass]
+    """By the kind of action space that they act in."""
     hidden_sizes: tuple[int, ...]
     """Of its networks for vectors; `IMAGE_HIDDEN_SIZES` for images."""
     num_envs: int
@@ -42,6 +58,17 @@ class Algorithm:
     """What is better here than the defaults of `hyperparams_type`."""
     image_defaults: Mapping[str, Any] = field(default_factory=dict)
     """What is better still where observations are images."""
+    search_space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """What is worth a search besides what an agent lets a tuner change while it trains."""
+
+    @property
+    def action_spaces(self) -> tuple[type, ...]:
+        """The kinds of action spaces that it acts in."""
+        return tuple(self.agents)
+
+    def agent_class(self, action_space: Any) -> AgentClass:
+        """Return the class that acts in a space of one of these kinds."""
+        return next(one for kind, one in self.agents.items() if isinstance(action_space, kind))
 
     def default_params(self, sees_images: bool = False) -> dict[str, Any]:
         """Return every hyperparameter as `make_agent` starts with it."""
@@ -49,20 +76,64 @@ class Algorithm:
         return asdict(self.hyperparams_type.from_params(known))
 
 
+def _ppo(parts: AgentParts) -> tuple[Any, ...]:
+    """Return actor of logits, critic, optimizer."""
+    return _actor_and_critic(parts, parts.num_actions)
+
+
+def _gaussian_ppo(parts: AgentParts) -> tuple[Any, ...]:
+    """Return actor of mean and log_std, critic, optimizer, the number of components of an action."""
+    return *_actor_and_critic(parts, 2 * parts.action_dim), parts.action_dim
+
+
+def _dqn(parts: AgentParts) -> tuple[Any, ...]:
+    """Return q_network, the number of actions, optimizer."""
+    q_network = parts.network(parts.recipes.relu_mlp, parts.num_actions, 0)
+    return q_network, parts.num_actions, parts.replay_adam([q_network])
+
+
+def _sac(parts: AgentParts) -> tuple[Any, ...]:
+    """Return actor of mean and log_std, two critics, the size of an action, three optimizers."""
+    number_adam = parts.recipes.number_adam
+    return *_actor_and_twin_critics(parts, 2 * parts.action_dim), number_adam(parts.learning_rate)
+
+
+def _actor_and_twin_critics(parts: AgentParts, outputs: int) -> tuple[Any, ...]:
+    """Return an actor with so many outputs, two critics, the size of an action, optimizers of both."""
+    actor = parts.network(parts.recipes.relu_mlp, outputs, 0, POLICY_GAIN)
+    critics = [parts.action_critic(index) for index in (1, 2)]
+    optimizers = parts.replay_adam([actor]), parts.replay_adam(critics)
+    return actor, *critics, parts.action_dim, *optimizers
+
+
+def _actor_and_critic(parts: AgentParts, outputs: int) -> tuple[Any, ...]:
+    actor = parts.network(parts.recipes.mlp, outputs, 0, POLICY_GAIN)
+    critic = parts.network(parts.recipes.mlp, 1, 1)
+    return actor, critic, parts.adam([actor, critic])
+
+
+def _td3(parts: AgentParts) -> tuple[Any, ...]:
+    return _actor_and_twin_critics(parts, parts.action_dim)
+
+
 ALGORITHMS: Mapping[str, Algorithm] = {
     "ppo": Algorithm(
         name="ppo",
         hyperparams_type=PPOHyperparams,
-        action_spaces=(Discrete, Box),
+        agents={
+            Discrete: AgentClass("ppo", "PPOAgent", _ppo),
+            Box: AgentClass("ppo_continuous", "GaussianPPOAgent", _gaussian_ppo),
+        },
         hidden_sizes=(64, 64),
         num_envs=8,
         window_size=256,
         image_defaults={"learning_rate": 2.5e-4, "n_epochs": 4, "minibatch_size": 256},
+        search_space={"gae_lambda": ("float", 0.9, 0.99), "n_epochs": ("int", 3, 15)},
     ),
     "dqn": Algorithm(
         name="dqn",
         hyperparams_type=DQNHyperparams,
-        action_spaces=(Discrete,),
+        agents={Discrete: AgentClass("dqn", "DQNAgent", _dqn)},
         hidden_sizes=(120, 84),
         num_envs=4,
         window_size=256,
@@ -77,12 +148,26 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     "sac": Algorithm(
         name="sac",
         hyperparams_type=SACHyperparams,
-        action_spaces=(Box,),
+        agents={Box: AgentClass("sac", "SACAgent", _sac)},
         hidden_sizes=(256, 256),
         num_envs=4,
         window_size=256,
         defaults={"learning_starts": 1000},
         image_defaults={"learning_starts": 10_000, "replay_capacity": 100_000},
+    ),
+    "td3": Algorithm(
+        name="td3",
+        hyperparams_type=TD3Hyperparams,
+        agents={Box: AgentClass("td3", "TD3Agent", _td3)},
+        hidden_sizes=(256, 256),
+        num_envs=4,
+        window_size=256,
+        defaults={"learning_rate": 1e-3, "learning_starts": 1000},
+        image_defaults={
+            "learning_rate": 3e-4,
+            "learning_starts": 10_000,
+            "replay_capacity": 100_000,
+        },
     ),
 }
 
@@ -97,6 +182,6 @@ def find_algorithm(name: str | None) -> Algorithm:
         return ALGORITHMS[DEFAULT_ALGORITHM]
     if name in ALGORITHMS:
         return ALGORITHMS[name]
-    close = get_close_matches(str(name).lower(), ALGORITHMS, 1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    near = closest(name, ALGORITHMS)
+    hint = f"; did you mean {near!r}?" if near else ""
     raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got {name!r}{hint}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
+
+from tensor_optix.core.argument_checks import closest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,12 @@ class Framework(NamedTuple):
     """That of its module, and of the extra that installs it."""
     title: str
     """As its makers write it."""
+    adapter: str
+    """Its package in `adapters`."""
+    prefix: str
+    """What the modules of its agents begin with."""
+    class_prefix: str
+    """What the names of its agents begin with."""
 
     @property
     def is_installed(self) -> bool:
@@ -30,8 +37,8 @@ class Framework(NamedTuple):
 
 
 FRAMEWORKS: Mapping[str, Framework] = {
-    "torch": Framework("torch", "PyTorch"),
-    "tensorflow": Framework("tensorflow", "TensorFlow"),
+    "torch": Framework("torch", "PyTorch", "pytorch", "torch_", "Torch"),
+    "tensorflow": Framework("tensorflow", "TensorFlow", "tensorflow", "tf_", "TF"),
 }
 """By their names; of those that are installed, the first is the default."""
 
@@ -49,8 +56,8 @@ def find_framework(name: str | None) -> Framework:
         return _first_installed()
     if name not in FRAMEWORKS:
         known = {known: known for known in FRAMEWORKS} | OTHER_NAMES
-        close = get_close_matches(str(name).lower(), known, 1)
-        hint = f"; did you mean {known[close[0]]!r}?" if close else ""
+        near = closest(name, known)
+        hint = f"; did you mean {known[near]!r}?" if near else ""
         names = ", ".join(map(repr, FRAMEWORKS))
         raise ValueError(f"framework must be one of {names}, got {name!r}{hint}")
     found = FRAMEWORKS[name]

@@ -5,16 +5,22 @@ The parser makes these values from `sys.argv`; `check` tells whether they are in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path  # noqa: TC003 (the parser reads the annotations)
 from typing import Annotated, Any
 
 import tyro
+from gymnasium.spaces import Box, Discrete
 
-from tensor_optix.algorithms.catalogue import ALGORITHMS, Algorithm, find_algorithm
+from tensor_optix.algorithms.catalogue import (
+    ALGORITHMS,
+    DEFAULT_ALGORITHM,
+    Algorithm,
+    find_algorithm,
+)
 from tensor_optix.cli.hyperparam_options import given, option_group
 
-_PPO, _DQN, _SAC = (option_group(ALGORITHMS[name]) for name in ("ppo", "dqn", "sac"))
+_GROUPS = {name: option_group(algorithm) for name, algorithm in ALGORITHMS.items()}
 
 
 def _chosen(attribute: str) -> str:
@@ -29,16 +35,37 @@ def _words(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+def _algorithms(space: type) -> str:
+    """Return what acts in a kind of action space, for the help."""
+    return ", ".join(name for name, one in ALGORITHMS.items() if space in one.action_spaces)
+
+
+AlgorithmOptions: Any = make_dataclass(
+    "AlgorithmOptions",
+    [
+        (name, Annotated[Any, tyro.conf.arg(constructor=group)], field(default_factory=group))
+        for name, group in _GROUPS.items()
+    ],
+    frozen=True,
+    kw_only=True,
+)
+"""A group of hyperparameters for each algorithm."""
+
+
 @dataclass(frozen=True)
-class LearnerOptions:
+class LearnerOptions(AlgorithmOptions):  # type: ignore[misc]
     """What is trained, and where: the options that `train` and `tune` share."""
 
     env_id: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV_ID")]
     """A Gymnasium or EnvPool id, for instance CartPole-v1. "module:id" imports the module first."""
     algo: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: ppo)")
+        str | None,
+        tyro.conf.arg(
+            metavar="NAME",
+            help=f"Discrete actions: {_algorithms(Discrete)}; continuous ones: {_algorithms(Box)}.",
+            help_behavior_hint=f"(default: {DEFAULT_ALGORITHM})",
+        ),
     ] = None
-    """ppo for discrete and continuous actions, dqn for discrete ones, sac for continuous ones."""
     framework: Annotated[
         str | None,
         tyro.conf.arg(
@@ -73,9 +100,6 @@ class LearnerOptions:
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
     plain: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print plain lines, also to a terminal."""
-    ppo: Annotated[Any, tyro.conf.arg(constructor=_PPO)] = field(default_factory=_PPO)
-    dqn: Annotated[Any, tyro.conf.arg(constructor=_DQN)] = field(default_factory=_DQN)
-    sac: Annotated[Any, tyro.conf.arg(constructor=_SAC)] = field(default_factory=_SAC)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -118,7 +142,7 @@ class LearnerOptions:
         chosen.hyperparams_type.from_params(chosen.default_params() | self.hyperparams)
 
     def _given(self, name: str) -> dict[str, Any]:
-        return given({"ppo": self.ppo, "dqn": self.dqn, "sac": self.sac}[name])
+        return given(getattr(self, name))
 
     def _require_own_options(self, chosen: str) -> None:
         for name in ALGORITHMS:

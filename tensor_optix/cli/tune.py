@@ -38,11 +38,6 @@ if TYPE_CHECKING:
 BEST_FILE = "best_params.json"
 STUDY_FILE = "study.journal"
 
-MORE_TO_SEARCH: dict[str, dict[str, tuple[Any, ...]]] = {
-    "ppo": {"gae_lambda": ("float", 0.9, 0.99), "n_epochs": ("int", 3, 15)},
-}
-"""What is worth a search besides what an agent lets a tuner change while it trains."""
-
 _TRIALS = 3
 _NOTHING_YET = "tensor-optix: interrupted before a trial was complete"
 _ABOUT = (
@@ -141,7 +136,7 @@ class _Tuning:
             pipeline.teardown()
 
     def _searched(self) -> dict[str, tuple[Any, ...]]:
-        space = space_of(self._agent) | MORE_TO_SEARCH.get(self._config.algorithm, {})
+        space = space_of(self._agent) | dict(self._options.algorithm.search_space)
         del self._agent
         space = {
             name: spec for name, spec in space.items() if name not in self._options.hyperparams

@@ -93,7 +93,8 @@ def test_an_id_that_only_envpool_has_is_looked_at() -> None:
 def test_hyperparameters_that_are_not_given_are_those_of_the_table(
     algorithm: str, framework: Framework
 ) -> None:
-    env = Spaces(VECTOR, FORCE if algorithm == "sac" else CHOICE)
+    takes_choices = Discrete in ALGORITHMS[algorithm].action_spaces
+    env = Spaces(VECTOR, CHOICE if takes_choices else FORCE)
     given = HyperparamSet({"gamma": 0.5})
     agent = make_agent(env, algorithm, framework.name, hyperparams=given)
     expected = ALGORITHMS[algorithm].default_params() | {"gamma": 0.5}

@@ -73,8 +73,10 @@ def test_train_help_documents_every_algorithm_with_what_it_chooses(
     for part in (
         "--dqn.epsilon-decay-steps INT",
         "--sac.tau FLOAT How far the target critics follow",
-        "(default: 64 64 (ppo), 120 84 (dqn), 256 256 (sac))",
-        "(default: 8 (ppo), 4 (dqn), 4 (sac))",
+        "--td3.policy-delay INT Updates of the critics for one of the actor",
+        "Discrete actions: ppo, dqn; continuous ones: ppo, sac, td3. (default: ppo)",
+        "(default: 64 64 (ppo), 120 84 (dqn), 256 256 (sac), 256 256 (td3))",
+        "(default: 8 (ppo), 4 (dqn), 4 (sac), 4 (td3))",
         "--normalize-observations, --no-normalize-observations",
     ):
         assert part in text

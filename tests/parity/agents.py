@@ -19,11 +19,13 @@ from tensor_optix.algorithms.tf_dqn import TFDQNAgent
 from tensor_optix.algorithms.tf_ppo import TFPPOAgent
 from tensor_optix.algorithms.tf_ppo_continuous import TFGaussianPPOAgent
 from tensor_optix.algorithms.tf_sac import TFSACAgent
+from tensor_optix.algorithms.tf_td3 import TFTD3Agent
 from tensor_optix.algorithms.torch_agent import TorchAgent
 from tensor_optix.algorithms.torch_dqn import TorchDQNAgent
 from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
 from tensor_optix.algorithms.torch_ppo_continuous import TorchGaussianPPOAgent
 from tensor_optix.algorithms.torch_sac import TorchSACAgent
+from tensor_optix.algorithms.torch_td3 import TorchTD3Agent
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.types import HyperparamSet
 from tests.parity.twins import Twins, Within, keras_twin
@@ -157,12 +159,8 @@ def make_sac(
     actor = network_for(obs_shape, 2 * ACTION_DIM, 7)
     with torch.no_grad():
         actor[-1].bias[ACTION_DIM:] -= 1.5
-    size = int(np.prod(obs_shape)) + ACTION_DIM
-    critics = [perceptron(size, 1, seed) for seed in (8, 9)]
-    twins = [keras_twin(actor, obs_shape), *(keras_twin(critic, [size]) for critic in critics)]
-    if len(obs_shape) > 1:
-        critics = [ImageCritic(critic) for critic in critics]
-        twins[1:] = [keras_image_critic(twin, obs_shape) for twin in twins[1:]]
+    critics, twins = twin_critics(obs_shape)
+    twins = [keras_twin(actor, obs_shape), *twins]
     for_alpha = torch.zeros(1, requires_grad=True)
     pairs = [optimizers(kind, held, rate) for held in ([actor], critics, [for_alpha])]
     arguments = (
@@ -170,6 +168,35 @@ def make_sac(
         (*twins, ACTION_DIM, *(pair[1] for pair in pairs)),
     )
     return _seeded((TorchSACAgent, TFSACAgent), arguments, options, params)
+
+
+def make_td3(
+    kind: str = "sgd",
+    rate: float = 0.1,
+    obs_shape: Any = VECTOR,
+    options: Any = None,
+    **params: Any,
+) -> Twins:
+    """Return TD3 agents; critics of images take observations and actions as two arguments."""
+    actor = network_for(obs_shape, ACTION_DIM, 10)
+    critics, twins = twin_critics(obs_shape)
+    pairs = [optimizers(kind, held, rate) for held in ([actor], critics)]
+    arguments = (
+        (actor, *critics, ACTION_DIM, *(pair[0] for pair in pairs)),
+        (keras_twin(actor, obs_shape), *twins, ACTION_DIM, *(pair[1] for pair in pairs)),
+    )
+    return _seeded((TorchTD3Agent, TFTD3Agent), arguments, options, params)
+
+
+def twin_critics(obs_shape: Sequence[int]) -> tuple[list[Any], list[Any]]:
+    """Return two critics of observations and actions, and those of Keras with the same weights."""
+    size = int(np.prod(obs_shape)) + ACTION_DIM
+    critics: list[Any] = [perceptron(size, 1, seed) for seed in (8, 9)]
+    twins = [keras_twin(critic, [size]) for critic in critics]
+    if len(obs_shape) > 1:
+        critics = [ImageCritic(critic) for critic in critics]
+        twins = [keras_image_critic(twin, obs_shape) for twin in twins]
+    return critics, twins
 
 
 class ImageCritic(nn.Module):

@@ -10,11 +10,18 @@ import pytest
 pytest.importorskip("tensorflow")
 pytest.importorskip("torch")
 
-from tests.parity.agents import make_dqn, make_gaussian_ppo, make_generic, make_ppo, make_sac
+from tests.parity.agents import (
+    make_dqn,
+    make_gaussian_ppo,
+    make_generic,
+    make_ppo,
+    make_sac,
+    make_td3,
+)
 from tests.parity.windows import IMAGE, VECTOR, draw_observations
 
 MAKERS = pytest.mark.parametrize(
-    "make", [make_ppo, make_gaussian_ppo, make_generic, make_dqn, make_sac]
+    "make", [make_ppo, make_gaussian_ppo, make_generic, make_dqn, make_sac, make_td3]
 )
 
 

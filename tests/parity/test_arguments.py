@@ -17,6 +17,7 @@ DOCUMENTED = {
     "DQNAgent": "q_network n_actions optimizer hyperparams device",
     "SACAgent": "actor critic1 critic2 action_dim actor_optimizer critic_optimizer alpha_optimizer "
     "hyperparams device",
+    "TD3Agent": "actor critic1 critic2 action_dim actor_optimizer critic_optimizer hyperparams device",
     "Agent": "model optimizer hyperparams compute_loss_fn device",
 }
 """By the names of the agents without those of their frameworks, what calls by position rely on."""

@@ -11,7 +11,14 @@ pytest.importorskip("tensorflow")
 pytest.importorskip("torch")
 
 from tensor_optix.adapters.pytorch.gradient_descent import leaves_of
-from tests.parity.agents import make_dqn, make_gaussian_ppo, make_generic, make_ppo, make_sac
+from tests.parity.agents import (
+    make_dqn,
+    make_gaussian_ppo,
+    make_generic,
+    make_ppo,
+    make_sac,
+    make_td3,
+)
 from tests.parity.frameworks import assert_same, tf, torch
 from tests.parity.twins import in_keras_layout
 from tests.parity.windows import ACTION_DIM, IMAGE, NUM_ACTIONS, VECTOR, draw_observations
@@ -134,3 +141,12 @@ def test_of_sac(obs_shape, b):
     assert_gradients_agree(twins, "_critic_loss", ["_critics"], batch)
     assert_gradients_agree(twins, "_actor_loss", ["_actor"], batch)
     assert_gradients_agree(twins, "_alpha_loss", ["_log_alpha"], batch)
+
+
+@BATCHES
+@SHAPES
+def test_of_td3(obs_shape, b):
+    twins = make_td3(obs_shape=obs_shape)
+    batch = replay_batch(b, obs_shape, np.tanh(numbers(b, ACTION_DIM)))
+    assert_gradients_agree(twins, "_critic_loss", ["_critics"], batch)
+    assert_gradients_agree(twins, "_actor_loss", ["_actor"], batch)

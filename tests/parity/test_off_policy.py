@@ -1,4 +1,4 @@
-"""DQN and SAC: the same rows, replayed with the same noise, give the same losses, weights and targets."""
+"""DQN, SAC and TD3: the same rows, replayed with the same noise, give the same losses and weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("tensorflow")
 pytest.importorskip("torch")
 
-from tests.parity.agents import adam_within, make_dqn, make_sac, normalizers
+from tests.parity.agents import adam_within, make_dqn, make_sac, make_td3, normalizers
 from tests.parity.twins import DRIFTED, arrays_of
 from tests.parity.windows import IMAGE, VECTOR, make_window
 
@@ -86,6 +86,32 @@ def test_sac_with_normalizers_by_adam():
     twins = make_sac("adam", rate=rate, options=options, **SAC, updates_per_step=0.34)
     for seed in range(3):
         # One update with the last three rows of the first window, then 46 times 0.34.
+        updates += 16 if seed else 1
+        window = make_window(is_discrete=False, seed=seed)
+        made = twins.learn(window, adam_within(rate, updates))["n_updates"]
+        assert made <= updates
+
+
+def test_td3_with_uniform_replay_and_then_another_learning_rate_and_delay():
+    twins = make_td3(rate=0.02, **SAC)
+    learn_three_windows(twins, is_discrete=False)
+    twins.set_hyperparams(learning_rate=0.05, tau=0.5, gamma=0.9, policy_delay=3)
+    twins.learn(make_window(is_discrete=False, seed=3), DRIFTED)
+    assert all(target_lags(agent, "critic1", "target_critics") for agent in twins)
+    assert all(target_lags(agent, "actor", "target_actor") for agent in twins)
+    assert_the_same_updates_are_left_out(twins, make_window(is_discrete=False, seed=4))
+
+
+def test_td3_of_byte_images_with_n_steps_importance_weights_and_momentum():
+    twins = make_td3("momentum", rate=0.01, obs_shape=IMAGE, **SAC, **PRIORITISED)
+    learn_three_windows(twins, IMAGE, is_discrete=False)
+
+
+def test_td3_with_normalizers_by_adam():
+    rate, updates = 0.01, 0
+    params = SAC | {"updates_per_step": 0.34, "policy_delay": 1}
+    twins = make_td3("adam", rate=rate, options=normalizers(VECTOR), **params)
+    for seed in range(3):
         updates += 16 if seed else 1
         window = make_window(is_discrete=False, seed=seed)
         made = twins.learn(window, adam_within(rate, updates))["n_updates"]

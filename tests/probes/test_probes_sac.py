@@ -31,12 +31,12 @@ ACTIONS = [
 """The framework, the probe, and its observations: all with PyTorch, and the most telling with TensorFlow."""
 
 
-def make_actor(framework: Framework, probe: Probe) -> Any:
+def make_actor(framework: Framework, probe: Probe, outputs: int = 2) -> Any:
     size = probe.observations[0].size
     if probe.observations.dtype == np.uint8:
         shape = probe.observations.shape[1:]
-        return framework.perceptron((size, 32, 2), 0, shape, scale=1 / 255)
-    return framework.perceptron((size, 32, 2))
+        return framework.perceptron((size, 32, outputs), 0, shape, scale=1 / 255)
+    return framework.perceptron((size, 32, outputs))
 
 
 def make_critic(framework: Framework, probe: Probe, seed: int) -> Any:

@@ -6,7 +6,7 @@ import copy
 import json
 import sys
 import textwrap
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +30,7 @@ from tensor_optix.adapters.pytorch.twin_critics import TorchTwinCritics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from tensor_optix.adapters.backend import Backend, LossFn, Update, UpdateLoop
     from tensor_optix.core.types import Array, PathLike
@@ -51,6 +52,11 @@ log = torch.log
 tanh = torch.tanh
 minimum = torch.minimum
 clip = torch.clip
+
+
+def placed_on(device: str) -> AbstractContextManager[None]:
+    """Return a context that does nothing: `prepare` moves networks to their device."""
+    return nullcontext()
 
 
 def prepare(networks: Mapping[str, nn.Module], device: str, compile: bool) -> Backend:

@@ -22,6 +22,7 @@ from tensor_optix.adapters.tensorflow.graphs import CompiledUpdates, Inference, 
 from tensor_optix.adapters.tensorflow.network import KerasScalar, KerasTwinCritics, require_built
 from tensor_optix.adapters.tensorflow.network import beside as beside
 from tensor_optix.adapters.tensorflow.network import clone as clone
+from tensor_optix.adapters.tensorflow.network import placed_on as placed_on
 from tensor_optix.adapters.tensorflow.network import require_device as require_device
 from tensor_optix.adapters.tensorflow.network import resolve_device as resolve_device
 from tensor_optix.adapters.tensorflow.requirements import tf
