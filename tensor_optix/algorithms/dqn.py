@@ -101,6 +101,7 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         )
 
     def _bind(self) -> None:
+        super()._bind()
         ops, q_network = self.ops, self._q_network
         self._target = ops.clone(q_network)
         self._targets["target"] = (self._target, q_network)

@@ -23,10 +23,9 @@ from tensor_optix.core.replay_buffer import PrioritizedReplayBuffer, ReplayBatch
 from tensor_optix.core.trajectory_buffer import ObservedRows, transitions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, Network, Optimizer, Tensor
-    from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
     from tensor_optix.core.types import (
         Array,
         EpisodeData,
@@ -90,32 +89,14 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
     action_dtype: ClassVar[type[np.generic]]
     """Of the actions in the replay buffer, as the networks take them."""
 
-    def __init__(
-        self,
-        networks: Mapping[str, Network],
-        optimizers: Mapping[str, Optimizer],
-        hyperparams: HyperparamSet | None = None,
-        *,
-        reward_normalizer: RewardNormalizer | None = None,
-        obs_normalizer: ObsNormalizer | None = None,
-        device: str = "auto",
-        compile: bool = False,
-    ) -> None:
+    @abstractmethod
+    def _bind(self) -> None:
         self._replay: PrioritizedReplayBuffer | None = None
         self._drawn: ReplayBatch | None = None
         self._steps = 0
         self._observed = ObservedRows()
         self._owed = 0.0
         self._tally = UpdateTally()
-        super().__init__(
-            networks,
-            optimizers,
-            hyperparams,
-            reward_normalizer=reward_normalizer,
-            obs_normalizer=obs_normalizer,
-            device=device,
-            compile=compile,
-        )
 
     @property
     def is_on_policy(self) -> bool:
@@ -307,7 +288,7 @@ class TwinCriticAgent(OffPolicyAgent[H], Generic[H]):
             observations and actions.
         optimizers: `actor_optimizer`; `critic_optimizer`, which is that of both; and any others.
         action_dim: A, the number of components of an action.
-        hyperparams, reward_normalizer, obs_normalizer, device, compile: As for every `NetworkAgent`.
+        hyperparams, shared: As for every `NetworkAgent`.
 
     Raises:
         ValueError: Also if the two critics are one and the same network.
@@ -316,6 +297,14 @@ class TwinCriticAgent(OffPolicyAgent[H], Generic[H]):
     has_unit_actions = True
     action_dtype = np.float32
 
+    default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "learning_rate": (1e-4, 3e-3),
+        "gamma": (0.9, 0.9999),
+        "tau": (1e-3, 1e-1),
+    }
+    default_log_params: ClassVar[Sequence[str]] = ("learning_rate", "tau")
+    default_min_episodes_before_dormant: ClassVar[int] = 30
+
     def __init__(
         self,
         networks: Mapping[str, Network],
@@ -323,27 +312,17 @@ class TwinCriticAgent(OffPolicyAgent[H], Generic[H]):
         hyperparams: HyperparamSet | None = None,
         *,
         action_dim: int,
-        reward_normalizer: RewardNormalizer | None = None,
-        obs_normalizer: ObsNormalizer | None = None,
-        device: str = "auto",
-        compile: bool = False,
+        **shared: Any,
     ) -> None:
         self._action_dim = whole_number("action_dim", action_dim)
         self._actor = networks["actor"]
         self._critic1, self._critic2 = networks["critic1"], networks["critic2"]
         if self._critic1 is self._critic2:
             raise ValueError("critic1 and critic2 must be two networks, got one and the same")
-        super().__init__(
-            networks,
-            optimizers,
-            hyperparams,
-            reward_normalizer=reward_normalizer,
-            obs_normalizer=obs_normalizer,
-            device=device,
-            compile=compile,
-        )
+        super().__init__(networks, optimizers, hyperparams, **shared)
 
     def _bind(self) -> None:
+        super()._bind()
         ops = self.ops
         self._critics = ops.twin_critics(self._critic1, self._critic2)
         self._target_critics = ops.clone(self._critics)

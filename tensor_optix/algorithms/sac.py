@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from tensor_optix.algorithms.off_policy import ReplayHyperparams, TwinCriticAgen
 from tensor_optix.core.argument_checks import in_unit_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from tensor_optix.adapters.backend import Network, Optimizer, Tensor
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
@@ -61,14 +61,6 @@ class SAC(TwinCriticAgent[SACHyperparams]):
 
     hyperparams_type = SACHyperparams
     distribution = distributions.squashed_gaussian
-
-    default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
-        "learning_rate": (1e-4, 3e-3),
-        "gamma": (0.9, 0.9999),
-        "tau": (1e-3, 1e-1),
-    }
-    default_log_params: ClassVar[Sequence[str]] = ("learning_rate", "tau")
-    default_min_episodes_before_dormant: ClassVar[int] = 30
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ Twin critics, smoothed targets and a delayed actor; n-step returns and prioritis
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from tensor_optix.algorithms.off_policy import ReplayHyperparams, TwinCriticAgen
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from tensor_optix.adapters.backend import Network, Optimizer, Tensor
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
@@ -66,14 +66,6 @@ class TD3(TwinCriticAgent[TD3Hyperparams]):
 
     hyperparams_type = TD3Hyperparams
 
-    default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
-        "learning_rate": (1e-4, 3e-3),
-        "gamma": (0.9, 0.9999),
-        "tau": (1e-3, 1e-1),
-    }
-    default_log_params: ClassVar[Sequence[str]] = ("learning_rate", "tau")
-    default_min_episodes_before_dormant: ClassVar[int] = 30
-
     def __init__(
         self,
         actor: Network,
@@ -88,8 +80,6 @@ class TD3(TwinCriticAgent[TD3Hyperparams]):
         obs_normalizer: ObsNormalizer | None = None,
         compile: bool = False,
     ) -> None:
-        self._updates = 0
-        self._actor_tally = UpdateTally()
         super().__init__(
             {"actor": actor, "critic1": critic1, "critic2": critic2},
             {"actor_optimizer": actor_optimizer, "critic_optimizer": critic_optimizer},
@@ -106,6 +96,8 @@ class TD3(TwinCriticAgent[TD3Hyperparams]):
         self._target_actor = ops.clone(self._actor)
         self._targets["target_actor"] = (self._target_actor, self._actor)
         super()._bind()
+        self._updates = 0
+        self._actor_tally = UpdateTally()
         self._critic_loop = ops.update_loop(self._critic_update_tensors, [self._critics])
 
     @property

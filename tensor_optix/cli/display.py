@@ -6,6 +6,7 @@ thread, no cost worth mentioning.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -24,7 +25,7 @@ from tensor_optix.core.callbacks import LoopCallback, LoopEvent, WindowReport
 from tensor_optix.core.events import Baseline, Best, Error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tensor_optix.cli.record import TrainingRecord
     from tensor_optix.cli.run_directory import RunConfig
@@ -212,3 +213,42 @@ def announced(text: str, plain: bool) -> Iterator[None]:
 def _can_draw(console: Console) -> bool:
     is_drawable = console.is_terminal and not console.is_dumb_terminal
     return is_drawable and console.encoding.lower().startswith("utf")
+
+
+class _NoteHandler(logging.Handler):
+    def __init__(
+        self, display: Display, told: logging.Logger, form: Callable[[logging.LogRecord], str]
+    ) -> None:
+        super().__init__(logging.INFO)
+        self._display = display
+        self._told = told
+        self._form = form
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING and record.name != self._told.name:
+            return
+        error = record.exc_info[1] if record.exc_info else None
+        reason = f" ({type(error).__name__}: {error})" if error is not None else ""
+        self._display.note(self._form(record) + reason)
+
+
+@contextmanager
+def log_shown(
+    display: Display, told: logging.Logger, form: Callable[[logging.LogRecord], str]
+) -> Iterator[None]:
+    """Show what the library logs while the block runs.
+
+    Args:
+        display: Shows it as notes.
+        told: The logger whose information is shown, besides the warnings of all.
+        form: Makes a note of a record.
+    """
+    logger = logging.getLogger("tensor_optix")
+    handler, level = _NoteHandler(display, told, form), told.level
+    logger.addHandler(handler)
+    told.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        told.setLevel(level)
+        logger.removeHandler(handler)

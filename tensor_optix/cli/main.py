@@ -16,8 +16,7 @@ from tensor_optix.cli.errors import CommandError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tensor_optix.cli.options import EvaluateOptions, TrainOptions
-    from tensor_optix.cli.tune_options import TuneOptions
+    from tensor_optix.cli.options import EvaluateOptions, TrainOptions, TuneOptions
 
 # The parser joins the lines of a paragraph, and does not wrap them: so these are short.
 DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to gain.
@@ -61,8 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     _require_packages("tyro", "rich")
-    from tensor_optix.cli.options import TrainOptions
-    from tensor_optix.cli.tune_options import TuneOptions
+    from tensor_optix.cli.options import TrainOptions, TuneOptions
 
     try:
         options = _parse(arguments)
@@ -90,8 +88,7 @@ def _dispatch(arguments: list[str]) -> int:
 def _parse(arguments: list[str]) -> TrainOptions | TuneOptions | EvaluateOptions:
     import tyro
 
-    from tensor_optix.cli.options import EvaluateOptions, TrainOptions
-    from tensor_optix.cli.tune_options import TuneOptions
+    from tensor_optix.cli.options import EvaluateOptions, TrainOptions, TuneOptions
 
     return tyro.cli(
         Annotated[TrainOptions, tyro.conf.subcommand("train")]

@@ -5,9 +5,12 @@ The parser makes these values from `sys.argv`; `check` tells whether they are in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, make_dataclass
+import ast
+import inspect
+import textwrap
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path  # noqa: TC003 (the parser reads the annotations)
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import tyro
 from gymnasium.spaces import Box, Discrete
@@ -18,7 +21,56 @@ from tensor_optix.algorithms.catalogue import (
     Algorithm,
     find_algorithm,
 )
-from tensor_optix.cli.hyperparam_options import given, option_group
+
+if TYPE_CHECKING:
+    from tensor_optix.algorithms.network_agent import Hyperparams
+
+
+def option_group(algorithm: Algorithm) -> type:
+    """Return a dataclass with a field for each hyperparameter of an algorithm, None where not given."""
+    hints = get_type_hints(algorithm.hyperparams_type)
+    meanings = _meanings(algorithm.hyperparams_type)
+    entries: list[Any] = []
+    for name, default in algorithm.default_params().items():
+        kind = hints[name]
+        option = tyro.conf.arg(
+            help=meanings[name],
+            metavar=kind.__name__.upper(),
+            help_behavior_hint=_default_text(algorithm, name, default),
+        )
+        entries.append((name, Annotated[kind | None, option], field(default=None)))
+    group = make_dataclass(f"{algorithm.name.upper()}Options", entries, frozen=True)
+    group.__doc__ = algorithm.hyperparams_type.__doc__
+    return group
+
+
+def given(options: Any) -> dict[str, Any]:
+    """Return the hyperparameters that were given of a group."""
+    values = {one.name: getattr(options, one.name) for one in fields(options)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _default_text(algorithm: Algorithm, name: str, default: Any) -> str:
+    if name not in algorithm.image_defaults:
+        return f"(default: {default})"
+    return f"(default: {default}; images: {algorithm.image_defaults[name]})"
+
+
+def _meanings(hyperparams_type: type[Hyperparams]) -> dict[str, str]:
+    """Return the docstring of each field, as it stands below the field in the source."""
+    found: dict[str, str] = {}
+    for one in reversed(hyperparams_type.__mro__[:-1]):
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
+        assert isinstance(definition, ast.ClassDef)
+        for entry, below in zip(definition.body, definition.body[1:], strict=False):
+            match entry, below:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    found[name] = " ".join(text.split())
+    return found
+
 
 _GROUPS = {name: option_group(algorithm) for name, algorithm in ALGORITHMS.items()}
 
@@ -210,3 +262,45 @@ def require_at_least_1(name: str, value: int) -> None:
 def _require_seed(seed: int | None) -> None:
     if seed is not None and not 0 <= seed < 2**63:
         raise ValueError(f"--seed must be at least 0 and below 2**63, got {seed}")
+
+
+LEAST_WINDOWS = 2
+
+
+@dataclass(frozen=True)
+class TuneOptions(LearnerOptions):
+    """Search hyperparameters by short trainings; those given stay as they are."""
+
+    trials: int = 20
+    """How many trials. The best 3 are then trained again, with 3 fresh seeds each."""
+    trial_steps: int = 50_000
+    """Environment steps of a trial."""
+    storage: Annotated[str | None, tyro.conf.arg(metavar="PATH_OR_URL")] = None
+    """Where the study is kept, to go on later or to share it between processes: a path that ends in
+    .journal, or an URL such as sqlite:///study.db. None: in the run directory."""
+    study_name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Of the study in the storage. A study that is there already goes on."""
+
+    max_steps: Annotated[str | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    """Not here, but of train: see --trial-steps."""
+
+    def check(self) -> None:
+        """Check every number.
+
+        Raises:
+            ValueError: If one is out of range, or is an option of another algorithm.
+        """
+        if self.max_steps is not None:
+            raise ValueError(
+                "--max-steps is an option of train; the environment steps of a trial are --trial-steps"
+            )
+        super().check()
+        require_at_least_1("trials", self.trials)
+        least = LEAST_WINDOWS * self.rows_per_window
+        if self.trial_steps < least:
+            raise ValueError(
+                f"--trial-steps must be at least {LEAST_WINDOWS} windows of --num-envs times "
+                f"--window-size steps = {least}, got {self.trial_steps}"
+            )
+        if self.storage is not None and self.study_name is None:
+            raise ValueError("--storage needs a --study-name, by which the study is found again")

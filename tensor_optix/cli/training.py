@@ -9,10 +9,9 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from tensor_optix.cli.building import build_agent, open_environments, run_config
-from tensor_optix.cli.display import Display, announced, make_display
+from tensor_optix.cli.display import Display, announced, log_shown, make_display
 from tensor_optix.cli.framework_loading import is_loaded, load
 from tensor_optix.cli.interruption import Interruption
-from tensor_optix.cli.log_notes import log_shown
 from tensor_optix.cli.record import TrainingRecord
 from tensor_optix.cli.report import Ending, Outcome, closing_report
 from tensor_optix.cli.run_directory import RunDirectory, new_run_directory

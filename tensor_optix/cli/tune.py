@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from tensor_optix.cli import words
 from tensor_optix.cli.building import build_agent, derived_seeds, open_environments, run_config
-from tensor_optix.cli.display import Display, announced, make_display
+from tensor_optix.cli.display import Display, announced, log_shown, make_display
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import is_loaded, load
 from tensor_optix.cli.interruption import Interruption
-from tensor_optix.cli.log_notes import log_shown
 from tensor_optix.cli.record import TrainingRecord
 from tensor_optix.cli.run_directory import RunDirectory, new_run_directory
 from tensor_optix.core.checkpoints.durable_files import write_json
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tensor_optix.algorithms.frameworks import Framework
+    from tensor_optix.cli.options import TuneOptions
     from tensor_optix.cli.run_directory import RunConfig
-    from tensor_optix.cli.tune_options import TuneOptions
     from tensor_optix.core.base_agent import BaseAgent
 
 BEST_FILE = "best_params.json"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import tensor_optix
-from tensor_optix.cli.log_notes import log_shown
+from tensor_optix.cli.display import log_shown
 
 if TYPE_CHECKING:
     from tensor_optix.cli.display import Display
