@@ -14,10 +14,9 @@ from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.base_pipeline import BasePipeline
-from tensor_optix.core.callbacks import VerboseCallback
+from tensor_optix.core.callbacks import RunLog, VerboseCallback
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.loop_controller import LoopController
-from tensor_optix.core.run_log import RunLog
 
 if TYPE_CHECKING:
     from tensor_optix.core.base_optimizer import BaseOptimizer

@@ -49,8 +49,33 @@ SHARED_BY_FRAMEWORKS = {
 }
 """What algorithms may take of the adapters: rules that know no framework."""
 
-ALONE: dict[str, str] = {}
-"""Modules with a single importer that are a subject of their own, and why."""
+ALONE = {
+    "adapters.pytorch.compilation": "the compiler's side, read only where updates are compiled",
+    "adapters.pytorch.layers": "the framework's layers; the catalogue's factory finds it by its framework",
+    "adapters.tensorflow.gradient_descent": "the optimizer's side, tested by itself",
+    "adapters.tensorflow.graphs": "the compiler's side, tested by itself",
+    "adapters.tensorflow.layers": "the framework's layers; the catalogue's factory finds it by its framework",
+    "cli.evaluation": "a subcommand",
+    "cli.main": "where the command begins, and the script that installs with it",
+    "cli.report": "what is left of a run, for people",
+    "cli.training": "a subcommand",
+    "cli.tune": "a subcommand",
+    "core.decisions.best_policy": "a decision of the loop",
+    "core.decisions.validation": "a decision of the loop",
+    "core.replay.priorities": "a part of the replay",
+    "kernels._loops_replay": "the numba twins of one face, chosen by name",
+    "kernels._loops_sum_tree": "the numba twins of one face, chosen by name",
+    "kernels._replay": "a face of the kernels",
+    "kernels._rollout": "a face of the kernels",
+    "kernels._sum_tree": "a face of the kernels",
+    "pipeline.envpool_env": "an environment adapter",
+    "pipeline.gymnasium_env": "an environment adapter",
+    "pipeline.live_stream": "the producer's thread of live data, tested by itself",
+    "pipeline.play": "plays policies without a pipeline, for benchmarks as well",
+    "trials.factory_run": "the factory mode, below the face",
+    "trials.study": "all that needs Optuna, imported when a search is made",
+}
+"""Modules with a single importer, or none by name, that are a subject of their own, and why."""
 
 
 def is_package(module: str) -> bool:

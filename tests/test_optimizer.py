@@ -74,9 +74,7 @@ def test_one_seed_reaches_agent_and_both_pipelines_and_each_gets_its_own(tmp_pat
 
 def test_a_custom_agent_of_six_methods_trains_and_a_flat_score_stops_by_itself(tmp_path):
     optimizer = RLOptimizer(
-        agent=CountingAgent(),
-        pipeline=ScriptedPipeline(flat),
-        checkpoint_dir=tmp_path,
+        agent=CountingAgent(), pipeline=ScriptedPipeline(flat), checkpoint_dir=tmp_path
     )
     optimizer.run()
     assert optimizer.state is LoopState.DORMANT

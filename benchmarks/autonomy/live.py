@@ -21,8 +21,7 @@ from benchmarks.autonomy.live_table import final_score, steps_to_goal, tables
 from benchmarks.learning_table import FRAMEWORKS, FRESH_SEED, use_one_thread
 from tensor_optix import RLOptimizer
 from tensor_optix.core.base_optimizer import FixedHyperparams
-from tensor_optix.core.callbacks import LoopCallback
-from tensor_optix.core.events import Recovered, Stop
+from tensor_optix.core.callbacks import LoopCallback, Recovered, Stop
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import make_vector_env
 

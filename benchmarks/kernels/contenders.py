@@ -44,13 +44,7 @@ def numpy_discounted_returns(
 
 
 def numpy_update_and_normalize(
-    batch: Array,
-    mean: Array,
-    var: Array,
-    count: Array,
-    clip: float,
-    epsilon: float,
-    out: Array,
+    batch: Array, mean: Array, var: Array, count: Array, clip: float, epsilon: float, out: Array
 ) -> None:
     """The merge as it is usually written, and three passes of ufuncs."""
     rows = batch[np.isfinite(batch).all(axis=1)].astype(np.float64)
@@ -140,13 +134,7 @@ def plain_discounted_returns(
 
 @njit
 def plain_update_and_normalize(
-    batch: Array,
-    mean: Array,
-    var: Array,
-    count: Array,
-    clip: float,
-    epsilon: float,
-    out: Array,
+    batch: Array, mean: Array, var: Array, count: Array, clip: float, epsilon: float, out: Array
 ) -> None:
     """Welford row by row, then a normalising loop; no look at finiteness."""
     rows, dims = batch.shape

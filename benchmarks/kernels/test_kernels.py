@@ -89,14 +89,7 @@ def episode_statistics(t: int, n: int) -> Case:
 
 CASES: dict[str, Callable[[int, int], Case]] = {
     case.__name__: case
-    for case in (
-        gae,
-        discounted_returns,
-        update_and_normalize,
-        shuffle,
-        gather,
-        episode_statistics,
-    )
+    for case in (gae, discounted_returns, update_and_normalize, shuffle, gather, episode_statistics)
 }
 
 

@@ -29,8 +29,7 @@ Update: TypeAlias = Callable[
 ]
 """`(minibatch, scalars) -> (diagnostics, rows)`: one update. Diagnostics are scalars, rows are `[B]`."""
 UpdateLoop: TypeAlias = Callable[
-    [Mapping[str, "Array"], int, Mapping[str, float]],
-    tuple[dict[str, float], dict[str, "Array"]],
+    [Mapping[str, "Array"], int, Mapping[str, float]], tuple[dict[str, float], dict[str, "Array"]]
 ]
 """`(fields [G * B, ...], B, scalars) -> (means of the diagnostics, rows [G * B])`: G updates in order.
 

@@ -26,13 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, Network, Optimizer, Tensor
-    from tensor_optix.core.types import (
-        Array,
-        EpisodeData,
-        HyperparamSet,
-        PathLike,
-        Transitions,
-    )
+    from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike, Transitions
 
 logger = logging.getLogger(__name__)
 

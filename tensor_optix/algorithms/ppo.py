@@ -298,16 +298,8 @@ class GaussianPPO(PPO):
         compile: bool = False,
     ) -> None:
         self._action_dim = whole_number("action_dim", action_dim)
-        super().__init__(
-            actor,
-            critic,
-            optimizer,
-            hyperparams,
-            reward_normalizer,
-            device,
-            obs_normalizer,
-            compile,
-        )
+        shared = (hyperparams, reward_normalizer, device, obs_normalizer, compile)
+        super().__init__(actor, critic, optimizer, *shared)
 
     def check_spaces(self, observation_space: Any, action_space: Any) -> None:
         """Try the networks on observations of zeros.

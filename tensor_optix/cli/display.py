@@ -21,8 +21,7 @@ from rich.text import Text
 
 from tensor_optix.cli import words
 from tensor_optix.cli.record import merged
-from tensor_optix.core.callbacks import LoopCallback, LoopEvent, WindowReport
-from tensor_optix.core.events import Baseline, Best, Error
+from tensor_optix.core.callbacks import Baseline, Best, Error, LoopCallback, LoopEvent, WindowReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

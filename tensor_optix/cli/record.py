@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.core.callbacks import LoopCallback, LoopEvent, WindowReport
-from tensor_optix.core.events import (
+from tensor_optix.core.callbacks import (
     Baseline,
     Best,
     Degradation,
     Dormant,
     Error,
     Finals,
+    LoopCallback,
+    LoopEvent,
     Plateau,
     Recovered,
     Rollback,
     Stop,
     Tuned,
+    WindowReport,
 )
 from tensor_optix.core.types import LoopState
 

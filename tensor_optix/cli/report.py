@@ -14,8 +14,8 @@ from matplotlib.ticker import EngFormatter
 
 from tensor_optix.cli import words
 from tensor_optix.cli.record import merged
+from tensor_optix.core.callbacks import Degradation, Dormant, Error, Plateau, Rollback, Tuned
 from tensor_optix.core.checkpoints.durable_files import sync_directory
-from tensor_optix.core.events import Degradation, Dormant, Error, Plateau, Rollback, Tuned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,10 +145,7 @@ def _decisions(decisions: list[Decision]) -> list[str]:
 def _row(made: Decision, count: int) -> list[str]:
     head = f"{words.clock(made.seconds):>19}  {made.total_steps:>12,}  "
     return textwrap.wrap(
-        words.decision(made, count),
-        WIDTH,
-        initial_indent=head,
-        subsequent_indent=" " * len(head),
+        words.decision(made, count), WIDTH, initial_indent=head, subsequent_indent=" " * len(head)
     )
 
 

@@ -20,8 +20,8 @@ from typing import Any
 
 from tensor_optix.algorithms.frameworks import FRAMEWORKS
 from tensor_optix.cli.errors import CommandError
+from tensor_optix.core.callbacks import EVENTS_FILE, METRICS_FILE
 from tensor_optix.core.checkpoints.durable_files import write_json
-from tensor_optix.core.run_log import EVENTS_FILE, METRICS_FILE
 
 PACKAGES = ("numpy", "gymnasium", "envpool")
 PACKAGES_OF = {"torch": ("torch",), "tensorflow": ("tensorflow", "tensorflow-cpu", "keras")}

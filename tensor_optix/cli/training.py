@@ -79,11 +79,7 @@ class _Training:
             env = open_environments(options.env_id, lambda: pipeline.env, notes.append)
             self._load_framework()
             self._config = run_config(
-                options,
-                env,
-                self._framework,
-                max_steps=options.max_steps,
-                tune=options.tune,
+                options, env, self._framework, max_steps=options.max_steps, tune=options.tune
             )
             agent = build_agent(env, self._config)
             self._directory.create(self._config)

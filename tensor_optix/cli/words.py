@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.cli.record import Decision, Surer
-from tensor_optix.core.events import (
+from tensor_optix.core.callbacks import (
     Baseline,
     Best,
     Degradation,

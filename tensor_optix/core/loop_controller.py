@@ -15,7 +15,7 @@ from itertools import islice
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from tensor_optix.core import events
+from tensor_optix.core import callbacks as events
 from tensor_optix.core.argument_checks import at_least, not_negative
 from tensor_optix.core.backoff_scheduler import Judgement
 from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams

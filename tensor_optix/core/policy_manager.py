@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.argument_checks import at_least, instance_of
 from tensor_optix.core.base_agent import BaseAgent
-from tensor_optix.core.callbacks import LoopCallback
-from tensor_optix.core.events import Variant
+from tensor_optix.core.callbacks import LoopCallback, Variant
 from tensor_optix.core.evolution import variants
 from tensor_optix.core.evolution.members import (
     BaseEnsemble,

@@ -59,12 +59,7 @@ def gae(
 
 @jit
 def discounted_returns(
-    rewards: Array,
-    dones: Array,
-    valid: Array,
-    last_values: Array,
-    gamma: float,
-    returns: Array,
+    rewards: Array, dones: Array, valid: Array, last_values: Array, gamma: float, returns: Array
 ) -> None:
     """Fill `returns`, last row first."""
     rows, envs = rewards.shape

@@ -7,13 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from tensor_optix.core.argument_checks import (
-    above,
-    finite_number,
-    instance_of,
-    share,
-    whole_number,
-)
+from tensor_optix.core.argument_checks import above, finite_number, instance_of, share, whole_number
 from tensor_optix.core.base_optimizer import BaseOptimizer
 from tensor_optix.core.search_space import SearchSpace
 

@@ -38,10 +38,7 @@ class EnvPoolEnv(VectorEnv):
     """An EnvPool. It resets on the step after an end, and says so by an elapsed step count of 0."""
 
     def __init__(
-        self,
-        pool: Any,
-        make: Callable[[int], Any] | None = None,
-        seed: int | None = None,
+        self, pool: Any, make: Callable[[int], Any] | None = None, seed: int | None = None
     ) -> None:
         """Wrap `pool`.
 

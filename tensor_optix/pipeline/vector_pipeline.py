@@ -5,12 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
-from tensor_optix.pipeline.vector_env import (
-    VectorEnv,
-    from_env_fns,
-    make_vector_env,
-    wrap_env,
-)
+from tensor_optix.pipeline.vector_env import VectorEnv, from_env_fns, make_vector_env, wrap_env
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

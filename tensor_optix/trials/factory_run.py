@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensor_optix.assembly import assemble
 from tensor_optix.core.argument_checks import share
-from tensor_optix.core.run_log import RunLog
+from tensor_optix.core.callbacks import RunLog
 from tensor_optix.core.types import LoopState
 from tensor_optix.settings import OutputSettings
 from tensor_optix.trials.orchestrator import TrialSearch

@@ -101,10 +101,7 @@ class TrialStudy:
     """
 
     def __init__(
-        self,
-        settings: StudySettings,
-        trial_steps: int | None,
-        specs: dict[str, Spec] | None,
+        self, settings: StudySettings, trial_steps: int | None, specs: dict[str, Spec] | None
     ) -> None:
         self.settings = settings
         self.specs = specs

@@ -8,7 +8,7 @@ from torch import nn
 
 from tensor_optix.adapters.network_recipes import HIDDEN_GAIN, NetworkRecipes
 from tensor_optix.adapters.pytorch import layers
-from tensor_optix.adapters.pytorch.twin_critics import TorchTwinCritics
+from tensor_optix.adapters.pytorch.gradient_descent import TorchTwinCritics
 
 RECIPES = NetworkRecipes(layers)
 

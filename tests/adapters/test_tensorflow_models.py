@@ -50,10 +50,7 @@ def test_any_keras_model_learns_is_copied_into_the_target_and_comes_back(name, t
     resumed = make_agent(MODELS[name]())
     resumed.check_spaces(OBSERVATIONS, DISCRETE)
     resumed.load_state(tmp_path)
-    for mine, others in (
-        (agent._q_network, resumed._q_network),
-        (agent._target, resumed._target),
-    ):
+    for mine, others in ((agent._q_network, resumed._q_network), (agent._target, resumed._target)):
         for one, other in zip(values(mine), values(others), strict=True):
             np.testing.assert_array_equal(one, other)
     actions = (one.act_greedy(episode.observations) for one in (agent, resumed))

@@ -8,12 +8,7 @@ import numpy as np
 import pytest
 
 from tensor_optix.core.types import HyperparamSet
-from tests.algorithms.small_dqn import (
-    empty_window,
-    make_agent,
-    make_episode,
-    vector_steps,
-)
+from tests.algorithms.small_dqn import empty_window, make_agent, make_episode, vector_steps
 from tests.contracts.agent_contract import AgentContract
 from tests.frameworks import weights
 

@@ -29,11 +29,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.mark.parametrize(
     ("installed", "found"),
-    [
-        (("torch", "tensorflow"), "torch"),
-        (("torch",), "torch"),
-        (("tensorflow",), "tensorflow"),
-    ],
+    [(("torch", "tensorflow"), "torch"), (("torch",), "torch"), (("tensorflow",), "tensorflow")],
 )
 def test_none_takes_pytorch_where_it_is_installed_else_tensorflow(
     install: Callable[..., None], installed: tuple[str, ...], found: str

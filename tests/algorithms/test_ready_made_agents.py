@@ -101,11 +101,7 @@ def test_every_algorithm_acts_on_every_supported_observation_on_tensorflow(
     ids=str,
 )
 def test_every_algorithm_learns_on_tensorflow(
-    algorithm: str,
-    observations: Any,
-    actions: Any,
-    tensorflow_framework: Framework,
-    tmp_path: Any,
+    algorithm: str, observations: Any, actions: Any, tensorflow_framework: Framework, tmp_path: Any
 ) -> None:
     """Fewer than on PyTorch, because each takes a second or more to compile."""
     env = Spaces(observations, actions)

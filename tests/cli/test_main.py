@@ -176,9 +176,7 @@ def test_a_missing_extra_is_named_with_its_command(
 
 
 def test_without_any_framework_the_commands_for_all_are_named(
-    train: Callable[..., int],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    train: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for package in ("torch", "tensorflow"):
         monkeypatch.setitem(sys.modules, package, None)

@@ -127,10 +127,7 @@ def test_two_runs_in_a_row_get_directories_and_seeds_of_their_own(
 
 
 def test_a_directory_with_another_run_is_refused_and_untouched(
-    train: Callable[..., int],
-    here: Path,
-    finished_run: Path,
-    capsys: pytest.CaptureFixture[str],
+    train: Callable[..., int], here: Path, finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
     assert train("--run-dir", str(finished_run)) == 2

@@ -15,9 +15,7 @@ from tensor_optix.cli.display import LiveDisplay, PlainDisplay, announced
 from tensor_optix.cli.record import Decision, TrainingRecord, merged
 from tensor_optix.cli.report import Ending, Outcome, closing_report
 from tensor_optix.cli.run_directory import RunConfig, RunDirectory
-from tensor_optix.core.callbacks import WindowReport
-from tensor_optix.core.decisions.convergence import plateau_test
-from tensor_optix.core.events import (
+from tensor_optix.core.callbacks import (
     Baseline,
     Best,
     Degradation,
@@ -27,7 +25,9 @@ from tensor_optix.core.events import (
     Recovered,
     Trainee,
     Tuned,
+    WindowReport,
 )
+from tensor_optix.core.decisions.convergence import plateau_test
 from tensor_optix.core.types import LoopState
 
 CONFIG = RunConfig(

@@ -8,11 +8,7 @@ from tensor_optix.core.backoff_scheduler import BackoffScheduler
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.loop_controller import LoopController
-from tests.scripted import (
-    CountingAgent,
-    Diary,
-    ScriptedPipeline,
-)
+from tests.scripted import CountingAgent, Diary, ScriptedPipeline
 
 
 class Setup:

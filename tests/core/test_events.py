@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tensor_optix.core import events
+from tensor_optix.core import callbacks as events
 from tensor_optix.core.callbacks import LoopEvent
 from tensor_optix.core.decisions.convergence import plateau_test
 

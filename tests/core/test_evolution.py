@@ -152,9 +152,7 @@ def test_the_ensemble_never_grows_beyond_its_limit(tmp_path):
             return MetaAction.NO_OP
 
     evolution = Evolution(
-        tmp_path,
-        talents=[10, 20, 30, 40],
-        manager={"max_spawns": 4, "max_ensemble_size": 2},
+        tmp_path, talents=[10, 20, 30, 40], manager={"max_spawns": 4, "max_ensemble_size": 2}
     ).run(meta=Watching())
     assert max(sizes) <= 2
     assert evolution.manager.ensemble_size == 2

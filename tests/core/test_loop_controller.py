@@ -12,12 +12,7 @@ from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.callbacks import LoopCallback
 from tensor_optix.core.types import EpisodeData, LoopState
 from tests.core.scripted_loop import EVERY_WINDOW, Setup, rising_then_falling
-from tests.scripted import (
-    CountingAgent,
-    OffPolicyAgent,
-    ScriptedOptimizer,
-    ScriptedPipeline,
-)
+from tests.scripted import CountingAgent, OffPolicyAgent, ScriptedOptimizer, ScriptedPipeline
 
 
 def test_the_saved_weights_are_those_that_made_the_score(tmp_path):

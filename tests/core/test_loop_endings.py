@@ -9,10 +9,7 @@ import pytest
 
 from tensor_optix.core.callbacks import LoopCallback
 from tests.core.scripted_loop import EVERY_WINDOW, Setup, rising_then_falling
-from tests.scripted import (
-    CountingAgent,
-    ScriptedPipeline,
-)
+from tests.scripted import CountingAgent, ScriptedPipeline
 
 if TYPE_CHECKING:
     from tensor_optix.core.types import EpisodeData, EvalMetrics

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tensor_optix.core.callbacks import LoopCallback
-from tensor_optix.core.events import Trainee
+from tensor_optix.core.callbacks import LoopCallback, Trainee
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
 from tests.scripted import CountingAgent, ScriptedPipeline
 

@@ -11,9 +11,7 @@ from tensor_optix.core.types import LoopState
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
 from tests.pipeline.counting_env import Counter
-from tests.scripted import (
-    ScriptedPipeline,
-)
+from tests.scripted import ScriptedPipeline
 
 
 def test_the_baseline_is_evaluated_on_validation_and_its_rise_is_checkpointed(tmp_path):

@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tensor_optix.core.callbacks import WindowReport
+from tensor_optix.core.callbacks import Best, Dormant, Recovered, RunLog, WindowReport
 from tensor_optix.core.decisions.convergence import plateau_test
-from tensor_optix.core.events import Best, Dormant, Recovered
-from tensor_optix.core.run_log import RunLog
 from tensor_optix.core.types import LoopState
 
 

@@ -14,11 +14,7 @@ PARAMS = {"learning_rate": 1e-3, "gamma": 0.99, "n_epochs": 10}
 SPACE = SearchSpace(BOUNDS, log_params=["learning_rate"])
 
 
-@given(
-    st.floats(1e-5, 1e-1),
-    st.floats(0.9, 0.999),
-    st.integers(1, 20),
-)
+@given(st.floats(1e-5, 1e-1), st.floats(0.9, 0.999), st.integers(1, 20))
 def test_parameters_inside_the_bounds_survive_the_round_trip(learning_rate, gamma, n_epochs):
     params = {"learning_rate": learning_rate, "gamma": gamma, "n_epochs": n_epochs}
     point = SPACE.to_unit(params)

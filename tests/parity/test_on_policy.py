@@ -8,13 +8,7 @@ import pytest
 pytest.importorskip("tensorflow")
 pytest.importorskip("torch")
 
-from tests.parity.agents import (
-    adam_within,
-    make_gaussian_ppo,
-    make_generic,
-    make_ppo,
-    normalizers,
-)
+from tests.parity.agents import adam_within, make_gaussian_ppo, make_generic, make_ppo, normalizers
 from tests.parity.twins import DRIFTED, STRICT, Within
 from tests.parity.windows import IMAGE, ROWS, VECTOR, make_row, make_window
 

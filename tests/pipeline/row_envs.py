@@ -283,10 +283,7 @@ def _register(name, entry_point, **options):
 
 
 _register(
-    "RowScript-v0",
-    ScriptedEnv,
-    vector_entry_point=ScriptedVectorEnv,
-    max_episode_steps=TIME_LIMIT,
+    "RowScript-v0", ScriptedEnv, vector_entry_point=ScriptedVectorEnv, max_episode_steps=TIME_LIMIT
 )
 _register("RowNoise-v0", NoiseEnv, max_episode_steps=7)
 _register("RowFailing-v0", FailingEnv)

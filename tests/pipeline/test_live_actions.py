@@ -75,7 +75,7 @@ def test_actions_are_sent_as_they_are_without_an_action_space():
 def test_with_a_delay_the_reward_of_the_next_row_belongs_to_an_action():
     """As `env.step` gives them: the first row pays nothing, the last one is only seen."""
     source = Feed(
-        [row(0, 77.0), row(1, 10.0), row(2, 20.0), row(3, 30.0, "truncated"), row(50, 88.0)],
+        [row(0, 77.0), row(1, 10.0), row(2, 20.0), row(3, 30.0, "truncated"), row(50, 88.0)]
     )
     agent = CountingAgent()
     window = windows_of(source, agent, reward_delay=1)[0]
@@ -108,9 +108,7 @@ def test_with_a_delay_windows_cut_by_steps_pay_every_row_once():
 
 @pytest.mark.parametrize("delay", [0, 1])
 def test_an_agent_that_learns_while_collecting_sees_what_every_action_led_to(delay):
-    source = Feed(
-        [row(0, 0.0), row(1, 1.0), row(2, 2.0, "terminated"), row(10, 3.0), row(11, 4.0)],
-    )
+    source = Feed([row(0, 0.0), row(1, 1.0), row(2, 2.0, "terminated"), row(10, 3.0), row(11, 4.0)])
     agent = Observer()
     windows = windows_of(source, agent, reward_delay=delay)
     seen = agent.rows()[0]

@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from tests.probes.environments import (
-    ProbeEnv,
-    Task,
-    probe_action_space,
-    state_observations,
-)
+from tests.probes.environments import ProbeEnv, Task, probe_action_space, state_observations
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,10 +23,10 @@ from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.adapters.pytorch.compilation import compiled_backend
 from tensor_optix.adapters.pytorch.gradient_descent import (
     TorchGradientDescent,
+    TorchTwinCritics,
     leaves_of,
     require_optimizer,
 )
-from tensor_optix.adapters.pytorch.twin_critics import TorchTwinCritics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

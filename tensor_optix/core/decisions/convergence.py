@@ -76,9 +76,7 @@ class PlateauTest:
 
 
 def plateau_test(
-    scores: Sequence[float] | Array,
-    since: int = 0,
-    times: Sequence[float] | Array | None = None,
+    scores: Sequence[float] | Array, since: int = 0, times: Sequence[float] | Array | None = None
 ) -> PlateauTest:
     """Test whether the scores have stopped rising.
 
@@ -136,10 +134,7 @@ def _horizons(clock: Array, noise: float) -> tuple[float, float]:
     excess = max(0.0, noise - QUIET_NOISE)
     long_share = LONG_SHARE + NOISE_SHARE * excess
     long_share = max(LONG_SHARE, min(LONGEST_SHARE, long_share))
-    return (
-        _horizon(clock, SHORT_HORIZON, SHORT_SHARE),
-        _horizon(clock, LONG_HORIZON, long_share),
-    )
+    return (_horizon(clock, SHORT_HORIZON, SHORT_SHARE), _horizon(clock, LONG_HORIZON, long_share))
 
 
 def _horizon(clock: Array, least: int, share: float) -> float:
@@ -176,9 +171,7 @@ def _is_small(changes: tuple[float, float], gain: float) -> bool:
 
 
 def _is_within_noise(
-    changes: tuple[float, float],
-    errors: tuple[float, float],
-    gain: float,
+    changes: tuple[float, float], errors: tuple[float, float], gain: float
 ) -> bool:
     negligible = NEGLIGIBLE_SHARE * gain
     limits = [max(UNCERTAINTY_Z * error, negligible) for error in errors]

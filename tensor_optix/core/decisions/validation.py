@@ -236,10 +236,7 @@ class Collector:
     """
 
     def __init__(
-        self,
-        pipeline: BasePipeline,
-        val_pipeline: BasePipeline | None,
-        evaluator: BaseEvaluator,
+        self, pipeline: BasePipeline, val_pipeline: BasePipeline | None, evaluator: BaseEvaluator
     ) -> None:
         if val_pipeline is pipeline:
             raise ValueError("val_pipeline must be another pipeline than the one trained on")
