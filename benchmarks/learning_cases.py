@@ -130,6 +130,16 @@ CASES = {
         hyperparams={"learning_rate": 1e-3, "batch_size": 128, "learning_starts": 500},
         validation_envs=10,
     ),
+    "pendulum-td3": Case(
+        "Pendulum-v1",
+        "td3",
+        20_000,
+        -200,
+        num_envs=4,
+        window_size=200,
+        hyperparams={"batch_size": 128, "learning_starts": 500},
+        validation_envs=10,
+    ),
     "pendulum-ppo": Case(
         "Pendulum-v1",
         "ppo",

@@ -10,7 +10,9 @@ from benchmarks.learning_table import train
 
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])
-@pytest.mark.parametrize("name", ["cartpole-ppo", "cartpole-dqn", "pendulum-ppo", "pendulum-sac"])
+@pytest.mark.parametrize(
+    "name", ["cartpole-ppo", "cartpole-dqn", "pendulum-ppo", "pendulum-sac", "pendulum-td3"]
+)
 def test_the_goal_is_reached_within_the_steps(name, framework):
     pytest.importorskip(framework)
     result = train(CASES[name], seed=0, framework=framework)
