@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -247,3 +248,11 @@ def test_only_the_bindings_know_python():
 def test_no_file_is_a_drawer_for_everything():
     files = [*PATHS.values(), *(PACKAGE.parent / "kernels").iterdir()]
     assert not {path.stem for path in files} & {"utils", "common", "misc", "helpers"}
+
+
+def test_the_files_that_contributing_names_exist():
+    root = PACKAGE.parent
+    named = set(re.findall(r"`([\w/]+\.(?:py|hpp|cpp))`", (root / "CONTRIBUTING.md").read_text()))
+    paths = {name for name in named if "/" in name}
+    assert len(paths) > 30
+    assert not {name for name in paths if not (root / name).exists()}
