@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 def option_group(algorithm: Algorithm) -> type:
-    """Return a dataclass with a field for each hyperparameter of an algorithm, None where not given."""
+    """Return a dataclass with a field for each hyperparameter of an algorithm.
+
+    What is not given stays None: the defaults stand in the catalogue alone, and an option of another
+    algorithm than the chosen one can be told from none.
+    """
     hints = get_type_hints(algorithm.hyperparams_type)
     meanings = _meanings(algorithm.hyperparams_type)
     entries: list[Any] = []

@@ -80,6 +80,25 @@ def test_sac_is_trained_and_played_with_actions_of_the_environment(
     assert "alpha" in said
 
 
+def test_td3_is_trained_and_played_with_hyperparameters_of_its_own_group(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--algo", "td3", "--window-size", "200", "--max-steps", "800")
+    own = (
+        "--td3.learning-starts",
+        "300",
+        "--td3.updates-per-step",
+        "0.05",
+        "--td3.policy-delay",
+        "3",
+    )
+    config = trained("Pendulum-v1", *options, *own)
+    said = capsys.readouterr().out
+    assert config["algorithm"] == "td3"
+    assert config["hyperparams"]["policy_delay"] == 3  # type: ignore[index]
+    assert "critic loss" in said
+
+
 def test_images_are_trained_on_with_the_hyperparameters_for_images(here: Path) -> None:
     (here / "dots.py").write_text(IMAGE_ENV)
     config = trained("dots:Dots-v0", "--window-size", "32", "--max-steps", "128")
