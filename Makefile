@@ -7,18 +7,25 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 EDITABLE := --no-build-isolation --config-settings=editable.rebuild=false --editable
 SOURCES := $(wildcard kernels/*) CMakeLists.txt pyproject.toml constraints.txt
 
-.PHONY: train test test-slow sanitize lint format benchmark clean
+.PHONY: train test tests checks checks-and-sanitizers test-slow sanitize lint format benchmark clean
 
 train: $(VENV)/training
 	$(BIN)/tensor-optix train CartPole-v1
 
 test: $(VENV)/installed
+	$(MAKE) --jobs=2 --output-sync=target tests checks-and-sanitizers
+
+tests: $(VENV)/installed
+	$(BIN)/python -m pytest -q --numprocesses auto
+
+checks-and-sanitizers: checks
+	$(MAKE) sanitize
+
+checks: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror kernels/*.hpp kernels/*.cpp
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q --numprocesses auto
-	$(MAKE) sanitize
 
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -q -m slow
@@ -46,7 +53,7 @@ $(VENV)/training: $(SOURCES)
 # What tests may see of other packages must not depend on whether they were imported before: all are compiled.
 $(VENV)/installed: $(VENV)/training
 	$(INSTALL) --no-compile $(EDITABLE) '.[dev]'
-	-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 	touch $@
 
 clean:
