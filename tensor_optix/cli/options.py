@@ -25,6 +25,9 @@ from tensor_optix.algorithms.catalogue import (
 if TYPE_CHECKING:
     from tensor_optix.algorithms.network_agent import Hyperparams
 
+LEAST_WINDOWS = 2
+"""Of a trial."""
+
 
 def option_group(algorithm: Algorithm) -> type:
     """Return a dataclass with a field for each hyperparameter of an algorithm.
@@ -235,43 +238,6 @@ class TrainOptions(LearnerOptions):
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
-    """Play the best policy of a run on episodes that it was not trained on."""
-
-    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
-    """The run directory that `tensor-optix train` printed."""
-    episodes: int = 20
-    """How many episodes to play."""
-    seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Of these episodes; never those of the training. None: one that follows from the run's."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print one JSON object instead of text."""
-
-    def check(self) -> None:
-        """Check every number.
-
-        Raises:
-            ValueError: If one is out of range.
-        """
-        require_at_least_1("episodes", self.episodes)
-        _require_seed(self.seed)
-
-
-def require_at_least_1(name: str, value: int) -> None:
-    """Raise ValueError, naming the option, if its value is below 1."""
-    if value < 1:
-        raise ValueError(f"--{name} must be at least 1, got {value}")
-
-
-def _require_seed(seed: int | None) -> None:
-    if seed is not None and not 0 <= seed < 2**63:
-        raise ValueError(f"--seed must be at least 0 and below 2**63, got {seed}")
-
-
-LEAST_WINDOWS = 2
-
-
-@dataclass(frozen=True)
 class TuneOptions(LearnerOptions):
     """Search hyperparameters by short trainings; those given stay as they are."""
 
@@ -308,3 +274,37 @@ class TuneOptions(LearnerOptions):
             )
         if self.storage is not None and self.study_name is None:
             raise ValueError("--storage needs a --study-name, by which the study is found again")
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Play the best policy of a run on episodes that it was not trained on."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
+    """The run directory that `tensor-optix train` printed."""
+    episodes: int = 20
+    """How many episodes to play."""
+    seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Of these episodes; never those of the training. None: one that follows from the run's."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object instead of text."""
+
+    def check(self) -> None:
+        """Check every number.
+
+        Raises:
+            ValueError: If one is out of range.
+        """
+        require_at_least_1("episodes", self.episodes)
+        _require_seed(self.seed)
+
+
+def require_at_least_1(name: str, value: int) -> None:
+    """Raise ValueError, naming the option, if its value is below 1."""
+    if value < 1:
+        raise ValueError(f"--{name} must be at least 1, got {value}")
+
+
+def _require_seed(seed: int | None) -> None:
+    if seed is not None and not 0 <= seed < 2**63:
+        raise ValueError(f"--seed must be at least 0 and below 2**63, got {seed}")

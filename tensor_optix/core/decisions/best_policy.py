@@ -28,6 +28,12 @@ NEGLIGIBLE_GAIN = 1e-3
 """A bound that is higher by less than this share, for no higher a score, is not worth a checkpoint."""
 PRIOR_EPISODES = 4
 """How many episodes the variance of earlier windows counts for."""
+EPISODES = 20
+"""Fresh episodes of each finalist."""
+STEP_SHARE = 0.3
+"""The finals may take at most this share of the environment steps of the run."""
+WINDOWS = 2
+"""What finishing the last episodes takes besides, in windows."""
 
 
 def variance_of_returns(metrics: EvalMetrics, earlier: float | None) -> float | None:
@@ -173,14 +179,6 @@ class BestPolicy:
     def restore(self, agent: BaseAgent) -> PolicySnapshot | None:
         """Put the best policy into the agent, with its hyperparameters; None if there is none."""
         return self.registry.load_best(agent)
-
-
-EPISODES = 20
-"""Fresh episodes of each finalist."""
-STEP_SHARE = 0.3
-"""The finals may take at most this share of the environment steps of the run."""
-WINDOWS = 2
-"""What finishing the last episodes takes besides, in windows."""
 
 
 def finalists(
