@@ -9,9 +9,6 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
-
 from tensor_optix.cli import words
 from tensor_optix.cli.record import merged
 from tensor_optix.core.callbacks import Degradation, Dormant, Error, Plateau, Rollback, Tuned
@@ -184,6 +181,10 @@ def draw_curve(record: TrainingRecord, config: RunConfig, path: Path) -> None:
     Raises:
         OSError: When the disk refuses.
     """
+    # It takes longer to import than the rest of the command, and is needed at the end of a run.
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
     # Not pyplot: it would choose a window system.
     figure = Figure(figsize=(10, 6), dpi=120, layout="constrained")
     axes, below = figure.subplots(2, sharex=True, height_ratios=(4, 1))
