@@ -161,3 +161,8 @@ def test_checkpoints_lie_in_the_run_directory_unless_they_are_given_a_place(tmp_
     assert OutputSettings().checkpoints.as_posix() == "checkpoints"
     assert OutputSettings(run_dir=tmp_path).checkpoints == tmp_path / "checkpoints"
     assert OutputSettings(run_dir=tmp_path, checkpoint_dir="there").checkpoints.name == "there"
+
+
+def test_zero_is_a_choice_and_none_is_none():
+    settings = run_settings(noise_k=0.0, min_episodes_before_dormant=0, dormant_threshold=None)
+    assert settings.scheduler == {"noise_k": 0.0, "min_episodes_before_dormant": 0}

@@ -1,4 +1,5 @@
-"""Live progress: the record of a run comes in, a panel in a terminal or plain lines go out.
+"""Live progress: the record of a run comes in, a panel in a terminal or plain lines go out,
+with what the library logs between them.
 
 Everything is drawn from within the loop's own calls, a few times a second at most: no
 thread, no cost worth mentioning.

@@ -1,4 +1,4 @@
-"""The closing report: the record of a run and its end come in, plain words go out."""
+"""The closing report: the record of a run and its end come in, plain words and a learning curve go out."""
 
 from __future__ import annotations
 

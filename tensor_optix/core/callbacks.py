@@ -1,4 +1,7 @@
-"""The contract of a callback: when it is called and with what, and what it may ask of the loop."""
+"""What the loop says: its reports and its decisions, a class for each kind, go out to callbacks.
+
+Beside their contract: the verbose lines, and the log of a run in `metrics.jsonl` and `events.jsonl`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The space that trials are drawn from: specs of the user's come in, values of a trial go out."""
+"""What a study is about: specs of the user's come in; values of a trial, and who won, go out.
+
+Nothing here needs Optuna; what a study keeps of it, so that it goes on with the same space, is checked here.
+"""
 
 from __future__ import annotations
 

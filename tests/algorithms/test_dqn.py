@@ -9,14 +9,14 @@ import pytest
 
 from tensor_optix.core.types import HyperparamSet
 from tests.algorithms.small_dqn import empty_window, make_agent, make_episode, vector_steps
-from tests.contracts.agent_contract import AgentContract
+from tests.contracts.agent_contract import ReplayAgentContract
 from tests.frameworks import weights
 
 if TYPE_CHECKING:
     from tests.frameworks import Framework
 
 
-class TestDQNContract(AgentContract):
+class TestDQNContract(ReplayAgentContract):
     @pytest.fixture
     def make_agent(self, framework):
         return lambda seed: make_agent(seed, framework=framework, n_step=2, per_alpha=0.5)
@@ -24,14 +24,6 @@ class TestDQNContract(AgentContract):
     @pytest.fixture
     def episode(self):
         return make_episode()
-
-    def save_all(self, agent, directory):
-        super().save_all(agent, directory)
-        agent.save_replay(directory)
-
-    def load_all(self, agent, directory):
-        super().load_all(agent, directory)
-        agent.load_replay(directory)
 
 
 def make_fields(rows: int, seed: int = 3) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.algorithms.small_dqn import empty_window
 from tests.algorithms.small_sac import ACTION_DIM, make_agent, make_critic, make_episode
-from tests.contracts.agent_contract import AgentContract
+from tests.contracts.agent_contract import ReplayAgentContract
 from tests.frameworks import weights
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ROWS = 16
 
 
-class TestSACContract(AgentContract):
+class TestSACContract(ReplayAgentContract):
     @pytest.fixture(autouse=True)
     def _uncompiled(self, framework, monkeypatch):
         # XLA takes most of the time here, and is used by all other tests.
@@ -33,14 +33,6 @@ class TestSACContract(AgentContract):
     @pytest.fixture
     def episode(self):
         return make_episode()
-
-    def save_all(self, agent, directory):
-        super().save_all(agent, directory)
-        agent.save_replay(directory)
-
-    def load_all(self, agent, directory):
-        super().load_all(agent, directory)
-        agent.load_replay(directory)
 
 
 def make_batch(rows: int = ROWS, seed: int = 3) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import pytest
 from tests.algorithms.small_dqn import empty_window
 from tests.algorithms.small_td3 import ACTION_DIM, make_agent, make_critic, make_episode
 from tests.algorithms.test_sac import least, make_batch, perceptron
-from tests.contracts.agent_contract import AgentContract
+from tests.contracts.agent_contract import ReplayAgentContract
 from tests.frameworks import weights
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ROWS = 16
 
 
-class TestTD3Contract(AgentContract):
+class TestTD3Contract(ReplayAgentContract):
     @pytest.fixture(autouse=True)
     def _uncompiled(self, framework, monkeypatch):
         # XLA takes most of the time here, and is used by other tests.
@@ -34,14 +34,6 @@ class TestTD3Contract(AgentContract):
     @pytest.fixture
     def episode(self):
         return make_episode()
-
-    def save_all(self, agent, directory):
-        super().save_all(agent, directory)
-        agent.save_replay(directory)
-
-    def load_all(self, agent, directory):
-        super().load_all(agent, directory)
-        agent.load_replay(directory)
 
 
 def batch_of(limit: float = 0.5) -> dict[str, Any]:

@@ -132,3 +132,15 @@ class AgentContract:
         first, same = make_agent(0).act_batch(observations), make_agent(0).act_batch(observations)
         np.testing.assert_array_equal(first, same)
         assert make_agent(0).learn(episode) == make_agent(0).learn(episode)
+
+
+class ReplayAgentContract(AgentContract):
+    """The same of an agent whose replay buffer is kept apart from its state."""
+
+    def save_all(self, agent, directory):
+        super().save_all(agent, directory)
+        agent.save_replay(directory)
+
+    def load_all(self, agent, directory):
+        super().load_all(agent, directory)
+        agent.load_replay(directory)

@@ -1,4 +1,7 @@
-"""Gradient descent on PyTorch: backward pass, clipping and the user's optimizer."""
+"""Gradient descent on PyTorch: networks and the user's optimizer come in, updates go out.
+
+Twin critics are here, too: as one batched pass they have learned tensors of their own.
+"""
 
 from __future__ import annotations
 
