@@ -35,6 +35,7 @@ class Evaluation:
     snapshot: PolicySnapshot
     backend: str
     seed: int
+    """As given; the environments' own follow from it."""
     returns: Array
     """`[E]`."""
     lengths: Array
@@ -70,13 +71,13 @@ def _play(options: EvaluateOptions) -> Evaluation:
         registry = CheckpointRegistry(directory.checkpoints)
         if registry.best is None:
             raise CommandError(_nothing_to_play(directory))
-        seed = episode_seed(config.seed if options.seed is None else options.seed)
+        seed = config.seed if options.seed is None else options.seed
         # First come, first served would pair the episodes with other batches in every run.
         backend = "envpool" if config.backend == "envpool-async" else config.backend
         count = min(options.episodes, MAX_ENVS)
         env = open_environments(
             config.env_id,
-            lambda: make_vector_env(config.env_id, count, backend, seed),
+            lambda: make_vector_env(config.env_id, count, backend, episode_seed(seed)),
             damage.messages.append,
         )
         try:
@@ -161,10 +162,8 @@ def _as_text(played: Evaluation) -> str:
     lines = [
         f"{config.env_id}: {len(played.returns)} episodes, best actions, on {played.backend}",
         f"policy   {snapshot.snapshot_id}, scored {score} in training",
-        f"seed     {played.seed}, of fresh episodes (training ran with {config.seed})",
-        "              mean       std       min       max",
-        _row("return", _figures(played.returns)),
-        _row("length", _figures(played.lengths)),
+        f"seed     {played.seed}, of fresh episodes; --seed {played.seed} plays them again",
+        *_table({"return": _figures(played.returns), "length": _figures(played.lengths)}),
     ]
     lost = int(np.count_nonzero(~np.isfinite(played.returns)))
     if lost:
@@ -174,5 +173,12 @@ def _as_text(played: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def _row(name: str, figures: dict[str, float | None]) -> str:
-    return f"{name:<8}" + "".join(f"{words.number(figure):>10}" for figure in figures.values())
+def _table(rows: dict[str, dict[str, float | None]]) -> list[str]:
+    """Return lines of figures below their names, as wide as they need."""
+    names = list(next(iter(rows.values())))
+    said = {name: [words.number(figure) for figure in row.values()] for name, row in rows.items()}
+    width = 2 + max(8, *(len(text) for texts in said.values() for text in texts))
+    return [
+        f"{name:<7}" + "".join(f"{text:>{width}}" for text in texts)
+        for name, texts in {"": names, **said}.items()
+    ]

@@ -108,7 +108,7 @@ class _Training:
         )
         cap = _StepCap(self._options.max_steps, self._options.rows_per_window, optimizer.stop)
         optimizer.add_callback(cap)
-        self._interruption.stop = optimizer.stop
+        self._interruption.stop, self._interruption.acknowledge = optimizer.stop, display.note
         error: BaseException | None = None
         try:
             optimizer.run()

@@ -96,7 +96,7 @@ class _Tuning:
         for note in notes:
             display.note(f"warning: {note}")
         display.note(self._announcement())
-        self._interruption.stop = search.stop
+        self._interruption.stop, self._interruption.acknowledge = search.stop, display.note
         with log_shown(display, search_logger, _clocked()):
             error = self._search(search)
         self._interruption.stop = None
@@ -122,7 +122,7 @@ class _Tuning:
     def _look_at_environment(self, notes: list[str]) -> None:
         """Make everything once, so that what does not fit together shows before a trial."""
         options, pipeline = self._options, self._pipeline(self._options.backend)
-        said = announced(f"loading {self._framework.title} ...", options.plain)
+        said = announced(f"loading {self._framework.title} ...", plain=True)
         try:
             self._env = open_environments(options.env_id, lambda: pipeline.env, notes.append)
             with nullcontext() if is_loaded(self._framework) else said:

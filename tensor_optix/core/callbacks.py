@@ -186,12 +186,17 @@ class VerboseCallback(LoopCallback):
             return
         suffix = "  ← improvement detected, reset" if report.improved else ""
         print(
-            f"  [loop] ep={report.episode_id:4d}  raw={report.score:7.1f}  "
-            f"smoothed={report.smoothed:7.1f}  state={report.state.name}  "
+            f"  [loop] ep={report.episode_id:4d}  raw={_figure(report.score)}  "
+            f"smoothed={_figure(report.smoothed)}  state={report.state.name}  "
             f"interval={report.interval}{suffix}",
             file=self._stream,
             flush=True,
         )
+
+
+def _figure(value: float) -> str:
+    """Return a score in 7 characters or more: one decimal as documented, more where that loses digits."""
+    return f"{value:7.1f}" if value == 0 or abs(value) >= 10 else f"{value:#7.3g}"
 
 
 @dataclass(frozen=True, kw_only=True)
