@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.cli import words
 from tensor_optix.cli.building import build_agent, episode_seed, open_environments
 from tensor_optix.cli.errors import CommandError
-from tensor_optix.cli.run_directory import RunDirectory
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import make_vector_env
+from tensor_optix.runs import words
+from tensor_optix.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from tensor_optix.cli.options import EvaluateOptions
-    from tensor_optix.cli.run_directory import RunConfig
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.types import Array, PolicySnapshot
+    from tensor_optix.runs.run_directory import RunConfig
 
 MAX_ENVS = 16
+_BACKENDS = {"envpool-async": "envpool", "single": "sync"}
+"""What steps the episodes, where it is something else than in training."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def _play(options: EvaluateOptions) -> Evaluation:
     directory = RunDirectory(options.run_dir)
     if not directory.path.is_dir():
         raise CommandError(f"{directory.path} is no directory; give that of a run")
-    config = directory.read_config()
+    config = _rebuildable(directory)
     damage = _Warnings()
     logger = logging.getLogger("tensor_optix")
     logger.addHandler(damage)
@@ -71,9 +73,9 @@ def _play(options: EvaluateOptions) -> Evaluation:
         registry = CheckpointRegistry(directory.checkpoints)
         if registry.best is None:
             raise CommandError(_nothing_to_play(directory))
-        seed = config.seed if options.seed is None else options.seed
+        seed = (config.seed or 0) if options.seed is None else options.seed
         # First come, first served would pair the episodes with other batches in every run.
-        backend = "envpool" if config.backend == "envpool-async" else config.backend
+        backend = _BACKENDS.get(config.backend, config.backend)
         count = min(options.episodes, MAX_ENVS)
         env = open_environments(
             config.env_id,
@@ -91,6 +93,20 @@ def _play(options: EvaluateOptions) -> Evaluation:
     finally:
         logger.removeHandler(damage)
     return Evaluation(config, snapshot, env.name, seed, returns, lengths)
+
+
+def _rebuildable(directory: RunDirectory) -> RunConfig:
+    config = directory.read_config()
+    if config.is_rebuildable:
+        return config
+    if not config.algorithm:
+        missing = f"its agent, a {config.agent_class}, was not made by make_agent"
+    else:
+        missing = "its environments were not made from an id alone"
+    raise CommandError(
+        f"the run in {directory.path} cannot be played from here: {missing}; play it from Python, "
+        f"where CheckpointRegistry({str(directory.checkpoints)!r}).load_best(agent) gives the policy"
+    )
 
 
 def _load_best(

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tensor_optix.cli.errors import CommandError
+from tensor_optix.runs.run_directory import RunDirectoryError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _dispatch(arguments or ["--help"])
-    except CommandError as error:
+    except (CommandError, RunDirectoryError) as error:
         # Messages of other packages may hold line breaks.
         print("tensor-optix: error:", " ".join(str(error).split()), file=sys.stderr)
         return 2

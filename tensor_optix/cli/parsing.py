@@ -6,6 +6,7 @@ algorithm, `1e5`, `64,64`.
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any
 
 import tyro
@@ -85,7 +86,7 @@ def _renamed(argument: str, subcommand: str, algorithm: str) -> str:
 def _algorithm(arguments: list[str]) -> str:
     """Return the algorithm that is asked for; one that does not exist is refused later, with all else."""
     words = [word for argument in arguments for word in argument.split("=", 1)]
-    asked = dict(zip(words, words[1:], strict=False)).get("--algo", DEFAULT_ALGORITHM)
+    asked = dict(itertools.pairwise(words)).get("--algo", DEFAULT_ALGORITHM)
     return asked if asked in ALGORITHMS else DEFAULT_ALGORITHM
 
 

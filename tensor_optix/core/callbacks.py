@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from dataclasses import asdict, dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TextIO
 
@@ -346,6 +347,19 @@ class Finals(LoopEvent):
     """What each reached, by the id of its snapshot, the best first."""
 
 
+class Ending(Enum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    """By itself, or as somebody asked for."""
+    CAPPED = "capped"
+    """At its limit of windows or steps."""
+    INTERRUPTED = "interrupted"
+    """By Ctrl-C or another signal."""
+    CRASHED = "crashed"
+    """By an exception."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stop(LoopEvent):
     """The run is over."""
@@ -354,6 +368,7 @@ class Stop(LoopEvent):
     reason: str | None
     best: float | None
     """The score of the best policy."""
+    ending: Ending
 
 
 @dataclass(frozen=True, kw_only=True)
