@@ -156,7 +156,7 @@ class EnsembleAgent(BaseEnsemble):
         self._require_alike()
         episode = self._with_behaviour(episode_data)
         diagnostics = [agent.learn(episode) for agent in self._learners()]
-        return diagnostics[0]
+        return diagnostics[0] or {}
 
     def observe(self, transitions: Transitions) -> None:
         """Pass the step on to every agent."""
