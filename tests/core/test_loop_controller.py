@@ -320,5 +320,5 @@ def test_learn_returns_a_dict_or_nothing(tmp_path, returned):
     if returned is None:
         assert [report.diagnostics for report in setup.run().diary.windows] == [{}, {}]
     else:
-        with pytest.raises(TypeError, match="learn must return a dict .*, or None, got float"):
+        with pytest.raises(TypeError, match=r"learn must return a dict .*, or None, got float"):
             setup.run()
