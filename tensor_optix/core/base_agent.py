@@ -59,7 +59,7 @@ class BaseAgent(ABC):
 
     @abstractmethod
     def save_weights(self, path: PathLike) -> None:
-        """Write the policy into the directory `path`, creating it."""
+        """Write the policy to `path`: into a directory that is created there, or as a file."""
 
     @abstractmethod
     def load_weights(self, path: PathLike) -> None:
