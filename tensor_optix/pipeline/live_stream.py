@@ -415,12 +415,11 @@ class _Buffer:
         with self._changed:
             self._is_wanted = True
             self._changed.notify_all()
-            if not self._changed.wait_for(lambda: self._items or not self._is_open, seconds):
-                raise TimeoutError
+            while self._is_open and not self._items:
+                if not self._changed.wait(seconds):
+                    raise TimeoutError
             self._is_wanted = False
-            if not self._items:
-                return monotonic(), None
-            return self._items.popleft()
+            return self._items.popleft() if self._items else (monotonic(), None)
 
     def end(self, keep: bool) -> None:
         """Take no more items; those inside can still be taken out, if they are kept."""
