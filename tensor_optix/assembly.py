@@ -13,10 +13,12 @@ from tensor_optix.core.backoff_scheduler import AutoScheduler
 from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.base_optimizer import FixedHyperparams
-from tensor_optix.core.base_pipeline import BasePipeline
+from tensor_optix.core.base_pipeline import BasePipeline, Source
 from tensor_optix.core.callbacks import RunLog, VerboseCallback
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.loop_controller import LoopController
+from tensor_optix.runs.run_directory import RunConfig, RunDirectory
+from tensor_optix.runs.run_files import RunFiles
 
 if TYPE_CHECKING:
     from tensor_optix.core.base_optimizer import BaseOptimizer
@@ -44,7 +46,7 @@ def assemble(
         source,
         CheckpointRegistry(output.checkpoints, output.max_snapshots),
         _scheduler(learner, settings),
-        callbacks=_listeners(settings),
+        callbacks=_listeners(learner, source, settings),
         val_pipeline=settings.val_pipeline,
         checkpoint_score_fn=settings.checkpoint_score_fn,
         verbose=output.verbose and output.verbose_log_file is None,
@@ -76,13 +78,44 @@ def _scheduler(agent: BaseAgent, settings: RunSettings) -> AutoScheduler:
     return AutoScheduler(**chosen)
 
 
-def _listeners(settings: RunSettings) -> list[LoopCallback]:
+def _listeners(
+    agent: BaseAgent, pipeline: BasePipeline, settings: RunSettings
+) -> list[LoopCallback]:
     listeners, output = list(settings.callbacks or []), settings.output
     if output.run_dir is not None:
         listeners.append(RunLog(output.run_dir))
+        directory = RunDirectory(Path(output.run_dir))
+        params = agent.get_hyperparams().params
+        listeners.append(
+            RunFiles(directory, lambda: _described(agent, params, pipeline.source, settings))
+        )
     if output.verbose_log_file is not None:
         listeners.append(_VerboseFile(output.verbose_log_file))
     return listeners
+
+
+def _described(
+    agent: BaseAgent, hyperparams: dict[str, Any], source: Source, settings: RunSettings
+) -> RunConfig:
+    """Return what a run was asked to do, as far as its parts can tell."""
+    recipe = agent.recipe
+    return RunConfig(
+        env_id=source.env_id,
+        backend=source.backend,
+        seed=settings.seed,
+        num_envs=source.num_envs,
+        window_size=source.window_size,
+        max_steps=settings.loop.max_steps,
+        hidden_sizes=() if recipe is None else recipe.hidden_sizes,
+        device="" if recipe is None else recipe.device,
+        hyperparams=hyperparams,
+        algorithm="" if recipe is None else recipe.algorithm,
+        normalize_observations=recipe is not None and recipe.normalize_observations,
+        normalize_rewards=recipe is not None and recipe.normalize_rewards,
+        framework="" if recipe is None else recipe.framework,
+        tune=not isinstance(settings.optimizer, FixedHyperparams),
+        agent_class=type(agent).__name__,
+    )
 
 
 class _VerboseFile(VerboseCallback):

@@ -37,7 +37,7 @@ class RLOptimizer:
         checkpoint_dir: Where the best policies are kept. None: `run_dir/checkpoints`, or "./checkpoints".
         max_snapshots: How many of them are kept, of this run: a directory may hold several.
         checkpoint_score_fn: `fn(agent) -> float`, decides which checkpoint is the best, and nothing else.
-        max_episodes: Collect at most so many windows. None: until nothing is left to gain.
+        max_episodes: Collect at most so many windows, in each `run()`. None: until nothing is left to gain.
         base_interval: Windows between two evaluations. None: a small share of the windows so far.
         backoff_factor: The interval grows by this after an evaluation without improvement.
         max_interval_episodes: The longest interval.
@@ -59,7 +59,12 @@ class RLOptimizer:
         trend_window: Scores whose slope shows an improvement.
         min_degradation_drop: The least fall that is a degradation, for a best near 0.
         seed: Makes agent and environments reproducible. None: they keep their own.
-        run_dir: Keep `metrics.jsonl` and `events.jsonl` there, and the checkpoints.
+        run_dir: Keep there what `tensor-optix train` keeps: `run.json`, `metrics.jsonl`, `events.jsonl`, the
+            checkpoints and, when the run ends, `report.txt` and (with Matplotlib) `learning_curve.png`.
+            `tensor-optix evaluate` plays the best policy, if `make_agent` made the agent, in an environment
+            that has an id.
+        max_steps: Make at most so many environment steps, in each `run()`: it ends before a window that
+            could exceed them.
         target_score: Stop once the best policy's rank, a cautious estimate of its score, reaches this.
         finalists: How many of the best policies play fresh greedy episodes at the end for which of them is
             returned; not where a `val_pipeline` or a `checkpoint_score_fn` has ranked them, nor live.
@@ -109,6 +114,7 @@ class RLOptimizer:
         min_degradation_drop: float | None = None,
         seed: int | None = None,
         run_dir: PathLike | None = None,
+        max_steps: int | None = None,
         target_score: float | None = None,
         finalists: int = 5,
         agent_factory: Callable[[dict[str, Any]], BaseAgent] | None = None,
@@ -149,6 +155,7 @@ class RLOptimizer:
             min_degradation_drop=min_degradation_drop,
             seed=seed,
             run_dir=run_dir,
+            max_steps=max_steps,
             target_score=target_score,
             finalists=finalists,
             **diagnostics,
@@ -181,9 +188,13 @@ class RLOptimizer:
         self._run = FactoryRun(factories, settings)
 
     def run(self) -> None:
-        """Train until nothing is left to gain, the cap, or `stop()`; blocks.
+        """Train until nothing is left to gain, a cap, or `stop()`; blocks.
 
-        On return, also by an exception, the agent holds the best policy found.
+        On return, also by an exception, the agent holds the best policy found. A second call trains on:
+        windows, steps and log go on from where the first one ended, and each call has the whole caps.
+
+        Raises:
+            ValueError: If `max_steps` is less than one window.
         """
         self._run.run()
 

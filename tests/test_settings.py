@@ -48,6 +48,7 @@ ARGUMENTS = {
     "min_degradation_drop": None,
     "seed": None,
     "run_dir": None,
+    "max_steps": None,
     "target_score": None,
     "finalists": 5,
     "agent_factory": None,

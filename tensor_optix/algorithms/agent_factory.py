@@ -22,6 +22,7 @@ from tensor_optix.algorithms.catalogue import (
 )
 from tensor_optix.algorithms.frameworks import find_framework
 from tensor_optix.algorithms.ready_made import AgentParts
+from tensor_optix.core.base_agent import AgentRecipe
 from tensor_optix.core.environment_ids import spaces_of_id
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.types import HyperparamSet
@@ -122,6 +123,14 @@ def make_agent(
             obs_normalizer=_obs_normalizer(observation_space) if normalize_observations else None,
         )
     agent.seed(agent_seed)
+    agent.recipe = AgentRecipe(
+        algorithm=chosen.name,
+        framework=library.name,
+        hidden_sizes=parts.hidden_sizes,
+        device=device,
+        normalize_observations=normalize_observations,
+        normalize_rewards=normalize_rewards,
+    )
     return agent
 
 

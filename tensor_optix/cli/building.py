@@ -12,9 +12,9 @@ import numpy as np
 from tensor_optix.algorithms.agent_factory import default_hidden_sizes, is_image, make_agent
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import computing_device, load, require_framework
-from tensor_optix.cli.run_directory import RunConfig
 from tensor_optix.core.types import HyperparamSet
 from tensor_optix.pipeline.action_scaling import environment_actions
+from tensor_optix.runs.run_directory import RunConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +83,7 @@ def build_agent(env: VectorEnv, config: RunConfig) -> BaseAgent:
     framework = require_framework(config.framework)
     load(framework)
     computing_device(framework, config.device)
-    (seed,) = derived_seeds(config.seed, _NETWORKS, 1)
+    (seed,) = derived_seeds(config.seed or 0, _NETWORKS, 1)
     try:
         agent = make_agent(
             env,

@@ -20,15 +20,15 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tensor_optix.cli import words
-from tensor_optix.cli.record import merged
 from tensor_optix.core.callbacks import Baseline, Best, Error, LoopCallback, LoopEvent, WindowReport
+from tensor_optix.runs import words
+from tensor_optix.runs.record import merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tensor_optix.cli.record import TrainingRecord
-    from tensor_optix.cli.run_directory import RunConfig
+    from tensor_optix.runs.record import TrainingRecord
+    from tensor_optix.runs.run_directory import RunConfig
 
 PANEL_SECONDS = 1.0
 LINE_SECONDS = 5.0

@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.cli import words
 from tensor_optix.cli.building import build_agent, episode_seed, open_environments
 from tensor_optix.cli.errors import CommandError
-from tensor_optix.cli.run_directory import RunDirectory
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import make_vector_env
+from tensor_optix.runs import words
+from tensor_optix.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from tensor_optix.cli.options import EvaluateOptions
-    from tensor_optix.cli.run_directory import RunConfig
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.types import Array, PolicySnapshot
+    from tensor_optix.runs.run_directory import RunConfig
 
 MAX_ENVS = 16
+_BACKENDS = {"envpool-async": "envpool", "single": "sync"}
+"""What steps the episodes, where it is something else than in training."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Evaluation:
     snapshot: PolicySnapshot
     backend: str
     seed: int
+    """As given; the environments' own follow from it."""
     returns: Array
     """`[E]`."""
     lengths: Array
@@ -62,7 +65,7 @@ def _play(options: EvaluateOptions) -> Evaluation:
     directory = RunDirectory(options.run_dir)
     if not directory.path.is_dir():
         raise CommandError(f"{directory.path} is no directory; give that of a run")
-    config = directory.read_config()
+    config = _rebuildable(directory)
     damage = _Warnings()
     logger = logging.getLogger("tensor_optix")
     logger.addHandler(damage)
@@ -70,13 +73,13 @@ def _play(options: EvaluateOptions) -> Evaluation:
         registry = CheckpointRegistry(directory.checkpoints)
         if registry.best is None:
             raise CommandError(_nothing_to_play(directory))
-        seed = episode_seed(config.seed if options.seed is None else options.seed)
+        seed = (config.seed or 0) if options.seed is None else options.seed
         # First come, first served would pair the episodes with other batches in every run.
-        backend = "envpool" if config.backend == "envpool-async" else config.backend
+        backend = _BACKENDS.get(config.backend, config.backend)
         count = min(options.episodes, MAX_ENVS)
         env = open_environments(
             config.env_id,
-            lambda: make_vector_env(config.env_id, count, backend, seed),
+            lambda: make_vector_env(config.env_id, count, backend, episode_seed(seed)),
             damage.messages.append,
         )
         try:
@@ -90,6 +93,20 @@ def _play(options: EvaluateOptions) -> Evaluation:
     finally:
         logger.removeHandler(damage)
     return Evaluation(config, snapshot, env.name, seed, returns, lengths)
+
+
+def _rebuildable(directory: RunDirectory) -> RunConfig:
+    config = directory.read_config()
+    if config.is_rebuildable:
+        return config
+    if not config.algorithm:
+        missing = f"its agent, a {config.agent_class}, was not made by make_agent"
+    else:
+        missing = "its environments were not made from an id alone"
+    raise CommandError(
+        f"the run in {directory.path} cannot be played from here: {missing}; play it from Python, "
+        f"where CheckpointRegistry({str(directory.checkpoints)!r}).load_best(agent) gives the policy"
+    )
 
 
 def _load_best(
@@ -161,10 +178,8 @@ def _as_text(played: Evaluation) -> str:
     lines = [
         f"{config.env_id}: {len(played.returns)} episodes, best actions, on {played.backend}",
         f"policy   {snapshot.snapshot_id}, scored {score} in training",
-        f"seed     {played.seed}, of fresh episodes (training ran with {config.seed})",
-        "              mean       std       min       max",
-        _row("return", _figures(played.returns)),
-        _row("length", _figures(played.lengths)),
+        f"seed     {played.seed}, of fresh episodes; --seed {played.seed} plays them again",
+        *_table({"return": _figures(played.returns), "length": _figures(played.lengths)}),
     ]
     lost = int(np.count_nonzero(~np.isfinite(played.returns)))
     if lost:
@@ -174,5 +189,12 @@ def _as_text(played: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def _row(name: str, figures: dict[str, float | None]) -> str:
-    return f"{name:<8}" + "".join(f"{words.number(figure):>10}" for figure in figures.values())
+def _table(rows: dict[str, dict[str, float | None]]) -> list[str]:
+    """Return lines of figures below their names, as wide as they need."""
+    names = list(next(iter(rows.values())))
+    said = {name: [words.number(figure) for figure in row.values()] for name, row in rows.items()}
+    width = 2 + max(8, *(len(text) for texts in said.values() for text in texts))
+    return [
+        f"{name:<7}" + "".join(f"{text:>{width}}" for text in texts)
+        for name, texts in {"": names, **said}.items()
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ class Interruption:
         """Asks the work to end soon, and tells why, on the first signal; within a signal handler, so
         it should only set flags. While it is None, and on a second signal, KeyboardInterrupt is
         raised."""
+        self.acknowledge: Callable[[str], None] | None = None
+        """Is told at once what becomes of a first signal: the window under way may last."""
         self._owner = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
         self.signal: signal.Signals | None = None
@@ -55,6 +58,13 @@ class Interruption:
         if self.stop is None or not is_first:
             raise KeyboardInterrupt
         self.stop(f"{self.signal.name} was received")
+        if self.acknowledge is not None:
+            # Python refuses to write while it is writing; the end of the run tells it then.
+            with suppress(RuntimeError):
+                self.acknowledge(
+                    f"{self.signal.name}: the window under way is ended, then the best is kept; "
+                    "once more ends at once"
+                )
 
     def _handle_in_worker(self, number: int) -> None:
         """A forked environment process: a terminal sends it Ctrl-C too, but the window goes on."""

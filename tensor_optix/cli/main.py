@@ -9,23 +9,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from tensor_optix.cli.errors import CommandError
+from tensor_optix.runs.run_directory import RunDirectoryError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from tensor_optix.cli.options import EvaluateOptions, TrainOptions, TuneOptions
-
-# The parser joins the lines of a paragraph, and does not wrap them: so these are short.
-DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to gain.
-
-- tensor-optix train CartPole-v1
-- tensor-optix train Pendulum-v1 --algo sac
-- tensor-optix tune CartPole-v1 --trials 20
-- tensor-optix evaluate runs/CartPole-v1/TIME
-- tensor-optix --version"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _dispatch(arguments or ["--help"])
-    except CommandError as error:
+    except (CommandError, RunDirectoryError) as error:
         # Messages of other packages may hold line breaks.
         print("tensor-optix: error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -61,9 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: list[str]) -> int:
     _require_packages("tyro", "rich")
     from tensor_optix.cli.options import TrainOptions, TuneOptions
+    from tensor_optix.cli.parsing import parse
 
     try:
-        options = _parse(arguments)
+        options = parse(arguments)
         options.check()
     except ValueError as error:
         raise CommandError(str(error)) from error
@@ -74,8 +65,8 @@ def _dispatch(arguments: list[str]) -> int:
         from tensor_optix.cli.tune import tune
 
         return tune(options, require_framework(options.framework))
-    _require_packages("matplotlib")
     if isinstance(options, TrainOptions):
+        _require_packages("matplotlib")
         from tensor_optix.cli.framework_loading import require_framework
         from tensor_optix.cli.training import train
 
@@ -83,21 +74,6 @@ def _dispatch(arguments: list[str]) -> int:
     from tensor_optix.cli.evaluation import evaluate
 
     return evaluate(options)
-
-
-def _parse(arguments: list[str]) -> TrainOptions | TuneOptions | EvaluateOptions:
-    import tyro
-
-    from tensor_optix.cli.options import EvaluateOptions, TrainOptions, TuneOptions
-
-    return tyro.cli(
-        Annotated[TrainOptions, tyro.conf.subcommand("train")]
-        | Annotated[TuneOptions, tyro.conf.subcommand("tune")]
-        | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")],
-        prog="tensor-optix",
-        description=DESCRIPTION,
-        args=arguments,
-    )
 
 
 def _require_packages(*names: str) -> None:

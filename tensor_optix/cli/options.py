@@ -157,8 +157,6 @@ class LearnerOptions(AlgorithmOptions):  # type: ignore[misc]
     """Learn from rewards that are scaled to unit returns; scores stay raw."""
     device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
-    plain: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print plain lines, also to a terminal."""
 
     @property
     def algorithm(self) -> Algorithm:
@@ -220,6 +218,8 @@ class TrainOptions(LearnerOptions):
 
     max_steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """The most environment steps. None: until nothing is left to gain."""
+    plain: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print plain lines, also to a terminal."""
     tune: bool = True
     """Tune hyperparameters while training; a change is kept only if it stands a test."""
 
@@ -251,19 +251,12 @@ class TuneOptions(LearnerOptions):
     study_name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Of the study in the storage. A study that is there already goes on."""
 
-    max_steps: Annotated[str | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
-    """Not here, but of train: see --trial-steps."""
-
     def check(self) -> None:
         """Check every number.
 
         Raises:
             ValueError: If one is out of range, or is an option of another algorithm.
         """
-        if self.max_steps is not None:
-            raise ValueError(
-                "--max-steps is an option of train; the environment steps of a trial are --trial-steps"
-            )
         super().check()
         require_at_least_1("trials", self.trials)
         least = LEAST_WINDOWS * self.rows_per_window

@@ -12,19 +12,17 @@ from tensor_optix.cli.building import build_agent, open_environments, run_config
 from tensor_optix.cli.display import Display, announced, log_shown, make_display
 from tensor_optix.cli.framework_loading import is_loaded, load
 from tensor_optix.cli.interruption import Interruption
-from tensor_optix.cli.record import TrainingRecord
-from tensor_optix.cli.report import Ending, Outcome, closing_report
-from tensor_optix.cli.run_directory import RunDirectory, new_run_directory
 from tensor_optix.core.base_optimizer import FixedHyperparams
-from tensor_optix.core.callbacks import LoopCallback, WindowReport
+from tensor_optix.core.callbacks import Ending, RunLog
 from tensor_optix.core.replay.storage import logger as replay_logger
-from tensor_optix.core.types import LoopState
 from tensor_optix.optimizer import RLOptimizer
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
+from tensor_optix.runs.record import TrainingRecord
+from tensor_optix.runs.report import Outcome
+from tensor_optix.runs.run_directory import RunDirectory, new_run_directory
+from tensor_optix.runs.run_files import attempt, leave_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tensor_optix.algorithms.frameworks import Framework
     from tensor_optix.cli.options import TrainOptions
     from tensor_optix.core.base_agent import BaseAgent
@@ -103,12 +101,11 @@ class _Training:
             pipeline,
             optimizer=None if self._options.tune else FixedHyperparams(),
             seed=self._config.seed,
-            run_dir=self._directory.path,
-            callbacks=[self._record, display],
+            checkpoint_dir=self._directory.checkpoints,
+            max_steps=self._options.max_steps,
+            callbacks=[self._record, display, RunLog(self._directory.path)],
         )
-        cap = _StepCap(self._options.max_steps, self._options.rows_per_window, optimizer.stop)
-        optimizer.add_callback(cap)
-        self._interruption.stop = optimizer.stop
+        self._interruption.stop, self._interruption.acknowledge = optimizer.stop, display.note
         error: BaseException | None = None
         try:
             optimizer.run()
@@ -121,26 +118,25 @@ class _Training:
             said = "Ctrl-C" if name == "SIGINT" else name
             return Outcome(Ending.INTERRUPTED, optimizer.best_snapshot, signal=said)
         if error is not None:
-            return Outcome(Ending.CRASHED, optimizer.best_snapshot, error)
-        ending = Ending.CAPPED if cap.is_reached else Ending.FINISHED
-        return Outcome(ending, optimizer.best_snapshot)
+            self._keep_traceback(error, display)
+            reason = f"{type(error).__name__}: {error}"
+            return Outcome(Ending.CRASHED, optimizer.best_snapshot, reason)
+        stop = self._record.stop
+        assert stop is not None
+        return Outcome(stop.ending, optimizer.best_snapshot, stop.reason or "")
+
+    def _keep_traceback(self, error: BaseException, display: Display) -> None:
+        text = "".join(traceback.format_exception(error))
+        attempt(lambda: self._directory.traceback.write_text(text, encoding="utf-8"), display.note)
 
     def _close(self, outcome: Outcome, display: Display) -> int:
-        """Write what the run leaves behind; a full disk costs only what does not fit."""
-        from tensor_optix.cli.report import draw_curve
-
-        directory, record, config = self._directory, self._record, self._config
-        error = outcome.error
-        if error is not None:
-            text = "".join(traceback.format_exception(error))
-            _attempt(lambda: directory.traceback.write_text(text, encoding="utf-8"), display)
-        _attempt(lambda: draw_curve(record, config, directory.curve), display)
-        report = closing_report(record, config, directory, outcome)
-        _attempt(lambda: directory.report.write_text(report, encoding="utf-8"), display)
+        """Write what the run leaves behind, and tell it."""
+        directory = self._directory
+        report = leave_report(self._record, self._config, directory, outcome, display.note)
         display.note("\n" + report.rstrip())
-        if error is not None:
+        if outcome.ending is Ending.CRASHED:
             print(
-                f"tensor-optix: training crashed: {type(error).__name__}: {error}; "
+                f"tensor-optix: training crashed: {outcome.reason}; "
                 f"the traceback is in {directory.traceback}",
                 file=sys.stderr,
             )
@@ -148,33 +144,6 @@ class _Training:
         return self._interruption.exit_code
 
 
-class _StepCap(LoopCallback):
-    """Stops the loop before a window that could exceed the limit."""
-
-    def __init__(
-        self, max_steps: int | None, rows_per_window: int, stop: Callable[[str], None]
-    ) -> None:
-        self._max_steps = max_steps
-        self._rows = rows_per_window
-        self._stop = stop
-        self.is_reached = False
-
-    def on_window(self, report: WindowReport) -> None:
-        """Stop, if the next window might be too much; not a loop that rests already."""
-        if self._max_steps is None or report.state is LoopState.DORMANT:
-            return
-        if report.total_steps + self._rows > self._max_steps:
-            self.is_reached = True
-            self._stop(f"the cap of {self._max_steps} steps was reached")
-
-
 def _note(record: logging.LogRecord) -> str:
     is_warning = record.levelno >= logging.WARNING
     return f"{record.levelname.lower()}: " * is_warning + record.getMessage()
-
-
-def _attempt(write: Callable[[], object], display: Display) -> None:
-    try:
-        write()
-    except Exception as error:
-        display.note(f"error: not written: {type(error).__name__}: {error}")

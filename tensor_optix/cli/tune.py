@@ -10,16 +10,16 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from tensor_optix.cli import words
 from tensor_optix.cli.building import build_agent, derived_seeds, open_environments, run_config
 from tensor_optix.cli.display import Display, announced, log_shown, make_display
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import is_loaded, load
 from tensor_optix.cli.interruption import Interruption
-from tensor_optix.cli.record import TrainingRecord
-from tensor_optix.cli.run_directory import RunDirectory, new_run_directory
 from tensor_optix.core.checkpoints.durable_files import write_json
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
+from tensor_optix.runs import words
+from tensor_optix.runs.record import TrainingRecord
+from tensor_optix.runs.run_directory import RunDirectory, new_run_directory
 from tensor_optix.trials.orchestrator import TrialOrchestrator
 from tensor_optix.trials.orchestrator import logger as search_logger
 from tensor_optix.trials.space import space_of
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from tensor_optix.algorithms.frameworks import Framework
     from tensor_optix.cli.options import TuneOptions
-    from tensor_optix.cli.run_directory import RunConfig
     from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.runs.run_directory import RunConfig
 
 BEST_FILE = "best_params.json"
 STUDY_FILE = "study.journal"
@@ -96,7 +96,7 @@ class _Tuning:
         for note in notes:
             display.note(f"warning: {note}")
         display.note(self._announcement())
-        self._interruption.stop = search.stop
+        self._interruption.stop, self._interruption.acknowledge = search.stop, display.note
         with log_shown(display, search_logger, _clocked()):
             error = self._search(search)
         self._interruption.stop = None
@@ -122,7 +122,7 @@ class _Tuning:
     def _look_at_environment(self, notes: list[str]) -> None:
         """Make everything once, so that what does not fit together shows before a trial."""
         options, pipeline = self._options, self._pipeline(self._options.backend)
-        said = announced(f"loading {self._framework.title} ...", options.plain)
+        said = announced(f"loading {self._framework.title} ...", plain=True)
         try:
             self._env = open_environments(options.env_id, lambda: pipeline.env, notes.append)
             with nullcontext() if is_loaded(self._framework) else said:
@@ -190,7 +190,7 @@ class _Tuning:
 
     def _new_agent(self, params: dict[str, Any]) -> BaseAgent:
         config = self._config
-        (seed,) = derived_seeds(config.seed + next(self._made), _TRIALS, 1)
+        (seed,) = derived_seeds((config.seed or 0) + next(self._made), _TRIALS, 1)
         hyperparams = config.hyperparams | params
         return build_agent(self._env, replace(config, seed=seed, hyperparams=hyperparams))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,26 @@ if TYPE_CHECKING:
     from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike, Transitions
 
 
+@dataclass(frozen=True, kw_only=True)
+class AgentRecipe:
+    """How `make_agent` made an agent: with it, and the environment, it makes the same one again."""
+
+    algorithm: str
+    framework: str
+    hidden_sizes: tuple[int, ...]
+    device: str
+    normalize_observations: bool
+    normalize_rewards: bool
+
+
 class BaseAgent(ABC):
     """A policy that acts and learns. The six abstract methods are all that the loop needs.
 
     Batched acting, greedy acting and whole-learner checkpoints have defaults built from the six.
     """
+
+    recipe: AgentRecipe | None = None
+    """How it was made, if `make_agent` did."""
 
     # Cached properties, which a class attribute of a subclass or an assignment in its constructor replaces.
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -12,6 +13,24 @@ if TYPE_CHECKING:
 
 EpisodeBoundaryFn: TypeAlias = Callable[[int, float, Any], bool]
 """`(step_count, elapsed_seconds, last_observation) -> whether the window ends here`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where windows come from, as far as a pipeline can tell."""
+
+    env_id: str = ""
+    """From which the same environments can be made again; empty where there is none."""
+    backend: str = ""
+    """What steps them."""
+    num_envs: int = 1
+    window_size: int | None = None
+    """Steps of each environment in a window; None: as it comes."""
+
+    @property
+    def rows_per_window(self) -> int | None:
+        """The most environment steps in a window; None where that is not known."""
+        return None if self.window_size is None else self.window_size * self.num_envs
 
 
 class BasePipeline(ABC):
@@ -38,6 +57,11 @@ class BasePipeline(ABC):
     @abstractmethod
     def is_live(self) -> bool:
         """Whether the data come from a running system that cannot be reset."""
+
+    @property
+    def source(self) -> Source:
+        """Where the windows come from."""
+        return Source()
 
     def set_agent(self, agent: BaseAgent) -> None:
         """Let `agent` choose the actions from the next step on."""

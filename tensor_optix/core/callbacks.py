@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from dataclasses import asdict, dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TextIO
 
@@ -186,12 +187,17 @@ class VerboseCallback(LoopCallback):
             return
         suffix = "  ← improvement detected, reset" if report.improved else ""
         print(
-            f"  [loop] ep={report.episode_id:4d}  raw={report.score:7.1f}  "
-            f"smoothed={report.smoothed:7.1f}  state={report.state.name}  "
+            f"  [loop] ep={report.episode_id:4d}  raw={_figure(report.score)}  "
+            f"smoothed={_figure(report.smoothed)}  state={report.state.name}  "
             f"interval={report.interval}{suffix}",
             file=self._stream,
             flush=True,
         )
+
+
+def _figure(value: float) -> str:
+    """Return a score in 7 characters or more: one decimal as documented, more where that loses digits."""
+    return f"{value:7.1f}" if value == 0 or abs(value) >= 10 else f"{value:#7.3g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,6 +347,19 @@ class Finals(LoopEvent):
     """What each reached, by the id of its snapshot, the best first."""
 
 
+class Ending(Enum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    """By itself, or as somebody asked for."""
+    CAPPED = "capped"
+    """At its limit of windows or steps."""
+    INTERRUPTED = "interrupted"
+    """By Ctrl-C or another signal."""
+    CRASHED = "crashed"
+    """By an exception."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stop(LoopEvent):
     """The run is over."""
@@ -349,6 +368,7 @@ class Stop(LoopEvent):
     reason: str | None
     best: float | None
     """The score of the best policy."""
+    ending: Ending
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,3 +134,17 @@ def _unknown(env_id: str) -> ValueError:
         else '; import the package that registers it first, or name its module, as in "my_package:MyEnv-v0"'
     )
     return ValueError(f'unknown environment "{env_id}"{remedy}')
+
+
+def plain_id(spec: EnvSpec | None) -> str:
+    """Return the id from which `gymnasium.make` makes the same environment without further arguments.
+
+    Empty where there is none: it was made by hand, wrapped since, or made with arguments of its own.
+    """
+    if spec is None or spec.additional_wrappers or spec.id not in gymnasium.registry:
+        return ""
+    registered = gymnasium.registry[spec.id]
+    arguments = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
+    known = {name: value for name, value in registered.kwargs.items() if name != "render_mode"}
+    same = (spec.max_episode_steps, arguments) == (registered.max_episode_steps, known)
+    return spec.id if same else ""

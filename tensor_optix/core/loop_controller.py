@@ -16,10 +16,16 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core import callbacks as events
-from tensor_optix.core.argument_checks import at_least, not_negative
+from tensor_optix.core.argument_checks import at_least, not_negative, whole_number
 from tensor_optix.core.backoff_scheduler import Judgement
 from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
-from tensor_optix.core.callbacks import CallbackList, LoopEvent, VerboseCallback, WindowReport
+from tensor_optix.core.callbacks import (
+    CallbackList,
+    Ending,
+    LoopEvent,
+    VerboseCallback,
+    WindowReport,
+)
 from tensor_optix.core.callbacks import LoopCallback as LoopCallback
 from tensor_optix.core.decisions.best_policy import BestPolicy, Candidate, finalists, play_finals
 from tensor_optix.core.decisions.validation import Collector
@@ -59,7 +65,9 @@ class LoopSettings:
     improvement_margin: float = 0.0
     """The least gain that counts as an improvement."""
     max_episodes: int | None = None
-    """Windows to collect at most. None: until nothing is left to gain."""
+    """Windows to collect at most, in each `run()`. None: until nothing is left to gain."""
+    max_steps: int | None = None
+    """Environment steps to make at most, in each `run()`: it ends before a window that could exceed them."""
     score_smoothing: int = 2
     """Evaluated scores whose mean is compared with the best."""
     target_score: float | None = None
@@ -71,6 +79,8 @@ class LoopSettings:
         at_least("score_smoothing", self.score_smoothing, 1)
         if self.max_episodes is not None and self.max_episodes < 1:
             raise ValueError(f"max_episodes must be at least 1 or None, got {self.max_episodes}")
+        if self.max_steps is not None:
+            whole_number("max_steps", self.max_steps)
         not_negative("improvement_margin", self.improvement_margin)
         if self.target_score is not None and not math.isfinite(self.target_score):
             raise ValueError(
@@ -112,11 +122,13 @@ class LoopController:
         *,
         target_score: float | None = None,
         finalists: int = 0,
+        max_steps: int | None = None,
     ) -> None:
         self._settings = LoopSettings(
             rollback_on_degradation=rollback_on_degradation,
             improvement_margin=improvement_margin,
             max_episodes=max_episodes,
+            max_steps=max_steps,
             score_smoothing=score_smoothing,
             target_score=target_score,
             finalists=finalists,
@@ -131,6 +143,7 @@ class LoopController:
         self._run = RunState(score_smoothing)
         self._target_score = math.inf if target_score is None else target_score
         self._stop_reason: str | None = None
+        self._ending = Ending.FINISHED
         self._callbacks = CallbackList(control=self)
         for callback in [*(callbacks or []), *([VerboseCallback()] if verbose else [])]:
             self.add_callback(callback)
@@ -172,14 +185,18 @@ class LoopController:
         return self._collector.play(agents, episodes, self._agent)
 
     def run(self) -> None:
-        """Train until DORMANT, the cap, or `stop()`.
+        """Train until DORMANT, a cap, or `stop()`.
 
         However it ends, also by an exception, the agent given then holds the best policy found, with
-        its hyperparameters, and the pipelines are torn down.
+        its hyperparameters, and the pipelines are torn down. A second call trains on: windows and steps
+        are counted, and the best policy is kept, from where the first one ended.
+
+        Raises:
+            ValueError: If `max_steps` is less than one window.
         """
         self._best.begin()
         self._scheduler.record_restart()
-        run = self._run = RunState(self._settings.score_smoothing)
+        run = self._run = RunState(self._settings.score_smoothing, self._run)
         self._tuning.begin()
         self._rollbacks = 0
         self._callbacks.emit("on_loop_start")
@@ -188,6 +205,8 @@ class LoopController:
             if self._stop_reason is None:
                 self._train(run)
         except BaseException as error:
+            is_interrupted = isinstance(error, KeyboardInterrupt)
+            self._ending = Ending.INTERRUPTED if is_interrupted else Ending.CRASHED
             self._stop_reason = f"{type(error).__name__}: {error}"
             self.record(events.Error(reason=self._stop_reason))
             self._finish(failed=True)
@@ -197,16 +216,25 @@ class LoopController:
     def _train(self, run: RunState) -> None:
         self._collector.begin(self._agent)
         cap, begun = self._settings.max_episodes, time.perf_counter()
-        for window_id, window in enumerate(islice(self._collector.windows(), cap)):
-            run.enter(window, window_id, time.perf_counter() - begun)
+        budget = StepBudget(self._settings.max_steps, self._collector.rows_per_window)
+        for window in islice(self._collector.windows(), cap):
+            run.enter(window, time.perf_counter() - begun)
             self._pass(run, window)
             if self._stop_reason is not None:
                 return
+            if budget.is_spent_by(window.num_steps):
+                limit = f"the limit of {self._settings.max_steps:,} steps"
+                self._cap(f"another window would exceed {limit}")
+                return
             self._hand_over()
             begun = time.perf_counter()
-        is_capped = run.window_id + 1 == cap
-        capped = f"the cap of {cap} windows was reached"
-        self._stop_reason = capped if is_capped else "the data source ended"
+        if run.windows == cap:
+            self._cap(f"the cap of {cap} windows was reached")
+        else:
+            self._stop_reason = "the data source ended"
+
+    def _cap(self, reason: str) -> None:
+        self._stop_reason, self._ending = reason, Ending.CAPPED
 
     def _hand_over(self) -> None:
         """Begin with the agent that `train` named, if it is another one."""
@@ -270,7 +298,7 @@ class LoopController:
         self, run: RunState, score: EvalMetrics, ranking: EvalMetrics, candidate: Candidate
     ) -> None:
         """Checkpoint. A score that is not finite is no evidence: no decision."""
-        is_baseline = not run.history
+        is_baseline = not run.history and self._best.snapshot is None
         run.take_score(score)
         if run.smoothed is None and not candidate.has_external_score:
             self._best.discard(candidate)
@@ -382,7 +410,8 @@ class LoopController:
             self._close(failed)
         finally:
             reason, self._stop_reason = self._stop_reason, None
-            self.record(events.Stop(reason=reason, best=self._best.score))
+            ending, self._ending = self._ending, Ending.FINISHED
+            self.record(events.Stop(reason=reason, best=self._best.score, ending=ending))
             self._callbacks.emit("on_loop_stop")
 
     def _close(self, failed: bool) -> None:
@@ -393,7 +422,7 @@ class LoopController:
         """
         with ExitStack() as stack:
             if self._collector.is_set_up:
-                if not self._run.total_steps and not failed:
+                if not self._run.windows and not failed:
                     logger.warning("the pipeline gave no window: nothing was learned")
                 stack.callback(_attempt, self._collector.teardown_validation, failed)
                 stack.callback(_attempt, self._collector.teardown_training, failed)
@@ -430,18 +459,24 @@ class RunState:
 
     Args:
         score_smoothing: How many scores a smoothed one is the mean of.
+        before: The run that this one goes on from, with the same counters.
     """
 
-    def __init__(self, score_smoothing: int) -> None:
-        self.window_id = 0
-        self.total_steps = 0
+    def __init__(self, score_smoothing: int, before: RunState | None = None) -> None:
+        self._first = 0 if before is None else before.next_window_id
+        self.window_id = self._first
+        self.total_steps: int = 0 if before is None else before.total_steps
+        self.windows = 0
+        """How many windows this run took."""
         self.history: list[EvalMetrics] = []
         """The evaluations that are evidence, oldest first."""
         self.smoothed: float | None = None
         """The mean of the last few scores, which is compared with the best; None: the window has no score."""
         self.improved = False
         """Whether the score of this window counts as an improvement."""
-        self._started = time.perf_counter()
+        self.seconds: float = 0.0 if before is None else before.seconds
+        """Of training, as of the last window; between two runs the clock stands still."""
+        self._started = time.perf_counter() - self.seconds
         self._recent: deque[float] = deque(maxlen=score_smoothing)
         self._without_evidence = 0
 
@@ -450,9 +485,15 @@ class RunState:
         """Whether the last evaluation came to nothing, as no episode finished: the next is due then."""
         return self._without_evidence > 0
 
-    def enter(self, window: EpisodeData, window_id: int, collect_seconds: float) -> None:
+    @property
+    def next_window_id(self) -> int:
+        """The number of the window after those that were taken."""
+        return self._first + self.windows
+
+    def enter(self, window: EpisodeData, collect_seconds: float) -> None:
         """Count a window, and what it took to collect it."""
-        self.window_id = window_id
+        self.window_id = self.next_window_id
+        self.windows += 1
         self.total_steps += window.num_steps
         self.smoothed, self.improved = None, False
         self._collect_seconds = collect_seconds
@@ -496,11 +537,12 @@ class RunState:
             state: That of the loop.
             interval: The one that was in force.
         """
+        self.seconds = time.perf_counter() - self._started
         return WindowReport(
             episode_id=self.window_id,
             num_steps=window.num_steps,
             total_steps=self.total_steps,
-            seconds=time.perf_counter() - self._started,
+            seconds=self.seconds,
             collect_seconds=self._collect_seconds,
             learn_seconds=self._learn_seconds,
             score=None if self.smoothed is None else self.history[-1].primary_score,
@@ -520,6 +562,32 @@ class RunState:
                 "task without episodes give the evaluator a primary_score_fn",
                 EVALUATIONS_WITHOUT_EVIDENCE,
             )
+
+
+class StepBudget:
+    """Tells when another window could take more environment steps than a run may make.
+
+    Args:
+        max_steps: These. None: as many as it likes.
+        rows: The most steps of a window. None: those of the largest so far.
+
+    Raises:
+        ValueError: If not even one window is allowed.
+    """
+
+    def __init__(self, max_steps: int | None, rows: int | None) -> None:
+        self._left = math.inf if max_steps is None else max_steps
+        self._rows = rows or 0
+        if self._rows > self._left:
+            raise ValueError(
+                f"max_steps must be at least one window, {rows} steps, got {max_steps}"
+            )
+
+    def is_spent_by(self, num_steps: int) -> bool:
+        """Count a window; return whether no other may follow."""
+        self._left -= num_steps
+        self._rows = max(self._rows, num_steps)
+        return self._rows > self._left
 
 
 class Tuning:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tensor_optix.core.argument_checks import at_least
 from tensor_optix.core.base_evaluator import RAW_REWARDS, finished_episodes
-from tensor_optix.core.base_pipeline import BasePipeline
+from tensor_optix.core.base_pipeline import BasePipeline, Source
 from tensor_optix.core.normalizers import RunningMeanStd
 
 if TYPE_CHECKING:
@@ -90,6 +90,11 @@ class RNDPipeline(BasePipeline):
         if not (eta >= 0 and math.isfinite(eta)):
             raise ValueError(f"eta must be 0 or more, got {eta}")
         self._eta = float(eta)
+
+    @property
+    def source(self) -> Source:
+        """Where the windows come from."""
+        return self._pipeline.source
 
     @property
     def is_live(self) -> bool:

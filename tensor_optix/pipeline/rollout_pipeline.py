@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tensor_optix.core.base_pipeline import BasePipeline
+from tensor_optix.core.base_pipeline import BasePipeline, Source
 from tensor_optix.core.episode_returns import EpisodeCounter
 from tensor_optix.core.types import Array, EpisodeData, Transitions
 from tensor_optix.pipeline.action_scaling import environment_actions, kept_dtype
@@ -270,6 +270,17 @@ class RolloutPipeline(BasePipeline):
         if self._env is None:
             self._env = self._make_env(self._seed)
         return self._env
+
+    @property
+    def source(self) -> Source:
+        """Where the windows come from."""
+        env = self.env
+        return Source(
+            env_id=env.env_id,
+            backend=env.name,
+            num_envs=env.num_envs,
+            window_size=int(self.window_size),
+        )
 
     @property
     def n_steps(self) -> int:

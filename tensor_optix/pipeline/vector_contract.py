@@ -69,7 +69,10 @@ class VectorEnv(ABC):
         observation_space: The space of one environment's observation.
         action_space: The space of one environment's action.
         max_episode_steps: The time limit of an episode in steps, None where unknown.
+        env_id: From which the same environments can be made again; empty where there is none.
     """
+
+    env_id: str = ""
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from tensor_optix.core.environment_ids import (
     envpool_ids,
     gymnasium_spec,
     missing_package_named,
+    plain_id,
     require_envpool,
     require_gymnasium,
 )
@@ -81,6 +82,7 @@ def make_vector_env(
         env = make_envpool(env_id, num_envs, size, seed)
     else:
         env = _make_gymnasium(require_gymnasium(env_id), num_envs, backend)
+    env.env_id = env_id
     if seed is not None:
         env.reset(seed)
     return env
@@ -98,9 +100,10 @@ def wrap_env(env: Any) -> VectorEnv:
     if is_envpool(env):
         return EnvPoolEnv(env)
     if isinstance(env, gymnasium.vector.VectorEnv):
-        return wrap_gymnasium(env, "vector")
+        name = "sync" if isinstance(env, SyncVectorEnv) else "vector"
+        return _named(wrap_gymnasium(env, name), *_single_envs(env))
     if isinstance(env, gymnasium.Env):
-        return SingleEnv(env)
+        return _named(SingleEnv(env), env)
     raise TypeError(
         f"env must be a gymnasium.Env, a gymnasium.vector.VectorEnv or an EnvPool made with "
         f'env_type="gymnasium", got {type(env).__name__}'
@@ -124,9 +127,23 @@ def from_env_fns(env_fns: Sequence[Callable[[], Any]], asynchronous: bool = Fals
         if asynchronous:
             return wrap_gymnasium(AsyncVectorEnv(env_fns, copy=False), "async", owned=True)
         if len(env_fns) == 1:
-            return SingleEnv(env_fns[0](), "sync", owned=True)
+            env = env_fns[0]()
+            return _named(SingleEnv(env, "sync", owned=True), env)
         # A step's observations need to last only until the next one, so no copies.
-        return wrap_gymnasium(SyncVectorEnv(env_fns, copy=False), "sync", owned=True)
+        envs = SyncVectorEnv(env_fns, copy=False)
+        return _named(wrap_gymnasium(envs, "sync", owned=True), *envs.envs)
+
+
+def _single_envs(env: gymnasium.vector.VectorEnv[Any, Any, Any]) -> Sequence[Any]:
+    """Return what a vector environment steps one by one, where it shows that."""
+    return env.envs if isinstance(env, SyncVectorEnv) else ()
+
+
+def _named(adapter: VectorEnv, *envs: Any) -> VectorEnv:
+    """Put down the id of what is adapted, if it is the same for all."""
+    ids = {plain_id(env.spec) for env in envs}
+    adapter.env_id = ids.pop() if len(ids) == 1 else ""
+    return adapter
 
 
 def half_batch(num_envs: int) -> int:

@@ -168,7 +168,7 @@ def _search(factories: Factories, settings: RunSettings) -> TrialSearch:
     trial = replace(
         settings,
         callbacks=None,
-        loop=replace(settings.loop, max_episodes=windows, target_score=None),
+        loop=replace(settings.loop, max_episodes=windows, max_steps=None, target_score=None),
         output=OutputSettings(max_snapshots=settings.output.max_snapshots),
     )
     setup = TrialSetup(

@@ -65,6 +65,7 @@ _INSTEAD = {
     "param_space": "param_space=",
     "n_trials": "n_trials=",
     "trial_steps_fraction": "trial_steps=",
+    "max_steps": "trial_steps=",
     "checkpoint_score_fn": "checkpoint_score_fn=",
     "seed": "seed=",
     "checkpoint_dir": "nothing: each trial has a directory of its own, removed afterwards",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tensor_optix.cli.building import episode_seed
+from tensor_optix.cli.evaluation import _table
 from tensor_optix.cli.main import main
 
 
@@ -52,9 +55,34 @@ def test_the_episodes_are_not_those_of_the_training(
     finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = evaluated(capsys, finished_run, "--seed", "5")
-    assert result["training_seed"] == 5
-    assert result["seed"] != 5
-    assert evaluated(capsys, finished_run)["seed"] == result["seed"]
+    assert result["seed"] == result["training_seed"] == 5
+    assert episode_seed(5) != 5
+
+
+def test_the_seed_that_is_printed_gives_the_same_episodes(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options in ([], ["--seed", "3"]):
+        result = evaluated(capsys, finished_run, *options)
+        assert evaluated(capsys, finished_run, "--seed", str(result["seed"])) == result
+
+
+@pytest.mark.parametrize("factor", [1e-7, 1.0, -1e9, 1e300])
+def test_figures_of_any_size_stand_below_their_names(factor: float) -> None:
+    figures = {"mean": 123.456 * factor, "std": 0.5 * factor, "min": 0.0, "max": None}
+    lines = _table({"return": figures, "length": dict.fromkeys(figures, 10.0)})
+    assert len({len(line) for line in lines}) == 1
+    assert all(len(line.split()) == 5 for line in lines[1:])
+
+
+def test_no_plotting_library_is_needed(
+    finished_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name)
+    )
+    assert evaluated(capsys, finished_run, "--episodes", "2")["episodes"] == 2
 
 
 def test_the_text_has_the_figures_and_the_seeds(
@@ -65,7 +93,7 @@ def test_the_text_has_the_figures_and_the_seeds(
     text = capsys.readouterr().out
     assert "20 episodes, best actions" in text
     assert f"{result['return']['mean']:.4g}" in text
-    assert f"{result['seed']}, of fresh episodes (training ran with 5)" in text
+    assert f"{result['seed']}, of fresh episodes; --seed {result['seed']} plays them again" in text
 
 
 def test_nothing_is_written_by_an_evaluation(

@@ -67,6 +67,7 @@ def test_a_signal_ends_the_run_and_keeps_the_best(
     assert process.returncode == code
     assert err == ""
     assert said in out
+    assert out.index("once more ends at once") < out.index(said)
     assert said in (run / "report.txt").read_text()
     # The window under way was finished: nothing was torn.
     kinds = [json.loads(line)["kind"] for line in (run / "events.jsonl").read_text().splitlines()]
@@ -85,6 +86,19 @@ def test_the_first_signal_asks_and_the_second_insists() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert interruption.exit_code == 130
+
+
+def test_the_first_signal_is_acknowledged_at_once() -> None:
+    said = list[str]()
+    with Interruption() as interruption:
+        interruption.stop, interruption.acknowledge = lambda reason: None, said.append
+        signal.raise_signal(signal.SIGINT)
+        assert said == [
+            "SIGINT: the window under way is ended, then the best is kept; once more ends at once"
+        ]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert len(said) == 1
 
 
 def test_a_signal_before_there_is_anything_to_stop_interrupts() -> None:

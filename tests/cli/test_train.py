@@ -92,7 +92,7 @@ def test_plain_lines_tell_what_runs_and_how_it_goes(
     assert re.fullmatch(
         r"\d\d:\d\d +\d+ steps  score [\d.-]+  best [\d.-]+  [\d,]+ steps/s  learning", second
     )
-    assert "CartPole-v1: training reached its step limit" in said.out
+    assert "CartPole-v1: training reached its limit" in said.out
     assert "\x1b" not in said.out
 
 

@@ -10,11 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tensor_optix.cli import words
 from tensor_optix.cli.display import LiveDisplay, PlainDisplay, announced
-from tensor_optix.cli.record import Decision, TrainingRecord, merged
-from tensor_optix.cli.report import Ending, Outcome, closing_report
-from tensor_optix.cli.run_directory import RunConfig, RunDirectory
 from tensor_optix.core.callbacks import (
     Baseline,
     Best,
@@ -29,6 +25,10 @@ from tensor_optix.core.callbacks import (
 )
 from tensor_optix.core.decisions.convergence import plateau_test
 from tensor_optix.core.types import LoopState
+from tensor_optix.runs import words
+from tensor_optix.runs.record import Decision, TrainingRecord, merged
+from tensor_optix.runs.report import Ending, Outcome, closing_report
+from tensor_optix.runs.run_directory import RunConfig, RunDirectory
 
 CONFIG = RunConfig(
     env_id="Cart-v1",

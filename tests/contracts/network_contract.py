@@ -129,6 +129,16 @@ class NetworkContract:
         assert {path.suffix for path in tmp_path.iterdir()} <= {".safetensors", ".json"}
         assert (tmp_path / "network.safetensors").exists()
 
+    def test_all_files_may_be_read_by_whom_the_system_lets(self, framework, ops, tmp_path):
+        network = framework.perceptron((OBS, 4, 1))
+        optimizer = framework.adam(0.05, network)
+        self.descend(framework, network, optimizer)
+        ops.save_network(network, tmp_path / "network")
+        ops.save_optimizer(optimizer, tmp_path / "optimizer")
+        usual = tmp_path / "usual"
+        usual.touch()
+        assert {path.stat().st_mode for path in tmp_path.iterdir()} == {usual.stat().st_mode}
+
     def test_the_mean_of_saved_networks(self, framework, ops, tmp_path):
         network = framework.perceptron((OBS, 4, 1))
         stored = []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from tensor_optix.core import callbacks as events
-from tensor_optix.core.callbacks import LoopEvent
+from tensor_optix.core.callbacks import LoopEvent, VerboseCallback, WindowReport
 from tensor_optix.core.decisions.convergence import plateau_test
+from tensor_optix.core.types import LoopState
 
 KINDS = {
     one.kind: one
@@ -36,3 +39,35 @@ def test_a_standstill_has_the_numbers_of_its_test_where_there_is_one(kind):
     assert kind(**known).numbers == known
     tested = kind(**known, plateau_test=plateau_test([1.0, 2.0])).numbers
     assert tested["plateau_test"]["evaluations"] == 2
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (20.0, "   20.0"),
+        (0.0, "    0.0"),
+        (-1234.56, "-1234.6"),
+        (9.504, "   9.50"),
+        (0.012345, " 0.0123"),
+        (-1.234e-5, "-1.23e-05"),
+        (1.5e7, "15000000.0"),
+    ],
+)
+def test_the_verbose_line_keeps_three_significant_digits(score, text):
+    stream = io.StringIO()
+    VerboseCallback(stream).on_window(
+        WindowReport(
+            episode_id=0,
+            num_steps=10,
+            total_steps=10,
+            seconds=1.0,
+            collect_seconds=0.5,
+            learn_seconds=0.5,
+            score=score,
+            smoothed=score,
+            best=score,
+            state=LoopState.ACTIVE,
+            interval=1,
+        )
+    )
+    assert f"raw={text}  smoothed={text}  state" in stream.getvalue()

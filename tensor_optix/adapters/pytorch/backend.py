@@ -16,7 +16,7 @@ try:
     import torch
 except ImportError as error:
     raise ImportError("this needs PyTorch: pip install 'tensor-optix[torch]'") from error
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from tensor_optix.adapters.backend import UpdateTally
@@ -264,7 +264,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 
 def save_network(network: nn.Module, path: PathLike) -> None:
     """Write every parameter and buffer of a network to `path`.safetensors."""
-    save_file(_state(network), f"{path}.safetensors")
+    Path(f"{path}.safetensors").write_bytes(save(_state(network)))
 
 
 def load_network(network: nn.Module, path: PathLike) -> None:
@@ -283,7 +283,7 @@ def save_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> None:
             else:
                 numbers[f"{index}.{name}"] = value
     groups = [{k: _plain(v) for k, v in group.items()} for group in state["param_groups"]]
-    save_file(tensors, f"{path}.safetensors")
+    Path(f"{path}.safetensors").write_bytes(save(tensors))
     Path(f"{path}.json").write_text(json.dumps({"numbers": numbers, "param_groups": groups}))
 
 

@@ -200,7 +200,8 @@ def perturb_network(network: Any, scale: float, seed: int) -> None:
 def _save_variables(variables: Sequence[Any], path: PathLike) -> None:
     """Write every variable to `path`.safetensors."""
     arrays = (np.asarray(v.numpy()) for v in variables)
-    safetensors.save_file(dict(zip(_names(variables), arrays, strict=True)), f"{path}.safetensors")
+    content = safetensors.save(dict(zip(_names(variables), arrays, strict=True)))
+    Path(f"{path}.safetensors").write_bytes(content)
 
 
 def _load_variables(variables: Sequence[Any], path: PathLike) -> None:

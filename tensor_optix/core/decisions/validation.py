@@ -248,6 +248,11 @@ class Collector:
         """Whether there is something to tear down."""
         self._is_restarted = False
 
+    @property
+    def rows_per_window(self) -> int | None:
+        """The most environment steps of a window trained on; None where that is not known."""
+        return self._pipeline.source.rows_per_window
+
     def begin(self, agent: BaseAgent) -> None:
         """Set the pipeline up, with the agent to train."""
         self.is_set_up = True

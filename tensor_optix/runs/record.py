@@ -84,7 +84,8 @@ class TrainingRecord(LoopCallback):
         self.learning: dict[str, list[float]] = {}
         """What `learn` returned there, by name; NaN where it did not say."""
         self.decisions: list[Decision] = []
-        self.stop_reason: str | None = None
+        self.stop: Stop | None = None
+        """How the run ended."""
         self._accepted: dict[str, Any] | None = None
 
     @property
@@ -143,7 +144,7 @@ class TrainingRecord(LoopCallback):
         """Keep a decision. Of a series of plateaus only the first is one."""
         match event:
             case Stop():
-                self.stop_reason = event.reason
+                self.stop = event
             case Baseline() | Best():
                 self._take_best(event)
             case Tuned():

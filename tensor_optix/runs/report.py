@@ -5,39 +5,33 @@ from __future__ import annotations
 import shlex
 import textwrap
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tensor_optix.cli import words
-from tensor_optix.cli.record import merged
-from tensor_optix.core.callbacks import Degradation, Dormant, Error, Plateau, Rollback, Tuned
+from tensor_optix.core.callbacks import (
+    Degradation,
+    Dormant,
+    Ending,
+    Error,
+    Plateau,
+    Rollback,
+    Tuned,
+)
 from tensor_optix.core.checkpoints.durable_files import sync_directory
+from tensor_optix.runs import words
+from tensor_optix.runs.record import merged
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from tensor_optix.cli.record import Decision, TrainingRecord
-    from tensor_optix.cli.run_directory import RunConfig, RunDirectory
     from tensor_optix.core.callbacks import LoopEvent
     from tensor_optix.core.types import PolicySnapshot
+    from tensor_optix.runs.record import Decision, TrainingRecord
+    from tensor_optix.runs.run_directory import RunConfig, RunDirectory
 
 WIDTH = 79
 MAX_DECISIONS = 40
 """More of them are left out in the middle; events.jsonl has them all."""
-
-
-class Ending(Enum):
-    """How a training ended."""
-
-    FINISHED = "finished"
-    """By itself."""
-    CAPPED = "capped"
-    """At the step limit."""
-    INTERRUPTED = "interrupted"
-    """By a signal."""
-    CRASHED = "crashed"
-    """By an exception."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,8 @@ class Outcome:
     ending: Ending
     snapshot: PolicySnapshot | None
     """The best policy."""
-    error: BaseException | None = None
+    reason: str = ""
+    """Why it ended there."""
     signal: str = ""
     """The name of the signal."""
 
@@ -59,29 +54,26 @@ def closing_report(
     seconds = record.seconds
     speed = record.total_steps / seconds if seconds > 0 else 0.0
     lines = [
-        f"{config.env_id}: {_TITLES[outcome.ending]}",
+        f"{config.title}: {_TITLES[outcome.ending]}",
         "",
         *_paragraph("why", _why(record, config, outcome)),
         *_paragraph(
             "steps", f"{record.total_steps:,} in {words.clock(seconds)} ({speed:,.0f} steps/s)"
         ),
-        *_paragraph(
-            "run",
-            f"{config.learner}, {config.num_envs} environments on {config.backend}, seed {config.seed}",
-        ),
+        *_paragraph("run", f"{config.learner}, {_environments(config)}, {config.origin}"),
         *_learning(record),
         *_best(record, directory, outcome),
         *_decisions(record.decisions),
         "",
     ]
-    if outcome.snapshot is not None:
+    if outcome.snapshot is not None and config.is_rebuildable:
         lines.append(f"evaluate   tensor-optix evaluate {shlex.quote(str(directory.path))}")
     return "\n".join([*lines, *_files(directory)]) + "\n"
 
 
 _TITLES = {
     Ending.FINISHED: "training is done",
-    Ending.CAPPED: "training reached its step limit",
+    Ending.CAPPED: "training reached its limit",
     Ending.INTERRUPTED: "training was interrupted",
     Ending.CRASHED: "training crashed",
 }
@@ -92,17 +84,22 @@ def _why(record: TrainingRecord, config: RunConfig, outcome: Outcome) -> str:
         case Ending.INTERRUPTED:
             return f"{outcome.signal} ended it. What was learned until then is kept."
         case Ending.CRASHED:
-            error = outcome.error
-            return f"{type(error).__name__}: {error}. What was learned before is kept."
+            return f"{outcome.reason}. What was learned before is kept."
         case Ending.CAPPED:
             return (
-                f"another window would exceed the limit of {config.max_steps:,} steps "
-                f"(state: {words.STATES[record.state]}); more steps may give a better policy."
+                f"{outcome.reason} (state: {words.STATES[record.state]}); "
+                "more steps may give a better policy."
             )
     dormant = [made.event for made in record.decisions if isinstance(made.event, Dormant)]
     if not dormant:
-        return f"{record.stop_reason}."
+        return f"{outcome.reason}."
     return f"nothing is left to gain. {words.plateau(dormant[-1])}"
+
+
+def _environments(config: RunConfig) -> str:
+    plural = "" if config.num_envs == 1 else "s"
+    on = f" on {config.backend}" if config.backend else ""
+    return f"{config.num_envs} environment{plural}{on}"
 
 
 def _learning(record: TrainingRecord) -> list[str]:
@@ -147,9 +144,8 @@ def _row(made: Decision, count: int) -> list[str]:
 
 
 def _files(directory: RunDirectory) -> list[str]:
-    names = [directory.curve.name, directory.report.name, "metrics.jsonl", "events.jsonl"]
-    if directory.traceback.exists():
-        names.append(directory.traceback.name)
+    kept = [directory.curve, directory.report, directory.metrics, directory.events]
+    names = [path.name for path in [*kept, directory.traceback] if path.exists()]
     return [f"files      {directory.path}", *_paragraph("", ", ".join(names))]
 
 
@@ -191,7 +187,8 @@ def draw_curve(record: TrainingRecord, config: RunConfig, path: Path) -> None:
     _draw_scores(axes, record)
     _draw_learning(below, record)
     _draw_decisions(axes, record)
-    axes.set_title(f"{config.env_id}, {config.algorithm.upper()}, seed {config.seed}")
+    learner = config.algorithm.upper() or config.agent_class
+    axes.set_title(f"{config.title}, {learner}, {config.origin}")
     below.set_xlabel("environment steps")
     axes.set_ylabel("mean return of the episodes of a window")
     below.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -19,13 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from tensor_optix.algorithms.frameworks import FRAMEWORKS
-from tensor_optix.cli.errors import CommandError
 from tensor_optix.core.callbacks import EVENTS_FILE, METRICS_FILE
 from tensor_optix.core.checkpoints.durable_files import write_json
+from tensor_optix.core.json_values import to_readable_json
 
-PACKAGES = ("numpy", "gymnasium", "envpool")
+PACKAGES = ("tensor_optix", "numpy", "gymnasium", "envpool")
 PACKAGES_OF = {"torch": ("torch",), "tensorflow": ("tensorflow", "tensorflow-cpu", "keras")}
 """Whose versions a run records, where they are installed; besides those of all runs, by framework."""
+
+
+class RunDirectoryError(ValueError):
+    """A directory cannot take a run, or holds none that can be read. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,18 @@ class RunConfig:
     """What a run was asked to do."""
 
     env_id: str
+    """Empty: the environments cannot be made again from an id."""
     backend: str
     """The backend that stepped the environments, never "auto"."""
-    seed: int
+    seed: int | None
     num_envs: int
-    window_size: int
+    window_size: int | None
     max_steps: int | None
     hidden_sizes: tuple[int, ...]
     device: str
     hyperparams: dict[str, Any]
     algorithm: str = "ppo"
+    """Empty: the agent was not made by `make_agent`."""
     normalize_observations: bool = False
     normalize_rewards: bool = False
     framework: str = "torch"
@@ -50,10 +56,29 @@ class RunConfig:
     """The device that "auto" stood for: "cpu", "gpu", ...; empty in runs of earlier versions."""
     tune: bool = True
     """Whether hyperparameters were tuned while training."""
+    agent_class: str = ""
+    """What was trained, where that is no algorithm of the catalogue."""
+
+    @property
+    def is_rebuildable(self) -> bool:
+        """Whether agent and environments can be made again from what is said here."""
+        return bool(self.env_id and self.algorithm)
+
+    @property
+    def title(self) -> str:
+        """What the agent was trained in, in words."""
+        return self.env_id or "an environment without an id"
+
+    @property
+    def origin(self) -> str:
+        """Where the environments' randomness came from, in words."""
+        return "no seed" if self.seed is None else f"seed {self.seed}"
 
     @property
     def learner(self) -> str:
         """The algorithm, and what computes it, in words."""
+        if not self.algorithm:
+            return self.agent_class
         means = [FRAMEWORKS[self.framework].title, *filter(None, [self.computed_on])]
         return f"{self.algorithm} ({', '.join(means)})"
 
@@ -69,6 +94,8 @@ class RunDirectory:
         self.path = path
         self.config = path / "run.json"
         self.checkpoints = path / "checkpoints"
+        self.metrics = path / METRICS_FILE
+        self.events = path / EVENTS_FILE
         self.curve = path / "learning_curve.png"
         self.report = path / "report.txt"
         self.traceback = path / "traceback.txt"
@@ -77,30 +104,30 @@ class RunDirectory:
         """Check that a run can be kept here.
 
         Raises:
-            CommandError: If another run is here, or nothing can be written.
+            RunDirectoryError: If another run is here, or nothing can be written.
         """
         names = (self.config.name, self.checkpoints.name, METRICS_FILE, EVENTS_FILE)
         try:
             if self.path.is_file():
-                raise CommandError(_cannot_use(self.path, "it is a file"))
+                raise RunDirectoryError(_cannot_use(self.path, "it is a file"))
             for name in names:
                 if (self.path / name).exists():
-                    raise CommandError(_cannot_use(self.path, f"another run is here ({name})"))
+                    raise RunDirectoryError(_cannot_use(self.path, f"another run is here ({name})"))
             ancestor = self.path
             while not ancestor.exists():
                 ancestor = ancestor.parent
         except OSError as error:
-            raise CommandError(_cannot_use(self.path, error.strerror)) from error
+            raise RunDirectoryError(_cannot_use(self.path, error.strerror)) from error
         if not ancestor.is_dir():
-            raise CommandError(_cannot_use(self.path, f"{ancestor} is a file"))
+            raise RunDirectoryError(_cannot_use(self.path, f"{ancestor} is a file"))
         if not os.access(ancestor, os.W_OK | os.X_OK):
-            raise CommandError(_cannot_use(self.path, f"{ancestor} is not writable"))
+            raise RunDirectoryError(_cannot_use(self.path, f"{ancestor} is not writable"))
 
     def create(self, config: RunConfig) -> None:
         """Make the directory and write `run.json`.
 
         Raises:
-            CommandError: If that fails, or another process was faster; nothing is left behind.
+            RunDirectoryError: If that fails, or another process was faster; nothing is left behind.
         """
         missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
         claimed = False
@@ -109,23 +136,27 @@ class RunDirectory:
             # Of two runs that start at once, one fails here.
             self.config.open("x").close()
             claimed = True
-            write_json(self.config, _described(config))
+            self.describe(config)
         except OSError as error:
             if claimed:
                 self.config.unlink(missing_ok=True)
             for path in missing:
                 _remove_if_empty(path)
             reason = "another run is here" if isinstance(error, FileExistsError) else error.strerror
-            raise CommandError(_cannot_use(self.path, reason)) from error
+            raise RunDirectoryError(_cannot_use(self.path, reason)) from error
+
+    def describe(self, config: RunConfig) -> None:
+        """Write `run.json`, in place of one that is there."""
+        write_json(self.config, _described(config))
 
     def read_config(self) -> RunConfig:
         """Read `run.json`.
 
         Raises:
-            CommandError: If there is none, or it is damaged.
+            RunDirectoryError: If there is none, or it is damaged.
         """
         if not self.config.is_file():
-            raise CommandError(
+            raise RunDirectoryError(
                 f"{self.path} holds no run (no {self.config.name}); give the directory that "
                 "`tensor-optix train` printed"
             )
@@ -136,7 +167,7 @@ class RunDirectory:
             optional = [field for field in fields(RunConfig) if field.name in stored]
             config = RunConfig(**{field.name: stored[field.name] for field in named + optional})
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CommandError(
+            raise RunDirectoryError(
                 f"{self.config} is damaged ({type(error).__name__}: {error}); restore it, "
                 "or train anew"
             ) from error
@@ -158,16 +189,14 @@ def _described(config: RunConfig) -> dict[str, Any]:
     return {
         "format": 1,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        **asdict(config),
+        **to_readable_json(asdict(config)),
         "versions": _versions(config.framework),
     }
 
 
 def _versions(framework: str) -> dict[str, str]:
-    from tensor_optix import __version__
-
-    found = {"tensor_optix": __version__, "python": platform.python_version()}
-    for name in (*PACKAGES, *PACKAGES_OF[framework]):
+    found = {"python": platform.python_version()}
+    for name in (*PACKAGES, *PACKAGES_OF.get(framework, ())):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -6,7 +6,6 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
-from tensor_optix.cli.record import Decision, Surer
 from tensor_optix.core.callbacks import (
     Baseline,
     Best,
@@ -20,6 +19,7 @@ from tensor_optix.core.callbacks import (
     Tuned,
 )
 from tensor_optix.core.types import LoopState
+from tensor_optix.runs.record import Decision, Surer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,0 +1,138 @@
+"""Arguments of the command come in as they were typed; the options of a subcommand go out.
+
+What users of other libraries type is understood: `--lr`, `--timesteps`, `--gamma` without the name of the
+algorithm, `1e5`, `64,64`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated, Any
+
+import tyro
+
+from tensor_optix.algorithms.catalogue import ALGORITHMS, DEFAULT_ALGORITHM
+from tensor_optix.cli.options import EvaluateOptions, TrainOptions, TuneOptions
+
+# The parser joins the lines of a paragraph, and does not wrap them: so these are short.
+DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to gain.
+
+- tensor-optix train CartPole-v1
+- tensor-optix train Pendulum-v1 --algo sac
+- tensor-optix tune CartPole-v1 --trials 20
+- tensor-optix evaluate runs/CartPole-v1/TIME
+- tensor-optix --version"""
+
+OTHER_NAMES = {
+    "lr": "learning-rate",
+    "timesteps": "max-steps",
+    "total-timesteps": "max-steps",
+    "n-timesteps": "max-steps",
+    "n-envs": "num-envs",
+    "n-steps": "window-size",
+    "log-dir": "run-dir",
+}
+"""What others call an option."""
+
+
+def parse(arguments: list[str]) -> TrainOptions | TuneOptions | EvaluateOptions:
+    """Read arguments.
+
+    Args:
+        arguments: After the command's name.
+
+    Raises:
+        ValueError: If an option belongs to another subcommand.
+        SystemExit: If they cannot be read, or help was asked for; it was printed.
+    """
+    return tyro.cli(
+        Annotated[TrainOptions, tyro.conf.subcommand("train")]
+        | Annotated[TuneOptions, tyro.conf.subcommand("tune")]
+        | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")],
+        prog="tensor-optix",
+        description=DESCRIPTION,
+        args=translated(arguments),
+        registry=_numbers(),
+    )
+
+
+def translated(arguments: list[str]) -> list[str]:
+    """Return the arguments with every option by the name that it has here.
+
+    Raises:
+        ValueError: If an option of `train` is given to `tune`.
+    """
+    if arguments[0] not in ("train", "tune"):
+        return arguments
+    algorithm = _algorithm(arguments)
+    return [
+        _renamed(one, arguments[0], algorithm) if one.startswith("--") else one for one in arguments
+    ]
+
+
+def _renamed(argument: str, subcommand: str, algorithm: str) -> str:
+    typed, equals, value = argument.removeprefix("--").partition("=")
+    name = typed.replace("_", "-")
+    name = OTHER_NAMES.get(name, name)
+    if name == "max-steps" and subcommand == "tune":
+        raise ValueError(
+            f"--{typed} is an option of train; the environment steps of a trial are --trial-steps"
+        )
+    if name.replace("-", "_") in ALGORITHMS[algorithm].default_params():
+        name = f"{algorithm}.{name}"
+    return f"--{name}{equals}{value}"
+
+
+def _algorithm(arguments: list[str]) -> str:
+    """Return the algorithm that is asked for; one that does not exist is refused later, with all else."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    asked = dict(itertools.pairwise(words)).get("--algo", DEFAULT_ALGORITHM)
+    return asked if asked in ALGORITHMS else DEFAULT_ALGORITHM
+
+
+def _numbers() -> tyro.constructors.ConstructorRegistry:
+    """Return how numbers are read: whole ones also as 1e5, lists of them also as 64,64."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def whole(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+        if info.type is not int:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="INT",
+            instance_from_str=lambda words: whole_number(words[0]),
+            is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    @registry.primitive_rule
+    def several(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+        if info.type != tuple[int, ...]:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="INT [INT ...]",
+            instance_from_str=lambda words: tuple(
+                whole_number(one) for word in words for one in word.split(",") if one
+            ),
+            is_instance=lambda value: isinstance(value, tuple),
+            str_from_instance=lambda value: [str(one) for one in value],
+        )
+
+    return registry
+
+
+def whole_number(text: str) -> int:
+    """Return the whole number that a text means: 100000, 100_000 or 1e5.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        value = float(text)
+        if not value.is_integer():
+            raise ValueError(f"expected a whole number, got {text}") from None
+        return int(value)

@@ -1,0 +1,1 @@
+"""What a run leaves in its directory: its description, its log, its report."""
