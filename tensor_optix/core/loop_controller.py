@@ -124,7 +124,9 @@ class LoopController:
         self._owner = self._agent = self._next_agent = agent
         self._evaluator = evaluator
         self._collector = Collector(pipeline, val_pipeline, evaluator)
-        self._tuning = Tuning(optimizer or FixedHyperparams())
+        tuner = optimizer or FixedHyperparams()
+        tuner.take_defaults(agent.default_param_bounds, agent.default_log_params)
+        self._tuning = Tuning(tuner)
         self._best = BestPolicy(checkpoint_registry, checkpoint_score_fn)
         self._scheduler = backoff_scheduler
         self._rollbacks = 0
