@@ -157,9 +157,9 @@ class LoopController:
         """Keeps the best policies."""
         return self._best.registry
 
-    def add_callback(self, callback: LoopCallback) -> None:
+    def add_callback(self, cb: LoopCallback) -> None:
         """Add a callback."""
-        self._callbacks.add(callback)
+        self._callbacks.add(cb)
 
     def stop(self, reason: str = "stop() was called") -> None:
         """End the run after the window under way; before `run()`: let it return at once."""
