@@ -250,6 +250,8 @@ def test_an_ensemble_under_training_is_judged_with_the_variant_and_without(tmp_p
     assert evolution.manager.agents == [first, better]
     assert better.updates > 20
     assert evolution.manager.weights[1] > evolution.manager.weights[0]
+    # From several scores of one contest the noise can be told.
+    assert {len(member.scores) % 5 for member in evolution.manager.members} == {0}
     assert worse.updates > 0
 
 
