@@ -69,6 +69,10 @@ class Framework(ABC):
         return network
 
     @abstractmethod
+    def two_headed(self, inputs: int, actions: int) -> Any:
+        """Return a network of `[B, inputs]` with two outputs: logits `[B, actions]`, values `[B, 1]`."""
+
+    @abstractmethod
     def adam(self, rate: float, *networks: Any) -> Any:
         """Return an optimizer of these networks."""
 

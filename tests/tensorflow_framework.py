@@ -19,6 +19,11 @@ class TensorFlowFramework(Framework):
 
     name, adapter, prefix, classes = "tensorflow", "tensorflow", "tf", "TF"
 
+    def two_headed(self, inputs: int, actions: int) -> Any:
+        observations, dense = keras.Input((inputs,)), keras.layers.Dense
+        hidden = dense(8, activation="tanh")(observations)
+        return keras.Model(observations, [dense(actions)(hidden), dense(1)(hidden)])
+
     def adam(self, rate: float, *networks: Any) -> Any:
         # The epsilon of PyTorch: that of Keras is ten times as large.
         return keras.optimizers.Adam(rate, epsilon=1e-8)

@@ -26,10 +26,26 @@ class Scaled(nn.Module):
         return observations * self.scale
 
 
+class TwoHeaded(nn.Module):
+    """Logits and values of one trunk."""
+
+    def __init__(self, inputs: int, actions: int) -> None:
+        super().__init__()
+        self.trunk = nn.Linear(inputs, 8)
+        self.policy, self.value = nn.Linear(8, actions), nn.Linear(8, 1)
+
+    def forward(self, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = torch.tanh(self.trunk(observations))
+        return self.policy(hidden), self.value(hidden)
+
+
 class TorchFramework(Framework):
     """PyTorch."""
 
     name, adapter, prefix, classes = "torch", "pytorch", "torch", "Torch"
+
+    def two_headed(self, inputs: int, actions: int) -> Any:
+        return TwoHeaded(inputs, actions)
 
     def adam(self, rate: float, *networks: Any) -> Any:
         return torch.optim.Adam(_parameters(networks), lr=rate)

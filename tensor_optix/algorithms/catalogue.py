@@ -6,7 +6,7 @@ and the spaces of its searches follow from it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gymnasium.spaces import Box, Discrete
@@ -73,7 +73,7 @@ class Algorithm:
     def default_params(self, sees_images: bool = False) -> dict[str, Any]:
         """Return every hyperparameter as `make_agent` starts with it."""
         known = dict(self.defaults) | (dict(self.image_defaults) if sees_images else {})
-        return asdict(self.hyperparams_type.from_params(known))
+        return dict(self.hyperparams_type.from_params(known).params)
 
 
 def _ppo(parts: AgentParts) -> tuple[Any, ...]:

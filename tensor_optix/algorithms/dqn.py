@@ -120,12 +120,7 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         end = max(EXPLORED * params.epsilon_min, NEGLIGIBLE_EPSILON)
         return is_falling and params.epsilon > end
 
-    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
-        """Try the network on observations of zeros.
-
-        Raises:
-            ValueError: If it cannot take them, or returns what does not fit.
-        """
+    def _try_networks(self, observation_space: Any, action_space: Any) -> None:
         size = self._n_actions
         is_fitting = isinstance(action_space, Discrete) and action_space.n == size
         if not is_fitting or action_space.start != 0:

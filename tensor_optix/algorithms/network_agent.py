@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import logging
 from abc import abstractmethod
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
 from tensor_optix.core.argument_checks import closest, in_unit_interval, positive, whole_number
-from tensor_optix.core.base_agent import BaseAgent, older_than_act
+from tensor_optix.core.base_agent import BaseAgent, older_than_act, overrides
+from tensor_optix.core.json_values import to_json
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 OBS_NORMALIZER = "obs_normalizer.npz"
 PROBE_ROWS = 2
 """Observations that networks are tried on: more than one, so that a lost batch axis shows."""
+MISSPELT = 0.8
+"""Names at least so alike are slips, as `ent_coef` and `clip_ration` are; `hidden` and `n_layers` are own."""
 LEAST_STEP = 1e-3
 """Where `reduce_step` ends: at this share of the learning rate that the agent was made with."""
 
@@ -42,27 +46,48 @@ class Hyperparams:
     """Step size of the optimizer."""
     gamma: float = 0.99
     """Discount, in [0, 1]."""
+    own: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    """The user's own by name, which are carried along and mean nothing to the algorithm."""
 
     def __post_init__(self) -> None:
         self._require(in_unit_interval, "gamma")
         self._require(positive, "learning_rate")
 
     @classmethod
+    def names(cls) -> list[str]:
+        """Return the names that mean something to the algorithm."""
+        return [one.name for one in fields(cls) if one.name != "own"]
+
+    @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Self:
         """Read the hyperparameters from a dict; those that are missing take their defaults.
 
+        Other names are the user's own, unless they look like a slip.
+
         Raises:
-            ValueError: On an unknown name, with the closest match, or a value out of range.
+            ValueError: On a misspelt name, with the one that is meant, a value out of range, or one of the
+                user's own that no checkpoint can hold.
         """
-        known = [field.name for field in fields(cls)]
-        for name in params:
-            if name not in known:
-                near = closest(name, known)
-                hint = f"did you mean {near!r}?" if near else f"there are {', '.join(known)}"
-                raise ValueError(f"unknown hyperparameter {name!r}; {hint}")
+        known = cls.names()
+        own = {name: value for name, value in params.items() if name not in known}
+        for name in own:
+            near = _misspelt(name, known)
+            if near is not None:
+                raise ValueError(f"unknown hyperparameter {name!r}; did you mean {near!r}?")
+        to_json(own, "hyperparams")
+        for name in params.keys() - own.keys():
             if not isinstance(params[name], Real | np.number):
                 raise ValueError(f"{name} must be a number, got {params[name]!r}")
-        return cls(**params)
+        return cls(**{name: params[name] for name in params if name not in own}, own=own)
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """All by name, the user's own included, to read; `set_hyperparams` of the agent changes them."""
+        return MappingProxyType({name: getattr(self, name) for name in self.names()} | self.own)
+
+    def copy(self) -> HyperparamSet:
+        """Return them as `get_hyperparams` does."""
+        return HyperparamSet(dict(self.params))
 
     def _require(self, check: Callable[[str, Any], Any], *names: str) -> None:
         for name in names:
@@ -89,7 +114,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
             networks, those of Keras are fresh ones; a learning rate that follows a schedule is scaled
             where hyperparameters change it. The learning rate is that of the first; the others keep
             their ratio to it.
-        hyperparams: Those that differ from the defaults of `hyperparams_type`.
+        hyperparams: Those that differ from the defaults of `hyperparams_type`, and any others of the
+            user's own, in values that JSON can hold; a subclass finds all in `self._hyperparams.params`.
         reward_normalizer: Scales the rewards that are learned from; scores stay raw.
         obs_normalizer: Normalises what the networks see; saved with them. It learns while the agent
             learns, never while the agent merely acts.
@@ -104,7 +130,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
     Raises:
         ImportError: If Keras runs on another framework than TensorFlow.
         TypeError: If `hyperparams` is no `HyperparamSet`, or a network or an optimizer none of the framework.
-        ValueError: On an unknown hyperparameter, a value out of range, an optimizer of other weights than
+        ValueError: On a misspelt hyperparameter, a value out of range, an optimizer of other weights than
             those of its networks, or a device that cannot be used, or is not the one of Keras's networks.
     """
 
@@ -133,9 +159,12 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._optimizers = dict(optimizers)
         self._obs_normalizer = obs_normalizer
         self._reward_normalizer = reward_normalizer
+        self._carried: frozenset[str] = frozenset()
         self._hyperparams: H = self._read({} if hyperparams is None else hyperparams.params)
         self._has_warned_of_actions = False
         self._older_than_act = older_than_act(type(self))
+        self._acts_itself = overrides(type(self), "act", "_sample")
+        self._learns_itself = overrides(type(self), "learn", "_sample")
         self._bind()
         self._hyperparams = replace(self._hyperparams, learning_rate=self._learning_rate())
         self.seed(int(np.random.SeedSequence().generate_state(1)[0]))
@@ -148,6 +177,23 @@ class NetworkAgent(BaseAgent, Generic[H]):
         """Make the functions of tensors, now that the networks are where they stay, and what follows these.
 
         Targets, slow copies of networks, are entered in `_targets` by name: the copy, and what it follows.
+        """
+
+    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
+        """Try the networks on zeros; those of a subclass that overrides `act` and `learn` are its own.
+
+        Raises:
+            ValueError: If a network cannot take them, or returns what does not fit.
+        """
+        if not (self._acts_itself and self._learns_itself):
+            self._try_networks(observation_space, action_space)
+
+    @abstractmethod
+    def _try_networks(self, observation_space: Any, action_space: Any) -> None:
+        """Refuse spaces of other actions, and networks that cannot take observations of zeros.
+
+        Raises:
+            ValueError: If a network cannot take them, or returns what does not fit.
         """
 
     def seed(self, seed: int) -> None:
@@ -199,14 +245,16 @@ class NetworkAgent(BaseAgent, Generic[H]):
 
     def get_hyperparams(self) -> HyperparamSet:
         """Return the hyperparameters, the learning rate as the optimizer has it."""
-        params = asdict(self._hyperparams)
+        params = dict(self._hyperparams.params)
         return HyperparamSet(params | {"learning_rate": self._learning_rate()})
 
     def set_hyperparams(self, hyperparams: HyperparamSet) -> None:
         """Put hyperparameters in force; those that are not named stay as they are.
 
+        Names that the algorithm does not know are the user's own, and carried along.
+
         Raises:
-            ValueError: On an unknown name or a value out of range; nothing has changed then.
+            ValueError: On a misspelt name or a value out of range; nothing has changed then.
         """
         before = self.get_hyperparams().params
         self._hyperparams = self._read(before | hyperparams.params)
@@ -376,7 +424,27 @@ class NetworkAgent(BaseAgent, Generic[H]):
         return self.ops.learning_rate(next(iter(self._optimizers.values())))
 
     def _read(self, params: Mapping[str, Any]) -> Any:
-        return self.hyperparams_type.from_params(params)
+        """Return hyperparameters, and say once which of them are carried along only."""
+        read = self.hyperparams_type.from_params(params)
+        new = [name for name in read.own if name not in self._carried]
+        if new:
+            self._carried |= frozenset(new)
+            logger.info(
+                "hyperparameters that %s does not know are carried along for your own code: %s",
+                type(self).__name__,
+                ", ".join(new),
+            )
+        return read
+
+
+def _misspelt(name: str, known: Sequence[str]) -> str | None:
+    """Return the known name that a name is a slip of; None for one of the user's own.
+
+    Who adds words to a known name, as in `learning_rate_end`, means something else.
+    """
+    near = closest(name, known, MISSPELT)
+    has_more_words = f"_{near}_" in f"_{name}_" and str(name).strip("_") != near
+    return None if has_more_words else near
 
 
 def try_network(name: str, network: Callable[[Array], Array], observation_space: Any) -> Array:

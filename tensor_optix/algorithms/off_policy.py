@@ -109,7 +109,7 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         """Put hyperparameters in force; those that are not named stay as they are.
 
         Raises:
-            ValueError: On an unknown name, a value out of range, or another `replay_capacity` or `n_step`
+            ValueError: On a misspelt name, a value out of range, or another `replay_capacity` or `n_step`
                 than that of the rows which the replay buffer holds; nothing has changed then.
         """
         before = self._hyperparams

@@ -82,6 +82,8 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
             obs_normalizer=obs_normalizer,
             device=device,
         )
+        # The user's loss calls the model by itself.
+        self._learns_itself |= compute_loss_fn is not None
 
     def _bind(self) -> None:
         ops, model = self.ops, self.model
@@ -91,12 +93,7 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
         is_pure = self._compute_loss is None
         self._step = ops.update_loop(self._update, [model], is_pure)
 
-    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
-        """Try the model on observations of zeros.
-
-        Raises:
-            ValueError: If it cannot take them, or does not return one logit per action.
-        """
+    def _try_networks(self, observation_space: Any, action_space: Any) -> None:
         distributions.categorical.require(
             action_space, try_network("model", self._policy, observation_space)
         )

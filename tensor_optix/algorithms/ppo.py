@@ -155,12 +155,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
         self._rng = np.random.default_rng(sampling)
         self._minibatches = MinibatchSampler(int(minibatches.generate_state(1, np.uint64)[0]))
 
-    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
-        """Try the networks on observations of zeros.
-
-        Raises:
-            ValueError: If a network cannot take them, or returns what does not fit.
-        """
+    def _try_networks(self, observation_space: Any, action_space: Any) -> None:
         self.distribution.require(
             action_space, try_network("actor", self._policy, observation_space)
         )
@@ -301,14 +296,9 @@ class GaussianPPO(PPO):
         shared = (hyperparams, reward_normalizer, device, obs_normalizer, compile)
         super().__init__(actor, critic, optimizer, *shared)
 
-    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
-        """Try the networks on observations of zeros.
-
-        Raises:
-            ValueError: If a network cannot take them, or returns what does not fit.
-        """
+    def _try_networks(self, observation_space: Any, action_space: Any) -> None:
         distributions.require_action_dim(self._action_dim, action_space)
-        super().check_spaces(observation_space, action_space)
+        super()._try_networks(observation_space, action_space)
 
 
 def clipped_surrogate(

@@ -102,12 +102,7 @@ class SAC(TwinCriticAgent[SACHyperparams]):
             self._alpha_loss, {"log_alpha": self._log_alpha}, optimizer
         )
 
-    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
-        """Try the networks on observations and actions of zeros.
-
-        Raises:
-            ValueError: If a network cannot take them, or returns what does not fit.
-        """
+    def _try_networks(self, observation_space: Any, action_space: Any) -> None:
         distributions.require_action_dim(self._action_dim, action_space)
         outputs = try_network("actor", self._policy, observation_space)
         self.distribution.require(action_space, outputs)

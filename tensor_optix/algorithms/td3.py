@@ -105,12 +105,7 @@ class TD3(TwinCriticAgent[TD3Hyperparams]):
         """Whether actions are still drawn uniformly."""
         return self._steps < self._hyperparams.learning_starts
 
-    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
-        """Try the networks on observations and actions of zeros.
-
-        Raises:
-            ValueError: If a network cannot take them, or returns what does not fit.
-        """
+    def _try_networks(self, observation_space: Any, action_space: Any) -> None:
         distributions.require_action_dim(self._action_dim, action_space)
         outputs = try_network("actor", self._policy, observation_space)
         if outputs.shape != (len(outputs), self._action_dim):

@@ -102,8 +102,14 @@ def function(name: str, value: Any) -> Any:
     return value
 
 
-def closest(name: Any, known: Iterable[str]) -> str | None:
-    """Return the known name that a misspelt one may stand for; None if none is near. Case does not matter."""
+def closest(name: Any, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """Return the known name that a misspelt one may stand for; None if none is near. Case does not matter.
+
+    Args:
+        name: What the user wrote.
+        known: What there is.
+        likeness: How alike two names must be, from 0 to 1, the same but for case.
+    """
     by_lower = {one.lower(): one for one in known}
-    found = get_close_matches(str(name).lower(), by_lower, 1)
+    found = get_close_matches(str(name).lower(), by_lower, 1, likeness)
     return by_lower[found[0]] if found else None

@@ -62,8 +62,8 @@ class BaseAgent(ABC):
         """Choose an action for one observation. Called freely: must not record anything."""
 
     @abstractmethod
-    def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
-        """Improve the policy from one window; return diagnostics (may be empty)."""
+    def learn(self, episode_data: EpisodeData) -> dict[str, Any] | None:
+        """Improve the policy from one window; return diagnostics, or nothing."""
 
     @abstractmethod
     def get_hyperparams(self) -> HyperparamSet:
@@ -75,7 +75,7 @@ class BaseAgent(ABC):
 
     @abstractmethod
     def save_weights(self, path: PathLike) -> None:
-        """Write the policy into the directory `path`, creating it."""
+        """Write the policy to `path`: into a directory that is created there, or as a file."""
 
     @abstractmethod
     def load_weights(self, path: PathLike) -> None:
@@ -156,9 +156,13 @@ def older_than_act(agent_type: type[BaseAgent]) -> frozenset[str]:
     Who overrides `act` alone of an agent that acts on batches by itself means it for batches, evaluations
     and ensembles, too: such an agent asks here when it is made, and leaves these methods to the defaults.
     """
+    return frozenset(name for name in BATCHED_METHODS if overrides(agent_type, "act", name))
+
+
+def overrides(agent_type: type[BaseAgent], name: str, over: str) -> bool:
+    """Whether an agent class defines `name` nearer to itself than what it has of `over`."""
     mro = agent_type.__mro__
-    act = _definer(mro, "act")
-    return frozenset(name for name in BATCHED_METHODS if act < _definer(mro, name))
+    return _definer(mro, name) < _definer(mro, over)
 
 
 def _definer(mro: Sequence[type], name: str) -> int:

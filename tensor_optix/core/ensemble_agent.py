@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 LEAST_PROB = 1e-8
 """Keeps a logarithm finite where rounding makes a chosen action impossible."""
 WEIGHTS_FILE = "ensemble.json"
+PRIMARY_PLACE = "."
+PRIMARY_FILE = "primary_policy"
+"""Where the primary agent's policy is, if the agent writes a file."""
 
 
 class EnsembleAgent(BaseEnsemble):
@@ -37,7 +40,7 @@ class EnsembleAgent(BaseEnsemble):
 
     Hyperparameters are the primary agent's. Files are, too: it writes into the directory itself, the
     others into folders below it, so that a single agent can load an ensemble's directory, and an ensemble
-    a single agent's.
+    a single agent's. An agent that writes a file has it in the directory.
 
     Args:
         policy_manager: Holds the agents and their weights.
@@ -156,7 +159,7 @@ class EnsembleAgent(BaseEnsemble):
         self._require_alike()
         episode = self._with_behaviour(episode_data)
         diagnostics = [agent.learn(episode) for agent in self._learners()]
-        return diagnostics[0]
+        return diagnostics[0] or {}
 
     def observe(self, transitions: Transitions) -> None:
         """Pass the step on to every agent."""
@@ -218,7 +221,7 @@ class EnsembleAgent(BaseEnsemble):
         if len(same) < len(stored):
             return False
         for agent, place in self._places():
-            if not agent.average_weights([Path(path) / place for path in paths]):
+            if not agent.average_weights([_stored_at(Path(path), place) for path in paths]):
                 return False
         for member in members:
             member.weight = sum(weights[member.number] for weights in same) / len(same)
@@ -243,7 +246,7 @@ class EnsembleAgent(BaseEnsemble):
         """Return every agent that learns with its place below a directory, the primary one first."""
         others = [one for one in self.policy_manager.members if one.agent is not self.primary_agent]
         return [
-            (self.primary_agent, "."),
+            (self.primary_agent, PRIMARY_PLACE),
             *((one.agent, f"members/{one.number}") for one in others),
         ]
 
@@ -252,7 +255,11 @@ class EnsembleAgent(BaseEnsemble):
 
     def _save(self, directory: Path, write: Callable[[BaseAgent, Path], None]) -> None:
         for agent, place in self._places():
-            write(agent, directory / place)
+            path = directory / place
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(agent, path)
+            if place == PRIMARY_PLACE:
+                _make_directory(directory)
         members = self.policy_manager.members
         # So that a stored ensemble can come back after a member has left.
         self._stored |= {member.number: member for member in members}
@@ -274,7 +281,7 @@ class EnsembleAgent(BaseEnsemble):
             known[number].weight = weight
         self.policy_manager.reset_members([known[number] for number in weights])
         for agent, place in self._places():
-            read(agent, directory / place)
+            read(agent, _stored_at(directory, place))
 
     def _require_alike(self) -> None:
         for agent in self._learners():
@@ -320,6 +327,22 @@ class EnsembleAgent(BaseEnsemble):
         chosen = np.take_along_axis(probs, actions[:, None], axis=1)[:, 0]
         log_probs = np.log(np.maximum(chosen, LEAST_PROB)).astype(np.float32)
         return replace(episode, log_probs=log_probs)
+
+
+def _make_directory(path: Path) -> None:
+    """Make a directory of what an agent wrote: of a file, one that holds it."""
+    if path.is_file():
+        aside = path.with_name(f"{path.name}.{PRIMARY_FILE}")
+        path.rename(aside)
+        path.mkdir()
+        aside.rename(path / PRIMARY_FILE)
+    path.mkdir(exist_ok=True)
+
+
+def _stored_at(directory: Path, place: str) -> Path:
+    """Return where in an ensemble's directory the policy of a place is."""
+    is_file = place == PRIMARY_PLACE and (directory / PRIMARY_FILE).is_file()
+    return directory / (PRIMARY_FILE if is_file else place)
 
 
 def _read_weights(directory: Path) -> dict[int, float] | None:

@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections import deque
+from collections.abc import Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -262,7 +263,7 @@ class LoopController:
         with self._best.staged(self._agent, made_with) if due else nullcontext() as candidate:
             held_out = self._validate() if due else None
             with run.learning():
-                diagnostics = self._agent.learn(window)
+                diagnostics = _diagnostics(self._agent.learn(window))
             self._tuning.note_learned(accepted)
             if candidate is not None:
                 score, ranking = self._assess(window, diagnostics, held_out)
@@ -665,6 +666,16 @@ def _put_in_force(agent: BaseAgent, asked: HyperparamSet) -> None:
     except ValueError as error:
         # A tuner's mistake must not end a run; agents leave everything as it was.
         logger.warning("the agent refused suggested hyperparameters: %s", error)
+
+
+def _diagnostics(returned: Any) -> dict[str, Any]:
+    """Return what an agent's `learn` said. Raises TypeError for what is neither a dict nor nothing."""
+    if isinstance(returned, Mapping):
+        return dict(returned)
+    if returned is not None:
+        got = type(returned).__name__
+        raise TypeError(f"learn must return a dict of diagnostics, or None, got {got}")
+    return {}
 
 
 def _breakdown(agent: BaseAgent, diagnostics: dict[str, Any]) -> str | None:

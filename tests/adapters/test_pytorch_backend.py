@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -268,3 +269,56 @@ def test_the_ready_made_networks_of_sac_run_with_one_thread(two_threads):
 
 def test_large_networks_keep_the_threads_that_there_are(two_threads):
     assert threads_within([nn.Linear(1000, 1000)]) == 2
+
+
+def actor_and_critic_with_a_trunk() -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Linear(OBS, 8), nn.Tanh())
+    return nn.Sequential(trunk, nn.Linear(8, ACTIONS)), nn.Sequential(trunk, nn.Linear(8, 1))
+
+
+def shared_loss(actor: nn.Module, critic: nn.Module, observations: Any) -> Any:
+    return actor(observations).square().mean() + critic(observations).square().mean()
+
+
+def listed_in_one_group(parameters: list[Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch warns of it
+        return torch.optim.SGD(parameters, lr=0.1)
+
+
+def listed_in_two_groups(parameters: list[Any]) -> Any:
+    optimizer = torch.optim.SGD(parameters[:4], lr=0.1)
+    optimizer.add_param_group({"params": parameters[6:]})
+    # As who puts groups together by hand: PyTorch itself refuses it.
+    optimizer.param_groups[1]["params"] = parameters[4:]
+    return optimizer
+
+
+@pytest.mark.parametrize("listed", [listed_in_one_group, listed_in_two_groups])
+def test_what_two_networks_share_takes_one_step_also_where_it_is_listed_twice(listed, caplog):
+    actor, critic = actor_and_critic_with_a_trunk()
+    optimizer = listed([*actor.parameters(), *critic.parameters()])
+    networks = {"actor": actor, "critic": critic}
+
+    def loss_fn(batch: Any, scalars: Any) -> Any:
+        return shared_loss(actor, critic, batch["observations"]), {}
+
+    descent = backend.gradient_descent(loss_fn, networks, optimizer)
+    assert "the optimizer of actor and critic listed 2 parameters twice" in caplog.text
+    observations = torch.ones(ROWS, OBS)
+    own = list({id(p): p for net in networks.values() for p in net.parameters()}.values())
+    gradients = torch.autograd.grad(shared_loss(actor, critic, observations), own)
+    before = [p.detach().clone() for p in own]
+    norm = descent.step({"observations": observations}, {})["grad_norm"]
+    for old, parameter, gradient in zip(before, own, gradients, strict=True):
+        torch.testing.assert_close(parameter.detach(), old - 0.1 * gradient)
+    assert float(norm) == pytest.approx(math.sqrt(sum(float(g.square().sum()) for g in gradients)))
+
+
+def test_the_state_of_an_optimizer_that_listed_parameters_twice_can_still_be_read(tmp_path):
+    actor, critic = actor_and_critic_with_a_trunk()
+    parameters = [*actor.parameters(), *critic.parameters()]
+    backend.save_optimizer(listed_in_one_group(parameters), tmp_path / "before")
+    once = listed_in_one_group(list(dict.fromkeys(parameters)))
+    assert backend.load_optimizer(once, tmp_path / "before")

@@ -47,6 +47,21 @@ class ArrayAgent(BaseAgent):
         return True
 
 
+class FileAgent(ArrayAgent):
+    """One that makes a file of the path that it is to save to."""
+
+    def save_weights(self, path):
+        with open(path, "xb") as file:
+            np.save(file, self.weights)
+
+    def load_weights(self, path):
+        self.weights = np.load(path)
+
+    def average_weights(self, paths):
+        self.weights = np.mean([np.load(path) for path in paths], axis=0)
+        return True
+
+
 def evaluation(score, **metrics):
     return EvalMetrics(score, metrics, episode_id=7)
 

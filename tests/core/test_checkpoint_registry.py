@@ -4,11 +4,13 @@ import json
 import math
 import os
 
+import numpy as np
 import pytest
 
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+from tensor_optix.core.checkpoints.snapshot_store import SnapshotError
 from tensor_optix.core.types import HyperparamSet
-from tests.core.array_agent import ArrayAgent, evaluation, save, scores
+from tests.core.array_agent import ArrayAgent, FileAgent, evaluation, save, scores
 
 
 @pytest.fixture
@@ -31,6 +33,33 @@ def test_a_saved_policy_comes_back_with_its_hyperparameters(registry):
     assert loaded == saved == registry.best
     assert agent.weights.tolist() == [5, 5, 5]
     assert agent.hyperparams.params == {"learning_rate": 0.003}
+
+
+def test_an_agent_may_write_a_file_at_the_path(registry):
+    for score in (5.0, 4.8):
+        agent = FileAgent(score)
+        registry.save(agent, evaluation(score), agent.get_hyperparams())
+    best = registry.load_best(loaded := FileAgent())
+    assert loaded.weights.tolist() == [5, 5, 5]
+    registry.load_ensemble(loaded)
+    assert loaded.weights == pytest.approx([4.9, 4.9, 4.9])
+    with open(best.weights_path, "ab") as file:
+        file.write(b"more")
+    with pytest.raises(SnapshotError, match="weights is not what was saved"):
+        registry.load(best, loaded)
+
+
+def test_an_agent_may_write_beside_the_path(registry):
+    class Beside(ArrayAgent):
+        def save_weights(self, path):
+            np.savez(path, weights=self.weights)
+
+        def load_weights(self, path):
+            self.weights = np.load(f"{path}.npz")["weights"]
+
+    registry.save(Beside(3.0), evaluation(3.0), HyperparamSet({}))
+    registry.load_best(loaded := Beside())
+    assert loaded.weights.tolist() == [3, 3, 3]
 
 
 def test_the_default_directory_is_the_documented_one(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
-from tests.core.array_agent import evaluation
+from tests.core.array_agent import FileAgent, evaluation
 from tests.core.ensemble_members import Voter, ensemble_of, window
 
 
@@ -80,3 +80,21 @@ def test_the_registry_restores_a_whole_ensemble(tmp_path):
     ensemble.learn(window([0]))
     assert registry.load_best(ensemble) is not None
     assert [agent.weights[0] for agent in agents] == [1.0, 2.0]
+
+
+def test_members_may_write_files(tmp_path):
+    ensemble = ensemble_of(tmp_path, FileAgent(1.0), FileAgent(2.0), weights=[0.1, 0.2])
+    registry = CheckpointRegistry(tmp_path / "checkpoints")
+    registry.save(ensemble, evaluation(1.0), ensemble.get_hyperparams())
+    agents, manager = ensemble.policy_manager.agents, ensemble.policy_manager
+    for agent in agents:
+        agent.weights += 1.0
+    registry.save(ensemble, evaluation(1.0), ensemble.get_hyperparams())
+    assert registry.load_best(ensemble)
+    assert [agent.weights[0] for agent in agents] == [1.0, 2.0]
+    assert manager.weights == [0.1, 0.2]
+    registry.load_ensemble(ensemble)
+    assert [agent.weights[0] for agent in agents] == [1.5, 2.5]
+    FileAgent(7.0).save_weights(tmp_path / "single")
+    ensemble.load_weights(tmp_path / "single")
+    assert [agent.weights[0] for agent in agents] == [7.0, 2.5]

@@ -307,3 +307,18 @@ def test_after_three_rollbacks_in_a_row_a_collapse_is_left_alone(tmp_path):
     ).run()
     assert setup.diary.kinds().count("rollback") == 3
     assert setup.diary.kinds().count("degradation") > 3
+
+
+@pytest.mark.parametrize("returned", [None, 0.5])
+def test_learn_returns_a_dict_or_nothing(tmp_path, returned):
+    class Terse(CountingAgent):
+        def learn(self, episode_data):
+            super().learn(episode_data)
+            return returned
+
+    setup = Setup(tmp_path, rising_then_falling, agent=Terse(), max_episodes=2)
+    if returned is None:
+        assert [report.diagnostics for report in setup.run().diary.windows] == [{}, {}]
+    else:
+        with pytest.raises(TypeError, match=r"learn must return a dict .*, or None, got float"):
+            setup.run()

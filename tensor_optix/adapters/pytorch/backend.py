@@ -297,6 +297,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> bool:
     for key, value in entries.items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
+    for group in stored["param_groups"]:
+        # Earlier versions kept twice what two networks share.
+        group["params"] = list(dict.fromkeys(group["params"]))
     optimizer.load_state_dict({"state": state, "param_groups": stored["param_groups"]})
     return True
 

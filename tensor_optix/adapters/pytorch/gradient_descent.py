@@ -6,6 +6,7 @@ Twin critics are here, too: as one batched pass they have learned tensors of the
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tensor_optix.adapters.backend import LossFn
+
+logger = logging.getLogger(__name__)
 
 
 class Leaf(NamedTuple):
@@ -38,8 +41,9 @@ class TorchGradientDescent:
     Args:
         loss_fn: `(minibatch, scalars) -> (loss, diagnostics)`.
         networks: By the names that errors call them.
-        optimizer: Holds exactly their trainable parameters. Adam and AdamW are switched to their fused
-            form where the user left that choice open.
+        optimizer: Holds exactly their trainable parameters; one that it lists twice, as networks share
+            it, it lists once from now on. Adam and AdamW are switched to their fused form where the user
+            left that choice open.
 
     Raises:
         TypeError: If the optimizer is none of PyTorch's.
@@ -50,10 +54,12 @@ class TorchGradientDescent:
         self, loss_fn: LossFn, networks: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
     ) -> None:
         _require_same_parameters(networks, optimizer)
+        _list_once(optimizer, " and ".join(networks))
         self._loss_fn = loss_fn
         self._optimizer = optimizer
-        leaves = [leaf for network in networks.values() for leaf in leaves_of(network)]
-        self._gradients = FlatGradients([leaf for leaf in leaves if leaf.tensor.requires_grad])
+        leaves = {id(one.tensor): one for net in networks.values() for one in leaves_of(net)}
+        learned = [leaf for leaf in leaves.values() if leaf.tensor.requires_grad]
+        self._gradients = FlatGradients(learned)
         _prefer_fused(optimizer)
 
     def step(self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -163,6 +169,23 @@ def _require_same_parameters(
     if any(p not in known for p in held):
         raise ValueError(
             f"optimizer holds parameters that belong to neither {' nor '.join(networks)}"
+        )
+
+
+def _list_once(optimizer: torch.optim.Optimizer, of: str) -> None:
+    """Strike what an optimizer lists again: it would take every step as often."""
+    seen: set[int] = set()
+    again = 0
+    for group in optimizer.param_groups:
+        listed = {id(p): p for p in group["params"] if id(p) not in seen}
+        again += len(group["params"]) - len(listed)
+        group["params"] = list(listed.values())
+        seen |= listed.keys()
+    if again:
+        logger.warning(
+            "the optimizer of %s listed %d parameters twice, as networks share them: each takes one step",
+            of,
+            again,
         )
 
 

@@ -2,7 +2,7 @@
 
     manifest.json                     an index, for people and tools
     snapshot_<8 hex>/metadata.json    score, metrics, hyperparameters, run, hash of each file
-    snapshot_<8 hex>/weights/         what the agent wrote
+    snapshot_<8 hex>/weights/         what the agent wrote; a file, where it writes one
     .staging_<owner>_<8 hex>          unfinished work of one process
 
 The snapshot directories are the truth. One appears by a single rename, when all it holds is on the
@@ -142,7 +142,7 @@ class StagedSnapshot:
 
     @property
     def weights(self) -> Path:
-        """The directory that the agent writes into."""
+        """The directory that the agent writes into; or the file, where that is what it makes of a path."""
         return self.path / _WEIGHTS
 
 
@@ -175,7 +175,8 @@ class SnapshotStore:
             staged: What `stage` returned, with the agent's files in it.
             metadata: In JSON form; without the fields that follow from the files and the directory.
         """
-        staged.weights.mkdir(exist_ok=True)
+        if not staged.weights.exists():
+            staged.weights.mkdir()
         marks = {
             path.relative_to(staged.path).as_posix(): seal(path)
             for path in sorted(staged.path.rglob("*"))
