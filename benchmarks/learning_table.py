@@ -57,7 +57,7 @@ def train(case: Case, seed: int, framework: str = "torch") -> dict[str, Any]:
         optimizer = RLOptimizer(
             agent,
             pipeline,
-            validation,
+            val_pipeline=validation,
             max_episodes=case.windows,
             dormant_threshold=None if case.stops_by_itself else case.windows,
             seed=seed,

@@ -5,8 +5,9 @@ Every public name is loaded when it is first used, so that importing the package
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tensor_optix.public_names import lazy
 
 if TYPE_CHECKING:
     from tensor_optix.adapters.pytorch.torch_evaluator import TorchEvaluator as TorchEvaluator
@@ -70,63 +71,4 @@ if TYPE_CHECKING:
 
 __version__ = "2.0.0.dev0"
 
-_NAMES = {
-    "adapters.pytorch.torch_evaluator": "TorchEvaluator",
-    "adapters.tensorflow.tf_evaluator": "TFEvaluator",
-    "algorithms.agent_factory": "make_agent",
-    "algorithms.tf_agent": "TFAgent",
-    "algorithms.tf_dqn": "TFDQNAgent",
-    "algorithms.tf_ppo": "TFPPOAgent",
-    "algorithms.tf_ppo_continuous": "TFGaussianPPOAgent",
-    "algorithms.tf_sac": "TFSACAgent",
-    "algorithms.tf_td3": "TFTD3Agent",
-    "algorithms.torch_agent": "TorchAgent",
-    "algorithms.torch_dqn": "TorchDQNAgent",
-    "algorithms.torch_ppo": "TorchPPOAgent",
-    "algorithms.torch_ppo_continuous": "TorchGaussianPPOAgent",
-    "algorithms.torch_sac": "TorchSACAgent",
-    "algorithms.torch_td3": "TorchTD3Agent",
-    "core.backoff_scheduler": "BackoffScheduler",
-    "core.base_agent": "BaseAgent",
-    "core.base_evaluator": "BaseEvaluator MeanReturnEvaluator",
-    "core.base_optimizer": "BaseOptimizer FixedHyperparams",
-    "core.base_pipeline": "BasePipeline",
-    "core.callbacks": "LoopCallback",
-    "core.checkpoint_registry": "CheckpointRegistry",
-    "core.ensemble_agent": "EnsembleAgent",
-    "core.loop_controller": "LoopController",
-    "core.meta_controller": "MetaAction MetaController",
-    "core.normalizers": "ObsNormalizer RewardNormalizer RunningMeanStd",
-    "core.policy_manager": "PolicyManager PolicyManagerCallback",
-    "core.regime_detector": "RegimeDetector",
-    "core.replay_buffer": "PrioritizedReplayBuffer ReplayBuffer",
-    "core.trajectory_buffer": "compute_gae make_minibatches",
-    "core.types": "EpisodeData EvalMetrics HyperparamSet LoopState PolicySnapshot",
-    "exploration.rnd": "RNDPipeline",
-    "optimizer": "RLOptimizer",
-    "optimizers.backoff_optimizer": "BackoffOptimizer",
-    "optimizers.diagnostic_controller": "DiagnosticController",
-    "optimizers.momentum_optimizer": "MomentumOptimizer",
-    "optimizers.pbt_optimizer": "PBTOptimizer",
-    "optimizers.spsa_optimizer": "SPSAOptimizer",
-    "pipeline.batch_pipeline": "BatchPipeline",
-    "pipeline.live_pipeline": "LivePipeline",
-    "pipeline.vector_pipeline": "VectorBatchPipeline",
-    "trials.orchestrator": "TrialOrchestrator",
-}
-"""The public names by the modules that they are in."""
-_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
-
-__all__ = sorted(_MODULES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__all__, __getattr__, __dir__ = lazy(__name__)

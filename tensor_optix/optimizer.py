@@ -26,17 +26,20 @@ if TYPE_CHECKING:
 class RLOptimizer:
     """Trains an agent until nothing is left to gain, and leaves it with the best policy found.
 
+    What of `BackoffScheduler` is left out is picked as the run goes, and so is what is given as its
+    documented default: `dormant_threshold=20` says no more than None.
+
     Args:
         agent: Acts and learns. Agent and pipeline, or their factories.
         pipeline: Gives the windows.
-        val_pipeline: Held-out windows: the agent acts greedily there and never learns; their score is the
-            one that counts.
         evaluator: Scores windows. None: the mean return of finished episodes.
         optimizer: Proposes hyperparameters while the agent trains. None: `SPSAOptimizer` within the
             agent's `default_param_bounds`; `FixedHyperparams()` switches tuning off.
         checkpoint_dir: Where the best policies are kept. None: `run_dir/checkpoints`, or "./checkpoints".
         max_snapshots: How many of them are kept, of this run: a directory may hold several.
-        checkpoint_score_fn: `fn(agent) -> float`, decides which checkpoint is the best, and nothing else.
+        rollback_on_degradation: Restore the best policy, with optimizer state, normalizers and
+            hyperparameters, when the score has fallen.
+        improvement_margin: The least gain that counts as an improvement.
         max_episodes: Collect at most so many windows, in each `run()`. None: until nothing is left to gain.
         base_interval: Windows between two evaluations. None: a small share of the windows so far.
         backoff_factor: The interval grows by this after an evaluation without improvement.
@@ -44,20 +47,20 @@ class RLOptimizer:
         plateau_threshold: Evaluations without improvement until COOLING.
         dormant_threshold: Evaluations without improvement until DORMANT. None: until a statistical test
             confirms a plateau.
-        score_smoothing: Evaluated scores whose mean is compared with the best.
-        improvement_margin: The least gain that counts as an improvement.
+        degradation_threshold: The score has fallen when it is below `best - |best| * (1 - this)`.
+        min_degradation_drop: The least fall that is a degradation, for a best near 0.
         noise_k: Standard deviations of the score's noise that an improvement must exceed.
         score_window: Scores from which the noise is measured.
-        rollback_on_degradation: Restore the best policy, with optimizer state, normalizers and
-            hyperparameters, when the score has fallen.
-        degradation_threshold: The score has fallen when it is below `best - |best| * (1 - this)`.
+        trend_window: Scores whose slope shows an improvement.
         min_episodes_before_dormant: Evaluations before DORMANT may be declared. None: the agent's own.
         min_episodes_before_degradation: Evaluations before a degradation may be declared.
         callbacks: Listeners.
+        val_pipeline: Held-out windows: the agent acts greedily there and never learns; their score is the
+            one that counts.
+        score_smoothing: Evaluated scores whose mean is compared with the best.
+        checkpoint_score_fn: `fn(agent) -> float`, decides which checkpoint is the best, and nothing else.
         verbose: Print one line per evaluation.
         verbose_log_file: Write these lines to this file instead.
-        trend_window: Scores whose slope shows an improvement.
-        min_degradation_drop: The least fall that is a degradation, for a best near 0.
         seed: Makes agent and environments reproducible. None: they keep their own.
         run_dir: Keep there what `tensor-optix train` keeps: `run.json`, `metrics.jsonl`, `events.jsonl`, the
             checkpoints and, when the run ends, `report.txt` and (with Matplotlib) `learning_curve.png`.
@@ -87,31 +90,31 @@ class RLOptimizer:
         self,
         agent: BaseAgent | None = None,
         pipeline: BasePipeline | None = None,
-        val_pipeline: BasePipeline | None = None,
         evaluator: BaseEvaluator | None = None,
         optimizer: BaseOptimizer | None = None,
         checkpoint_dir: PathLike | None = None,
         max_snapshots: int = 10,
-        checkpoint_score_fn: Callable[[BaseAgent], float] | None = None,
+        rollback_on_degradation: bool = False,
+        improvement_margin: float = 0.0,
         max_episodes: int | None = None,
         base_interval: int | None = None,
         backoff_factor: float | None = None,
         max_interval_episodes: int | None = None,
         plateau_threshold: int | None = None,
         dormant_threshold: int | None = None,
-        score_smoothing: int = 2,
-        improvement_margin: float = 0.0,
+        degradation_threshold: float | None = None,
+        min_degradation_drop: float | None = None,
         noise_k: float | None = None,
         score_window: int | None = None,
-        rollback_on_degradation: bool = False,
-        degradation_threshold: float | None = None,
+        trend_window: int | None = None,
         min_episodes_before_dormant: int | None = None,
         min_episodes_before_degradation: int | None = None,
         callbacks: Sequence[LoopCallback] | None = None,
+        val_pipeline: BasePipeline | None = None,
+        score_smoothing: int = 2,
+        checkpoint_score_fn: Callable[[BaseAgent], float] | None = None,
         verbose: bool = False,
         verbose_log_file: PathLike | None = None,
-        trend_window: int | None = None,
-        min_degradation_drop: float | None = None,
         seed: int | None = None,
         run_dir: PathLike | None = None,
         max_steps: int | None = None,
@@ -128,31 +131,31 @@ class RLOptimizer:
     ) -> None:
         _refuse_unknown(diagnostics)
         settings = run_settings(
-            val_pipeline=val_pipeline,
             evaluator=evaluator,
             optimizer=optimizer,
             checkpoint_dir=checkpoint_dir,
             max_snapshots=max_snapshots,
-            checkpoint_score_fn=checkpoint_score_fn,
+            rollback_on_degradation=rollback_on_degradation,
+            improvement_margin=improvement_margin,
             max_episodes=max_episodes,
             base_interval=base_interval,
             backoff_factor=backoff_factor,
             max_interval_episodes=max_interval_episodes,
             plateau_threshold=plateau_threshold,
             dormant_threshold=dormant_threshold,
-            score_smoothing=score_smoothing,
-            improvement_margin=improvement_margin,
+            degradation_threshold=degradation_threshold,
+            min_degradation_drop=min_degradation_drop,
             noise_k=noise_k,
             score_window=score_window,
-            rollback_on_degradation=rollback_on_degradation,
-            degradation_threshold=degradation_threshold,
+            trend_window=trend_window,
             min_episodes_before_dormant=min_episodes_before_dormant,
             min_episodes_before_degradation=min_episodes_before_degradation,
             callbacks=callbacks,
+            val_pipeline=val_pipeline,
+            score_smoothing=score_smoothing,
+            checkpoint_score_fn=checkpoint_score_fn,
             verbose=verbose,
             verbose_log_file=verbose_log_file,
-            trend_window=trend_window,
-            min_degradation_drop=min_degradation_drop,
             seed=seed,
             run_dir=run_dir,
             max_steps=max_steps,
@@ -206,9 +209,9 @@ class RLOptimizer:
         """
         self._run.stop(reason)
 
-    def add_callback(self, callback: LoopCallback) -> None:
+    def add_callback(self, cb: LoopCallback) -> None:
         """Add a listener."""
-        self._run.add_callback(callback)
+        self._run.add_callback(cb)
 
     @property
     def state(self) -> LoopState:

@@ -84,6 +84,8 @@ class RunSettings:
                 instance_of(name, part, kind)
         if isinstance(self.callbacks, LoopCallback):
             raise TypeError(f"callbacks must be a list, got one {type(self.callbacks).__name__}")
+        for callback in self.callbacks or ():
+            instance_of("a callback", callback, LoopCallback)
         SchedulerSettings(**self.scheduler)  # type: ignore[arg-type]
 
 
@@ -100,6 +102,20 @@ def setting_names() -> list[str]:
     """Return the names of all settings of a run, as arguments of `RLOptimizer`."""
     own = [one.name for one in fields(RunSettings) if one.name not in _GROUPS]
     return own + [prefix + one.name for prefix, kind in _GROUPS.values() for one in fields(kind)]
+
+
+def _chosen(scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the scheduler that are a choice.
+
+    Documentation writes the defaults out: giving one says no more than leaving it out.
+    """
+    given = {name: value for name, value in scheduler.items() if value is not None}
+    checked, documented = SchedulerSettings(**given), SchedulerSettings()
+    return {
+        name: value
+        for name, value in given.items()
+        if getattr(checked, name) != getattr(documented, name)
+    }
 
 
 def run_settings(**arguments: Any) -> RunSettings:
@@ -119,7 +135,7 @@ def run_settings(**arguments: Any) -> RunSettings:
     )
     return RunSettings(
         loop=LoopSettings(**loop),
-        scheduler={name: value for name, value in scheduler.items() if value is not None},
+        scheduler=_chosen(scheduler),
         output=OutputSettings(**output),
         diagnostics=DiagnosticSettings(**diagnostics) if diagnostics else None,
         **arguments,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tensor_optix
+from tests.test_public_api import PACKAGES
 
 PACKAGE = Path(tensor_optix.__file__).parent
 PATHS = {
@@ -20,6 +21,7 @@ PATHS = {
 FRAMEWORKS = {"torch", "tensorflow", "keras"}
 
 LAYERS = (
+    ("public_names",),
     ("kernels",),
     ("core",),
     ("pipeline", "optimizers", "adapters"),
@@ -36,6 +38,8 @@ LAYERS = (
 SIBLINGS = {"assembly": {"settings"}}
 LAZY_CATALOGUE = "__init__"
 """Names every public class for type checkers; imports nothing when it is imported."""
+DOORS = {f"{part}.__init__" for part in PACKAGES}
+"""Packages that give their public names to users; inside, a name is imported from its module."""
 
 ALIASES = {
     "adapters.pytorch.torch_agent": "algorithms.torch_agent",
@@ -162,6 +166,10 @@ def test_every_part_has_its_place():
 
 def test_nobody_imports_an_alias():
     assert not {alias: IMPORTERS[alias] for alias in ALIASES if IMPORTERS[alias]}
+
+
+def test_nobody_inside_goes_through_a_packages_door():
+    assert not {door: IMPORTERS[door] for door in DOORS if IMPORTERS[door]}
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:

@@ -8,7 +8,14 @@ import textwrap
 
 import pytest
 
-from tensor_optix import FixedHyperparams, RLOptimizer
+from tensor_optix import (
+    BackoffOptimizer,
+    FixedHyperparams,
+    MomentumOptimizer,
+    PBTOptimizer,
+    RLOptimizer,
+    SPSAOptimizer,
+)
 from tensor_optix.core.types import LoopState
 from tests.scripted import CountingAgent, Diary, ScriptedPipeline
 
@@ -41,6 +48,7 @@ def test_a_misspelt_argument_is_refused_with_the_closest_match(name, close):
         ({"evaluator": max}, "evaluator must be a BaseEvaluator"),
         ({"callbacks": Diary()}, "callbacks must be a list, got one Diary"),
         ({"callbacks": [print]}, "a callback must be a LoopCallback"),
+        ({"callbacks": [Diary]}, "a callback must be a LoopCallback, got the class Diary; give an"),
     ],
 )
 def test_parts_of_the_wrong_kind_are_refused_by_name(arguments, message):
@@ -63,8 +71,9 @@ def test_one_seed_reaches_agent_and_both_pipelines_and_each_gets_its_own(tmp_pat
             self.received = seed
 
     def seeds(seed: int) -> list[int | None]:
-        parts = SeededAgent(), Seeded(flat), Seeded(flat)
-        RLOptimizer(*parts, checkpoint_dir=tmp_path, seed=seed)
+        agent, pipeline, held_out = parts = SeededAgent(), Seeded(flat), Seeded(flat)
+        options = {"checkpoint_dir": tmp_path, "seed": seed}
+        RLOptimizer(agent, pipeline, val_pipeline=held_out, **options)
         return [part.received for part in parts]
 
     assert seeds(1) == seeds(1)
@@ -88,13 +97,55 @@ def test_explicit_thresholds_are_obeyed_to_the_window(tmp_path):
         agent=CountingAgent(),
         pipeline=pipeline,
         checkpoint_dir=tmp_path,
-        base_interval=1,
-        backoff_factor=2.0,
-        max_interval_episodes=100,
-        dormant_threshold=20,
+        max_interval_episodes=99,
+        dormant_threshold=19,
         callbacks=[diary],
     ).run()
-    assert diary.named("on_dormant") == [1300]
+    # Evaluations after windows 1, 2, 4, ..., 64, and 12 more, 99 windows apart.
+    assert diary.named("on_dormant") == [99 * 12]
+
+
+FULL_CONFIGURATION = {
+    "max_snapshots": 10,
+    "rollback_on_degradation": False,
+    "improvement_margin": 0.0,
+    "max_episodes": None,
+    "base_interval": 1,
+    "backoff_factor": 2.0,
+    "max_interval_episodes": 100,
+    "plateau_threshold": 5,
+    "dormant_threshold": 20,
+    "degradation_threshold": 0.95,
+    "min_degradation_drop": 1e-4,
+    "noise_k": 2.0,
+    "score_window": 20,
+    "trend_window": 8,
+    "min_episodes_before_dormant": 0,
+    "min_episodes_before_degradation": 5,
+    "score_smoothing": 2,
+    "callbacks": [],
+}
+
+
+def windows_of(directory, agent, **options) -> int:
+    pipeline = ScriptedPipeline(flat)
+    RLOptimizer(agent, pipeline, checkpoint_dir=directory, **options).run()
+    return pipeline.collected
+
+
+def test_the_documented_full_configuration_is_the_bare_call(tmp_path):
+    bare = windows_of(tmp_path / "bare", CountingAgent())
+    assert windows_of(tmp_path / "full", CountingAgent(), **FULL_CONFIGURATION) == bare < 400
+
+
+@pytest.mark.parametrize("options", [{}, FULL_CONFIGURATION], ids=["bare", "full"])
+def test_the_agents_own_guard_holds_against_the_documented_default(tmp_path, options):
+    class Guarded(CountingAgent):
+        default_min_episodes_before_dormant = 1000
+
+    options = options | {"max_episodes": 900}
+    assert windows_of(tmp_path / "guarded", Guarded(), **options) == 900
+    assert windows_of(tmp_path / "free", CountingAgent(), **options) < 900
 
 
 def test_the_run_directory_holds_checkpoints_metrics_and_events(tmp_path):
@@ -180,6 +231,14 @@ def test_by_default_hyperparameters_are_tuned_within_the_agents_own_bounds(tmp_p
     tried = {params["learning_rate"] for params in tuned_params(tmp_path, Tunable(), seed=1)}
     assert len(tried) > 2
     assert all(1e-4 <= rate <= 1e-2 for rate in tried)
+
+
+@pytest.mark.parametrize("make", [BackoffOptimizer, MomentumOptimizer, PBTOptimizer, SPSAOptimizer])
+def test_a_tuner_without_bounds_of_its_own_tunes_within_the_agents(tmp_path, make):
+    tuned = tuned_params(tmp_path, Tunable(), optimizer=make(seed=0))
+    rates = [one["learning_rate"] for one in tuned]
+    assert len(set(rates)) > 1
+    assert all(1e-4 <= rate <= 1e-2 for rate in rates)
 
 
 def test_without_bounds_or_with_fixed_hyperparameters_nothing_is_tuned(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tensor_optix
+from tensor_optix.public_names import homes
 
 PACKAGE = Path(tensor_optix.__file__).parent
 FRAMEWORK_OF = {"Torch": "torch", "TF": "tensorflow"}
@@ -29,8 +30,7 @@ def test_the_lazy_catalogue_is_the_one_that_type_checkers_see():
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
     seen = {node.names[0].asname: node.module for node in block.body}  # type: ignore[attr-defined]
-    lazy = {name: f"tensor_optix.{tensor_optix._MODULES[name]}" for name in tensor_optix.__all__}
-    assert seen == lazy
+    assert seen == homes("tensor_optix")
 
 
 def test_an_unknown_name_is_an_attribute_error():
@@ -88,6 +88,46 @@ def test_documented_module_paths_hold(module):
         assert hasattr(found, name), name
 
 
+PACKAGES = (
+    "adapters.pytorch",
+    "adapters.tensorflow",
+    "algorithms",
+    "core",
+    "exploration",
+    "optimizers",
+    "pipeline",
+)
+"""The packages that give the public names of their modules, as those of the released versions do."""
+NAMES_OF_PACKAGES = [
+    (package, name)
+    for package in PACKAGES
+    for module, names in DOCUMENTED_MODULES.items()
+    if module.startswith(f"{package}.")
+    for name in names.split()
+    if name in tensor_optix.__all__
+]
+
+
+@pytest.mark.parametrize(("package", "name"), NAMES_OF_PACKAGES)
+def test_a_package_gives_the_names_of_its_documented_modules(package, name):
+    for prefix, framework in FRAMEWORK_OF.items():
+        if name.startswith(prefix):
+            pytest.importorskip(framework)
+    found = importlib.import_module(f"tensor_optix.{package}")
+    assert getattr(found, name) is getattr(tensor_optix, name)
+    assert name in found.__all__
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_lists_its_names_and_refuses_others(package):
+    found = importlib.import_module(f"tensor_optix.{package}")
+    assert set(found.__all__) <= set(dir(found))
+    with pytest.raises(AttributeError, match=f"'tensor_optix.{package}' has no .* 'Nothing'") as no:
+        _ = found.Nothing
+    assert no.value.obj is found, "from it the interpreter makes its suggestion"
+    assert no.value.name == "Nothing"
+
+
 def loaded_by(statement: str) -> set[str]:
     script = f"import sys\n{statement}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
     result = subprocess.run(
@@ -103,6 +143,8 @@ def loaded_by(statement: str) -> set[str]:
         "import tensor_optix.core.loop_controller",
         "from tensor_optix import RLOptimizer, BatchPipeline, BaseAgent, TorchEvaluator, TFEvaluator",
         "from tensor_optix import make_agent",
+        "from tensor_optix.core import RegimeDetector, DiagnosticController",
+        *(f"import tensor_optix.{package}" for package in PACKAGES),
     ],
 )
 def test_the_framework_free_part_loads_no_framework(statement):

@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 ARGUMENTS = {
     "agent": None,
     "pipeline": None,
-    "val_pipeline": None,
     "evaluator": None,
     "optimizer": None,
     "checkpoint_dir": None,
     "max_snapshots": 10,
-    "checkpoint_score_fn": None,
+    "rollback_on_degradation": False,
+    "improvement_margin": 0.0,
     "max_episodes": None,
     "base_interval": None,
     "backoff_factor": None,
     "max_interval_episodes": None,
     "plateau_threshold": None,
     "dormant_threshold": None,
-    "score_smoothing": 2,
-    "improvement_margin": 0.0,
+    "degradation_threshold": None,
+    "min_degradation_drop": None,
     "noise_k": None,
     "score_window": None,
-    "rollback_on_degradation": False,
-    "degradation_threshold": None,
+    "trend_window": None,
     "min_episodes_before_dormant": None,
     "min_episodes_before_degradation": None,
     "callbacks": None,
+    "val_pipeline": None,
+    "score_smoothing": 2,
+    "checkpoint_score_fn": None,
     "verbose": False,
     "verbose_log_file": None,
-    "trend_window": None,
-    "min_degradation_drop": None,
     "seed": None,
     "run_dir": None,
     "max_steps": None,
@@ -165,5 +165,17 @@ def test_checkpoints_lie_in_the_run_directory_unless_they_are_given_a_place(tmp_
 
 
 def test_zero_is_a_choice_and_none_is_none():
-    settings = run_settings(noise_k=0.0, min_episodes_before_dormant=0, dormant_threshold=None)
-    assert settings.scheduler == {"noise_k": 0.0, "min_episodes_before_dormant": 0}
+    settings = run_settings(noise_k=0.0, min_degradation_drop=0, dormant_threshold=None)
+    assert settings.scheduler == {"noise_k": 0.0, "min_degradation_drop": 0}
+
+
+@pytest.mark.parametrize("one", fields(SchedulerSettings), ids=lambda one: one.name)
+def test_a_documented_default_says_no_more_than_leaving_it_out(one):
+    assert run_settings(**{one.name: one.default}) == run_settings()
+    other = 0.5 if one.name == "degradation_threshold" else one.default + 7
+    assert run_settings(**{one.name: other}).scheduler == {one.name: other}
+
+
+def test_a_default_of_the_wrong_kind_is_refused_as_any_other_value():
+    with pytest.raises(ValueError, match="base_interval must be an integer, got True"):
+        run_settings(base_interval=True)

@@ -86,6 +86,15 @@ def instance_of(name: str, value: Any, kind: type) -> Any:
     raise TypeError(f"{name} must be a {kind.__name__}, got {got}")
 
 
+def with_method(name: str, value: Any, method: str) -> Any:
+    """Return an object that has a method. Raises TypeError for others, a class in place of one included."""
+    if not isinstance(value, type) and callable(getattr(value, method, None)):
+        return value
+    is_class = isinstance(value, type)
+    got = f"the class {value.__name__}; give an instance" if is_class else type(value).__name__
+    raise TypeError(f"{name} must be an object with the method {method}, got {got}")
+
+
 def function(name: str, value: Any) -> Any:
     """Return a value that can be called. Raises TypeError for others."""
     if not callable(value):

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tensor_optix.core.types import EvalMetrics, HyperparamSet
 
@@ -40,6 +40,16 @@ class BaseOptimizer(ABC):
         policy is never the best.
         """
         return None if self.is_probing else current_hyperparams.copy()
+
+    def take_defaults(
+        self, param_bounds: Mapping[str, tuple[float, float]], log_params: Sequence[str]
+    ) -> None:
+        """Called by a loop with the agent's own bounds, for a tuner that was given none.
+
+        Args:
+            param_bounds: `{name: (lowest, highest)}`.
+            log_params: Names searched on a logarithmic scale.
+        """
 
     def on_restart(self) -> None:
         """Called when the policy and its hyperparameters were replaced: an experiment under way is void."""

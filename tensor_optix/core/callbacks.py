@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TextIO
 
+from tensor_optix.core.argument_checks import instance_of
 from tensor_optix.core.json_values import to_readable_json
 
 if TYPE_CHECKING:
@@ -159,9 +160,7 @@ class CallbackList:
         Raises:
             TypeError: If it is no `LoopCallback`.
         """
-        if not isinstance(callback, LoopCallback):
-            raise TypeError(f"a callback must be a LoopCallback, got {type(callback).__name__}")
-        self._callbacks.append(callback)
+        self._callbacks.append(instance_of("a callback", callback, LoopCallback))
         callback.on_attach(self._control)
 
     def emit(self, hook: str, *args: Any) -> list[Any]:

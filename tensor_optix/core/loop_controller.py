@@ -137,7 +137,9 @@ class LoopController:
         self._owner = self._agent = self._next_agent = agent
         self._evaluator = evaluator
         self._collector = Collector(pipeline, val_pipeline, evaluator)
-        self._tuning = Tuning(optimizer or FixedHyperparams())
+        tuner = optimizer or FixedHyperparams()
+        tuner.take_defaults(agent.default_param_bounds, agent.default_log_params)
+        self._tuning = Tuning(tuner)
         self._best = BestPolicy(checkpoint_registry, checkpoint_score_fn)
         self._scheduler = backoff_scheduler
         self._rollbacks = 0
@@ -169,9 +171,9 @@ class LoopController:
         """Keeps the best policies."""
         return self._best.registry
 
-    def add_callback(self, callback: LoopCallback) -> None:
+    def add_callback(self, cb: LoopCallback) -> None:
         """Add a callback."""
-        self._callbacks.add(callback)
+        self._callbacks.add(cb)
 
     def stop(self, reason: str = "stop() was called") -> None:
         """End the run after the window under way; before `run()`: let it return at once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -26,6 +26,15 @@ class MetaAction(Enum):
     SPAWN = "SPAWN"
     PRUNE = "PRUNE"
     STOP = "STOP"
+
+
+class DecidesOnMetaActions(Protocol):
+    """What a population asks of its meta controller."""
+
+    def decide(
+        self, metrics_history: Sequence[EvalMetrics], pm_status: Mapping[str, Any], /
+    ) -> MetaAction:
+        """Return the next action."""
 
 
 class MetaController:
@@ -57,11 +66,13 @@ class MetaController:
         self.window = window
         self.corr_threshold = corr_threshold
 
-    def decide(self, history: Sequence[EvalMetrics], pm_status: Mapping[str, Any]) -> MetaAction:
+    def decide(
+        self, metrics_history: Sequence[EvalMetrics], pm_status: Mapping[str, Any]
+    ) -> MetaAction:
         """Return the next action; the first rule that applies decides.
 
         Args:
-            history: Evaluations, oldest first.
+            metrics_history: Evaluations, oldest first.
             pm_status: What `PolicyManager.status` returns.
 
         Returns:
@@ -70,7 +81,7 @@ class MetaController:
         """
         if pm_status["budget_exhausted"]:
             return MetaAction.STOP
-        recent = history[-self.window :]
+        recent = metrics_history[-self.window :]
         scores = scores_of(recent)
         if len(scores) < LEAST_POINTS:
             return MetaAction.NO_OP

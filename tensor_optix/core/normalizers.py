@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tensor_optix import kernels
-from tensor_optix.core.argument_checks import in_unit_interval
+from tensor_optix.core.argument_checks import in_unit_interval, not_negative
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -197,14 +197,16 @@ class RewardNormalizer(_Freezable):
     Args:
         gamma: The discount.
         clip: Bound of the normalised rewards; 0 for none.
+        epsilon: Added to the variance before its root is taken.
 
     Raises:
-        ValueError: If `gamma` is outside [0, 1] or `clip` is negative.
+        ValueError: If `gamma` is outside [0, 1], or `clip` or `epsilon` is negative.
     """
 
-    def __init__(self, gamma: float = 0.99, clip: float = 10.0) -> None:
+    def __init__(self, gamma: float = 0.99, clip: float = 10.0, epsilon: float = _EPSILON) -> None:
         self._gamma = in_unit_interval("gamma", gamma)
         self._clip = _checked_clip(clip)
+        self._epsilon = not_negative("epsilon", epsilon)
         self._moments = RunningMeanStd()
         self._returns = np.zeros(0)
 
@@ -218,14 +220,14 @@ class RewardNormalizer(_Freezable):
         """A copy of the running returns, `[N]` float64; `[0]` after a reset."""
         return self._returns.copy()
 
-    def step(self, rewards: ArrayLike, dones: ArrayLike | None = None) -> None:
+    def step(self, reward: ArrayLike, dones: ArrayLike | None = None) -> None:
         """Take in one step: `R = gamma * R + r`, then the statistics, then `R = 0` where done.
 
         Args:
-            rewards: A scalar, or `[N]` with one reward per environment.
+            reward: A scalar, or `[N]` with one reward per environment.
             dones: The same shape; where an episode ended with this reward. None: nowhere.
         """
-        row = np.reshape(np.asarray(rewards, np.float64), (1, -1))
+        row = np.reshape(np.asarray(reward, np.float64), (1, -1))
         ended = np.zeros(row.shape, bool) if dones is None else np.reshape(dones, (1, -1))
         self.update(row, ended)
 
@@ -270,12 +272,12 @@ class RewardNormalizer(_Freezable):
         self._returns = np.where(ended[-1], 0.0, returns[-1])
 
     def normalize(self, rewards: ArrayLike) -> Array:
-        """Return `clip(rewards / sqrt(var + 1e-8))` in the same shape, as float32."""
+        """Return `clip(rewards / sqrt(var + epsilon))` in the same shape, as float32."""
         with np.errstate(over="ignore"):
             values = np.ascontiguousarray(rewards, np.float32).reshape(-1, 1)
         out = np.empty_like(values)
         var = self._moments.var.reshape(1)
-        kernels.normalize(values, np.zeros(1), var, self._clip, _EPSILON, out)
+        kernels.normalize(values, np.zeros(1), var, self._clip, self._epsilon, out)
         return out.reshape(np.shape(rewards))
 
     def reset(self) -> None:

@@ -13,9 +13,12 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import asdict
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from tensor_optix.core.argument_checks import at_least, instance_of
+import numpy as np
+
+from tensor_optix.core.argument_checks import at_least, instance_of, with_method
 from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.callbacks import LoopCallback, Variant
 from tensor_optix.core.evolution import variants
@@ -23,6 +26,7 @@ from tensor_optix.core.evolution.members import (
     BaseEnsemble,
     Member,
     common_action,
+    stand_out,
     weights_of_scores,
 )
 from tensor_optix.core.evolution.variants import (
@@ -33,19 +37,22 @@ from tensor_optix.core.evolution.variants import (
     compare_records,
     spawn_noise,
 )
-from tensor_optix.core.meta_controller import MetaAction, MetaController
+from tensor_optix.core.meta_controller import MetaAction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tensor_optix.core.callbacks import LoopControl
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+    from tensor_optix.core.meta_controller import DecidesOnMetaActions
     from tensor_optix.core.types import Array, EvalMetrics, PolicySnapshot
 
 logger = logging.getLogger(__name__)
 
 PATIENCE = 3
 """Without a spawn budget, evolution ends after so many variants in a row that were no better."""
+SCORES_PER_CONTEST = 5
+"""Scores that a member gets for the episodes of a contest: from several the noise of one can be told."""
 BUDGET_SPENT = "Spawn budget exhausted"
 PLATEAU = "Plateau — model converged"
 META_DECISION = "MetaController decision"
@@ -169,7 +176,7 @@ class PolicyManager:
                 others.add_agent(member.agent, member.weight)
         return others
 
-    def ensemble_action(self, observation: Any) -> Any:
+    def ensemble_action(self, obs: Any) -> Any:
         """Return the agents' common action for one observation.
 
         `sum_i w_i a_i / sum_i w_i` where actions are continuous; where each is one whole number the most
@@ -180,38 +187,46 @@ class PolicyManager:
         """
         if not self.members:
             raise RuntimeError("the ensemble has no agents; add_agent(...) first")
-        return common_action(self.members, observation)
+        return common_action(self.members, obs)
 
-    def update_weights(self, scores: Mapping[int, float]) -> None:
-        """Weigh agents by their scores; those that are not listed keep their weight.
+    def update_weights(self, agent_scores: Mapping[int, float]) -> None:
+        """Weigh agents in proportion to their scores; those that are not listed keep their weight.
 
-        See `weights_of_scores`: positive, higher for a higher score, whatever the scores' scale and zero,
-        and 1 on average. A single score says nothing of rank: its agent gets 1. Scores that are not finite
-        are no evidence.
+        See `weights_of_scores`: positive, higher for a higher score, whatever the scores' scale, and 1 on
+        average. A single score says nothing of rank: its agent gets 1. Scores that are not finite are no
+        evidence.
+
+        Args:
+            agent_scores: `{index: score}`.
 
         Raises:
             ValueError: If there is no such agent.
         """
-        for index in scores:
+        for index in agent_scores:
             self._require(index)
-        known = {index: score for index, score in scores.items() if math.isfinite(score)}
+        known = {index: score for index, score in agent_scores.items() if math.isfinite(score)}
         for index, weight in zip(known, weights_of_scores(list(known.values())), strict=True):
             self.members[index].weight = float(weight)
 
-    def record_agent_score(self, idx: int, score: float) -> None:
+    def record_agent_score(self, agent_idx: int, score: float) -> None:
         """Remember a score of an agent; one that is not finite is no evidence.
 
         Raises:
             ValueError: If there is no such agent.
         """
-        self._require(idx)
+        self._require(agent_idx)
         if math.isfinite(score):
-            self.members[idx].scores.append(float(score))
+            self.members[agent_idx].scores.append(float(score))
 
     def auto_update_weights(self) -> None:
-        """Weigh the agents by the means of their latest scores; those without scores keep their weight."""
-        means = {i: member.mean_score for i, member in enumerate(self.members)}
-        self.update_weights({i: mean for i, mean in means.items() if mean is not None})
+        """Weigh the agents in proportion to the means of their latest scores.
+
+        All alike where the means do not stand out of the noise of the scores (`stand_out`). Those without
+        scores keep their weight.
+        """
+        scored = {i: member.scores for i, member in enumerate(self.members) if member.scores}
+        differ = stand_out(list(scored.values()))
+        self.update_weights({i: fmean(own) if differ else 1.0 for i, own in scored.items()})
 
     def prune(self, bottom_k: int = 1) -> list[BaseAgent]:
         """Remove and return the `bottom_k` agents of the lowest weight; none if no more would be left.
@@ -238,9 +253,9 @@ class PolicyManager:
         else:
             self.members[index].weight *= factor
 
-    def set_regime(self, label: str) -> None:
+    def set_regime(self, regime: str) -> None:
         """Note what `RegimeDetector.detect` said, for `status` and the report."""
-        self._regime = label
+        self._regime = regime
 
     def status(self) -> dict[str, Any]:
         """Return the state of the population as JSON can hold it."""
@@ -304,7 +319,7 @@ class PolicyManager:
         self,
         agent: BaseAgent,
         agent_factory: Callable[[], BaseAgent] | None = None,
-        meta_controller: MetaController | None = None,
+        meta_controller: DecidesOnMetaActions | None = None,
     ) -> PolicyManagerCallback:
         """Return the callback that evolves the population while a loop runs."""
         return PolicyManagerCallback(self, agent, agent_factory, meta_controller)
@@ -328,13 +343,14 @@ def _lowest_first(members: Sequence[Member]) -> list[int]:
 
 
 class PolicyManagerCallback(LoopCallback):
-    """Rebalances, spawns, prunes and stops, on DORMANT and as a `MetaController` decides.
+    """Rebalances, spawns, prunes and stops, on DORMANT and as a meta controller decides.
 
     Args:
         policy_manager: The population.
         agent: What the loop trains: an agent, or an `EnsembleAgent` of this population.
         agent_factory: `fn() -> agent` makes a fresh agent for a variant. None: nothing is spawned.
-        meta_controller: Asked after each evaluation, except while a variant is under training.
+        meta_controller: Asked after each evaluation, except while a variant is under training: a
+            `MetaController`, or another object with its `decide(metrics_history, pm_status)`.
 
     Raises:
         TypeError: If one of them is of another kind.
@@ -345,14 +361,14 @@ class PolicyManagerCallback(LoopCallback):
         policy_manager: PolicyManager,
         agent: BaseAgent,
         agent_factory: Callable[[], BaseAgent] | None = None,
-        meta_controller: MetaController | None = None,
+        meta_controller: DecidesOnMetaActions | None = None,
     ) -> None:
         instance_of("agent", agent, BaseAgent)
         if agent_factory is not None and not callable(agent_factory):
             got = type(agent_factory).__name__
             raise TypeError(f"agent_factory must be a function that makes an agent, got {got}")
         if meta_controller is not None:
-            instance_of("meta_controller", meta_controller, MetaController)
+            with_method("meta_controller", meta_controller, "decide")
         self._manager = policy_manager
         kind = _Together if isinstance(agent, BaseEnsemble) else _InTurn
         self._training: _VariantTraining = kind(policy_manager, agent)
@@ -366,7 +382,7 @@ class PolicyManagerCallback(LoopCallback):
         self._training.restart()
         self._since_decision: list[EvalMetrics] = []
         self._failures = 0
-        self._is_over = self._is_handing_over = False
+        self._is_barren = self._is_over = self._is_handing_over = False
 
     def set_stop_fn(self, fn: Callable[[], object]) -> None:
         """Name a function to call when evolution is over; a loop that the callback is added to needs none."""
@@ -404,9 +420,8 @@ class PolicyManagerCallback(LoopCallback):
         if self._training.trial is not None:
             self._judge(self._training.trial)
         else:
-            history = self._training.history
-            latest = history[-1].primary_score if history else -math.inf
-            self._manager.evolve(self._agent, latest)
+            for latest in self._training.history[-1:]:
+                self._manager.evolve(self._agent, latest.primary_score)
         self._training.score_members()
         self._manager.auto_update_weights()
         logger.info("ensemble weights: %s", [round(weight, 4) for weight in self._manager.weights])
@@ -429,9 +444,9 @@ class PolicyManagerCallback(LoopCallback):
         if not verdict.is_won:
             self._training.remove(trial)
 
-    def _follow(self, meta: MetaController) -> None:
+    def _follow(self, meta: DecidesOnMetaActions) -> None:
         """Do what the meta controller decides; it decides anew on what comes after."""
-        action = meta.decide(self._since_decision, self._manager.status())
+        action = MetaAction(meta.decide(self._since_decision, self._manager.status()))
         if action is MetaAction.NO_OP:
             return
         logger.info("meta controller: %s after %d scores", action.name, len(self._since_decision))
@@ -462,11 +477,20 @@ class PolicyManagerCallback(LoopCallback):
 
     def _spawn(self) -> None:
         """Make a variant of the best policy, and let it be trained."""
-        if self._factory is None:
+        if self._factory is None or self._is_barren:
+            return
+        shell = self._factory()
+        self._is_barren = not variants.can_vary(shell)
+        if self._is_barren:
+            logger.warning(
+                "no variants are spawned: %s has neither numeric hyperparameters nor perturb_weights, "
+                "and a variant of it would be a clone",
+                type(shell).__name__,
+            )
             return
         manager, count = self._manager, self._manager.spawn_count
         noise = spawn_noise(self._training.history, count)
-        variant = manager.spawn_variant(self._factory(), noise)
+        variant = manager.spawn_variant(shell, noise)
         if manager.spawn_count == count:
             logger.warning("no policy was kept yet: there is nothing to spawn a variant of")
             return
@@ -480,7 +504,7 @@ class PolicyManagerCallback(LoopCallback):
         if self._manager.budget_exhausted:
             return BUDGET_SPENT
         is_hopeless = self._manager.spawns_remaining is None and self._failures >= PATIENCE
-        return PLATEAU if is_hopeless else None
+        return PLATEAU if is_hopeless or self._is_barren else None
 
     def _end(self, reason: str) -> None:
         self._is_over = True
@@ -625,7 +649,8 @@ class _Together(_VariantTraining):
             return
         returns = self._play(self._manager.agents)
         for index, own in enumerate([] if returns is None else returns):
-            self._manager.record_agent_score(index, float(own.mean()))
+            for block in np.split(own, SCORES_PER_CONTEST):
+                self._manager.record_agent_score(index, float(block.mean()))
 
     def finish(self) -> None:
         """Let the ensemble as it is, which no window may have scored, play against the best one on record."""
@@ -668,14 +693,14 @@ def training_report_text(report: Mapping[str, Any], reason: str) -> str:
         "Regime": report["regime"],
         "Agents": "" if report["agents"] else None,
     }
-    lines = [RULE, "Training Complete", f"{'Reason':<17}: {reason}", RULE]
+    lines = [RULE, "  Training Complete", f"  {'Reason':<17}: {reason}", RULE]
     lines += [
-        f"{label:<17}: {entry}".rstrip() for label, entry in entries.items() if entry is not None
+        f"  {label:<17}: {entry}".rstrip() for label, entry in entries.items() if entry is not None
     ]
     for agent in report["agents"]:
         mean = agent["mean_score"]
         score = "" if mean is None else f"  mean_score={mean:.4f}"
-        lines.append(f"[{agent['index']}] weight={agent['weight']:.4f}{score}")
+        lines.append(f"    [{agent['index']}] weight={agent['weight']:.4f}{score}")
     return "\n".join([*lines, RULE])
 
 

@@ -37,13 +37,13 @@ class RegimeDetector:
         self.trend_threshold = trend_threshold
         self.window = window
 
-    def detect(self, history: Sequence[EvalMetrics]) -> str:
+    def detect(self, metrics_history: Sequence[EvalMetrics]) -> str:
         """Return the label of the latest evaluations; with fewer than 3 scores "ranging".
 
         A line is fitted through the scores; the residuals' standard deviation and the slope are compared
         with the thresholds, in this order, each divided by the absolute mean of the scores.
         """
-        scores = scores_of(history[-self.window :])
+        scores = scores_of(metrics_history[-self.window :])
         count = len(scores)
         if count < LEAST_POINTS:
             return "ranging"

@@ -173,14 +173,14 @@ class ReplayBuffer:
 
     def push(
         self,
-        observation: Any,
+        obs: Any,
         action: Any,
         reward: float,
-        next_observation: Any,
-        terminated: bool,
+        next_obs: Any,
+        done: bool,
         truncated: bool = False,
     ) -> None:
-        """Add one transition of the one environment; see `extend`.
+        """Add one transition of the one environment; see `extend`, which calls `done` terminated.
 
         Raises:
             ValueError: There are several environments, or as `extend`.
@@ -188,8 +188,8 @@ class ReplayBuffer:
         if self._num_envs not in (None, 1):
             raise ValueError(f"push takes one environment, got {self._num_envs}: call extend")
         self._reward[0] = reward if abs(reward) <= _FLOAT32_MAX else np.nan  # as good as any
-        before, after = one_row(observation), one_row(next_observation)
-        ended, cut = _FLAGS[bool(terminated)], _FLAGS[bool(truncated)]
+        before, after = one_row(obs), one_row(next_obs)
+        ended, cut = _FLAGS[bool(done)], _FLAGS[bool(truncated)]
         self.extend(before, one_row(action), self._reward, after, ended, cut)
 
     def flush_episode(self) -> None:

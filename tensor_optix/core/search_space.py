@@ -60,7 +60,7 @@ class SearchSpace:
 
     def names_in(self, params: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names with bounds and a numeric value in `params`, in the bounds' order."""
-        return tuple(name for name in self._bounds if name in params and _is_number(params[name]))
+        return tuple(name for name in self._bounds if name in params and is_number(params[name]))
 
     def to_unit(self, params: Mapping[str, Any]) -> Array:
         """Return the point `[D]` float64 in [0, 1] of the parameters, clipped into the bounds.
@@ -125,7 +125,7 @@ class SearchSpace:
 
     def _into_bounds(self, name: str, value: float, like: Any) -> float | int:
         low, high = self._bounds[name]
-        if not isinstance(like, int | np.integer):
+        if not is_integer(like):
             return min(max(float(value), low), high)
         lowest, highest = math.ceil(low), math.floor(high)
         if lowest > highest:
@@ -136,7 +136,13 @@ class SearchSpace:
         return round(min(max(value, lowest), highest))
 
 
-def _is_number(value: Any) -> bool:
+def is_integer(value: Any) -> bool:
+    """Whether a hyperparameter is a whole number, and has to stay one."""
+    return isinstance(value, int | np.integer)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a hyperparameter is a number. A bool is none."""
     if isinstance(value, bool | np.bool_):
         return False
     return isinstance(value, int | float | np.integer | np.floating)

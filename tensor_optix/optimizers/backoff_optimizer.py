@@ -40,7 +40,7 @@ class BackoffOptimizer(Experimenter):
     rules of the test.
 
     Args:
-        param_bounds: `{name: (lowest, highest)}`; None: nothing is tuned.
+        param_bounds: `{name: (lowest, highest)}`. None: the agent's own, in a loop; nothing without one.
         perturbation_scale: delta to begin with.
         min_delta: The least delta.
         gradient_threshold: A smaller |g|, in units of the noise per range, counts as 0.
@@ -52,7 +52,7 @@ class BackoffOptimizer(Experimenter):
 
     def __init__(
         self,
-        param_bounds: Mapping[str, tuple[float, float]] | None,
+        param_bounds: Mapping[str, tuple[float, float]] | None = None,
         perturbation_scale: float = 0.05,
         min_delta: float = 1e-4,
         gradient_threshold: float = 1e-10,

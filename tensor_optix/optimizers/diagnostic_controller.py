@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from tensor_optix.core.argument_checks import above, finite_number, instance_of, share, whole_number
-from tensor_optix.core.base_optimizer import BaseOptimizer
+from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
 from tensor_optix.core.search_space import SearchSpace
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class DiagnosticController(BaseOptimizer):
     changes meanwhile is taken as it is, and its correction is forgotten.
 
     Args:
-        inner: Makes the suggestions.
+        inner: Makes the suggestions. None: nobody, there are corrections only.
         bounds: `{name: (lowest, highest)}` of the agent; None: there are none.
         **rules: Fields of `DiagnosticSettings`.
 
@@ -173,12 +173,14 @@ class DiagnosticController(BaseOptimizer):
 
     def __init__(
         self,
-        inner: BaseOptimizer,
+        inner: BaseOptimizer | None = None,
         *,
         bounds: Mapping[str, tuple[float, float]] | None = None,
         **rules: Any,
     ) -> None:
-        self._inner: BaseOptimizer = instance_of("inner", inner, BaseOptimizer)
+        self._inner: BaseOptimizer = instance_of(
+            "inner", FixedHyperparams() if inner is None else inner, BaseOptimizer
+        )
         self._settings = DiagnosticSettings(**rules)
         self._epsilon_patience = int(self._settings.epsilon_patience)
         self._bounds = SearchSpace(bounds or {}).bounds
@@ -234,6 +236,12 @@ class DiagnosticController(BaseOptimizer):
     def on_plateau(self, metrics_history: Sequence[EvalMetrics]) -> None:
         """Tell the inner optimizer."""
         self._inner.on_plateau(metrics_history)
+
+    def take_defaults(
+        self, param_bounds: Mapping[str, tuple[float, float]], log_params: Sequence[str]
+    ) -> None:
+        """Tell the inner optimizer."""
+        self._inner.take_defaults(param_bounds, log_params)
 
     def on_restart(self) -> None:
         """Forget the corrections, and tell the inner optimizer: what comes next is as it should be."""

@@ -165,11 +165,11 @@ class Experimenter(BaseOptimizer):
       else become the base. What the agent made of a suggestion (by clipping, say) is what counts.
 
     Args:
-        param_bounds: `{name: (lowest, highest)}`; None: nothing is tuned.
+        param_bounds: `{name: (lowest, highest)}`. None: the agent's own, in a loop.
         probe_sizes: How far a probe is from the base, as a share of the range: at least, usually, at
             most. It shrinks with every improvement, and doubles when a plateau begins; after cycles that
             moved nothing it is the subclass's to adapt.
-        log_params: Names searched on a logarithmic scale.
+        log_params: Names searched on a logarithmic scale. None: the agent's own, with its bounds.
         seed: For the random choices. None: different each time.
 
     Raises:
@@ -183,8 +183,9 @@ class Experimenter(BaseOptimizer):
         log_params: Iterable[str] | None = None,
         seed: int | None = None,
     ) -> None:
-        self._space = SearchSpace(param_bounds or {}, log_params or ())
-        self._base = AcceptedBase(self._space)
+        self._takes_defaults = param_bounds is None
+        self._log_params = log_params
+        self._search_in(SearchSpace(param_bounds or {}, log_params or ()))
         self._least_size, self._usual_size, self._most_size = probe_sizes
         self._probe_size = self._usual_size
         self._rng = np.random.default_rng(seed)
@@ -199,6 +200,18 @@ class Experimenter(BaseOptimizer):
         """Windows left to rest."""
         self._patience = 1
         """How long the last rest was."""
+
+    def take_defaults(
+        self, param_bounds: Mapping[str, tuple[float, float]], log_params: Sequence[str]
+    ) -> None:
+        """Tune within the agent's own bounds, if none were given."""
+        if self._takes_defaults:
+            given = self._log_params
+            self._search_in(SearchSpace(param_bounds, log_params if given is None else given))
+
+    def _search_in(self, space: SearchSpace) -> None:
+        self._space = space
+        self._base = AcceptedBase(space)
 
     @abstractmethod
     def _cycle(self) -> Cycle:

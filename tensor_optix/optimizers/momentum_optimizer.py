@@ -35,7 +35,7 @@ class MomentumOptimizer(Experimenter):
     that is undone takes the moments with it.
 
     Args:
-        param_bounds: `{name: (lowest, highest)}`; None: nothing is tuned.
+        param_bounds: `{name: (lowest, highest)}`. None: the agent's own, in a loop; nothing without one.
         alpha: Step size, as a share of the range.
         beta1: Decay of the mean of the gradients.
         beta2: Decay of the mean of their squares.
@@ -50,7 +50,7 @@ class MomentumOptimizer(Experimenter):
 
     def __init__(
         self,
-        param_bounds: Mapping[str, tuple[float, float]] | None,
+        param_bounds: Mapping[str, tuple[float, float]] | None = None,
         alpha: float = 0.05,
         beta1: float = 0.9,
         beta2: float = 0.999,

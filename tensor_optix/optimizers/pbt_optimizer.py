@@ -39,14 +39,14 @@ class PBTOptimizer(BaseOptimizer):
     wander. `SPSAOptimizer` and `BackoffOptimizer` keep only what stands a test.
 
     Args:
-        param_bounds: `{name: (lowest, highest)}`; None: nothing is tuned.
+        param_bounds: `{name: (lowest, highest)}`. None: the agent's own, in a loop; nothing without one.
         history_size: The latest (hyperparameters, score) pairs that are remembered.
         exploit_percentile: The lowest share of the scores, from where it exploits.
         top_percentile: The highest share of the scores. The best of it is copied.
         explore_scale: Perturbation while exploring, as a share of the range.
         exploit_scale: Perturbation of a copy.
         log_scale_params: Names perturbed by factors. None: learning_rate, lr, alpha, epsilon and
-            weight_decay, where their lower bound is above 0.
+            weight_decay, where their lower bound is above 0; with the agent's bounds also those it names.
         seed: For the perturbations. None: different each time.
 
     Raises:
@@ -55,7 +55,7 @@ class PBTOptimizer(BaseOptimizer):
 
     def __init__(
         self,
-        param_bounds: Mapping[str, tuple[float, float]] | None,
+        param_bounds: Mapping[str, tuple[float, float]] | None = None,
         history_size: int = 50,
         exploit_percentile: float = 0.20,
         top_percentile: float = 0.20,
@@ -65,10 +65,9 @@ class PBTOptimizer(BaseOptimizer):
         seed: int | None = None,
     ) -> None:
         at_least("history_size", history_size, _FEWEST_TO_EXPLOIT)
-        bounds = param_bounds or {}
-        if log_scale_params is None:
-            log_scale_params = [n for n in bounds if n in _LOG_SCALE_PARAMS and bounds[n][0] > 0]
-        self._space = SearchSpace(bounds, log_scale_params)
+        self._takes_defaults = param_bounds is None
+        self._log_scale_params = log_scale_params
+        self._space = self._space_within(param_bounds or {})
         self._past: deque[tuple[dict[str, Any], float]] = deque(maxlen=history_size)
         self._exploit_percentile = share("exploit_percentile", exploit_percentile)
         self._top_percentile = share("top_percentile", top_percentile)
@@ -78,6 +77,22 @@ class PBTOptimizer(BaseOptimizer):
         self._decision: dict[str, Any] = {}
         self._has_said_idle = self._has_warned = False
         self._in_plateau = False
+
+    def take_defaults(
+        self, param_bounds: Mapping[str, tuple[float, float]], log_params: Sequence[str]
+    ) -> None:
+        """Tune within the agent's own bounds, if none were given."""
+        if self._takes_defaults:
+            self._space = self._space_within(param_bounds, log_params)
+
+    def _space_within(
+        self, bounds: Mapping[str, tuple[float, float]], log_params: Sequence[str] = ()
+    ) -> SearchSpace:
+        names = self._log_scale_params
+        if names is None:
+            usual = [name for name in _LOG_SCALE_PARAMS & bounds.keys() if bounds[name][0] > 0]
+            names = [*usual, *log_params]
+        return SearchSpace(bounds, names)
 
     def suggest(
         self, current_hyperparams: HyperparamSet, metrics_history: Sequence[EvalMetrics]

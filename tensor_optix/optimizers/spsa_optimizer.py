@@ -39,14 +39,14 @@ class SPSAOptimizer(Experimenter):
     `Experimenter` has the rules.
 
     Args:
-        param_bounds: `{name: (lowest, highest)}`; None: nothing is tuned.
+        param_bounds: `{name: (lowest, highest)}`. None: the agent's own, in a loop; nothing without one.
         perturbation_scale: c, as a share of the range.
         learning_rate: The longest step is this times `gradient_clip`, as a share of the range.
         min_perturbation: c falls by a fifth with every improvement, down to this. It doubles when a plateau
             begins, up to 0.2. After a cycle that moved nothing it is what it was at first, at least;
             in a plateau it doubles.
         gradient_clip: The largest |g_i|.
-        log_params: Names searched on a logarithmic scale.
+        log_params: Names searched on a logarithmic scale. None: the agent's own, with its bounds.
         seed: For the directions. None: different each time.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +12,16 @@ from tensor_optix.core.base_pipeline import BasePipeline
 from tensor_optix.core.episode_returns import EpisodeCounter
 from tensor_optix.core.types import Array, EpisodeData, Transitions
 from tensor_optix.pipeline.action_scaling import ActionMap, environment_actions, kept_dtype
-from tensor_optix.pipeline.live_stream import (
-    ActionListener,
-    ActionReceiver,
-    DataSource,
-    LiveRow,
-    LiveStream,
-)
+from tensor_optix.pipeline.live_stream import DataSource, LiveRow, LiveStream, sender_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_pipeline import EpisodeBoundaryFn
     from tensor_optix.pipeline.vector_contract import AnySpace
+
+logger = logging.getLogger(__name__)
 
 _ENV_IDS = np.zeros(1, np.int64)
 
@@ -33,7 +30,17 @@ class LivePipeline(BasePipeline):
     """Follows a system that runs by itself and cannot be reset.
 
     A thread reads the source ahead, up to `buffer_size` rows, and then waits: however long `learn` takes, no
-    row is lost or comes twice. The agent acts when a row is taken out, not when it comes in.
+    row is lost or comes twice. The agent acts when a row is taken out, not when it comes in. A source that is
+    silent for 10 seconds, or ten times as long as usual, is reported, and again whenever that has doubled.
+
+    A reward belongs to the action that was in force when the source gave it: the last one sent before. A
+    source that takes actions is therefore not read ahead. It is asked for a row when the one before has been
+    answered and another is needed, never while the agent learns; so an action lies between two rows of an
+    episode, chosen from the first of them, and its reward comes with the second. That is `reward_delay=1`.
+    With `reward_delay=0` the reward that comes with the first is credited to it, which an action sent later
+    cannot have earned: it suits rewards that do not follow from the actions, and is warned of where a source
+    takes them. What a source has queued by itself meanwhile was made under earlier actions; its `stream()`
+    should give the newest. A source that hears of the actions by other ways than its methods is read ahead.
 
     A window ends where an episode ends, where `episode_boundary_fn` says so, and where the stream is lost.
     A window that ends in the middle of an episode carries `final_obs`, to bootstrap from. Nothing is
@@ -42,16 +49,18 @@ class LivePipeline(BasePipeline):
 
     Args:
         data_source: Its `stream()` yields `(obs, reward, terminated, truncated, info)`. If it has
-            `send_action(action)`, or `on_action(action)`, that is called with each action at once.
+            `send_action(action)`, or `on_action(action)`, it takes actions: that is called with each of them,
+            once for every observation that is acted on, before the next row is asked for.
         agent: Chooses the actions; `RLOptimizer` sets its own.
         episode_boundary_fn: Asked after each row whether the window ends there. None: `on_done_signal()`.
-        buffer_size: Rows that are read ahead at most.
+        buffer_size: Rows that are read ahead at most, of a source that takes no actions.
         reconnect_on_disconnect: Whether a stream that ends or fails is opened again, after a delay of 0.1 s
             that doubles up to 30 s until rows arrive. Otherwise the windows end with it.
         reward_delay: 0: reward, flags and info belong to the action chosen for the observation that they come
             with. What a truncated row led to is then only known if its info holds "final_obs"; otherwise
             that row is not learned from. 1: they belong to the action before, as in `env.step`, and an
-            observation that comes with an end is the last of its episode.
+            observation that comes with an end is the last of its episode: no action follows it. The reward of
+            the first row after it, or after a lost connection, belongs to no action and is left out.
         action_space: If given, an agent whose actions are in [-1, 1] has them stretched to its bounds;
             windows keep them as they were chosen.
 
@@ -80,8 +89,13 @@ class LivePipeline(BasePipeline):
             raise ValueError(f"buffer_size must be at least 1, got {buffer_size}")
         if reward_delay not in (0, 1):
             raise ValueError(f"reward_delay must be 0 or 1, got {reward_delay}")
+        if reward_delay == 0 and sender_of(data_source) is not None:
+            logger.warning(
+                "%s takes actions, but with reward_delay=0 a reward is credited to the action that is chosen "
+                "after it came: pass reward_delay=1 if the rewards follow from the actions",
+                type(data_source).__name__,
+            )
         self._source = data_source
-        self._send = _sender(data_source)
         self._is_boundary = episode_boundary_fn or LivePipeline.on_done_signal()
         self._buffer_size = buffer_size
         self._reconnects = reconnect_on_disconnect
@@ -160,10 +174,10 @@ class LivePipeline(BasePipeline):
         """Return the next window; None when the source has ended for good and all rows are taken."""
         window = LiveWindow(self._window)
         while True:
-            row = self._waiting or stream.take()
+            row = self._waiting or stream.take(len(window))
             self._waiting = None
             if isinstance(row, LiveRow):
-                collected = self._follow(window, row) or self._begin(window, row)
+                collected = self._follow(window, row) or self._begin(window, row, stream)
             else:
                 collected = self._break_off(window)
                 window = LiveWindow(self._window)
@@ -184,11 +198,11 @@ class LivePipeline(BasePipeline):
             return window.unfinished(row.observation)
         return None
 
-    def _begin(self, window: LiveWindow, row: LiveRow) -> EpisodeData | None:
+    def _begin(self, window: LiveWindow, row: LiveRow, stream: LiveStream) -> EpisodeData | None:
         """Act on `row`; return the window if the episode ends with that."""
         if self._is_delayed and row.done:
             return None  # the end of an episode in which nothing was done
-        window.add_action(row.observation, self._act(row.observation))
+        window.add_action(row.observation, self._act(row.observation, stream))
         if self._is_delayed:
             return None
         window.add_reward(row, self._counter)
@@ -207,7 +221,7 @@ class LivePipeline(BasePipeline):
             return window.truncated(final_obs)
         return None
 
-    def _act(self, observation: Array) -> Array:
+    def _act(self, observation: Array, stream: LiveStream) -> Array:
         """Choose an action and send it out; return it as the agent chose it."""
         if self._agent is None:
             raise RuntimeError(
@@ -219,8 +233,8 @@ class LivePipeline(BasePipeline):
                 f"act_batch must give one action for one observation, got shape {actions.shape}"
             )
         kept = self._keep(actions)
-        if self._send is not None:
-            self._send(_single(self._to_env(kept)))
+        if stream.takes_actions:
+            stream.send(_single(self._to_env(kept)))
         action: Array = kept[0]
         return action
 
@@ -340,12 +354,6 @@ class LiveWindow:
 
     def _all_but_last(self) -> Array:
         return np.arange(len(self)) < len(self) - 1
-
-
-def _sender(source: DataSource) -> Callable[[Any], None] | None:
-    if isinstance(source, ActionReceiver):
-        return source.send_action
-    return source.on_action if isinstance(source, ActionListener) else None
 
 
 def _keeper(agent: BaseAgent, space: AnySpace | None) -> ActionMap:

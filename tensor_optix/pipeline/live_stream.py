@@ -1,6 +1,7 @@
 """A live data source, read in the background: a source comes in, its rows go out, one by one.
 
-The thread that reads waits while the buffer is full, so that a slow consumer loses nothing.
+The thread that reads waits while the buffer is full, so that a slow consumer loses nothing. A source that
+takes actions is read one row at a time, each when the one before has been answered.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -28,6 +30,10 @@ LONGEST_DELAY = 30.0
 """Seconds before a stream is opened again; doubled each time until rows arrive."""
 PATIENCE = 1.0
 """Seconds that `LiveStream.close` waits for a source that does not return."""
+STALLED = 10.0
+"""Seconds without a row that are reported, and those that `send_action` may take before it is."""
+UNUSUAL = 10
+"""How many times as long as usual a silence must be, to be reported."""
 
 
 @runtime_checkable
@@ -43,7 +49,10 @@ class ActionReceiver(Protocol):
     """A source that carries out what the agent chooses."""
 
     def send_action(self, action: Any) -> None:
-        """Take the action for the last row that was consumed, in the environment's own terms."""
+        """Take the action for the last row, in the environment's own terms.
+
+        The next row is asked for when this has returned, so that it must not wait for `stream()` to go on.
+        """
 
 
 @runtime_checkable
@@ -51,7 +60,7 @@ class ActionListener(Protocol):
     """The same under another name."""
 
     def on_action(self, action: Any) -> None:
-        """Take the action for the last row that was consumed, in the environment's own terms."""
+        """Take the action for the last row; see `ActionReceiver`."""
 
 
 class LiveRow(NamedTuple):
@@ -83,7 +92,8 @@ class Disconnect:
 class LiveStream:
     """Reads a source from now on, until `close`.
 
-    A stream that ends or raises is opened again, after delays that double until rows arrive.
+    A stream that ends or raises is opened again, after delays that double until rows arrive. A source that
+    takes actions gives a row only when `take` waits for one; others are read ahead.
 
     Args:
         source: Gives the stream.
@@ -101,6 +111,9 @@ class LiveStream:
     ) -> None:
         self._reader = RowReader()
         self._source = source
+        self._send = sender_of(source)
+        self._sending_since: float | None = None
+        self._silence = Silence()
         self._reconnect = reconnect
         self._buffer = _Buffer(buffer_size)
         self._stopping = threading.Event()
@@ -111,15 +124,35 @@ class LiveStream:
         self._thread = threading.Thread(target=self._run, name="live-stream", daemon=True)
         self._thread.start()
 
-    def take(self) -> LiveRow | Disconnect | None:
+    @property
+    def takes_actions(self) -> bool:
+        """Whether the source has `send_action` or `on_action`."""
+        return self._send is not None
+
+    def send(self, action: Any) -> None:
+        """Let a source that takes actions have one."""
+        assert self._send is not None
+        self._sending_since = monotonic()
+        try:
+            self._send(action)
+        finally:
+            self._sending_since = None
+
+    def take(self, rows: int = 0) -> LiveRow | Disconnect | None:
         """Wait for the next row and return it; None when the source has ended for good.
+
+        Args:
+            rows: Those of the window under way, to be told where the source is silent for long.
 
         Raises:
             MalformedRow: If the source yielded what is no row.
         """
-        item = self._buffer.get()
+        self._silence.begin(monotonic())
+        arrived, item = self._next(rows)
         if isinstance(item, MalformedRow):
             raise item
+        if isinstance(item, LiveRow):
+            self._end_silence(arrived)
         return item
 
     def close(self) -> None:
@@ -140,15 +173,34 @@ class LiveStream:
     def _name(self) -> str:
         return type(self._source).__name__
 
+    def _next(self, rows: int) -> tuple[float, Item | None]:
+        while True:
+            try:
+                return self._buffer.get(self._silence.until_report(monotonic()))
+            except TimeoutError:
+                logger.warning(
+                    "no row from %s for %.0f s; the window under way has %d rows",
+                    self._name,
+                    self._silence.report(monotonic()),
+                    rows,
+                )
+
+    def _end_silence(self, arrived: float) -> None:
+        silent = self._silence.end(arrived)
+        if silent is not None:
+            logger.warning("%s goes on, after %.0f s without a row", self._name, silent)
+        if not self.takes_actions:
+            self._silence.begin(arrived)
+
     def _run(self) -> None:
         try:
             while self._read_to_end() and not self._stopping.is_set():
-                self._buffer.put(Disconnect())
+                self._buffer.put(Disconnect(), monotonic())
                 if self._wait(self._delay):
                     return
                 self._delay = min(2 * self._delay, LONGEST_DELAY)
         except MalformedRow as error:
-            self._buffer.put(error)
+            self._buffer.put(error, monotonic())
         finally:
             self._buffer.end(keep=True)
 
@@ -172,10 +224,29 @@ class LiveStream:
     def _read(self, stream: Any) -> None:
         if not isinstance(stream, Iterable):
             raise MalformedRow(f"stream() must return an iterator of rows, got {stream!r}")
-        for item in stream:
-            if not self._buffer.put(self._reader.read(item)):
+        rows = iter(stream)
+        while self._may_ask():
+            item = next(rows, _END)
+            if item is _END or not self._buffer.put(self._reader.read(item), monotonic()):
                 return
             self._delay = FIRST_DELAY
+
+    def _may_ask(self) -> bool:
+        """Wait until the last row is answered, if the source takes actions; return whether to read on."""
+        if not self.takes_actions:
+            return True
+        while not self._buffer.wait_for_demand(PATIENCE):
+            since = self._sending_since
+            if since is not None and monotonic() - since > STALLED:
+                self._sending_since = None  # so that it is one row, however long it takes
+                logger.warning(
+                    "sending an action to %s takes more than %g s; one row is read meanwhile, in case it "
+                    "waits for stream(): let it return without waiting",
+                    self._name,
+                    STALLED,
+                )
+                break
+        return not self._stopping.is_set()
 
     def _report(self, failure: Exception | None) -> None:
         how = "ended" if failure is None else f"failed: {type(failure).__name__}: {failure}"
@@ -183,7 +254,10 @@ class LiveStream:
             f"it is opened again in {self._delay:g} s" if self._reconnect else "no more will come"
         )
         level = logging.INFO if failure is None and not self._reconnect else logging.WARNING
-        logger.log(level, "the stream of %s %s; %s", self._name, how, plan, exc_info=failure)
+        is_last = None if self._reconnect else failure
+        logger.log(level, "the stream of %s %s; %s", self._name, how, plan, exc_info=is_last)
+        if failure is not None and self._reconnect:
+            logger.debug("how the stream of %s failed", self._name, exc_info=failure)
 
 
 class RowReader:
@@ -260,36 +334,92 @@ class RowReader:
 
 
 Item: TypeAlias = LiveRow | Disconnect | MalformedRow
+_END = object()
+
+
+class Silence:
+    """How long a source has given no row, and when that is worth a report.
+
+    It is after `STALLED` seconds, or `UNUSUAL` times the mean silence, whichever is longer (one row a minute
+    may be all that a source has to say), and again whenever the silence has doubled.
+
+    Times are seconds of any one clock.
+    """
+
+    def __init__(self) -> None:
+        self._total, self._count = 0.0, 0
+        self._since: float | None = None
+        self._due = STALLED
+        self._is_reported = False
+
+    def begin(self, now: float) -> None:
+        """Let a silence begin, unless one has begun and not ended yet."""
+        if self._since is None:
+            self._since = now
+            self._due = max(STALLED, UNUSUAL * self._total / max(self._count, 1))
+            self._is_reported = False
+
+    def until_report(self, now: float) -> float:
+        """Return after how many seconds a report is due, 0 if it is overdue."""
+        return max(self._due - self._seconds(now), 0.0)
+
+    def report(self, now: float) -> float:
+        """Return how many seconds the silence lasts, and let the next report wait twice as long."""
+        seconds = self._seconds(now)
+        self._due, self._is_reported = 2 * seconds, True
+        return seconds
+
+    def end(self, arrived: float) -> float | None:
+        """End the silence with a row; return how many seconds it lasted, if it was reported."""
+        seconds = self._seconds(arrived)
+        self._total, self._count, self._since = self._total + seconds, self._count + 1, None
+        return seconds if self._is_reported else None
+
+    def _seconds(self, now: float) -> float:
+        return 0.0 if self._since is None else now - self._since
 
 
 class _Buffer:
-    """A bounded queue of items, that either side may end."""
+    """A bounded queue of items and the times at which they arrived, that either side may end."""
 
     def __init__(self, capacity: int) -> None:
-        self._items: deque[Item] = deque()
+        self._items: deque[tuple[float, Item]] = deque()
         self._capacity = capacity
         self._is_open = True
+        self._is_wanted = False
         self._changed = threading.Condition()
 
-    def put(self, item: Item) -> bool:
+    def put(self, item: Item, arrived: float) -> bool:
         """Add an item as soon as there is room; return False if nobody wants it any more."""
         with self._changed:
             while self._is_open and len(self._items) >= self._capacity:
                 self._changed.wait()
             if self._is_open:
-                self._items.append(item)
+                self._items.append((arrived, item))
                 self._changed.notify_all()
             return self._is_open
 
-    def get(self) -> Item | None:
-        """Wait for an item and take it out; None when there are none left and none will come."""
+    def wait_for_demand(self, seconds: float) -> bool:
+        """Return whether within that time `get` waits for an item, or nobody wants any more."""
         with self._changed:
-            while self._is_open and not self._items:
-                self._changed.wait()
-            if not self._items:
-                return None
+            return self._changed.wait_for(
+                lambda: not self._is_open or (self._is_wanted and not self._items), seconds
+            )
+
+    def get(self, seconds: float) -> tuple[float, Item | None]:
+        """Wait for an item and take it out; None when there are none left and none will come.
+
+        Raises:
+            TimeoutError: After `seconds`; the item is still wanted.
+        """
+        with self._changed:
+            self._is_wanted = True
             self._changed.notify_all()
-            return self._items.popleft()
+            while self._is_open and not self._items:
+                if not self._changed.wait(seconds):
+                    raise TimeoutError
+            self._is_wanted = False
+            return self._items.popleft() if self._items else (monotonic(), None)
 
     def end(self, keep: bool) -> None:
         """Take no more items; those inside can still be taken out, if they are kept."""
@@ -298,6 +428,13 @@ class _Buffer:
             if not keep:
                 self._items.clear()
             self._changed.notify_all()
+
+
+def sender_of(source: DataSource) -> Callable[[Any], None] | None:
+    """Return what takes the actions for a source, None if it takes none."""
+    if isinstance(source, ActionReceiver):
+        return source.send_action
+    return source.on_action if isinstance(source, ActionListener) else None
 
 
 @runtime_checkable

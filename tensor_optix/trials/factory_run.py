@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.assembly import assemble
-from tensor_optix.core.argument_checks import share
-from tensor_optix.core.callbacks import RunLog
+from tensor_optix.core.argument_checks import instance_of, share
+from tensor_optix.core.callbacks import LoopCallback, RunLog
 from tensor_optix.core.types import LoopState
 from tensor_optix.settings import OutputSettings
 from tensor_optix.trials.orchestrator import TrialSearch
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_pipeline import BasePipeline
-    from tensor_optix.core.callbacks import LoopCallback
     from tensor_optix.core.loop_controller import LoopController
     from tensor_optix.core.types import PolicySnapshot
     from tensor_optix.settings import RunSettings
@@ -104,12 +103,16 @@ class FactoryRun:
         """The best policy of the full run so far."""
         return None if self._loop is None else self._loop.best_snapshot
 
-    def add_callback(self, callback: LoopCallback) -> None:
-        """Add a listener to the full run."""
+    def add_callback(self, cb: LoopCallback) -> None:
+        """Add a listener to the full run.
+
+        Raises:
+            TypeError: If it is no `LoopCallback`.
+        """
         if self._loop is None:
-            self._callbacks.append(callback)
+            self._callbacks.append(instance_of("a callback", cb, LoopCallback))
         else:
-            self._loop.add_callback(callback)
+            self._loop.add_callback(cb)
 
     def stop(self, reason: str = "stop() was called") -> None:
         """End the run, or the search and so the run, after the window under way.

@@ -78,6 +78,14 @@ def test_kinds_are_named():
         checks.instance_of("x", list, dict)
 
 
+def test_what_lacks_a_method_is_named_and_a_class_is_no_object_with_it():
+    assert checks.with_method("x", "text", "upper") == "text"
+    with pytest.raises(TypeError, match=r"^x must be an object with the method upper, got int$"):
+        checks.with_method("x", 1, "upper")
+    with pytest.raises(TypeError, match=r"method upper, got the class str; give an instance$"):
+        checks.with_method("x", str, "upper")
+
+
 def test_the_closest_name_is_found_whatever_its_case():
     assert checks.closest("TORHC", ["torch", "TensorFlow"]) == "torch"
     assert checks.closest("tensorflwo", ["torch", "TensorFlow"]) == "TensorFlow"

@@ -210,7 +210,7 @@ def test_every_validation_plays_the_same_fresh_episodes_from_their_start(tmp_pat
     RLOptimizer(
         CountingAgent(),
         Windows(),
-        validation,
+        val_pipeline=validation,
         checkpoint_dir=tmp_path,
         seed=3,
         max_episodes=6,
@@ -235,7 +235,7 @@ def test_validation_changes_nothing_in_the_training(tmp_path, algorithm):
         RLOptimizer(
             agent,
             training,
-            validation,
+            val_pipeline=validation,
             checkpoint_dir=tmp_path / str(validation is None),
             seed=3,
             max_episodes=5,

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -249,6 +250,8 @@ def test_an_ensemble_under_training_is_judged_with_the_variant_and_without(tmp_p
     assert evolution.manager.agents == [first, better]
     assert better.updates > 20
     assert evolution.manager.weights[1] > evolution.manager.weights[0]
+    # From several scores of one contest the noise can be told.
+    assert {len(member.scores) % 5 for member in evolution.manager.members} == {0}
     assert worse.updates > 0
 
 
@@ -294,6 +297,57 @@ def test_an_agent_that_scores_more_than_the_best_policy_is_not_rolled_back(tmp_p
     assert agent.weights[0] == 1.0
 
 
+def test_without_a_score_the_agent_is_left_alone(tmp_path):
+    registry = CheckpointRegistry(tmp_path)
+    save(registry, 9.0)
+    agent = ArrayAgent(1.0)
+    PolicyManager(registry).as_callback(agent).on_dormant(0)
+    assert agent.weights[0] == 1.0
+
+
+def test_where_nothing_can_vary_the_run_says_so_and_spends_nothing(tmp_path, caplog, capsys):
+    class Plain(Talent):
+        default_param_bounds: ClassVar[Any] = {}
+        default_log_params: ClassVar[Any] = ()
+
+        def __init__(self, talent: int) -> None:
+            super().__init__(talent)
+            self.params = {"name": "adam", "flag": True}
+
+    evolution = Evolution(tmp_path, [3, 3], agent=Plain(3), manager={"max_spawns": 5})
+    evolution.run(factory=lambda: Plain(3))
+    assert evolution.manager.spawn_count == 0
+    assert evolution.manager.ensemble_size == 1
+    assert caplog.text.count("no variants are spawned: Plain has neither numeric") == 1
+    assert "Plateau — model converged" in capsys.readouterr().out
+    assert evolution.setup.pipeline.collected < 400
+
+
+def test_any_object_that_decides_is_a_meta_controller(tmp_path):
+    class Stopper:
+        def __init__(self):
+            self.asked = []
+
+        def decide(self, history, status):
+            self.asked.append((len(history), status["ensemble_size"]))
+            return MetaAction.STOP if len(history) == 3 else MetaAction.NO_OP
+
+    meta = Stopper()
+    evolution = Evolution(tmp_path, [3]).run(meta=meta)
+    assert evolution.stop_reason == "metacontroller decision"
+    assert meta.asked == [(1, 1), (2, 1), (3, 1)]
+
+
+def test_what_is_no_meta_action_is_named_and_nothing_follows_from_it(tmp_path, caplog):
+    class Talker:
+        def decide(self, history, status):
+            return "grow"
+
+    evolution = Evolution(tmp_path, [3], max_episodes=4).run(meta=Talker())
+    assert "'grow' is not a valid MetaAction" in caplog.text
+    assert evolution.manager.spawn_count == 0
+
+
 def test_nothing_is_spawned_while_no_policy_was_kept(tmp_path):
     manager = PolicyManager(CheckpointRegistry(tmp_path), max_spawns=1)
     assert manager.as_callback(ArrayAgent(), ArrayAgent).on_dormant(0) is None
@@ -308,7 +362,11 @@ def test_nothing_is_spawned_while_no_policy_was_kept(tmp_path):
             (CountingAgent(), CountingAgent()),
             "agent_factory must be a function that makes an agent",
         ),
-        ((CountingAgent(), None, "x"), "meta_controller must be a MetaController, got str"),
+        ((CountingAgent(), None, "x"), "meta_controller must be an object with the method decide"),
+        (
+            (CountingAgent(), None, MetaController),
+            "meta_controller must be .* decide, got the class MetaController; give an instance",
+        ),
     ],
 )
 def test_what_cannot_evolve_is_refused_at_once(tmp_path, arguments, message):

@@ -206,6 +206,13 @@ def test_rewards_are_divided_by_the_deviation_of_the_running_return(rng):
     assert normalized == pytest.approx(rewards / np.sqrt(var + 1e-8), rel=1e-5)
 
 
+def test_epsilon_bounds_what_a_reward_is_divided_by():
+    normalizer = RewardNormalizer(epsilon=3.0)
+    np.testing.assert_allclose(normalizer.normalize([2.0]), [1.0])
+    with pytest.raises(ValueError, match="epsilon must not be negative, got -1"):
+        RewardNormalizer(epsilon=-1.0)
+
+
 def test_each_environment_carries_its_own_return(rng):
     rewards, dones = rng.normal(size=(200, 3)), rng.random((200, 3)) < 0.1
     normalizer = RewardNormalizer(gamma=0.95)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
-from tensor_optix.core.evolution.members import weights_of_scores
+from tensor_optix.core.evolution.members import stand_out, weights_of_scores
 from tensor_optix.core.policy_manager import PolicyManager, training_report_text
 from tensor_optix.core.types import EvalMetrics
 from tests.core.array_agent import ArrayAgent, save
@@ -32,12 +32,22 @@ def manager_of(tmp_path, *agents, **options):
 lists = st.lists(st.integers(-100, 100), min_size=1, max_size=8)
 
 
-@given(lists, st.floats(1e-3, 1e3), st.floats(-1e3, 1e3))
-def test_weights_do_not_depend_on_the_scale_and_the_zero_of_the_scores(scores, scale, shift):
+@given(lists, st.floats(1e-3, 1e3))
+def test_weights_do_not_depend_on_the_scale_of_the_scores(scores, scale):
     values = np.array(scores, np.float64)
-    np.testing.assert_allclose(
-        weights_of_scores(values * scale + shift), weights_of_scores(values), rtol=1e-6
-    )
+    np.testing.assert_allclose(weights_of_scores(values * scale), weights_of_scores(values))
+
+
+@given(st.lists(st.floats(0.1, 1e6), min_size=1, max_size=8))
+def test_positive_scores_are_their_own_proportions(scores):
+    weights = weights_of_scores(scores)
+    np.testing.assert_allclose(weights / weights[0], np.array(scores) / scores[0])
+
+
+@pytest.mark.parametrize("scores", [(100.0, 99.9), (-99.9, -100.0)])
+def test_a_small_difference_makes_a_small_difference(scores):
+    first, second = weights_of_scores(scores)
+    assert second < first < 1.001 * second + 1e-3
 
 
 @given(lists)
@@ -84,6 +94,40 @@ def test_recorded_scores_weigh_by_their_rolling_mean(tmp_path):
     assert manager.status()["agents"][0]["mean_score"] == 2.0
     assert manager.weights[1] > manager.weights[0]
     assert manager.weights[2] == 1.0
+
+
+def weights_after(tmp_path, *records):
+    manager = manager_of(tmp_path, *(ArrayAgent() for _ in records))
+    for index, record in enumerate(records):
+        for score in record:
+            manager.record_agent_score(agent_idx=index, score=score)
+    manager.auto_update_weights()
+    return manager.weights
+
+
+def test_recorded_scores_within_the_noise_weigh_alike(tmp_path):
+    assert weights_after(tmp_path, [90.0, 110.0, 100.0], [91.0, 112.0, 104.0]) == [1.0, 1.0]
+    assert weights_after(tmp_path, [-10.0, -30.0], [-12.0, -35.0]) == [1.0, 1.0]
+
+
+def test_recorded_scores_beyond_the_noise_weigh_by_their_size(tmp_path):
+    first, second = weights_after(tmp_path, [99.0, 101.0, 100.0], [299.0, 301.0, 300.0])
+    assert second / first == pytest.approx(3.0)
+    first, second = weights_after(tmp_path, [100.0] * 3, [150.0] * 3)
+    assert second / first == pytest.approx(1.5)
+
+
+def test_single_scores_tell_nothing_of_the_noise_and_count_as_they_are(tmp_path):
+    first, second = weights_after(tmp_path, [1.0], [2.0])
+    assert second / first == pytest.approx(2.0)
+
+
+def test_noise_alone_seldom_makes_a_difference():
+    rng = np.random.default_rng(0)
+    groups = rng.normal(size=(400, 3, 10))
+    assert 0.02 < np.mean([stand_out(list(one)) for one in groups]) < 0.09
+    shifted = groups + np.array([0.0, 0.0, 3.0])[:, None]
+    assert np.mean([stand_out(list(one)) for one in shifted]) > 0.9
 
 
 def test_an_unknown_index_is_refused(tmp_path):
@@ -194,19 +238,19 @@ def test_the_report_reads_as_documented(tmp_path):
     assert training_report_text(manager.training_report(), "Spawn budget exhausted") == "\n".join(
         [
             rule,
-            "Training Complete",
-            "Reason           : Spawn budget exhausted",
+            "  Training Complete",
+            "  Reason           : Spawn budget exhausted",
             rule,
-            "Best score       : 12.5000",
-            "Val score        : 12.5000",
-            "Generalization   : 0.5000  (train − val)",  # noqa: RUF001
-            "Spawns used      : 0 / 3",
-            "Pruned agents    : 0",
-            "Ensemble size    : 2",
-            "Regime           : ranging",
-            "Agents           :",
-            "[0] weight=0.5000  mean_score=12.0000",
-            "[1] weight=1.0000",
+            "  Best score       : 12.5000",
+            "  Val score        : 12.5000",
+            "  Generalization   : 0.5000  (train − val)",  # noqa: RUF001
+            "  Spawns used      : 0 / 3",
+            "  Pruned agents    : 0",
+            "  Ensemble size    : 2",
+            "  Regime           : ranging",
+            "  Agents           :",
+            "    [0] weight=0.5000  mean_score=12.0000",
+            "    [1] weight=1.0000",
             rule,
         ]
     )

@@ -91,6 +91,45 @@ def test_without_a_policy_there_is_no_variant(tmp_path):
     assert manager.spawns_remaining == 1
 
 
+PARAMS_WITHOUT_BOUNDS = {"rate": 1e-3, "epochs": 4, "depth": 0, "flag": True, "name": "adam"}
+
+
+def test_without_any_bounds_every_number_varies_by_a_factor(tmp_path):
+    registry = CheckpointRegistry(tmp_path)
+    save(registry, 5.0, params=PARAMS_WITHOUT_BOUNDS)
+    manager = PolicyManager(registry)
+    variants = [
+        manager.spawn_variant(ArrayAgent(), 0.5).get_hyperparams().params for _ in range(200)
+    ]
+    rates = np.array([one["rate"] for one in variants]) / 1e-3 - 1.0
+    assert abs(rates.mean()) < 0.1
+    assert abs(rates.std() - 0.5) < 0.1
+    epochs = {one["epochs"] for one in variants}
+    assert min(epochs) == 1
+    assert len(epochs) > 5
+    assert {type(one) for one in epochs} == {int}
+    for name in ("depth", "flag", "name"):
+        assert {one[name] for one in variants} == {PARAMS_WITHOUT_BOUNDS[name]}
+
+
+def test_hyperparameters_that_an_agent_without_bounds_refuses_stay_as_they_were(tmp_path, caplog):
+    class Strict(ArrayAgent):
+        def set_hyperparams(self, hyperparams):
+            if hyperparams.params["gamma"] > 1.0:
+                raise ValueError("gamma must be in [0, 1]")
+            super().set_hyperparams(hyperparams)
+
+    registry = CheckpointRegistry(tmp_path)
+    save(registry, 5.0, params={"gamma": 1.0})
+    manager = PolicyManager(registry)
+    gammas = [
+        manager.spawn_variant(Strict(), 0.1).get_hyperparams().params["gamma"] for _ in range(20)
+    ]
+    assert max(gammas) == 1.0
+    assert min(gammas) < 1.0
+    assert "keeps the hyperparameters of its policy: gamma must be in" in caplog.text
+
+
 def test_a_repeated_run_spawns_the_same_variants(tmp_path):
     assert spawned(tmp_path / "a", times=3) == spawned(tmp_path / "b", times=3)
     first, second, _ = spawned(tmp_path / "c", times=3)

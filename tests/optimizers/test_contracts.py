@@ -50,6 +50,27 @@ def test_without_bounds_nothing_is_tuned_and_it_is_said_once(make, caplog):
 
 
 @pytest.mark.parametrize("make", ALL)
+def test_bounds_that_were_not_given_are_the_agents_own(make):
+    tuner = make(seed=0)
+    untouched = HyperparamSet(dict(PARAMS))
+    assert tuner.suggest(untouched, [EvalMetrics(1.0, {}, 0)]).params == PARAMS
+    tuner.take_defaults(BOUNDS, ["learning_rate"])
+    run = SimulatedRun(tuner, dict(PARAMS), lambda params, k: float(k % 3)).go(60)
+    rates = {params["learning_rate"] for params in run.asked}
+    assert len(rates) > 1
+    assert all(1e-3 <= rate <= 1.0 for rate in rates)
+
+
+@pytest.mark.parametrize("make", ALL)
+@pytest.mark.parametrize("bounds", [{}, {"gamma": (0.9, 0.999)}])
+def test_bounds_that_were_given_stay(make, bounds):
+    tuner = make(bounds, seed=0)
+    tuner.take_defaults(BOUNDS, ["learning_rate"])
+    run = SimulatedRun(tuner, dict(PARAMS), lambda params, k: float(k % 3)).go(60)
+    assert {params["learning_rate"] for params in run.asked} == {0.1}
+
+
+@pytest.mark.parametrize("make", ALL)
 def test_only_numbers_with_bounds_change_and_integers_stay_integers(make):
     run = SimulatedRun(make(BOUNDS, seed=0), dict(PARAMS), lambda params, k: float(k % 3)).go(100)
     assert {params["n_epochs"] for params in run.asked} > {10}

@@ -12,10 +12,12 @@ import pytest
 
 from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
 from tensor_optix.core.types import EvalMetrics, HyperparamSet
+from tensor_optix.optimizers.backoff_optimizer import BackoffOptimizer
 from tensor_optix.optimizers.diagnostic_controller import DiagnosticController, DiagnosticSettings
 from tensor_optix.optimizers.spsa_optimizer import SPSAOptimizer
 from tests.contracts.optimizer_contract import OptimizerContract
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
+from tests.optimizers.simulated_run import SimulatedRun
 from tests.scripted import CountingAgent
 
 PPO = {"learning_rate": 3e-4, "entropy_coef": 0.01}
@@ -168,6 +170,23 @@ def test_epsilon_is_raised_within_its_bounds_and_never_lowered():
     assert run.windows(5, {"train_epsilon": 0.05})[-1]["epsilon"] == 0.2
     run = Run(DQN | {"epsilon": 0.8}, **rules)
     assert run.windows(5, {"epsilon": 0.05})[-1]["epsilon"] == 0.8
+
+
+def test_without_an_inner_optimizer_there_are_corrections_only():
+    controller = DiagnosticController()
+    given = HyperparamSet({"learning_rate": 1.0})
+    calm = [EvalMetrics(1.0, {"approx_kl": 0.0}, k) for k in range(8)]
+    assert controller.suggest(given, calm).params == {"learning_rate": 1.0}
+    alarmed = [*calm, EvalMetrics(1.0, {"approx_kl": 1.0}, 8)]
+    rates = [controller.suggest(given, alarmed).params["learning_rate"] for _ in range(8)]
+    assert min(rates) == 0.5
+
+
+def test_an_inner_optimizer_hears_of_the_agents_bounds():
+    inner = BackoffOptimizer()
+    DiagnosticController(inner).take_defaults({"learning_rate": (0.1, 1.0)}, ())
+    run = SimulatedRun(inner, {"learning_rate": 0.5}, lambda params, k: float(k % 3)).go(40)
+    assert len({params["learning_rate"] for params in run.asked}) > 1
 
 
 def test_without_alarm_every_suggestion_is_the_inner_optimizers_own():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+import signal
 import threading
 from typing import Any
 
@@ -11,8 +15,16 @@ import pytest
 from tensor_optix.optimizer import RLOptimizer
 from tensor_optix.pipeline import live_stream
 from tensor_optix.pipeline.live_pipeline import LivePipeline
-from tensor_optix.pipeline.live_stream import Disconnect, LiveRow, LiveStream
-from tests.pipeline.live_source import PATIENCE, Feed, Steps, live_threads, row, wait_until
+from tensor_optix.pipeline.live_stream import Disconnect, LiveRow, LiveStream, Silence
+from tests.pipeline.live_source import (
+    PATIENCE,
+    Feed,
+    Steps,
+    live_threads,
+    row,
+    wait_until,
+    windows_of,
+)
 from tests.scripted import CountingAgent
 
 
@@ -192,3 +204,116 @@ def test_observations_are_kept_in_the_dtype_of_the_first_and_never_lose_their_fr
     rows.reverse()
     items = drained(LiveStream(Feed(rows), 9, False))
     assert [item.observation.dtype for item in items if isinstance(item, LiveRow)] == [float] * 2
+
+
+def test_silence_is_reported_after_ten_seconds_and_whenever_it_has_doubled():
+    silence = Silence()
+    silence.begin(100.0)
+    assert silence.until_report(103.0) == 7.0
+    reports = [(silence.report(100.0 + n), silence.until_report(100.0 + n)) for n in (10, 20, 40)]
+    assert reports == [(10.0, 10.0), (20.0, 20.0), (40.0, 40.0)]
+    silence.begin(150.0)  # it has not ended
+    assert silence.end(155.0) == 55.0
+
+
+def test_a_silence_that_was_not_reported_is_not_told():
+    silence = Silence()
+    silence.begin(0.0)
+    assert silence.end(9.0) is None
+    silence.begin(9.0)
+    silence.report(200.0)
+    assert silence.end(209.0) == 200.0
+    silence.begin(209.0)
+    assert silence.end(210.0) is None
+
+
+def test_a_source_of_one_row_a_minute_is_not_stalled():
+    silence = Silence()
+    for minute in range(3):
+        silence.begin(60.0 * minute)
+        silence.end(60.0 * minute + 60.0)
+    silence.begin(180.0)
+    assert silence.until_report(180.0) == 600.0
+
+
+class Pausing:
+    """Goes on when its silence has been reported twice."""
+
+    def __init__(self, caplog: Any) -> None:
+        self._caplog = caplog
+
+    def stream(self) -> Any:
+        yield row(0)
+        yield row(1)
+        wait_until(lambda: self._caplog.text.count("has 2 rows") >= 2)
+        yield row(2, end="terminated")
+
+
+class PausingMachine(Pausing):
+    def send_action(self, action: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("source_class", [Pausing, PausingMachine])
+def test_a_stream_that_stalls_is_reported_with_its_length_and_so_is_its_going_on(
+    source_class, caplog, monkeypatch
+):
+    monkeypatch.setattr(live_stream, "STALLED", 0.01)
+    monkeypatch.setattr(live_stream, "UNUSUAL", 0)
+    (window,) = windows_of(source_class(caplog))
+    assert window.length == 3
+    name = source_class.__name__
+    stalls = rf"no row from {name} for \d+ s; the window under way has 2 rows"
+    assert len(re.findall(stalls, caplog.text)) >= 2
+    *_, after = re.split(stalls, caplog.text)
+    assert re.search(rf"{name} goes on, after \d+ s without a row", after)
+
+
+def test_a_lost_connection_does_not_end_a_silence(caplog, monkeypatch):
+    monkeypatch.setattr(live_stream, "STALLED", 0.01)
+    monkeypatch.setattr(live_stream, "UNUSUAL", 0)
+    waits = iter((False, False, True))
+
+    def wait(seconds: float) -> bool:
+        count = caplog.text.count("no row from Feed")
+        wait_until(lambda: caplog.text.count("no row from Feed") > count)
+        return next(waits)
+
+    drained(LiveStream(Feed([row(0)], [], [row(1)]), 9, True, wait))
+    assert caplog.text.count("Feed goes on") == 1
+
+
+def test_a_lost_connection_is_one_line_and_its_traceback_is_for_who_wants_it(caplog):
+    caplog.set_level(logging.DEBUG)
+    drained(LiveStream(Feed([row(0), OSError("the line went dead")]), 9, True, Delays(1)))
+    told = [record for record in caplog.records if record.levelno >= logging.INFO]
+    assert [record.getMessage() for record in told] == [
+        "the stream of Feed failed: OSError: the line went dead; it is opened again in 0.1 s"
+    ]
+    assert told[0].exc_info is None
+    (detail,) = (record for record in caplog.records if record.levelno == logging.DEBUG)
+    assert "the line went dead" in str(detail.exc_info)
+
+
+def test_the_failure_that_ends_it_all_is_told_with_its_traceback(caplog):
+    drained(LiveStream(Feed([row(0), OSError("unplugged")]), 9, False))
+    (record,) = caplog.records
+    assert "OSError: unplugged; no more will come" in record.getMessage()
+    assert record.exc_info
+
+
+def test_ctrl_c_ends_a_run_whose_source_is_silent(tmp_path, monkeypatch):
+    monkeypatch.setattr(live_stream, "PATIENCE", 0.02)
+
+    class Interrupted(Silent):
+        def stream(self) -> Any:
+            yield row(0)
+            os.kill(os.getpid(), signal.SIGINT)
+            self.release.wait(PATIENCE)
+
+    source = Interrupted()
+    pipeline = LivePipeline(source, reconnect_on_disconnect=False)
+    with pytest.raises(KeyboardInterrupt):
+        RLOptimizer(CountingAgent(), pipeline, checkpoint_dir=tmp_path).run()
+    source.release.set()
+    wait_until(lambda: not live_threads())

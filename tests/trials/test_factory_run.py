@@ -116,6 +116,12 @@ def test_stop_during_the_full_run_ends_it(tmp_path: Path) -> None:
     assert len(diary.windows) == 1
 
 
+def test_what_is_no_callback_is_refused_when_it_is_added(tmp_path: Path) -> None:
+    run = FactoryRun(factories(), run_settings(checkpoint_dir=tmp_path))
+    with pytest.raises(TypeError, match="a callback must be a LoopCallback, got the class Diary"):
+        run.add_callback(Diary)  # type: ignore[arg-type]
+
+
 def test_validation_and_tuning_belong_where_they_should(tmp_path: Path) -> None:
     validations: list[ScriptedPipeline] = []
 

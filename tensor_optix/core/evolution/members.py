@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensor_optix.core.base_agent import BaseAgent
+from tensor_optix.core.evolution.variants import SIGNIFICANCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,8 @@ WEIGHT_DIGITS, SCORE_DIGITS = 6, 4
 """Of what is shown."""
 NO_SPREAD = 1e-9
 """Scores whose standard deviation is below this share of the largest one differ by rounding only."""
+LEAST_SIZE = 1e-8
+"""What a score of 0 counts as, as a share of the largest one."""
 
 
 class BaseEnsemble(BaseAgent):
@@ -63,24 +66,48 @@ class Member:
 
 
 def weights_of_scores(scores: Sequence[float] | Array) -> Array:
-    """Turn scores into weights: the softmax of the standardised scores, times their number.
+    """Turn scores into weights that are proportional to them.
 
-    `w_i = n * exp(z_i) / sum_j exp(z_j)` with `z_i = (s_i - mean) / std`. All are above 0, a higher score
-    gives a higher weight, and neither the scale nor the zero of the scores matters. Their mean is 1, the
-    weight of a new member, so that weights from different calls compare.
+    `w_i ~ s_i + 2 max(0, -min(s))`: where the lowest score is negative, all are shifted by twice its size,
+    so that it counts by its size as well, and a small difference stays a small one. All weights are above
+    0, and their mean is 1, the weight of a new member, so that weights from different calls compare.
 
     Args:
         scores: `[n]` finite scores.
 
     Returns:
-        `[n]` float64; all 1 where the scores do not differ.
+        `[n]` float64; all 1 where all scores are 0.
     """
     values = np.asarray(scores, np.float64)
-    spread = float(values.std()) if len(values) else 0.0
-    if spread <= NO_SPREAD * float(np.abs(values).max(initial=0.0)):
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest == 0.0:
         return np.ones(len(values))
-    powers = np.exp((values - values.mean()) / spread)
-    return np.asarray(len(values) * powers / powers.sum())
+    sizes = values / largest
+    sizes = np.maximum(sizes + 2.0 * max(0.0, -float(sizes.min())), LEAST_SIZE)
+    return np.asarray(sizes / sizes.mean())
+
+
+def stand_out(groups: Sequence[Sequence[float]]) -> bool:
+    """Whether the means of groups of scores differ by more than their standard errors explain.
+
+    The chi-squared test of the spread of the means, with the variance within the groups as that of one
+    score. Where no group has two scores nothing is known of the noise, and every difference counts.
+    """
+    arrays = [np.asarray(group, np.float64) for group in groups]
+    count = sum(len(array) for array in arrays)
+    freedom = count - len(arrays)
+    if len(arrays) < 2 or freedom == 0:
+        return len(arrays) > 1
+    everything = np.concatenate(arrays)
+    mean, largest = float(everything.mean()), float(np.abs(everything).max())
+    within = sum(float(((array - array.mean()) ** 2).sum()) for array in arrays)
+    if within <= count * (NO_SPREAD * largest) ** 2:
+        return True
+    between = sum(len(array) * (float(array.mean()) - mean) ** 2 for array in arrays)
+    # SciPy takes longer to import than the whole package may.
+    from scipy.special import chdtrc
+
+    return float(chdtrc(len(arrays) - 1, between * freedom / within)) < SIGNIFICANCE
 
 
 def common_action(members: Sequence[Member], observation: Any) -> Any:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.decisions.statistics import finite, line_fit
-from tensor_optix.core.search_space import SearchSpace
+from tensor_optix.core.search_space import SearchSpace, is_integer, is_number
 from tensor_optix.core.types import EvalMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
     from tensor_optix.core.types import Array, PolicySnapshot
+
+logger = logging.getLogger(__name__)
 
 STEADY_RISE = 0.05
 """A score that rises by this share of its mean per evaluation needs no variety at all."""
@@ -57,7 +60,7 @@ def correlation(first: Array, second: Array) -> float | None:
 
 
 def adaptive_noise_scale(
-    history: Sequence[EvalMetrics],
+    metrics_history: Sequence[EvalMetrics],
     min_scale: float = 0.001,
     max_scale: float = 0.1,
     window: int = 10,
@@ -69,12 +72,12 @@ def adaptive_noise_scale(
     minus their correlation, each clipped into [0, 1]. Without validation scores `gap` and `corr` are 0.
 
     Args:
-        history: Evaluations, oldest first; the last `window` count.
+        metrics_history: Evaluations, oldest first; the last `window` count.
         min_scale: The least noise.
         max_scale: The most, also with fewer than 3 scores or a mean of 0.
         window: How many evaluations count.
     """
-    recent = history[-window:]
+    recent = metrics_history[-window:]
     scores = scores_of(recent)
     mean = float(scores.mean()) if len(scores) else 0.0
     if len(scores) < LEAST_POINTS or mean == 0.0:
@@ -106,13 +109,20 @@ def spawn_noise(history: Sequence[EvalMetrics], spawn_count: int) -> float:
     return min(max(BASE_NOISE / (1.0 + gain), LEAST_NOISE), MOST_NOISE)
 
 
+def can_vary(agent: BaseAgent) -> bool:
+    """Whether `vary` changes anything of an agent."""
+    perturbs = type(agent).perturb_weights is not BaseAgent.perturb_weights
+    return perturbs or bool(_varied_names(agent, agent.get_hyperparams().params))
+
+
 def vary(agent: BaseAgent, noise_scale: float, origin: tuple[float, int]) -> None:
     """Put noise on an agent's weights and hyperparameters.
 
     Weights are multiplied by `1 + noise_scale * N(0, 1)` where the agent can do that, and so are the
     hyperparameters that the agent names bounds for: on a logarithmic scale by `exp(noise_scale * N(0, 1))`,
     clipped into their bounds, whole numbers staying whole. Everything else stays as it is: flags,
-    capacities, and numbers of which nobody says what they may be.
+    capacities, and numbers of which nobody says what they may be. Only where the agent names no bounds at
+    all, every number varies, whole ones that are 1 at least staying so; if it refuses the result, none does.
 
     Args:
         agent: Is changed.
@@ -129,11 +139,30 @@ def vary(agent: BaseAgent, noise_scale: float, origin: tuple[float, int]) -> Non
     rng = np.random.default_rng(int(noise_seed))
     space = SearchSpace(agent.default_param_bounds, agent.default_log_params)
     varied = dict(hyperparams.params)
-    for name in space.names_in(varied):
+    least = -math.inf if space.bounds else 1
+    for name in _varied_names(agent, varied):
         step = noise_scale * float(rng.standard_normal())
         value = varied[name] * (math.exp(step) if name in space.log_params else 1.0 + step)
-        varied[name] = round(value) if isinstance(varied[name], int | np.integer) else value
-    agent.set_hyperparams(replace(hyperparams, params=space.clip(varied)))
+        varied[name] = max(least, round(value)) if is_integer(varied[name]) else value
+    try:
+        agent.set_hyperparams(replace(hyperparams, params=space.clip(varied)))
+    except ValueError as error:
+        if space.bounds:
+            raise
+        logger.warning("a variant keeps the hyperparameters of its policy: %s", error)
+        agent.set_hyperparams(hyperparams)
+
+
+def _varied_names(agent: BaseAgent, params: Mapping[str, Any]) -> Sequence[str]:
+    """Return the names of the hyperparameters that vary: those with bounds, where there are any."""
+    bounds = agent.default_param_bounds
+    if bounds:
+        return SearchSpace(bounds).names_in(params)
+    return [
+        name
+        for name, value in params.items()
+        if is_number(value) and not (is_integer(value) and value < 1)
+    ]
 
 
 def _clip(value: float) -> float:
