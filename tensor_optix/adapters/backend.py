@@ -169,6 +169,14 @@ class Backend(Protocol):
     def clone(self, network: Network, /) -> Network:
         """Return a copy of a network, with the same weights and variables of its own."""
 
+    def copied(
+        self, networks: Mapping[str, Network], optimizers: Mapping[str, Optimizer], /
+    ) -> tuple[dict[str, Network], dict[str, Optimizer]]:
+        """Return copies of networks, that can learn, and of optimizers, for these copies.
+
+        The optimizers have the settings of the others; their moments need not be copied.
+        """
+
     def blend(self, targets: Network, networks: Network, rate: Tensor | float, /) -> None:
         """Move weights: `target += rate * (network - target)`; 1 copies. Buffers are copied."""
 

@@ -5,8 +5,10 @@ An algorithm names its networks and optimizers; saving, loading, averaging and t
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+import tempfile
 from abc import abstractmethod
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
@@ -155,6 +157,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
             )
         self.ops = self.backend.prepare(networks, device, compile)
         self._networks = dict(networks)
+        self._given = tuple(networks)
         self._targets: dict[str, tuple[Network, Network]] = {}
         self._optimizers = dict(optimizers)
         self._obs_normalizer = obs_normalizer
@@ -165,7 +168,9 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._older_than_act = older_than_act(type(self))
         self._acts_itself = overrides(type(self), "act", "_sample")
         self._learns_itself = overrides(type(self), "learn", "_sample")
+        before = set(vars(self))
         self._bind()
+        self._bound = frozenset(vars(self)) - before
         self._hyperparams = replace(self._hyperparams, learning_rate=self._learning_rate())
         self.seed(int(np.random.SeedSequence().generate_state(1)[0]))
         if hyperparams is not None:
@@ -178,6 +183,45 @@ class NetworkAgent(BaseAgent, Generic[H]):
 
         Targets, slow copies of networks, are entered in `_targets` by name: the copy, and what it follows.
         """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return an agent of its own, that goes on as this one does and shares nothing with it.
+
+        Raises:
+            TypeError: If a network or an optimizer cannot be copied.
+        """
+        copied = object.__new__(type(self))
+        memo[id(self)] = copied
+        # Functions of tensors are made anew, of the copies.
+        left_out = self._bound | {"ops", "_networks", "_targets", "_optimizers", "_bound"}
+        copied.ops = self.ops
+        copied._networks, copied._optimizers = self._copied_parts(memo)
+        copied._targets = {}
+        for name, value in vars(self).items():
+            if name not in left_out:
+                setattr(copied, name, copy.deepcopy(value, memo))
+        copied._bound = self._bound
+        copied._bind()
+        with tempfile.TemporaryDirectory(prefix="tensor-optix-copy-") as directory:
+            self.save_state(directory)
+            copied.load_state(directory)
+        return copied
+
+    def _copied_parts(
+        self, memo: dict[int, Any]
+    ) -> tuple[dict[str, Network], dict[str, Optimizer]]:
+        """Return copies of the networks that were given and of the optimizers; `memo` knows them then."""
+        networks = {name: self._networks[name] for name in self._given}
+        try:
+            parts = self.ops.copied(networks, self._optimizers)
+        except Exception as error:
+            raise TypeError(
+                f"a {type(self).__name__} can be copied only if its networks and optimizers can "
+                f"({type(error).__name__}: {error}); make another one, and let it read what save_state wrote"
+            ) from error
+        for before, after in zip((networks, self._optimizers), parts, strict=True):
+            memo |= {id(part): after[name] for name, part in before.items()}
+        return parts
 
     def check_spaces(self, observation_space: Any, action_space: Any) -> None:
         """Try the networks on zeros; those of a subclass that overrides `act` and `learn` are its own.

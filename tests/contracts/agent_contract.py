@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,17 @@ class AgentContract:
             busy.act(observation)
         busy.act_greedy(observations)
         assert quiet.learn(episode) == busy.learn(episode)
+
+    def test_a_copy_is_an_agent_of_its_own(self, make_agent, episode, tmp_path):
+        agent = make_agent(0)
+        agent.learn(episode)
+        agent.save_state(tmp_path / "before")
+        copied = copy.deepcopy(agent)
+        learned = copied.learn(episode)
+        agent.save_state(tmp_path / "after")
+        assert self.files(tmp_path / "before") == self.files(tmp_path / "after")
+        assert agent.learn(episode) == learned
+        np.testing.assert_array_equal(self.greedy(agent, episode), self.greedy(copied, episode))
 
     def test_hyperparams_come_as_a_copy(self, make_agent):
         agent = make_agent(0)

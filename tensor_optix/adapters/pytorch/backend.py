@@ -135,6 +135,14 @@ def clone(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).requires_grad_(False)
 
 
+def copied(
+    networks: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
+    """Return copies of networks and of their optimizers."""
+    # At once, so that the parameters of the ones are those of the others.
+    return copy.deepcopy((dict(networks), dict(optimizers)))
+
+
 def blend(targets: nn.Module, networks: nn.Module, rate: Tensor | float) -> None:
     """Move weights: `target += rate * (network - target)`; 1 copies. Buffers are copied."""
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import sys
 from pathlib import Path
@@ -113,6 +114,23 @@ def without_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
 def number(fn: Callable[[], Tensor]) -> Callable[[], float]:
     """Return a function of one scalar tensor as one of a number."""
     return lambda: float(fn())
+
+
+def copied(
+    networks: Mapping[str, Any], optimizers: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return copies of networks, and optimizers of the same settings.
+
+    Raises:
+        TypeError: If Keras cannot make a model again.
+        ValueError: If networks share variables, which copies would not.
+    """
+    held = [id(variable) for network in networks.values() for variable in network.variables]
+    if len(set(held)) < len(held):
+        raise ValueError("models that share layers cannot be copied apart")
+    models = {name: copy.deepcopy(network) for name, network in networks.items()}
+    made = {name: type(one).from_config(one.get_config()) for name, one in optimizers.items()}
+    return models, made
 
 
 def blend(targets: Any, networks: Any, rate: Tensor | float) -> None:
