@@ -13,11 +13,11 @@ from tensor_optix.trials.factory_run import Factories, FactoryRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_evaluator import BaseEvaluator
     from tensor_optix.core.base_optimizer import BaseOptimizer
     from tensor_optix.core.base_pipeline import BasePipeline
     from tensor_optix.core.callbacks import LoopCallback
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.loop_controller import LoopController
     from tensor_optix.core.types import LoopState, PathLike, PolicySnapshot
     from tensor_optix.trials.space import ParamSpace
@@ -27,7 +27,8 @@ class RLOptimizer:
     """Trains an agent until nothing is left to gain, and leaves it with the best policy found.
 
     Args:
-        agent: Acts and learns. Agent and pipeline, or their factories.
+        agent: Acts and learns: a `BaseAgent`, or any object with its six methods. Agent and pipeline, or
+            their factories.
         pipeline: Gives the windows.
         val_pipeline: Held-out windows: the agent acts greedily there and never learns; their score is the
             one that counts.
@@ -80,14 +81,14 @@ class RLOptimizer:
 
     def __init__(
         self,
-        agent: BaseAgent | None = None,
+        agent: AgentLike | None = None,
         pipeline: BasePipeline | None = None,
         val_pipeline: BasePipeline | None = None,
         evaluator: BaseEvaluator | None = None,
         optimizer: BaseOptimizer | None = None,
         checkpoint_dir: PathLike | None = None,
         max_snapshots: int = 10,
-        checkpoint_score_fn: Callable[[BaseAgent], float] | None = None,
+        checkpoint_score_fn: Callable[[Any], float] | None = None,
         max_episodes: int | None = None,
         base_interval: int | None = None,
         backoff_factor: float | None = None,
@@ -111,13 +112,13 @@ class RLOptimizer:
         run_dir: PathLike | None = None,
         target_score: float | None = None,
         finalists: int = 5,
-        agent_factory: Callable[[dict[str, Any]], BaseAgent] | None = None,
+        agent_factory: Callable[[dict[str, Any]], AgentLike] | None = None,
         pipeline_factory: Callable[[], BasePipeline] | None = None,
         param_space: ParamSpace | None = None,
         n_trials: int = 20,
         trial_steps_fraction: float = 0.01,
         val_pipeline_factory: Callable[[], BasePipeline] | None = None,
-        trial_agent_factory: Callable[[dict[str, Any]], BaseAgent] | None = None,
+        trial_agent_factory: Callable[[dict[str, Any]], AgentLike] | None = None,
         **diagnostics: Any,
     ) -> None:
         _refuse_unknown(diagnostics)
@@ -210,8 +211,8 @@ class RLOptimizer:
         return self._run.best_snapshot
 
     @property
-    def agent(self) -> BaseAgent | None:
-        """The agent that is trained; None before a factory has made it."""
+    def agent(self) -> Any:
+        """The agent that is trained, the very object that was given; None before a factory has made it."""
         return self._run.agent
 
 

@@ -24,6 +24,7 @@ from tensor_optix.core.callbacks import CallbackList, LoopEvent, VerboseCallback
 from tensor_optix.core.callbacks import LoopCallback as LoopCallback
 from tensor_optix.core.decisions.best_policy import BestPolicy, Candidate, finalists, play_finals
 from tensor_optix.core.decisions.validation import Collector
+from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from tensor_optix.core.base_evaluator import BaseEvaluator
     from tensor_optix.core.base_pipeline import BasePipeline
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.types import Array, HyperparamSet
 
 logger = logging.getLogger(__name__)
@@ -96,7 +98,7 @@ class LoopController:
 
     def __init__(
         self,
-        agent: BaseAgent,
+        agent: AgentLike,
         evaluator: BaseEvaluator,
         optimizer: BaseOptimizer | None,
         pipeline: BasePipeline,
@@ -108,7 +110,7 @@ class LoopController:
         callbacks: Sequence[LoopCallback] | None = None,
         val_pipeline: BasePipeline | None = None,
         score_smoothing: int = 2,
-        checkpoint_score_fn: Callable[[BaseAgent], float] | None = None,
+        checkpoint_score_fn: Callable[[Any], float] | None = None,
         verbose: bool = False,
         *,
         target_score: float | None = None,
@@ -122,7 +124,7 @@ class LoopController:
             target_score=target_score,
             finalists=finalists,
         )
-        self._owner = self._agent = self._next_agent = agent
+        self._owner = self._agent = self._next_agent = as_agent(agent)
         self._evaluator = evaluator
         self._collector = Collector(pipeline, val_pipeline, evaluator)
         self._tuning = Tuning(optimizer or FixedHyperparams())
@@ -142,9 +144,9 @@ class LoopController:
         return self._scheduler.current_state
 
     @property
-    def agent(self) -> BaseAgent:
+    def agent(self) -> Any:
         """The agent given, which holds the best policy in the end."""
-        return self._owner
+        return own_object(self._owner)
 
     @property
     def best_snapshot(self) -> PolicySnapshot | None:
@@ -164,13 +166,13 @@ class LoopController:
         """End the run after the window under way; before `run()`: let it return at once."""
         self._stop_reason = reason
 
-    def train(self, agent: BaseAgent) -> None:
+    def train(self, agent: AgentLike) -> None:
         """Train `agent` from the next window on, in place of the present one."""
-        self._next_agent = agent
+        self._next_agent = as_agent(agent)
 
-    def play(self, agents: Sequence[BaseAgent], episodes: int) -> Array:
+    def play(self, agents: Sequence[AgentLike], episodes: int) -> Array:
         """Play the same greedy episodes with each agent, as `LoopControl` has it."""
-        return self._collector.play(agents, episodes, self._agent)
+        return self._collector.play([as_agent(one) for one in agents], episodes, self._agent)
 
     def run(self) -> None:
         """Train until DORMANT, the cap, or `stop()`.
