@@ -296,8 +296,8 @@ class EnsembleAgent(BaseEnsemble):
                 if mine != other:
                     raise ValueError(
                         f"the agents of an ensemble must have the same {name}: it is {mine} for the "
-                        f"primary {type(self._primary).__name__}, and {other} for "
-                        f"{type(agent).__name__}"
+                        f"primary {type(self.primary_agent).__name__}, and {other} for "
+                        f"{type(own_object(agent)).__name__}"
                     )
 
     def _sample(self, observations: Array) -> Array:

@@ -268,6 +268,13 @@ def test_an_ensemble_of_them_acts_learns_and_is_stored(tmp_path):
     assert [agent.updates for agent in agents] == [run.best_snapshot.episode_id] * 3
 
 
+def test_members_that_differ_are_called_by_the_names_that_the_user_knows(tmp_path):
+    manager = PolicyManager(CheckpointRegistry(tmp_path))
+    manager.add_agent(Capable())
+    with pytest.raises(ValueError, match="True for the primary Plain, and False for Capable"):
+        EnsembleAgent(manager, Plain())
+
+
 def test_variants_of_it_are_trained(tmp_path):
     made: list[Plain] = []
 
