@@ -10,25 +10,27 @@ import numpy as np
 
 from tensor_optix.core.argument_checks import instance_of
 from tensor_optix.core.backoff_scheduler import AutoScheduler
-from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.base_pipeline import BasePipeline, Source
 from tensor_optix.core.callbacks import RunLog, VerboseCallback
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.loop_controller import LoopController
 from tensor_optix.runs.run_directory import RunConfig, RunDirectory
 from tensor_optix.runs.run_files import RunFiles
 
 if TYPE_CHECKING:
+    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_optimizer import BaseOptimizer
     from tensor_optix.core.callbacks import LoopCallback
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.types import PathLike
     from tensor_optix.settings import RunSettings
 
 
 def assemble(
-    agent: BaseAgent | None, pipeline: BasePipeline | None, settings: RunSettings
+    agent: AgentLike | None, pipeline: BasePipeline | None, settings: RunSettings
 ) -> LoopController:
     """Return the loop that trains the agent as the settings have it.
 
@@ -36,7 +38,7 @@ def assemble(
         TypeError: If agent or pipeline is None or something else, or a callback is none.
         ValueError: If `run_dir` holds another run.
     """
-    learner: BaseAgent = instance_of("agent", agent, BaseAgent)
+    learner = as_agent(agent)
     source: BasePipeline = instance_of("pipeline", pipeline, BasePipeline)
     output = settings.output
     controller = LoopController(
@@ -114,7 +116,7 @@ def _described(
         normalize_rewards=recipe is not None and recipe.normalize_rewards,
         framework="" if recipe is None else recipe.framework,
         tune=not isinstance(settings.optimizer, FixedHyperparams),
-        agent_class=type(agent).__name__,
+        agent_class=type(own_object(agent)).__name__,
     )
 
 

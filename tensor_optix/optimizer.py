@@ -13,11 +13,11 @@ from tensor_optix.trials.factory_run import Factories, FactoryRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_evaluator import BaseEvaluator
     from tensor_optix.core.base_optimizer import BaseOptimizer
     from tensor_optix.core.base_pipeline import BasePipeline
     from tensor_optix.core.callbacks import LoopCallback
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.loop_controller import LoopController
     from tensor_optix.core.types import LoopState, PathLike, PolicySnapshot
     from tensor_optix.trials.space import ParamSpace
@@ -30,7 +30,8 @@ class RLOptimizer:
     documented default: `dormant_threshold=20` says no more than None.
 
     Args:
-        agent: Acts and learns. Agent and pipeline, or their factories.
+        agent: Acts and learns: a `BaseAgent`, or any object with its six methods. Agent and pipeline, or
+            their factories.
         pipeline: Gives the windows.
         evaluator: Scores windows. None: the mean return of finished episodes.
         optimizer: Proposes hyperparameters while the agent trains. None: `SPSAOptimizer` within the
@@ -88,7 +89,7 @@ class RLOptimizer:
 
     def __init__(
         self,
-        agent: BaseAgent | None = None,
+        agent: AgentLike | None = None,
         pipeline: BasePipeline | None = None,
         evaluator: BaseEvaluator | None = None,
         optimizer: BaseOptimizer | None = None,
@@ -112,7 +113,7 @@ class RLOptimizer:
         callbacks: Sequence[LoopCallback] | None = None,
         val_pipeline: BasePipeline | None = None,
         score_smoothing: int = 2,
-        checkpoint_score_fn: Callable[[BaseAgent], float] | None = None,
+        checkpoint_score_fn: Callable[[Any], float] | None = None,
         verbose: bool = False,
         verbose_log_file: PathLike | None = None,
         seed: int | None = None,
@@ -120,13 +121,13 @@ class RLOptimizer:
         max_steps: int | None = None,
         target_score: float | None = None,
         finalists: int = 5,
-        agent_factory: Callable[[dict[str, Any]], BaseAgent] | None = None,
+        agent_factory: Callable[[dict[str, Any]], AgentLike] | None = None,
         pipeline_factory: Callable[[], BasePipeline] | None = None,
         param_space: ParamSpace | None = None,
         n_trials: int = 20,
         trial_steps_fraction: float = 0.01,
         val_pipeline_factory: Callable[[], BasePipeline] | None = None,
-        trial_agent_factory: Callable[[dict[str, Any]], BaseAgent] | None = None,
+        trial_agent_factory: Callable[[dict[str, Any]], AgentLike] | None = None,
         **diagnostics: Any,
     ) -> None:
         _refuse_unknown(diagnostics)
@@ -224,8 +225,8 @@ class RLOptimizer:
         return self._run.best_snapshot
 
     @property
-    def agent(self) -> BaseAgent | None:
-        """The agent that is trained; None before a factory has made it."""
+    def agent(self) -> Any:
+        """The agent that is trained, the very object that was given; None before a factory has made it."""
         return self._run.agent
 
 

@@ -18,7 +18,6 @@ from tensor_optix.optimizers.diagnostic_controller import DiagnosticSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.types import PathLike
 
 
@@ -65,7 +64,7 @@ class RunSettings:
     evaluator: BaseEvaluator | None = None
     optimizer: BaseOptimizer | None = None
     callbacks: Sequence[LoopCallback] | None = None
-    checkpoint_score_fn: Callable[[BaseAgent], float] | None = None
+    checkpoint_score_fn: Callable[[Any], float] | None = None
     seed: int | None = None
     loop: LoopSettings = field(default_factory=LoopSettings)
     scheduler: Mapping[str, float] = field(default_factory=dict)

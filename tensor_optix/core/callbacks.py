@@ -19,9 +19,9 @@ from tensor_optix.core.json_values import to_readable_json
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
     from tensor_optix.core.decisions.convergence import PlateauTest
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.types import Array, EvalMetrics, LoopState, PathLike, PolicySnapshot
 
 logger = logging.getLogger(__name__)
@@ -92,10 +92,10 @@ class LoopControl(Protocol):
     def record(self, event: LoopEvent) -> None:
         """Log a decision, with the window in which it was taken: `on_event` of every callback."""
 
-    def train(self, agent: BaseAgent) -> None:
+    def train(self, agent: AgentLike) -> None:
         """Train `agent` from the next window on, in place of the present one."""
 
-    def play(self, agents: Sequence[BaseAgent], episodes: int) -> Array:
+    def play(self, agents: Sequence[AgentLike], episodes: int) -> Array:
         """Play the same greedy episodes with each agent; return `[len(agents), episodes]` returns.
 
         Called between two windows only, such as from `on_dormant`. Held-out episodes where there is a

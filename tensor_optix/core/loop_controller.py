@@ -30,6 +30,7 @@ from tensor_optix.core.callbacks import (
 from tensor_optix.core.callbacks import LoopCallback as LoopCallback
 from tensor_optix.core.decisions.best_policy import BestPolicy, Candidate, finalists, play_finals
 from tensor_optix.core.decisions.validation import Collector
+from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from tensor_optix.core.base_evaluator import BaseEvaluator
     from tensor_optix.core.base_pipeline import BasePipeline
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.types import Array, HyperparamSet
 
 logger = logging.getLogger(__name__)
@@ -106,7 +108,7 @@ class LoopController:
 
     def __init__(
         self,
-        agent: BaseAgent,
+        agent: AgentLike,
         evaluator: BaseEvaluator,
         optimizer: BaseOptimizer | None,
         pipeline: BasePipeline,
@@ -118,7 +120,7 @@ class LoopController:
         callbacks: Sequence[LoopCallback] | None = None,
         val_pipeline: BasePipeline | None = None,
         score_smoothing: int = 2,
-        checkpoint_score_fn: Callable[[BaseAgent], float] | None = None,
+        checkpoint_score_fn: Callable[[Any], float] | None = None,
         verbose: bool = False,
         *,
         target_score: float | None = None,
@@ -134,11 +136,11 @@ class LoopController:
             target_score=target_score,
             finalists=finalists,
         )
-        self._owner = self._agent = self._next_agent = agent
+        self._owner = self._agent = self._next_agent = as_agent(agent)
         self._evaluator = evaluator
         self._collector = Collector(pipeline, val_pipeline, evaluator)
         tuner = optimizer or FixedHyperparams()
-        tuner.take_defaults(agent.default_param_bounds, agent.default_log_params)
+        tuner.take_defaults(self._owner.default_param_bounds, self._owner.default_log_params)
         self._tuning = Tuning(tuner)
         self._best = BestPolicy(checkpoint_registry, checkpoint_score_fn)
         self._scheduler = backoff_scheduler
@@ -157,9 +159,9 @@ class LoopController:
         return self._scheduler.current_state
 
     @property
-    def agent(self) -> BaseAgent:
+    def agent(self) -> Any:
         """The agent given, which holds the best policy in the end."""
-        return self._owner
+        return own_object(self._owner)
 
     @property
     def best_snapshot(self) -> PolicySnapshot | None:
@@ -179,13 +181,13 @@ class LoopController:
         """End the run after the window under way; before `run()`: let it return at once."""
         self._stop_reason = reason
 
-    def train(self, agent: BaseAgent) -> None:
+    def train(self, agent: AgentLike) -> None:
         """Train `agent` from the next window on, in place of the present one."""
-        self._next_agent = agent
+        self._next_agent = as_agent(agent)
 
-    def play(self, agents: Sequence[BaseAgent], episodes: int) -> Array:
+    def play(self, agents: Sequence[AgentLike], episodes: int) -> Array:
         """Play the same greedy episodes with each agent, as `LoopControl` has it."""
-        return self._collector.play(agents, episodes, self._agent)
+        return self._collector.play([as_agent(one) for one in agents], episodes, self._agent)
 
     def run(self) -> None:
         """Train until DORMANT, a cap, or `stop()`.

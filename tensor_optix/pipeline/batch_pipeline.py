@@ -8,7 +8,7 @@ from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
 from tensor_optix.pipeline.vector_env import VectorEnv, make_vector_env, wrap_env
 
 if TYPE_CHECKING:
-    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.foreign_agent import Actor
 
 
 class BatchPipeline(RolloutPipeline):
@@ -16,7 +16,7 @@ class BatchPipeline(RolloutPipeline):
 
     Args:
         env: A Gymnasium environment; it stays yours and is not closed. Or None, with `env_id`.
-        agent: Chooses the actions; `RLOptimizer` sets its own.
+        agent: Chooses the actions: any object with `act`; `RLOptimizer` sets its own.
         window_size: Steps per window.
         env_id: The id of a registered environment, made and closed here.
         n_steps: Another name of `window_size`.
@@ -31,7 +31,7 @@ class BatchPipeline(RolloutPipeline):
     def __init__(
         self,
         env: Any = None,
-        agent: BaseAgent | None = None,
+        agent: Actor | None = None,
         window_size: int | None = None,
         *,
         env_id: str | None = None,

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tensor_optix.core.episode_returns import EpisodeCounter, FirstEpisodes
+from tensor_optix.core.foreign_agent import as_actor
 from tensor_optix.pipeline.action_scaling import environment_actions
 
 if TYPE_CHECKING:
-    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.foreign_agent import Actor
     from tensor_optix.core.types import Array
     from tensor_optix.pipeline.vector_contract import VectorEnv
 
 
 def play_episodes(
-    agent: BaseAgent,
+    agent: Actor,
     env: VectorEnv,
     episodes: int,
     seed: int | None = None,
@@ -32,7 +33,7 @@ def play_episodes(
     NaN, and no other.
 
     Args:
-        agent: Acts by `act_greedy`.
+        agent: Acts by `act_greedy`, where it has that, or by `act`.
         env: Is reset first, and stays open.
         episodes: E, how many to play in all; the environments differ by at most one.
         seed: Of the reset. None: the seed that the environments were made with.
@@ -49,7 +50,8 @@ def play_episodes(
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     counter, played = EpisodeCounter(env.num_envs), FirstEpisodes(episodes, env.num_envs)
-    to_env = environment_actions(agent, env.action_space, rescale_actions)
+    actor = as_actor(agent)
+    to_env = environment_actions(actor, env.action_space, rescale_actions)
     env.reset(seed)
     while True:
         step = env.recv()
@@ -59,4 +61,4 @@ def play_episodes(
             played.add(env_id, total, length)
         if played.is_complete:
             return played.returns, played.lengths
-        env.send(to_env(np.asarray(agent.act_greedy(step.observations))), step.env_ids)
+        env.send(to_env(np.asarray(actor.act_greedy(step.observations))), step.env_ids)

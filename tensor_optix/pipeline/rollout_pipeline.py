@@ -9,6 +9,7 @@ import numpy as np
 
 from tensor_optix.core.base_pipeline import BasePipeline, Source
 from tensor_optix.core.episode_returns import EpisodeCounter
+from tensor_optix.core.foreign_agent import as_actor
 from tensor_optix.core.types import Array, EpisodeData, Transitions
 from tensor_optix.pipeline.action_scaling import environment_actions, kept_dtype
 from tensor_optix.pipeline.vector_contract import VectorStep
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.foreign_agent import Actor
     from tensor_optix.pipeline.vector_env import VectorEnv
 
 
@@ -248,7 +250,7 @@ class RolloutPipeline(BasePipeline):
     def __init__(
         self,
         make_env: Callable[[int | None], VectorEnv],
-        agent: BaseAgent | None,
+        agent: Actor | None,
         window_size: int,
         seed: int | None,
         rescale_actions: bool = True,
@@ -256,7 +258,7 @@ class RolloutPipeline(BasePipeline):
         if not isinstance(window_size, int | np.integer) or window_size < 1:
             raise ValueError(f"window_size must be a whole number >= 1, got {window_size!r}")
         self.window_size = window_size
-        self._agent = agent
+        self._agent = None if agent is None else as_actor(agent)
         self._seed = seed
         self._rescale_actions = rescale_actions
         self._make_env = make_env
@@ -292,15 +294,15 @@ class RolloutPipeline(BasePipeline):
         """False: the environments can be reset."""
         return False
 
-    def set_agent(self, agent: BaseAgent) -> None:
+    def set_agent(self, agent: Actor) -> None:
         """Let `agent` choose the actions from the next window on.
 
         Raises:
             ValueError: If its actions cannot be stretched to the action space.
         """
         if self._is_set_up:
-            self._fit_to(agent)
-        self._agent = agent
+            self._fit_to(as_actor(agent))
+        self._agent = as_actor(agent)
 
     def seed(self, seed: int) -> None:
         """Make the environments follow from `seed`, from the next `setup` on."""

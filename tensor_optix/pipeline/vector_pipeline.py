@@ -10,7 +10,7 @@ from tensor_optix.pipeline.vector_env import VectorEnv, from_env_fns, make_vecto
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.foreign_agent import Actor
 
 DEFAULT_NUM_ENVS = 8
 
@@ -20,7 +20,7 @@ class VectorBatchPipeline(RolloutPipeline):
 
     Args:
         env_fns: Functions that each make one Gymnasium environment. Or None, with `env` or `env_id`.
-        agent: Chooses the actions; `RLOptimizer` sets its own.
+        agent: Chooses the actions: any object with `act`; `RLOptimizer` sets its own.
         window_size: Steps per environment; a window holds `window_size * n_envs` rows.
         async_envs: Run the `env_fns` in a process each.
         env: A vector environment of Gymnasium's or an EnvPool; it stays yours and is not closed.
@@ -39,7 +39,7 @@ class VectorBatchPipeline(RolloutPipeline):
     def __init__(
         self,
         env_fns: Sequence[Callable[[], Any]] | None = None,
-        agent: BaseAgent | None = None,
+        agent: Actor | None = None,
         window_size: int = 256,
         async_envs: bool = False,
         *,

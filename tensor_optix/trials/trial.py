@@ -19,8 +19,8 @@ from tensor_optix.settings import RunSettings, run_settings, setting_names
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_pipeline import BasePipeline
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.loop_controller import LoopController
     from tensor_optix.core.types import EpisodeData, EvalMetrics
 
@@ -36,7 +36,7 @@ class TrialSetup:
         ValueError: If `trial_steps` is below 1.
     """
 
-    agent_factory: Callable[[dict[str, Any]], BaseAgent]
+    agent_factory: Callable[[dict[str, Any]], AgentLike]
     """`fn(params) -> agent`."""
     pipeline_factory: Callable[[], BasePipeline]
     val_pipeline_factory: Callable[[], BasePipeline] | None = None
@@ -166,7 +166,7 @@ class TrialRun:
         )
         return turned_round(settings) if self._setup.is_minimized else settings
 
-    def _score(self, agent: BaseAgent, loop: LoopController) -> float:
+    def _score(self, agent: AgentLike, loop: LoopController) -> float:
         best, score_fn = loop.best_snapshot, self._setup.settings.checkpoint_score_fn
         if best is None:
             raise RuntimeError(

@@ -25,6 +25,7 @@ from tensor_optix.adapters.pytorch.gradient_descent import (
     TorchGradientDescent,
     TorchTwinCritics,
     leaves_of,
+    require_network,
     require_optimizer,
 )
 
@@ -63,9 +64,12 @@ def prepare(networks: Mapping[str, nn.Module], device: str, compile: bool) -> Ba
     """Move an agent's networks to a device, in evaluation mode; return the functions to compute with.
 
     Raises:
+        TypeError: If a network is none of PyTorch's.
         ValueError: If the device cannot be used.
     """
     place = resolve_device(device)
+    for name, network in networks.items():
+        require_network(name, network)
     for network in networks.values():
         network.to(place).eval()
     eager = cast("Backend", sys.modules[__name__])

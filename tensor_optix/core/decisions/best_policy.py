@@ -10,9 +10,10 @@ import logging
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.checkpoints.snapshot_store import SnapshotError
+from tensor_optix.core.foreign_agent import own_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,7 +81,7 @@ class BestPolicy:
     """
 
     def __init__(
-        self, registry: CheckpointRegistry, score_fn: Callable[[BaseAgent], float] | None = None
+        self, registry: CheckpointRegistry, score_fn: Callable[[Any], float] | None = None
     ) -> None:
         self.registry = registry
         """Keeps the files."""
@@ -119,7 +120,7 @@ class BestPolicy:
             agent: Whose state.
             hyperparams: Those to keep with it; None if they are an experiment.
         """
-        external = None if self._score_fn is None else float(self._score_fn(agent))
+        external = None if self._score_fn is None else float(self._score_fn(own_object(agent)))
         if external is not None and not math.isfinite(external) and not self._has_warned:
             self._has_warned = True
             logger.warning(

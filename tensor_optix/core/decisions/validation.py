@@ -13,6 +13,7 @@ import numpy as np
 from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.base_evaluator import finished_episodes
 from tensor_optix.core.episode_returns import FirstEpisodes
+from tensor_optix.core.foreign_agent import own_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -256,7 +257,7 @@ class Collector:
     def begin(self, agent: BaseAgent) -> None:
         """Set the pipeline up, with the agent to train."""
         self.is_set_up = True
-        self._pipeline.set_agent(agent)
+        self._pipeline.set_agent(own_object(agent))
         self._pipeline.setup()
 
     def windows(self) -> Iterator[EpisodeData]:
@@ -272,7 +273,7 @@ class Collector:
 
     def hand_over(self, agent: BaseAgent) -> None:
         """Go on with another agent, in fresh episodes where the data are not live."""
-        self._pipeline.set_agent(agent)
+        self._pipeline.set_agent(own_object(agent))
         if not self._pipeline.is_live:
             self._pipeline.restart()
             self._is_restarted = True
