@@ -24,6 +24,7 @@ from tensor_optix.core.callbacks import (
     Plateau,
     Recovered,
     Rollback,
+    ScoredBy,
     Stop,
     Tuned,
     WindowReport,
@@ -45,7 +46,7 @@ class Surer(LoopEvent):
     score: float
 
 
-_SHOWN = Degradation | Rollback | Recovered | Finals | Dormant | Error
+_SHOWN = ScoredBy | Degradation | Rollback | Recovered | Finals | Dormant | Error
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class TrainingRecord(LoopCallback):
         """What `learn` returned there, by name; NaN where it did not say."""
         self.decisions: list[Decision] = []
         self.stop_reason: str | None = None
+        self.is_per_step = False
+        """Whether the scores are mean rewards a step, as no episode ends."""
         self._accepted: dict[str, Any] | None = None
 
     @property
@@ -148,10 +151,18 @@ class TrainingRecord(LoopCallback):
                 self._take_best(event)
             case Tuned():
                 self._take_tuned(event)
+            case ScoredBy(per_step=per_step):
+                self._forget_scores()
+                self.is_per_step = per_step
+                self._show(event)
             case Plateau() if self.state is not LoopState.COOLING:
                 self._show(event)
             case _ if isinstance(event, _SHOWN):
                 self._show(event)
+
+    def _forget_scores(self) -> None:
+        self.steps, self.scores, self.bests = [], [], []
+        self._highest = -math.inf
 
     def _take_best(self, event: Baseline | Best) -> None:
         is_highest = event.score > self._highest

@@ -39,6 +39,11 @@ class BasePipeline(ABC):
     def is_live(self) -> bool:
         """Whether the data come from a running system that cannot be reset."""
 
+    @property
+    def time_limit(self) -> int | None:
+        """Steps after which an episode is cut; None where there is no limit, or it is not known."""
+        return None
+
     def set_agent(self, agent: BaseAgent) -> None:
         """Let `agent` choose the actions from the next step on."""
 

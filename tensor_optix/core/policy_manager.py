@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.argument_checks import at_least, instance_of
 from tensor_optix.core.base_agent import BaseAgent
-from tensor_optix.core.callbacks import LoopCallback, Variant
+from tensor_optix.core.callbacks import LoopCallback, LoopEvent, ScoredBy, Variant
 from tensor_optix.core.evolution import variants
 from tensor_optix.core.evolution.members import (
     BaseEnsemble,
@@ -391,6 +391,12 @@ class PolicyManagerCallback(LoopCallback):
         if self._meta is not None and self._training.trial is None and not self._is_over:
             self._follow(self._meta)
 
+    def on_event(self, event: LoopEvent) -> None:
+        """Forget scores that are not to be compared with those to come."""
+        if isinstance(event, ScoredBy):
+            self._since_decision.clear()
+            self._training.forget_scores()
+
     def on_dormant(self, episode_id: int) -> bool | None:
         """Judge the variant under training, rebalance, prune, and spawn the next one.
 
@@ -508,6 +514,13 @@ class _VariantTraining(ABC):
         self.trial: VariantTrial | None = None
         """The variant under training."""
         self._scores: list[float] = []
+
+    def forget_scores(self) -> None:
+        """Begin anew with scores of another kind."""
+        self.history.clear()
+        self._scores.clear()
+        for member in self._manager.members:
+            member.scores.clear()
 
     def attach(self, control: LoopControl) -> None:
         """Take part in a loop."""
