@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import traceback
 from contextlib import nullcontext
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tensor_optix.algorithms.frameworks import Framework
     from tensor_optix.cli.options import TrainOptions
     from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.pipeline.vector_contract import VectorEnv
 
 
 def train(options: TrainOptions, framework: Framework) -> int:
@@ -77,6 +79,7 @@ class _Training:
         )
         try:
             env = open_environments(options.env_id, lambda: pipeline.env, notes.append)
+            notes += _beyond_reach(env, options.max_steps)
             self._load_framework()
             self._config = run_config(
                 options, env, self._framework, max_steps=options.max_steps, tune=options.tune
@@ -166,6 +169,17 @@ class _StepCap(LoopCallback):
         if report.total_steps + self._rows > self._max_steps:
             self.is_reached = True
             self._stop(f"the cap of {self._max_steps} steps was reached")
+
+
+def _beyond_reach(env: VectorEnv, max_steps: int | None) -> list[str]:
+    """Return what is to be said where no episode can reach its time limit."""
+    each = math.inf if max_steps is None else max_steps // env.num_envs
+    if env.max_episode_steps is None or env.max_episode_steps <= each:
+        return []
+    return [
+        f"no episode can reach its time limit of {env.max_episode_steps:,} steps within the {each:,} of "
+        "each environment: unless episodes end sooner, nothing is scored, and the last weights are kept"
+    ]
 
 
 def _note(record: logging.LogRecord) -> str:

@@ -151,7 +151,7 @@ class LoopController:
 
     @property
     def best_snapshot(self) -> PolicySnapshot | None:
-        """The best policy so far; None before the first evaluation."""
+        """The best policy so far; None before the first score. See `RLOptimizer.best_snapshot`."""
         return self._best.snapshot
 
     @property

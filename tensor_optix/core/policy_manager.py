@@ -519,6 +519,8 @@ class _VariantTraining(ABC):
         """Begin anew with scores of another kind."""
         self.history.clear()
         self._scores.clear()
+        if self.trial is not None:
+            self.trial.scores.clear()
         for member in self._manager.members:
             member.scores.clear()
 

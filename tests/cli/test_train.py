@@ -190,3 +190,13 @@ def test_an_environment_may_lie_in_the_working_directory(
     (run,) = (here / "runs" / "my_cart-MyCart-v0").iterdir()
     assert main(["evaluate", str(run), "--episodes", "2"]) == 0
     assert "MyCart-v0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("steps", "is_said"), [(512, True), (1024, False)])
+def test_a_time_limit_that_no_episode_can_reach_is_told_at_the_start(
+    steps: int, is_said: bool, train: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CartPole's is 500; two environments share the steps."""
+    assert train(steps=steps) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("no episode can reach its time limit of 500 steps within the 256" in said) is is_said
