@@ -23,8 +23,8 @@ from tensor_optix.core.callbacks import (
     LoopEvent,
     Plateau,
     Recovered,
+    Rescored,
     Rollback,
-    ScoredBy,
     Stop,
     Tuned,
     WindowReport,
@@ -46,7 +46,7 @@ class Surer(LoopEvent):
     score: float
 
 
-_SHOWN = ScoredBy | Degradation | Rollback | Recovered | Finals | Dormant | Error
+_SHOWN = Rescored | Degradation | Rollback | Recovered | Finals | Dormant | Error
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class TrainingRecord(LoopCallback):
                 self._take_best(event)
             case Tuned():
                 self._take_tuned(event)
-            case ScoredBy(per_step=per_step):
+            case Rescored(per_step=per_step):
                 self._forget_scores()
                 self.is_per_step = per_step
                 self._show(event)

@@ -79,7 +79,7 @@ class _Training:
         )
         try:
             env = open_environments(options.env_id, lambda: pipeline.env, notes.append)
-            notes += _beyond_reach(env, options.max_steps)
+            self._reach = _reach(env, options.max_steps)
             self._load_framework()
             self._config = run_config(
                 options, env, self._framework, max_steps=options.max_steps, tune=options.tune
@@ -111,6 +111,8 @@ class _Training:
         )
         cap = _StepCap(self._options.max_steps, self._options.rows_per_window, optimizer.stop)
         optimizer.add_callback(cap)
+        if self._reach is not None:
+            optimizer.add_callback(_Reach(f"warning: {self._reach}", display.note))
         self._interruption.stop = optimizer.stop
         error: BaseException | None = None
         try:
@@ -171,15 +173,28 @@ class _StepCap(LoopCallback):
             self._stop(f"the cap of {self._max_steps} steps was reached")
 
 
-def _beyond_reach(env: VectorEnv, max_steps: int | None) -> list[str]:
+class _Reach(LoopCallback):
+    """Says something after a first window in which no episode ended."""
+
+    def __init__(self, message: str, say: Callable[[str], None]) -> None:
+        self._message = message
+        self._say = say
+
+    def on_window(self, report: WindowReport) -> None:
+        """Say it; ordinary tasks have an end by then, whatever their time limit."""
+        if report.episode_id == 0 and report.score is None:
+            self._say(self._message)
+
+
+def _reach(env: VectorEnv, max_steps: int | None) -> str | None:
     """Return what is to be said where no episode can reach its time limit."""
     each = math.inf if max_steps is None else max_steps // env.num_envs
     if env.max_episode_steps is None or env.max_episode_steps <= each:
-        return []
-    return [
+        return None
+    return (
         f"no episode can reach its time limit of {env.max_episode_steps:,} steps within the {each:,} of "
         "each environment: unless episodes end sooner, nothing is scored, and the last weights are kept"
-    ]
+    )
 
 
 def _note(record: logging.LogRecord) -> str:

@@ -16,8 +16,8 @@ from tensor_optix.core.callbacks import (
     Finals,
     Plateau,
     Recovered,
+    Rescored,
     Rollback,
-    ScoredBy,
     Tuned,
 )
 from tensor_optix.core.types import LoopState
@@ -81,9 +81,9 @@ def _decision(made: Decision) -> str:
             return f"new best {number(score)}"
         case Surer(score=score):
             return f"kept a surer policy, score {number(score)}"
-        case ScoredBy(per_step=True, windows=windows):
+        case Rescored(per_step=True, windows=windows):
             return f"no episode ended in {windows} windows: scored by the mean reward a step"
-        case ScoredBy():
+        case Rescored():
             return "an episode ended after all: scored by its return, anew"
         case Plateau():
             return "no gain in the last evaluations"

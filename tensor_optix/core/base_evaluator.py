@@ -65,6 +65,9 @@ class MeanReturnEvaluator(BaseEvaluator):
         primary_score_fn: `fn(episode_data, train_diagnostics) -> float` that replaces both.
     """
 
+    # For subclasses with a constructor and a score of their own.
+    _primary_score_fn: Callable[[EpisodeData, dict[str, Any]], float] | None = None
+
     def __init__(
         self, primary_score_fn: Callable[[EpisodeData, dict[str, Any]], float] | None = None
     ) -> None:

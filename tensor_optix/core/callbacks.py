@@ -202,10 +202,10 @@ class Start(LoopEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoredBy(LoopEvent):
+class Rescored(LoopEvent):
     """From here on scores are of another kind, and the run begins anew with them."""
 
-    kind = "scored_by"
+    kind = "rescored"
     per_step: bool
     """By the mean reward a step, as no episode ends; or by returns, as one ended after all."""
     windows: int

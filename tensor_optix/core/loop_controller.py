@@ -235,7 +235,7 @@ class LoopController:
             )
         else:
             return
-        self.record(events.ScoredBy(per_step=ends.are_given_up, windows=ends.windows))
+        self.record(events.Rescored(per_step=ends.are_given_up, windows=ends.windows))
 
     def _forget_scores(self, run: RunState) -> None:
         """Begin anew with scores of another kind: none is compared with those before."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.argument_checks import at_least, instance_of
 from tensor_optix.core.base_agent import BaseAgent
-from tensor_optix.core.callbacks import LoopCallback, LoopEvent, ScoredBy, Variant
+from tensor_optix.core.callbacks import LoopCallback, LoopEvent, Rescored, Variant
 from tensor_optix.core.evolution import variants
 from tensor_optix.core.evolution.members import (
     BaseEnsemble,
@@ -393,7 +393,7 @@ class PolicyManagerCallback(LoopCallback):
 
     def on_event(self, event: LoopEvent) -> None:
         """Forget scores that are not to be compared with those to come."""
-        if isinstance(event, ScoredBy):
+        if isinstance(event, Rescored):
             self._since_decision.clear()
             self._training.forget_scores()
 

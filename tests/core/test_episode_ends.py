@@ -15,7 +15,7 @@ from tensor_optix.core.callbacks import LoopCallback
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.decisions.best_policy import STEP_SHARE
 from tensor_optix.core.decisions.episode_ends import MOST_WINDOWS, EpisodeEnds
-from tensor_optix.core.types import EpisodeData, LoopState
+from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
 from tests.scripted import CountingAgent, Diary
@@ -75,8 +75,8 @@ def test_without_ends_windows_are_scored_by_the_step_from_the_fifth_on_and_it_is
 ):
     setup = run(tmp_path)
     assert scores(setup.diary) == [None] * 4 + [1.0] * 8
-    assert setup.diary.kinds()[:3] == ["start", "scored_by", "baseline"]
-    assert setup.diary.kinds().count("scored_by") == 1
+    assert setup.diary.kinds()[:3] == ["start", "rescored", "baseline"]
+    assert setup.diary.kinds().count("rescored") == 1
     assert caplog.text.count("mean reward a step") == 1
     best = setup.controller.best_snapshot.eval_metrics
     assert (best.primary_score, best.is_per_step, best.score_count) == (1.0, True, 0)
@@ -107,7 +107,7 @@ def test_a_run_without_ends_keeps_the_best_policy_tunes_and_comes_to_rest(tmp_pa
 def test_before_a_known_time_limit_could_have_ended_an_episode_nothing_is_given_up(tmp_path):
     setup = run(tmp_path, "EndsAtLimit-v0", rows=128)
     assert scores(setup.diary) == [None] * 7 + [float(LIMIT)] + [None] * 4
-    assert "scored_by" not in setup.diary.kinds()
+    assert "rescored" not in setup.diary.kinds()
 
 
 def test_a_time_limit_beyond_the_budget_is_told_at_the_start_and_not_waited_for(tmp_path, caplog):
@@ -137,7 +137,7 @@ def test_an_end_that_comes_after_all_begins_the_run_anew_and_nothing_is_compared
     assert scores(setup.diary)[4:9] == [-1.0] * 5
     assert setup.diary.windows[9].score == -300.0
     assert setup.diary.windows[9].best == -300.0
-    assert setup.diary.kinds().count("scored_by") == setup.diary.kinds().count("baseline") == 2
+    assert setup.diary.kinds().count("rescored") == setup.diary.kinds().count("baseline") == 2
     best = setup.controller.best_snapshot.eval_metrics
     assert (best.primary_score, best.is_per_step) == (-300.0, False)
     assert setup.scheduler.best_score == -300.0
@@ -153,7 +153,7 @@ def test_a_policy_that_a_function_of_the_users_ranks_stays_the_best_when_scores_
 
     env = Endless(length=300)
     setup = run(tmp_path, env, windows=16, checkpoint_score_fn=latest_but)
-    assert "scored_by" in setup.diary.kinds()
+    assert "rescored" in setup.diary.kinds()
     assert setup.agent.updates == 6
 
 
@@ -186,16 +186,27 @@ def test_a_second_run_goes_on_with_the_score_of_the_first(tmp_path):
     setup = run(tmp_path, windows=8)
     setup.run()
     assert scores(setup.diary)[8:] == [1.0] * 8
-    assert setup.diary.kinds().count("scored_by") == 1
+    assert setup.diary.kinds().count("rescored") == 1
 
 
 def test_a_score_of_the_users_stays_the_score(tmp_path):
     own = MeanReturnEvaluator(lambda window, diagnostics: 5.0)
     setup = run(tmp_path, evaluator=own)
     assert scores(setup.diary) == [5.0] * 12
-    assert "scored_by" not in setup.diary.kinds()
+    assert "rescored" not in setup.diary.kinds()
     nothing = MeanReturnEvaluator(lambda window, diagnostics: math.nan)
     assert scores(run(tmp_path / "nan", evaluator=nothing).diary) == [None] * 12
+
+
+def test_an_evaluator_with_a_constructor_and_a_score_of_its_own_needs_no_other(tmp_path):
+    class Sharpe(MeanReturnEvaluator):
+        def __init__(self) -> None:
+            self.scale = 2.0
+
+        def score(self, episode_data: EpisodeData, train_diagnostics: Any) -> EvalMetrics:
+            return EvalMetrics(self.scale, {}, episode_data.episode_id)
+
+    assert scores(run(tmp_path, evaluator=Sharpe()).diary) == [2.0] * 12
 
 
 # ---- what is kept

@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 
-from tensor_optix.core.callbacks import ScoredBy
+from tensor_optix.core.callbacks import Rescored
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.ensemble_agent import EnsembleAgent
 from tensor_optix.core.meta_controller import MetaAction, MetaController
@@ -329,7 +329,7 @@ def test_scores_of_another_kind_are_not_held_against_each_other(tmp_path):
     callback = manager.as_callback(agent, meta_controller=meta)
     for score in (0.1, 0.2):
         callback.on_episode_end(0, metrics(score))
-    callback.on_event(ScoredBy(per_step=False, windows=9))
+    callback.on_event(Rescored(per_step=False, windows=9))
     callback.on_episode_end(0, metrics(300.0))
     assert [count for count, _ in meta.asked] == [1, 2, 1]
     assert manager.status()["agents"][0]["mean_score"] in (300.0, None)
