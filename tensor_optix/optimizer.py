@@ -33,7 +33,8 @@ class RLOptimizer:
         agent: Acts and learns: a `BaseAgent`, or any object with its six methods. Agent and pipeline, or
             their factories.
         pipeline: Gives the windows.
-        evaluator: Scores windows. None: the mean return of finished episodes.
+        evaluator: Scores windows. None: the mean return of finished episodes; where none ends for several
+            windows, nor within a known time limit, the mean reward a step.
         optimizer: Proposes hyperparameters while the agent trains. None: `SPSAOptimizer` within the
             agent's `default_param_bounds`; `FixedHyperparams()` switches tuning off.
         checkpoint_dir: Where the best policies are kept. None: `run_dir/checkpoints`, or "./checkpoints".
@@ -69,7 +70,8 @@ class RLOptimizer:
             that has an id.
         max_steps: Make at most so many environment steps, in each `run()`: it ends before a window that
             could exceed them.
-        target_score: Stop once the best policy's rank, a cautious estimate of its score, reaches this.
+        target_score: Stop once the best policy's rank, a cautious estimate of its score, reaches this; where
+            no episode ends, that is the mean reward a step.
         finalists: How many of the best policies play fresh greedy episodes at the end for which of them is
             returned; not where a `val_pipeline` or a `checkpoint_score_fn` has ranked them, nor live.
         agent_factory: `fn(params) -> agent`. With it, trials search the best hyperparameters first.
@@ -221,7 +223,10 @@ class RLOptimizer:
 
     @property
     def best_snapshot(self) -> PolicySnapshot | None:
-        """The best policy so far; None before the first evaluation."""
+        """The best policy so far; None before the first score.
+
+        After a run that ended before any score, its last policy: `eval_metrics.never_scored`.
+        """
         return self._run.best_snapshot
 
     @property

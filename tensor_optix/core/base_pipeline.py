@@ -63,6 +63,11 @@ class BasePipeline(ABC):
         """Where the windows come from."""
         return Source()
 
+    @property
+    def time_limit(self) -> int | None:
+        """Steps after which an episode is cut; None where there is no limit, or it is not known."""
+        return None
+
     def set_agent(self, agent: BaseAgent) -> None:
         """Let `agent` choose the actions from the next step on."""
 

@@ -207,6 +207,17 @@ class Start(LoopEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rescored(LoopEvent):
+    """From here on scores are of another kind, and the run begins anew with them."""
+
+    kind = "rescored"
+    per_step: bool
+    """By the mean reward a step, as no episode ends; or by returns, as one ended after all."""
+    windows: int
+    """How many there were until then."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Baseline(LoopEvent):
     """The first policy that was scored is the best so far."""
 

@@ -161,7 +161,7 @@ class CheckpointRegistry:
             {**description, "run_id": run_id, "sequence": sequence, "timestamp": time.time()},
         )
         self._publish(staged, record, records)
-        if not math.isfinite(record.score):
+        if not (math.isfinite(record.score) or eval_metrics.never_scored):
             logger.warning("a snapshot with score %s can never be the best", record.score)
         return record.policy_snapshot(self.directory)
 
@@ -216,11 +216,13 @@ class CheckpointRegistry:
     def load_best(self, agent: AgentLike) -> PolicySnapshot | None:
         """Load the best snapshot whose files are sound.
 
+        Where none was scored, that is the one of the run's last weights (`EvalMetrics.never_scored`).
+
         Returns:
             The snapshot that was loaded; None if there is none, the agent then being untouched.
         """
         learner = as_agent(agent, needs=LOADING)
-        for _, snapshot in self._sound():
+        for _, snapshot in self._sound(self._contenders() or self._never_scored()):
             learner.load_state(snapshot.weights_path)
             learner.set_hyperparams(snapshot.hyperparams.copy())
             return snapshot
@@ -245,7 +247,7 @@ class CheckpointRegistry:
         at_least("top_k", top_k, 1)
         if not score_band >= 0:
             raise ValueError(f"score_band must be >= 0, got {score_band}")
-        sound = list(islice(self._sound(), top_k))
+        sound = list(islice(self._sound(self._contenders()), top_k))
         if not sound:
             return None
         score, best = sound[0]
@@ -281,9 +283,13 @@ class CheckpointRegistry:
     def _contenders(self) -> list[SnapshotRecord]:
         return [record for record in self._ranked() if math.isfinite(record.score)]
 
-    def _sound(self) -> Iterator[tuple[float, PolicySnapshot]]:
-        """Yield scores and snapshots that may be the best and whose files are sound, best first."""
-        for record in self._contenders():
+    def _never_scored(self) -> list[SnapshotRecord]:
+        ranked = ((one, one.policy_snapshot(self.directory)) for one in self._ranked())
+        return [record for record, snapshot in ranked if snapshot.eval_metrics.never_scored]
+
+    def _sound(self, records: Sequence[SnapshotRecord]) -> Iterator[tuple[float, PolicySnapshot]]:
+        """Yield scores and snapshots of those whose files are sound."""
+        for record in records:
             try:
                 self._store.verify(record)
             except SnapshotError as error:

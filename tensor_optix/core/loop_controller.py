@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,9 @@ from tensor_optix.core.callbacks import (
     WindowReport,
 )
 from tensor_optix.core.callbacks import LoopCallback as LoopCallback
+from tensor_optix.core.decisions.best_policy import STEP_SHARE as FINALS_SHARE
 from tensor_optix.core.decisions.best_policy import BestPolicy, Candidate, finalists, play_finals
+from tensor_optix.core.decisions.episode_ends import EpisodeEnds, StepScoring
 from tensor_optix.core.decisions.validation import Collector
 from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
@@ -137,8 +140,9 @@ class LoopController:
             finalists=finalists,
         )
         self._owner = self._agent = self._next_agent = as_agent(agent)
-        self._evaluator = evaluator
-        self._collector = Collector(pipeline, val_pipeline, evaluator)
+        self._ends = EpisodeEnds()
+        self._evaluator = StepScoring(evaluator, self._ends)
+        self._collector = Collector(pipeline, val_pipeline, self._evaluator, self._ends)
         tuner = optimizer or FixedHyperparams()
         tuner.take_defaults(self._owner.default_param_bounds, self._owner.default_log_params)
         self._tuning = Tuning(tuner)
@@ -165,7 +169,7 @@ class LoopController:
 
     @property
     def best_snapshot(self) -> PolicySnapshot | None:
-        """The best policy so far; None before the first evaluation."""
+        """The best policy so far; None before the first score. See `RLOptimizer.best_snapshot`."""
         return self._best.snapshot
 
     @property
@@ -222,8 +226,10 @@ class LoopController:
         self._collector.begin(self._agent)
         cap, begun = self._settings.max_episodes, time.perf_counter()
         budget = StepBudget(self._settings.max_steps, self._collector.rows_per_window)
+        self._ends.begin(self._collector.time_limit, self._most_windows())
         for window in islice(self._collector.windows(), cap):
             run.enter(window, time.perf_counter() - begun)
+            self._look_for_ends(run, window)
             self._pass(run, window)
             if self._stop_reason is not None:
                 return
@@ -238,8 +244,47 @@ class LoopController:
         else:
             self._stop_reason = "the data source ended"
 
+    def _most_windows(self) -> int | None:
+        """Return how many windows the run has at most, as far as that is known; None: any number."""
+        steps, rows = self._settings.max_steps, self._collector.rows_per_window
+        caps = [self._settings.max_episodes, steps // rows if steps and rows else None]
+        return min((cap for cap in caps if cap is not None), default=None)
+
     def _cap(self, reason: str) -> None:
         self._stop_reason, self._ending = reason, Ending.CAPPED
+
+    def _look_for_ends(self, run: RunState, window: EpisodeData) -> None:
+        """Let windows be scored by the step where no episode ends, and by returns if they do after all."""
+        ends = self._ends
+        ends.note(window)
+        if not self._evaluator.has_step_score:
+            return
+        if ends.windows == 1 and not self._collector.validation and (warning := ends.warning()):
+            logger.warning(warning)
+        if ends.came_after_all:
+            ends.are_given_up = False
+            self._forget_scores(run)
+            logger.warning("an episode ended after all: the score is its return from here on, anew")
+        elif ends.are_late and not ends.are_given_up and self._scheduler.best_score is None:
+            ends.are_given_up = True
+            logger.warning(
+                "no episode has ended in %d windows of %d steps in all: the score is the mean reward a step",
+                ends.windows,
+                run.total_steps,
+            )
+        else:
+            return
+        self.record(events.Rescored(per_step=ends.are_given_up, windows=ends.windows))
+
+    def _forget_scores(self, run: RunState) -> None:
+        """Begin anew with scores of another kind: none is compared with those before."""
+        accepted = self._tuning.accepted(self._agent)
+        if accepted is not None:
+            self._agent.set_hyperparams(accepted)
+        self._best.begin_anew()
+        self._scheduler.forget_scores()
+        self._begin_anew()
+        run.history = []
 
     def _hand_over(self) -> None:
         """Begin with the agent that `train` named, if it is another one."""
@@ -431,7 +476,7 @@ class LoopController:
                     logger.warning("the pipeline gave no window: nothing was learned")
                 stack.callback(_attempt, self._collector.teardown_validation, failed)
                 stack.callback(_attempt, self._collector.teardown_training, failed)
-            stack.callback(_attempt, self._restore_best, failed)
+            stack.callback(_attempt, partial(self._restore_best, failed), failed)
             if self._collector.is_set_up and not failed:
                 _attempt(self._play_finals, only_log=True)
 
@@ -443,14 +488,17 @@ class LoopController:
         registry, run = self.registry, self._run
         chosen = finalists(registry, self._settings.finalists, run.total_steps, run.window_id + 1)
         if len(chosen) > 1:
+            contest.most_windows = int(FINALS_SHARE * self._ends.windows) // len(chosen)
             played = play_finals(registry, chosen, self._agent, contest.score_surely)
             self._best.refresh()
             scores = {snapshot.snapshot_id: score for snapshot, score in played}
             self.record(events.Finals(scores=scores))
 
-    def _restore_best(self) -> None:
+    def _restore_best(self, failed: bool) -> None:
         if self._best.restore(self._agent) is None and self._run.total_steps:
-            logger.warning("no policy was ever evaluated; the agent keeps its latest weights")
+            logger.warning("no policy was ever scored; the agent keeps its latest weights")
+            if not failed:
+                self._best.keep_unscored(self._agent, self._run.window_id)
 
     def record(self, event: LoopEvent) -> None:
         """Log a decision, as `LoopControl` has it."""

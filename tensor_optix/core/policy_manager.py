@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tensor_optix.core.argument_checks import at_least, with_method
-from tensor_optix.core.callbacks import LoopCallback, Variant
+from tensor_optix.core.callbacks import LoopCallback, LoopEvent, Rescored, Variant
 from tensor_optix.core.evolution import variants
 from tensor_optix.core.evolution.members import (
     BaseEnsemble,
@@ -414,6 +414,12 @@ class PolicyManagerCallback(LoopCallback):
         if self._meta is not None and self._training.trial is None and not self._is_over:
             self._follow(self._meta)
 
+    def on_event(self, event: LoopEvent) -> None:
+        """Forget scores that are not to be compared with those to come."""
+        if isinstance(event, Rescored):
+            self._since_decision.clear()
+            self._training.forget_scores()
+
     def on_dormant(self, episode_id: int) -> bool | None:
         """Judge the variant under training, rebalance, prune, and spawn the next one.
 
@@ -539,6 +545,15 @@ class _VariantTraining(ABC):
         self.trial: VariantTrial | None = None
         """The variant under training."""
         self._scores: list[float] = []
+
+    def forget_scores(self) -> None:
+        """Begin anew with scores of another kind."""
+        self.history.clear()
+        self._scores.clear()
+        if self.trial is not None:
+            self.trial.scores.clear()
+        for member in self._manager.members:
+            member.scores.clear()
 
     def attach(self, control: LoopControl) -> None:
         """Take part in a loop."""

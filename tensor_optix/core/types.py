@@ -183,6 +183,26 @@ class EvalMetrics:
         """The mean length of these episodes; NaN where the evaluator does not say."""
         return float(self._of_score("episode_length", math.nan))
 
+    @property
+    def is_per_step(self) -> bool:
+        """Whether the score is the mean reward a step, as no episode of the task ends."""
+        return bool(self._of_score(_PER_STEP, False))
+
+    @property
+    def never_scored(self) -> bool:
+        """Whether the run ended before anything was scored: its last weights, of which nothing is known."""
+        return bool(self.metrics.get(_NEVER_SCORED, False))
+
+    @classmethod
+    def unscored(cls, episode_id: int) -> EvalMetrics:
+        """Return what is known of weights that were never scored."""
+        return cls(math.nan, {_NEVER_SCORED: True}, episode_id)
+
+    def as_per_step(self, score: float) -> EvalMetrics:
+        """Return the same with a score that is the mean reward a step."""
+        metrics = self.as_mean(score, 0, math.nan)
+        return replace(metrics, metrics=metrics.metrics | {_PER_STEP: True})
+
     def as_mean(self, score: float, count: int, std: float) -> EvalMetrics:
         """Return the same with a score that is the mean of `count` returns with a standard deviation."""
         known = {"primary_score": score, _SCORE_COUNT: count, _SCORE_STD: std}
@@ -213,6 +233,7 @@ class EvalMetrics:
 
 
 _SCORE_COUNT, _SCORE_STD = "score_count", "score_std"
+_PER_STEP, _NEVER_SCORED = "is_per_step", "never_scored"
 
 
 @dataclass

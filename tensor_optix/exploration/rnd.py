@@ -102,6 +102,11 @@ class RNDPipeline(BasePipeline):
         """Whether the wrapped pipeline's data are live."""
         return self._pipeline.is_live
 
+    @property
+    def time_limit(self) -> int | None:
+        """That of the wrapped pipeline."""
+        return self._pipeline.time_limit
+
     def set_agent(self, agent: Actor) -> None:
         """Let `agent` choose the actions.
 

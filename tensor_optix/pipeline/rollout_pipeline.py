@@ -294,6 +294,11 @@ class RolloutPipeline(BasePipeline):
         """False: the environments can be reset."""
         return False
 
+    @property
+    def time_limit(self) -> int | None:
+        """Steps after which the environments cut an episode; None where that is not known."""
+        return self.env.max_episode_steps
+
     def set_agent(self, agent: Actor) -> None:
         """Let `agent` choose the actions from the next window on.
 

@@ -15,6 +15,7 @@ from tensor_optix.core.callbacks import (
     Finals,
     Plateau,
     Recovered,
+    Rescored,
     Rollback,
     Tuned,
 )
@@ -80,6 +81,10 @@ def _decision(made: Decision) -> str:
             return f"new best {number(score)}"
         case Surer(score=score):
             return f"kept a surer policy, score {number(score)}"
+        case Rescored(per_step=True, windows=windows):
+            return f"no episode ended in {windows} windows: scored by the mean reward a step"
+        case Rescored():
+            return "an episode ended after all: scored by its return, anew"
         case Plateau():
             return "no gain in the last evaluations"
         case Degradation(smoothed=smoothed, best=best):

@@ -58,4 +58,7 @@ class PipelineContract:
 
     def test_it_says_whether_it_is_live(self, pipeline):
         assert pipeline.is_live in (True, False)
+
+    def test_a_time_limit_is_known_or_not(self, pipeline):
+        assert pipeline.time_limit is None or pipeline.time_limit > 0
         pipeline.teardown()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.checkpoints.snapshot_store import SnapshotError
 from tensor_optix.core.foreign_agent import own_object
+from tensor_optix.core.types import EvalMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
     from tensor_optix.core.checkpoints.snapshot_store import StagedSnapshot
-    from tensor_optix.core.types import EvalMetrics, HyperparamSet, PolicySnapshot
+    from tensor_optix.core.types import HyperparamSet, PolicySnapshot
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,9 @@ class BestPolicy:
     @property
     def score(self) -> float | None:
         """The best policy's score; None before there is one."""
-        return None if self.snapshot is None else self.snapshot.eval_metrics.primary_score
+        if self.snapshot is None or self.snapshot.eval_metrics.never_scored:
+            return None
+        return self.snapshot.eval_metrics.primary_score
 
     @property
     def rank(self) -> float:
@@ -112,6 +115,19 @@ class BestPolicy:
         if not self._has_begun:
             self.registry.begin_run()
             self._has_begun = True
+
+    def begin_anew(self) -> None:
+        """Leave aside what was ranked by scores of another kind; a function of the user's has but one."""
+        if self._score_fn is None:
+            self.registry.begin_run()
+            self.snapshot, self._rank, self._variance = None, -math.inf, None
+
+    def keep_unscored(self, agent: BaseAgent, window_id: int) -> None:
+        """Keep the agent as it is, where no policy was ever scored."""
+        if self.snapshot is not None:  # those that an earlier run kept
+            self.registry.discard_snapshot(self.snapshot)
+        metrics = EvalMetrics.unscored(window_id)
+        self.snapshot = self.registry.save(agent, metrics, agent.get_hyperparams())
 
     def stage(self, agent: BaseAgent, hyperparams: HyperparamSet | None) -> Candidate:
         """Put the agent's present state aside.
@@ -178,8 +194,8 @@ class BestPolicy:
         self._rank = -math.inf if self.snapshot is None else self.registry.score_of(self.snapshot)
 
     def restore(self, agent: BaseAgent) -> PolicySnapshot | None:
-        """Put the best policy into the agent, with its hyperparameters; None if there is none."""
-        return self.registry.load_best(agent)
+        """Put the best policy into the agent, with its hyperparameters; None if none was scored."""
+        return None if self.registry.best is None else self.registry.load_best(agent)
 
 
 def finalists(

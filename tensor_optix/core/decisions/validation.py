@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.base_evaluator import finished_episodes
+from tensor_optix.core.decisions.episode_ends import MOST_WINDOWS, EpisodeEnds
 from tensor_optix.core.episode_returns import FirstEpisodes
 from tensor_optix.core.foreign_agent import own_object
 
@@ -65,10 +67,6 @@ class GreedyAgent(BaseAgent):
         self._agent.load_weights(path)
 
 
-MOST_WINDOWS = 100
-"""How many further windows an episode may take to end."""
-
-
 class Validation:
     """Plays an agent's best actions in a pipeline of its own, fresh episodes each time.
 
@@ -76,20 +74,28 @@ class Validation:
         pipeline: Held-out; never learned from.
         evaluator: Scores its windows.
         is_set_up: Whether the pipeline is set up already, by someone else who tears it down.
+        ends: What is known of the ends of episodes. None: that there are some.
     """
 
     def __init__(
-        self, pipeline: BasePipeline, evaluator: BaseEvaluator, is_set_up: bool = False
+        self,
+        pipeline: BasePipeline,
+        evaluator: BaseEvaluator,
+        is_set_up: bool = False,
+        ends: EpisodeEnds | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._evaluator = evaluator
         self._is_set_up = is_set_up
+        self._ends = ends or EpisodeEnds(have_come=True)
+        self.most_windows = MOST_WINDOWS
+        """How many further windows an episode may take to end."""
         self._windows: Iterator[EpisodeData] = iter(())
 
     def score(self, agent: BaseAgent) -> EvalMetrics:
         """Score the agent as it is now: with a seeded pipeline in the same episodes each time."""
         self._begin(agent)
-        return self._evaluator.score_validation(whole_episodes(self._windows))
+        return self._score_next()
 
     def assess(
         self, agent: BaseAgent, would_be_best: Callable[[EvalMetrics], bool]
@@ -104,7 +110,7 @@ class Validation:
 
     def confirm(self) -> EvalMetrics:
         """Score the same agent once more, in the episodes that follow."""
-        return self._evaluator.score_validation(whole_episodes(self._windows))
+        return self._score_next()
 
     def score_surely(self, agent: BaseAgent, episodes: int) -> EvalMetrics:
         """Score the agent by at least so many episodes, where the score says how many it is the mean of."""
@@ -128,6 +134,19 @@ class Validation:
         if self._is_set_up:
             self._is_set_up = False
             self._pipeline.teardown()
+
+    def _score_next(self) -> EvalMetrics:
+        """Score the next window, with its episodes played to their ends where these are to be expected."""
+        first, limit, ends = next(self._windows), self._pipeline.time_limit, self._ends
+        ends.note_held_out(first)
+        if limit is None and not ends.have_come:
+            metrics = self._evaluator.score_validation(first)
+            if math.isfinite(metrics.primary_score):
+                return metrics
+        most = min(self.most_windows, ends.windows_to_wait(limit, first.length // first.num_envs))
+        whole = whole_episodes(chain([first], self._windows), most)
+        ends.note_held_out(whole, was_awaited=True)
+        return self._evaluator.score_validation(whole)
 
     def _begin(self, agent: BaseAgent) -> None:
         """Begin fresh episodes with an agent."""
@@ -173,7 +192,7 @@ def _episodes_by_env(window: EpisodeData) -> list[tuple[int, float, int]]:
     return [(0, total, length) for total, length in zip(returns, lengths, strict=True)]
 
 
-def whole_episodes(windows: Iterator[EpisodeData]) -> EpisodeData:
+def whole_episodes(windows: Iterator[EpisodeData], most: int = MOST_WINDOWS) -> EpisodeData:
     """Return the first window, with the episodes that began in it played to their ends.
 
     Counting only those that fit into the window would favour short episodes, and score a policy that
@@ -181,14 +200,15 @@ def whole_episodes(windows: Iterator[EpisodeData]) -> EpisodeData:
 
     Args:
         windows: Of fresh episodes; further ones are taken until every episode of the first is over.
+        most: How many further ones at most.
     """
     first = next(windows)
     pending = _under_way(first)
-    if first.finished_returns is None or not pending:
+    if first.finished_returns is None or not pending or not most:
         return first
     first = copy.deepcopy(first)
     finished = _finished(first)
-    for window in islice(windows, MOST_WINDOWS):
+    for window in islice(windows, most):
         for episode in _finished(window):
             if episode[0] % window.num_envs in pending:
                 pending.discard(episode[0] % window.num_envs)
@@ -200,7 +220,7 @@ def whole_episodes(windows: Iterator[EpisodeData]) -> EpisodeData:
             "%d validation episodes did not end within %d windows and are not counted; give the "
             "validation pipeline longer windows",
             len(pending),
-            MOST_WINDOWS,
+            most,
         )
     return replace(
         first,
@@ -231,19 +251,27 @@ class Collector:
         pipeline: Trained on.
         val_pipeline: Held-out, or None.
         evaluator: Scores windows.
+        ends: What is known of the ends of episodes.
 
     Raises:
         ValueError: If both pipelines are the same.
     """
 
     def __init__(
-        self, pipeline: BasePipeline, val_pipeline: BasePipeline | None, evaluator: BaseEvaluator
+        self,
+        pipeline: BasePipeline,
+        val_pipeline: BasePipeline | None,
+        evaluator: BaseEvaluator,
+        ends: EpisodeEnds,
     ) -> None:
         if val_pipeline is pipeline:
             raise ValueError("val_pipeline must be another pipeline than the one trained on")
         self._pipeline = pipeline
         self._evaluator = evaluator
-        self.validation = None if val_pipeline is None else Validation(val_pipeline, evaluator)
+        self._ends = ends
+        self.validation = (
+            None if val_pipeline is None else Validation(val_pipeline, evaluator, ends=ends)
+        )
         """Plays held-out episodes, if there are any."""
         self.is_set_up = False
         """Whether there is something to tear down."""
@@ -259,6 +287,11 @@ class Collector:
         self.is_set_up = True
         self._pipeline.set_agent(own_object(agent))
         self._pipeline.setup()
+
+    @property
+    def time_limit(self) -> int | None:
+        """Steps after which an episode that is trained on is cut; None where that is not known."""
+        return self._pipeline.time_limit
 
     def windows(self) -> Iterator[EpisodeData]:
         """Yield the pipeline's windows; after a restart, those of the fresh episodes."""
@@ -284,8 +317,12 @@ class Collector:
         Held-out ones, or else fresh ones of the training pipeline, which goes on with `trainee` then.
 
         Raises:
-            RuntimeError: If the data are live and cannot be replayed.
+            RuntimeError: If the data are live and cannot be replayed, or no episode ends.
         """
+        if self._ends.are_given_up or self._ends.are_late:
+            raise RuntimeError(
+                f"no episode has ended in {self._ends.windows} windows: none can be compared"
+            )
         if self.validation is not None:
             return self.validation.play(agents, episodes)
         contest = self.contest()
@@ -300,7 +337,7 @@ class Collector:
         """Return a validation in the training pipeline itself; None if its data are live."""
         if self._pipeline.is_live:
             return None
-        return Validation(self._pipeline, self._evaluator, is_set_up=True)
+        return Validation(self._pipeline, self._evaluator, is_set_up=True, ends=self._ends)
 
     def teardown_training(self) -> None:
         """Let go of the training pipeline."""
