@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ class BasePipeline(ABC):
     @abstractmethod
     def is_live(self) -> bool:
         """Whether the data come from a running system that cannot be reset."""
+
+    @property
+    def environments(self) -> Sequence[object]:
+        """The environment objects that it was given, without wrappers. No other may step them meanwhile."""
+        return ()
 
     def set_agent(self, agent: BaseAgent) -> None:
         """Let `agent` choose the actions from the next step on."""

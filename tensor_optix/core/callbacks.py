@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TextIO
 
+from tensor_optix.core.argument_checks import instance_of
 from tensor_optix.core.json_values import to_readable_json
 
 if TYPE_CHECKING:
@@ -158,9 +159,7 @@ class CallbackList:
         Raises:
             TypeError: If it is no `LoopCallback`.
         """
-        if not isinstance(callback, LoopCallback):
-            raise TypeError(f"a callback must be a LoopCallback, got {type(callback).__name__}")
-        self._callbacks.append(callback)
+        self._callbacks.append(instance_of("a callback", callback, LoopCallback))
         callback.on_attach(self._control)
 
     def emit(self, hook: str, *args: Any) -> list[Any]:
@@ -374,7 +373,7 @@ class RunLog(LoopCallback):
     """
 
     def __init__(self, directory: PathLike) -> None:
-        self._directory = Path(directory)
+        self._directory = Path(directory).expanduser()
         for name in (METRICS_FILE, EVENTS_FILE):
             if (self._directory / name).exists():
                 raise ValueError(

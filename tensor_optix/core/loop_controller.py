@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tensor_optix.core import callbacks as events
 from tensor_optix.core.argument_checks import at_least, not_negative
 from tensor_optix.core.backoff_scheduler import Judgement
+from tensor_optix.core.base_evaluator import CheckedEvaluator
 from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
 from tensor_optix.core.callbacks import CallbackList, LoopEvent, VerboseCallback, WindowReport
 from tensor_optix.core.callbacks import LoopCallback as LoopCallback
@@ -122,8 +123,8 @@ class LoopController:
             finalists=finalists,
         )
         self._owner = self._agent = self._next_agent = agent
-        self._evaluator = evaluator
-        self._collector = Collector(pipeline, val_pipeline, evaluator)
+        self._evaluator = CheckedEvaluator(evaluator)
+        self._collector = Collector(pipeline, val_pipeline, self._evaluator)
         self._tuning = Tuning(optimizer or FixedHyperparams())
         self._best = BestPolicy(checkpoint_registry, checkpoint_score_fn)
         self._scheduler = backoff_scheduler

@@ -96,6 +96,11 @@ class RNDPipeline(BasePipeline):
         """Whether the wrapped pipeline's data are live."""
         return self._pipeline.is_live
 
+    @property
+    def environments(self) -> Sequence[object]:
+        """The wrapped pipeline's."""
+        return self._pipeline.environments
+
     def set_agent(self, agent: BaseAgent) -> None:
         """Let `agent` choose the actions.
 

@@ -11,7 +11,7 @@ from tensor_optix.core.base_pipeline import BasePipeline
 from tensor_optix.core.episode_returns import EpisodeCounter
 from tensor_optix.core.types import Array, EpisodeData, Transitions
 from tensor_optix.pipeline.action_scaling import environment_actions, kept_dtype
-from tensor_optix.pipeline.vector_contract import VectorStep
+from tensor_optix.pipeline.vector_contract import VectorStep, spread_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -241,7 +241,8 @@ class RolloutPipeline(BasePipeline):
         make_env: Makes the environments, with a seed or None; called by the first `setup`.
         agent: Chooses the actions; may also be given later, by `set_agent`.
         window_size: Rows per environment and window.
-        seed: Where the environments' randomness starts, at every `setup`. None: anywhere.
+        seed: Where the environments' randomness starts, at every `setup`; pipelines of different seeds share
+            none of it. None: anywhere.
         rescale_actions: Whether an agent's actions in [-1, 1] are stretched to the action space.
     """
 
@@ -257,7 +258,7 @@ class RolloutPipeline(BasePipeline):
             raise ValueError(f"window_size must be a whole number >= 1, got {window_size!r}")
         self.window_size = window_size
         self._agent = agent
-        self._seed = seed
+        self._seed = None if seed is None else spread_seed(seed)
         self._rescale_actions = rescale_actions
         self._make_env = make_env
         self._env: VectorEnv | None = None
