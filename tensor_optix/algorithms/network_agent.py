@@ -241,6 +241,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
             return
         logger.warning("the learning rate was lowered from %g to %g", before, after)
 
+    def begin_episodes(self) -> None:
+        """Start the running returns that the rewards are scaled by at 0."""
+        if self._reward_normalizer is not None:
+            self._reward_normalizer.reset()
+
     def save_weights(self, path: PathLike) -> None:
         """Write the networks, and what normalises their observations, into the directory `path`."""
         directory = Path(path).expanduser()

@@ -196,6 +196,11 @@ class EnsembleAgent(BaseEnsemble):
         """Read what `save_state` wrote, as `load_weights` does."""
         self._load(Path(path).expanduser(), lambda agent, folder: agent.load_state(folder))
 
+    def begin_episodes(self) -> None:
+        """Tell every agent."""
+        for agent in self._learners():
+            agent.begin_episodes()
+
     def has_finite_weights(self) -> bool:
         """Whether every weight of every agent is a finite number."""
         return all(agent.has_finite_weights() for agent in self._learners())

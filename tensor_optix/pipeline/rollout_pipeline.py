@@ -306,6 +306,7 @@ class RolloutPipeline(BasePipeline):
         if self._agent is not None:
             self._agent.check_spaces(env.observation_space, env.action_space)
             self._fit_to(self._agent)
+            self._agent.begin_episodes()
         env.reset(self._seed)
         self._window = 0
         self._counter = EpisodeCounter(env.num_envs)

@@ -190,3 +190,13 @@ def test_an_environment_may_lie_in_the_working_directory(
     (run,) = (here / "runs" / "my_cart-MyCart-v0").iterdir()
     assert main(["evaluate", str(run), "--episodes", "2"]) == 0
     assert "MyCart-v0" in capsys.readouterr().out
+
+
+def test_a_run_directory_may_begin_with_the_home_directory(
+    train: Callable[..., int], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    assert train("--run-dir", "~/run") == 0
+    assert main(["evaluate", "~/run", "--episodes", "2"]) == 0
+    assert (here / "run" / "run.json").exists()
+    assert not (here / "~").exists()

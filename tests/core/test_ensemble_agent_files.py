@@ -80,3 +80,14 @@ def test_the_registry_restores_a_whole_ensemble(tmp_path):
     ensemble.learn(window([0]))
     assert registry.load_best(ensemble) is not None
     assert [agent.weights[0] for agent in agents] == [1.0, 2.0]
+
+
+def test_an_ensemble_may_be_kept_in_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    ensemble = ensemble_of(tmp_path, Voter(0, 1.0), Voter(1, 2.0))
+    ensemble.save_weights("~/ensemble")
+    ensemble.load_weights("~/ensemble")
+    assert ensemble.average_weights(["~/ensemble"])
+    assert (tmp_path / "ensemble" / "ensemble.json").exists()
+    assert not (tmp_path / "~").exists()
