@@ -130,7 +130,7 @@ class _Resetting:
         given: dict[str, Any] = {}
         if self._takes_seed:
             given["seed"] = seed
-        elif seed is not None:
+        elif seed is not None and self._seed is not None:
             self._seed(seed)
         if options is not None and self._takes_options:
             given["options"] = options
@@ -142,6 +142,7 @@ class _Resetting:
             seed,
             type(self._env).__name__,
         )
+        self._seed = None  # said once
 
 
 def require_environment(env: Any) -> None:

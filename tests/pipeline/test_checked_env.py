@@ -93,8 +93,11 @@ def test_the_seed_reaches_it_in_the_way_that_it_knows(caplog):
     kinds = Alike, SeededApart, Seedless
     envs = [kind() for kind in kinds]
     for env in envs:
-        wrap_env(env).reset(5)
-    assert [env.seeds for env in envs] == [[5], [5, None], [None]]
+        adapter = wrap_env(env)
+        adapter.reset(5)
+        adapter.reset(6)
+    assert [env.seeds for env in envs] == [[5, 6], [5, None, 6, None], [None, None]]
+    assert caplog.text.count("is ignored") == 1
     assert "seed 5 is ignored: Seedless.reset takes none" in caplog.text
     assert "Alike" not in caplog.text
 
