@@ -124,7 +124,8 @@ class _Resetting:
         self._env = env
         accepted = _keywords(env.reset)
         self._takes_seed, self._takes_options = "seed" in accepted, "options" in accepted
-        self._seed = getattr(env, "seed", self._ignore)
+        by_method: Any = getattr(env, "seed", None)
+        self._seed = by_method if callable(by_method) else self._ignore
 
     def __call__(self, seed: int | None, options: dict[str, Any] | None) -> Any:
         given: dict[str, Any] = {}

@@ -102,6 +102,13 @@ def test_the_seed_reaches_it_in_the_way_that_it_knows(caplog):
     assert "Alike" not in caplog.text
 
 
+def test_a_number_by_the_name_of_seed_is_no_method():
+    env = Seedless()
+    env.seed = 3
+    wrap_env(env).reset(5)
+    assert env.seeds == [None]
+
+
 def test_what_the_library_made_of_functions_is_closed_where_it_can_be():
     made: list[Any] = []
 
