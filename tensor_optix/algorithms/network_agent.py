@@ -289,9 +289,14 @@ class NetworkAgent(BaseAgent, Generic[H]):
             return
         logger.warning("the learning rate was lowered from %g to %g", before, after)
 
+    def begin_episodes(self) -> None:
+        """Start the running returns that the rewards are scaled by at 0."""
+        if self._reward_normalizer is not None:
+            self._reward_normalizer.reset()
+
     def save_weights(self, path: PathLike) -> None:
         """Write the networks, and what normalises their observations, into the directory `path`."""
-        directory = Path(path)
+        directory = Path(path).expanduser()
         directory.mkdir(parents=True, exist_ok=True)
         for name, network in self._networks.items():
             self.ops.save_network(network, directory / name)
@@ -305,7 +310,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
             ValueError: If those networks saw normalised observations and this agent's do not, or the other
                 way round; nothing has changed then.
         """
-        directory = Path(path)
+        directory = Path(path).expanduser()
         self._require_same_sight(directory)
         for name, network in self._networks.items():
             self.ops.load_network(network, directory / name)
@@ -316,7 +321,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
 
     def save_state(self, path: PathLike) -> None:
         """Write the whole learner: weights, optimizers, random generators, normalizers."""
-        directory = Path(path)
+        directory = Path(path).expanduser()
         self.save_weights(directory)
         for name, optimizer in self._optimizers.items():
             self.ops.save_optimizer(optimizer, directory / name)
@@ -328,7 +333,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
 
     def load_state(self, path: PathLike) -> None:
         """Read a learner; a directory that holds weights only gives weights only."""
-        directory = Path(path)
+        directory = Path(path).expanduser()
         self.load_weights(directory)
         for name, optimizer in self._optimizers.items():
             self.ops.load_optimizer(optimizer, directory / name)
@@ -346,12 +351,13 @@ class NetworkAgent(BaseAgent, Generic[H]):
         Raises:
             ValueError: As `load_weights`.
         """
-        for path in paths:
-            self._require_same_sight(Path(path))
+        directories = [Path(path).expanduser() for path in paths]
+        for directory in directories:
+            self._require_same_sight(directory)
         for name, network in self._networks.items():
-            self.ops.average_networks(network, [Path(path) / name for path in paths])
+            self.ops.average_networks(network, [directory / name for directory in directories])
         if self._obs_normalizer is not None:
-            stored = [_load_arrays(Path(path) / OBS_NORMALIZER) for path in paths]
+            stored = [_load_arrays(directory / OBS_NORMALIZER) for directory in directories]
             means = {name: np.mean([one[name] for one in stored], axis=0) for name in stored[0]}
             self._obs_normalizer.load_state_dict(means)
         self._weights_changed()

@@ -93,6 +93,12 @@ class BaseAgent(ABC):
         once more, as a window, to `learn`.
         """
 
+    def begin_episodes(self) -> None:
+        """Forget what was summed up over the episodes under way: their environments were all reset.
+
+        Called by a pipeline whenever it begins afresh with this agent, before the first step.
+        """
+
     @property
     def is_exploring(self) -> bool:
         """Whether a schedule still lowers the exploration: then no plateau ends the run."""

@@ -53,6 +53,55 @@ class BaseEvaluator(ABC):
         return candidate.beats(baseline)
 
 
+class CheckedEvaluator(BaseEvaluator):
+    """An evaluator of the user's, whose every answer is checked.
+
+    Args:
+        evaluator: Scores.
+
+    Raises:
+        TypeError: By every method, if the evaluator answers with anything else than `EvalMetrics`.
+    """
+
+    def __init__(self, evaluator: BaseEvaluator) -> None:
+        self._evaluator = evaluator
+
+    def score(self, episode_data: EpisodeData, train_diagnostics: dict[str, Any]) -> EvalMetrics:
+        """Score a window."""
+        return self._checked("score", self._evaluator.score(episode_data, train_diagnostics))
+
+    def score_validation(self, episode_data: EpisodeData) -> EvalMetrics:
+        """Score a window of held-out data."""
+        score = self._evaluator.score_validation(episode_data)
+        return self._checked("score_validation", score)
+
+    def combine(self, train: EvalMetrics, val: EvalMetrics) -> EvalMetrics:
+        """Join a training and a validation score."""
+        return self._checked("combine", self._evaluator.combine(train, val))
+
+    def compare(self, candidate: EvalMetrics, baseline: EvalMetrics) -> bool:
+        """Whether `candidate` is the better one."""
+        return self._evaluator.compare(candidate, baseline)
+
+    @property
+    def has_step_score(self) -> bool:
+        """Whether the evaluator can score by the step."""
+        return self._evaluator.has_step_score
+
+    def per_step(self, metrics: EvalMetrics) -> EvalMetrics:
+        """Return metrics with the score by the step."""
+        return self._checked("per_step", self._evaluator.per_step(metrics))
+
+    def _checked(self, method: str, score: Any) -> EvalMetrics:
+        if isinstance(score, EvalMetrics):
+            return score
+        got = "None" if score is None else f"the {type(score).__name__} {score!r}"
+        raise TypeError(
+            f"{type(self._evaluator).__name__}.{method} must return EvalMetrics, got {got}: return "
+            "EvalMetrics(primary_score=SCORE, metrics={}, episode_id=episode_data.episode_id)"
+        )
+
+
 class MeanReturnEvaluator(BaseEvaluator):
     """Score a window by the mean return of the episodes that finished in it.
 

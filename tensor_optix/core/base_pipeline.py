@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -67,6 +67,11 @@ class BasePipeline(ABC):
     def time_limit(self) -> int | None:
         """Steps after which an episode is cut; None where there is no limit, or it is not known."""
         return None
+
+    @property
+    def environments(self) -> Sequence[object]:
+        """The environment objects that it was given, without wrappers. No other may step them meanwhile."""
+        return ()
 
     def set_agent(self, agent: BaseAgent) -> None:
         """Let `agent` choose the actions from the next step on."""

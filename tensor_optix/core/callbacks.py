@@ -404,7 +404,7 @@ class RunLog(LoopCallback):
     """
 
     def __init__(self, directory: PathLike) -> None:
-        self._directory = Path(directory)
+        self._directory = Path(directory).expanduser()
         for name in (METRICS_FILE, EVENTS_FILE):
             if (self._directory / name).exists():
                 raise ValueError(

@@ -59,7 +59,7 @@ class CheckpointRegistry:
 
     def __init__(self, checkpoint_dir: PathLike = "./checkpoints", max_snapshots: int = 10) -> None:
         at_least("max_snapshots", max_snapshots, 1)
-        self._store = SnapshotStore(Path(checkpoint_dir).absolute())
+        self._store = SnapshotStore(Path(checkpoint_dir).expanduser().absolute())
         self._max_snapshots = max_snapshots
         self._run_id: str | None = None
 

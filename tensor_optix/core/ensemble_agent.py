@@ -187,7 +187,7 @@ class EnsembleAgent(BaseEnsemble):
 
     def save_weights(self, path: PathLike) -> None:
         """Write every agent's policy and weight."""
-        self._save(Path(path), lambda agent, folder: agent.save_weights(folder))
+        self._save(Path(path).expanduser(), lambda agent, folder: agent.save_weights(folder))
 
     def load_weights(self, path: PathLike) -> None:
         """Read an ensemble, whose members become those that there were; or a single agent's policy.
@@ -195,15 +195,20 @@ class EnsembleAgent(BaseEnsemble):
         Raises:
             ValueError: If the stored ensemble has members that this one never had; nothing has changed then.
         """
-        self._load(Path(path), lambda agent, folder: agent.load_weights(folder))
+        self._load(Path(path).expanduser(), lambda agent, folder: agent.load_weights(folder))
 
     def save_state(self, path: PathLike) -> None:
         """Write every whole learner, with its weight."""
-        self._save(Path(path), lambda agent, folder: agent.save_state(folder))
+        self._save(Path(path).expanduser(), lambda agent, folder: agent.save_state(folder))
 
     def load_state(self, path: PathLike) -> None:
         """Read what `save_state` wrote, as `load_weights` does."""
-        self._load(Path(path), lambda agent, folder: agent.load_state(folder))
+        self._load(Path(path).expanduser(), lambda agent, folder: agent.load_state(folder))
+
+    def begin_episodes(self) -> None:
+        """Tell every agent."""
+        for agent in self._learners():
+            agent.begin_episodes()
 
     def has_finite_weights(self) -> bool:
         """Whether every weight of every agent is a finite number."""
@@ -222,12 +227,13 @@ class EnsembleAgent(BaseEnsemble):
         """
         members = self.policy_manager.members
         numbers = {member.number for member in members}
-        stored = [_read_weights(Path(path)) for path in paths]
+        directories = [Path(path).expanduser() for path in paths]
+        stored = [_read_weights(directory) for directory in directories]
         same = [weights for weights in stored if weights is not None and weights.keys() == numbers]
         if len(same) < len(stored):
             return False
         for agent, place in self._places():
-            if not has_averaged(agent, [_stored_at(Path(path), place) for path in paths]):
+            if not has_averaged(agent, [_stored_at(one, place) for one in directories]):
                 return False
         for member in members:
             member.weight = sum(weights[member.number] for weights in same) / len(same)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tensor_optix.core import callbacks as events
 from tensor_optix.core.argument_checks import at_least, not_negative, whole_number
 from tensor_optix.core.backoff_scheduler import Judgement
+from tensor_optix.core.base_evaluator import CheckedEvaluator
 from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
 from tensor_optix.core.callbacks import (
     CallbackList,
@@ -141,7 +142,7 @@ class LoopController:
         )
         self._owner = self._agent = self._next_agent = as_agent(agent)
         self._ends = EpisodeEnds()
-        self._evaluator = StepScoring(evaluator, self._ends)
+        self._evaluator = StepScoring(CheckedEvaluator(evaluator), self._ends)
         self._collector = Collector(pipeline, val_pipeline, self._evaluator, self._ends)
         tuner = optimizer or FixedHyperparams()
         tuner.take_defaults(self._owner.default_param_bounds, self._owner.default_log_params)

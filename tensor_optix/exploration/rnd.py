@@ -107,6 +107,11 @@ class RNDPipeline(BasePipeline):
         """That of the wrapped pipeline."""
         return self._pipeline.time_limit
 
+    @property
+    def environments(self) -> Sequence[object]:
+        """The wrapped pipeline's."""
+        return self._pipeline.environments
+
     def set_agent(self, agent: Actor) -> None:
         """Let `agent` choose the actions.
 

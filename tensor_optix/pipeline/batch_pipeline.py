@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
-from tensor_optix.pipeline.vector_env import VectorEnv, make_vector_env, wrap_env
+from tensor_optix.pipeline.vector_env import (
+    VectorEnv,
+    check_env,
+    given_environments,
+    make_vector_env,
+    wrap_env,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tensor_optix.core.foreign_agent import Actor
 
 
@@ -15,7 +23,8 @@ class BatchPipeline(RolloutPipeline):
     """Steps one environment continuously; it is reset only where an episode ends.
 
     Args:
-        env: A Gymnasium environment; it stays yours and is not closed. Or None, with `env_id`.
+        env: A Gymnasium environment, or any object with `reset`, `step` and both spaces; it stays yours and
+            is not closed. Or None, with `env_id`.
         agent: Chooses the actions: any object with `act`; `RLOptimizer` sets its own.
         window_size: Steps per window.
         env_id: The id of a registered environment, made and closed here.
@@ -25,6 +34,7 @@ class BatchPipeline(RolloutPipeline):
             the action space; windows keep them as they were chosen.
 
     Raises:
+        TypeError: If `env` is no environment.
         ValueError: Unless exactly one of `env` and `env_id` is given.
     """
 
@@ -43,6 +53,9 @@ class BatchPipeline(RolloutPipeline):
             raise TypeError(f"env must be an environment; for an id use env_id={env!r}")
         if (env is None) == (env_id is None):
             raise ValueError("BatchPipeline takes either env= or env_id=")
+        if env is not None:
+            check_env(env)
+        self._given = env
         if window_size is not None and n_steps is not None and window_size != n_steps:
             raise ValueError(
                 f"window_size and n_steps are one thing, got {window_size} and {n_steps}"
@@ -55,6 +68,11 @@ class BatchPipeline(RolloutPipeline):
 
         chosen = window_size if window_size is not None else n_steps
         super().__init__(make_env, agent, 200 if chosen is None else chosen, seed, rescale_actions)
+
+    @property
+    def environments(self) -> Sequence[object]:
+        """The environment given, without wrappers; none where it was made here."""
+        return given_environments(self._given)
 
 
 def _require_one(env: VectorEnv) -> VectorEnv:

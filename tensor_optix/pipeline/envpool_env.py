@@ -17,6 +17,7 @@ import numpy as np
 
 from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
+    SEEDS,
     VectorEnv,
     VectorStep,
     constant,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHEAP_FAMILIES = ("envpool.classic_control", "envpool.toy_text")
-MAX_POOL_SEED = 2**31
 
 
 class EnvPoolEnv(VectorEnv):
@@ -83,6 +83,8 @@ class EnvPoolEnv(VectorEnv):
         pool = self._open_pool()
         if not self._is_certain:
             raise RuntimeError("the environment was interrupted in the middle of a step: close it")
+        if self._make is None:
+            self._take_over([pool])
         self._drain(pool)
         if seed is not None and self._make is None:
             logger.warning("reset(seed=%d) is ignored: EnvPool is seeded when it is made", seed)
@@ -122,6 +124,7 @@ class EnvPoolEnv(VectorEnv):
     def send(self, actions: Array, env_ids: Array) -> None:
         """Hand the actions to EnvPool's threads, without waiting for them."""
         if len(env_ids) > self._unanswered:
+            self._require_held()
             raise RuntimeError(
                 f"send() has {self._unanswered} rows to answer, not {len(env_ids)}: call recv() first"
             )
@@ -141,6 +144,11 @@ class EnvPoolEnv(VectorEnv):
             pool.close()
         elif self._is_certain:
             self._drain(pool)
+
+    def let_go(self) -> None:
+        """Drop the rows under way, too."""
+        super().let_go()
+        self._unanswered = 0
 
     def _drain(self, pool: Any) -> None:
         while self._under_way:
@@ -179,7 +187,7 @@ def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) 
                 num_envs=num_envs,
                 batch_size=batch_size,
                 num_threads=threads,
-                seed=int(pool_seed) % MAX_POOL_SEED,
+                seed=int(pool_seed) % SEEDS,
             )
 
     if seed is None:

@@ -12,7 +12,7 @@ from tensor_optix.core.episode_returns import EpisodeCounter
 from tensor_optix.core.foreign_agent import as_actor
 from tensor_optix.core.types import Array, EpisodeData, Transitions
 from tensor_optix.pipeline.action_scaling import environment_actions, kept_dtype
-from tensor_optix.pipeline.vector_contract import VectorStep
+from tensor_optix.pipeline.vector_contract import VectorStep, spread_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -243,7 +243,8 @@ class RolloutPipeline(BasePipeline):
         make_env: Makes the environments, with a seed or None; called by the first `setup`.
         agent: Chooses the actions; may also be given later, by `set_agent`.
         window_size: Rows per environment and window.
-        seed: Where the environments' randomness starts, at every `setup`. None: anywhere.
+        seed: Where the environments' randomness starts, at every `setup`; pipelines of different seeds share
+            none of it. None: anywhere.
         rescale_actions: Whether an agent's actions in [-1, 1] are stretched to the action space.
     """
 
@@ -259,7 +260,7 @@ class RolloutPipeline(BasePipeline):
             raise ValueError(f"window_size must be a whole number >= 1, got {window_size!r}")
         self.window_size = window_size
         self._agent = None if agent is None else as_actor(agent)
-        self._seed = seed
+        self._seed = None if seed is None else spread_seed(seed)
         self._rescale_actions = rescale_actions
         self._make_env = make_env
         self._env: VectorEnv | None = None
@@ -323,6 +324,7 @@ class RolloutPipeline(BasePipeline):
         if self._agent is not None:
             self._agent.check_spaces(env.observation_space, env.action_space)
             self._fit_to(self._agent)
+            self._agent.begin_episodes()
         env.reset(self._seed)
         self._window = 0
         self._counter = EpisodeCounter(env.num_envs)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
-from tensor_optix.pipeline.vector_env import VectorEnv, from_env_fns, make_vector_env, wrap_env
+from tensor_optix.pipeline.vector_env import (
+    VectorEnv,
+    check_env,
+    from_env_fns,
+    given_environments,
+    make_vector_env,
+    wrap_env,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +26,8 @@ class VectorBatchPipeline(RolloutPipeline):
     """Steps N environments at once and lets the agent act on all of them in one call.
 
     Args:
-        env_fns: Functions that each make one Gymnasium environment. Or None, with `env` or `env_id`.
+        env_fns: Functions that each make an environment of its own: Gymnasium's, or any object with
+            `reset`, `step` and both spaces. Or None, with `env` or `env_id`.
         agent: Chooses the actions: any object with `act`; `RLOptimizer` sets its own.
         window_size: Steps per environment; a window holds `window_size * n_envs` rows.
         async_envs: Run the `env_fns` in a process each.
@@ -33,6 +41,7 @@ class VectorBatchPipeline(RolloutPipeline):
             the action space; windows keep them as they were chosen.
 
     Raises:
+        TypeError: If `env` is no environment, or `env_fns` are no functions.
         ValueError: Unless exactly one of `env_fns`, `env` and `env_id` is given.
     """
 
@@ -54,6 +63,9 @@ class VectorBatchPipeline(RolloutPipeline):
             raise ValueError("VectorBatchPipeline takes one of env_fns=, env= and env_id=")
         if env_fns is not None:
             _check_functions(env_fns, num_envs)
+        if env is not None:
+            check_env(env)
+        self._given = env
 
         def make_env(seed: int | None) -> VectorEnv:
             if env_fns is not None:
@@ -69,6 +81,11 @@ class VectorBatchPipeline(RolloutPipeline):
     def n_envs(self) -> int:
         """The number of environments."""
         return self.env.num_envs
+
+    @property
+    def environments(self) -> Sequence[object]:
+        """The environments given by `env`, without wrappers; none where they were made here."""
+        return given_environments(self._given)
 
 
 def _check_functions(env_fns: Any, num_envs: int | None) -> None:

@@ -204,3 +204,13 @@ def test_a_time_limit_that_no_episode_can_reach_is_told_at_the_start(
     said = " ".join(capsys.readouterr().out.split())
     assert ("no episode can reach its time limit of 200 steps within the 128" in said) is is_said
     assert ("no policy was ever scored" in said) is is_said
+
+
+def test_a_run_directory_may_begin_with_the_home_directory(
+    train: Callable[..., int], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    assert train("--run-dir", "~/run") == 0
+    assert main(["evaluate", "~/run", "--episodes", "2"]) == 0
+    assert (here / "run" / "run.json").exists()
+    assert not (here / "~").exists()
