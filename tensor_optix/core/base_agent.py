@@ -43,7 +43,11 @@ class BaseAgent(ABC):
 
     @abstractmethod
     def act(self, observation: Any) -> Any:
-        """Choose an action for one observation. Called freely: must not record anything."""
+        """Choose an action for one observation.
+
+        Called freely, also for validation, but by nobody between the last action of a window and the
+        `learn` that gets it: what is recorded here ends with that window's own actions then.
+        """
 
     @abstractmethod
     def learn(self, episode_data: EpisodeData) -> dict[str, Any]:

@@ -44,3 +44,6 @@ class BasePipeline(ABC):
 
     def seed(self, seed: int) -> None:
         """Make the environments follow from `seed`, from the next `setup` on."""
+
+    def seed_if_none(self, seed: int) -> None:
+        """Make the environments follow from `seed`, unless they follow from another seed already."""

@@ -1,4 +1,4 @@
-"""The loop: collect, assess, learn, evaluate, checkpoint, transition, tune, stop.
+"""The loop: validate, collect, learn, evaluate, checkpoint, transition, tune, stop.
 
 Windows come from a pipeline; weights, decisions and events go out. Only this module knows all the parts.
 """
@@ -9,9 +9,9 @@ import logging
 import math
 import time
 from collections import deque
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
 from tensor_optix.core.callbacks import CallbackList, LoopEvent, VerboseCallback, WindowReport
 from tensor_optix.core.callbacks import LoopCallback as LoopCallback
 from tensor_optix.core.decisions.best_policy import BestPolicy, Candidate, finalists, play_finals
-from tensor_optix.core.decisions.validation import Collector
+from tensor_optix.core.decisions.validation import Collector, HeldOut
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
 
 if TYPE_CHECKING:
@@ -196,17 +196,47 @@ class LoopController:
 
     def _train(self, run: RunState) -> None:
         self._collector.begin(self._agent)
-        cap, begun = self._settings.max_episodes, time.perf_counter()
-        for window_id, window in enumerate(islice(self._collector.windows(), cap)):
-            run.enter(window, window_id, time.perf_counter() - begun)
-            self._pass(run, window)
+        windows, cap = self._collector.windows(), self._settings.max_episodes
+        for window_id in count() if cap is None else range(cap):
+            with ExitStack() as aside:
+                due = self._is_due(window_id)
+                candidate = self._put_aside(aside) if due and self._is_judged_apart else None
+                begun = time.perf_counter()
+                window = next(windows, None)
+                if window is None:
+                    self._stop_reason = "the data source ended"
+                    return
+                run.enter(window, window_id, time.perf_counter() - begun)
+                self._pass(run, window, candidate or (self._put_aside(aside) if due else None))
             if self._stop_reason is not None:
                 return
             self._hand_over()
-            begun = time.perf_counter()
-        is_capped = run.window_id + 1 == cap
-        capped = f"the cap of {cap} windows was reached"
-        self._stop_reason = capped if is_capped else "the data source ended"
+        self._stop_reason = f"the cap of {cap} windows was reached"
+
+    def _is_due(self, window_id: int) -> bool:
+        run = self._run
+        return self._scheduler.should_adapt(window_id) or not run.history or run.lacks_score
+
+    @property
+    def _is_judged_apart(self) -> bool:
+        """Whether policies are judged by what they do elsewhere than in the windows.
+
+        They do that before they collect a window, not between the window and its `learn`: an agent may
+        record what it does in `act`, and learn from the record.
+        """
+        return self._collector.validation is not None or self._best.has_external_score
+
+    def _put_aside(self, aside: ExitStack) -> Candidate:
+        """Put the agent as it is aside, with what it reaches in held-out episodes where there are any."""
+        made_with = self._tuning.made_with(self._tuning.accepted(self._agent))
+        candidate = aside.enter_context(self._best.staged(self._agent, made_with))
+        validation = self._collector.validation
+        if validation is None:
+            return candidate
+        return replace(candidate, held_out=validation.assess(self._agent, self._would_be_best))
+
+    def _would_be_best(self, held_out: HeldOut) -> bool:
+        return self._best.would_be_best(held_out.score, held_out)
 
     def _hand_over(self) -> None:
         """Begin with the agent that `train` named, if it is another one."""
@@ -223,20 +253,15 @@ class LoopController:
         self._tuning.begin(self._run.window_id)
         self._run.forget_recent()
 
-    def _pass(self, run: RunState, window: EpisodeData) -> None:
-        """Take one window through the loop."""
+    def _pass(self, run: RunState, window: EpisodeData, candidate: Candidate | None) -> None:
+        """Take one window through the loop; it is evaluated if there is a candidate."""
         interval = self._scheduler.current_interval
-        due = self._scheduler.should_adapt(run.window_id) or not run.history or run.lacks_score
         accepted = self._tuning.accepted(self._agent)
-        made_with = self._tuning.made_with(accepted)
-        with self._best.staged(self._agent, made_with) if due else nullcontext() as candidate:
-            held_out = self._validate() if due else None
-            with run.learning():
-                diagnostics = self._agent.learn(window)
-            self._tuning.note_learned(accepted)
-            if candidate is not None:
-                score, ranking = self._assess(window, diagnostics, held_out)
-                self._take(run, score, ranking, candidate)
+        with run.learning():
+            diagnostics = self._agent.learn(window)
+        self._tuning.note_learned(accepted)
+        if candidate is not None:
+            self._take(run, *self._assess(window, diagnostics, candidate.held_out), candidate)
         self._guard(accepted, diagnostics)
         if run.smoothed is not None and len(run.history) > 1:
             run.improved = self._transition(run, run.smoothed)
@@ -246,25 +271,15 @@ class LoopController:
         report = run.report(window, diagnostics, self._best.score, self.state, interval)
         self._callbacks.emit("on_window", report)
 
-    def _validate(self) -> tuple[EvalMetrics, EvalMetrics] | None:
-        """Score the agent as it is in held-out episodes, where there are any."""
-        validation = self._collector.validation
-        if validation is None:
-            return None
-        return validation.assess(self._agent, self._best.would_be_best)
-
     def _assess(
-        self,
-        window: EpisodeData,
-        diagnostics: dict[str, Any],
-        held_out: tuple[EvalMetrics, EvalMetrics] | None,
+        self, window: EpisodeData, diagnostics: dict[str, Any], held_out: HeldOut | None
     ) -> tuple[EvalMetrics, EvalMetrics]:
         """Return the score that the decisions rest on, and that by which the policy is ranked."""
         train = self._evaluator.score(window, diagnostics)
         if held_out is None:
             return train, train
-        score, ranking = held_out
-        return self._evaluator.combine(train, score), self._evaluator.combine(train, ranking)
+        combine = self._evaluator.combine
+        return combine(train, held_out.score), combine(train, held_out.ranking)
 
     def _take(
         self, run: RunState, score: EvalMetrics, ranking: EvalMetrics, candidate: Candidate
@@ -273,7 +288,6 @@ class LoopController:
         is_baseline = not run.history
         run.take_score(score)
         if run.smoothed is None and not candidate.has_external_score:
-            self._best.discard(candidate)
             return
         self._checkpoint(ranking, candidate, is_baseline)
         if run.smoothed is not None and is_baseline:

@@ -115,6 +115,10 @@ class RNDPipeline(BasePipeline):
         self._pipeline.seed(int(children[0]) % 2**31)
         self._forget(int(children[1]))
 
+    def seed_if_none(self, seed: int) -> None:
+        """Make the wrapped pipeline follow from `seed`, unless it follows from another seed already."""
+        self._pipeline.seed_if_none(seed)
+
     def setup(self) -> None:
         """Set the wrapped pipeline up. What is no longer new stays known."""
         self._pipeline.setup()

@@ -295,6 +295,10 @@ class RolloutPipeline(BasePipeline):
         """Make the environments follow from `seed`, from the next `setup` on."""
         self._seed = seed
 
+    def seed_if_none(self, seed: int) -> None:
+        """Make the environments follow from `seed`, unless they follow from another seed already."""
+        self._seed = seed if self._seed is None else self._seed
+
     def setup(self) -> None:
         """Reset the environments; the next window is number 0.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -66,10 +67,53 @@ class GreedyAgent(BaseAgent):
 
 MOST_WINDOWS = 100
 """How many further windows an episode may take to end."""
+HELD_OUT_SEED = 1_690_842_617
+"""Of held-out environments that were given none: each policy is to play the same episodes."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a policy reached in held-out episodes, which are the same ones for every policy."""
+
+    score: EvalMetrics
+    """Of the first episodes, which every policy plays: what the decisions rest on."""
+    confirmed: EvalMetrics | None = None
+    """Of these and those that follow; None: the policy did not look like the best."""
+    returns: tuple[Array, ...] = ()
+    """The returns that the score is the mean of, `[K]` of each environment in order; none where the score
+    is something else."""
+
+    @property
+    def ranking(self) -> EvalMetrics:
+        """The score by which the policy is ranked."""
+        return self.score if self.confirmed is None else self.confirmed
+
+    def gain_over(self, other: HeldOut) -> float:
+        """Return by how much the score is higher in the episodes that both played, for sure.
+
+        That is one standard error below the mean of the differences, episode by episode: where luck is
+        in the episode alone it cancels. Episodes are the same for two policies as far as the
+        environments start alike after a reset with the same seed; where they cannot be reseeded, the
+        luck of both is in the differences, and the standard error says so. A score that is no mean of
+        returns is compared as it is, that of the first episodes with that of the first episodes.
+        """
+        if not (self.returns and other.returns):
+            mine, others = (self.score, other.score)
+            if self.confirmed is not None and other.confirmed is not None:
+                mine, others = self.confirmed, other.confirmed
+            return mine.primary_score - others.primary_score
+        pairs = zip(self.returns, other.returns, strict=True)
+        differences = np.concatenate(
+            [mine[: len(others)] - others[: len(mine)] for mine, others in pairs]
+        )
+        count = len(differences)
+        if count < 2:
+            return float(differences[0]) if count else -math.inf
+        return float(differences.mean() - differences.std(ddof=1) / math.sqrt(count))
 
 
 class Validation:
-    """Plays an agent's best actions in a pipeline of its own, fresh episodes each time.
+    """Plays an agent's best actions in a pipeline of its own, the same fresh episodes each time.
 
     Args:
         pipeline: Held-out; never learned from.
@@ -83,26 +127,26 @@ class Validation:
         self._pipeline = pipeline
         self._evaluator = evaluator
         self._is_set_up = is_set_up
-        self._windows: Iterator[EpisodeData] = iter(())
+        self._windows = EpisodeRecord(iter(()))
 
     def score(self, agent: BaseAgent) -> EvalMetrics:
-        """Score the agent as it is now: with a seeded pipeline in the same episodes each time."""
+        """Score the agent as it is now, in the same episodes each time."""
         self._begin(agent)
-        return self._evaluator.score_validation(whole_episodes(self._windows))
+        return self.confirm()
 
-    def assess(
-        self, agent: BaseAgent, would_be_best: Callable[[EvalMetrics], bool]
-    ) -> tuple[EvalMetrics, EvalMetrics]:
-        """Score the agent as it is now, and by more episodes if with this score it would be the best.
-
-        Returns:
-            The score that the decisions rest on, and that by which the policy is ranked.
-        """
+    def assess(self, agent: BaseAgent, would_be_best: Callable[[HeldOut], bool]) -> HeldOut:
+        """Score the agent as it is now, and by more episodes if with this score it would be the best."""
         score = self.score(agent)
-        return score, score.pooled(self.confirm()) if would_be_best(score) else score
+        sign = _sign_of_returns(score.primary_score, self._windows.returns())
+        held_out = HeldOut(score, None, self._windows.returns(sign))
+        if not would_be_best(held_out):
+            return held_out
+        confirmed = score.pooled(self.confirm())
+        return HeldOut(score, confirmed, self._windows.returns(sign))
 
     def confirm(self) -> EvalMetrics:
-        """Score the same agent once more, in the episodes that follow."""
+        """Score the same agent in the episodes that follow."""
+        self._windows.begin_part()
         return self._evaluator.score_validation(whole_episodes(self._windows))
 
     def score_surely(self, agent: BaseAgent, episodes: int) -> EvalMetrics:
@@ -135,8 +179,64 @@ class Validation:
             self._pipeline.restart()
         else:
             self._is_set_up = True
+            self._pipeline.seed_if_none(HELD_OUT_SEED)
             self._pipeline.setup()
-        self._windows = iter(self._pipeline.episodes())
+        self._windows = EpisodeRecord(self._pipeline.episodes())
+
+
+class EpisodeRecord:
+    """Passes windows on, and notes the returns of the episodes in them, by environment and in order.
+
+    Args:
+        windows: Of fresh episodes.
+    """
+
+    def __init__(self, windows: Iterator[EpisodeData]) -> None:
+        self._windows = windows
+        self._returns: list[list[float]] = []
+        self._begun: list[int] = []
+        self._begins_part = True
+
+    def __iter__(self) -> Iterator[EpisodeData]:
+        return self
+
+    def __next__(self) -> EpisodeData:
+        """Return the next window."""
+        window = next(self._windows)
+        self._returns = self._returns or [[] for _ in range(window.num_envs)]
+        if window.num_envs == 1 or window.end_rows is not None:
+            for env_id, total, _ in _episodes_by_env(window):
+                self._returns[env_id].append(total)
+        if self._begins_part:
+            pending = _under_way(window)
+            self._begun = [len(own) + (n in pending) for n, own in enumerate(self._returns)]
+            self._begins_part = False
+        return window
+
+    def begin_part(self) -> None:
+        """Count the episodes up to those that begin in the next window.
+
+        Which of the later ones have ended depends on their lengths, and short ones must not be favoured.
+        """
+        self._begins_part = True
+
+    def returns(self, sign: float = 1.0) -> tuple[Array, ...]:
+        """Return those of the episodes that count, `[K]` of each environment, times a sign.
+
+        There are none where nobody knows which episode is whose, nor where the sign is 0.
+        """
+        if not sign or not any(self._returns):
+            return ()
+        counted = zip(self._returns, self._begun, strict=True)
+        return tuple(sign * np.array(own[:begun], np.float64) for own, begun in counted)
+
+
+def _sign_of_returns(score: float, returns: tuple[Array, ...]) -> float:
+    """Return 1 if a score is the mean of these returns, -1 if it is that of their negatives, else 0."""
+    if not any(map(len, returns)):
+        return 0.0
+    mean = np.concatenate(returns).mean()
+    return 1.0 if np.isclose(score, mean) else -1.0 if np.isclose(score, -mean) else 0.0
 
 
 def first_returns(windows: Iterator[EpisodeData], episodes: int) -> Array:
