@@ -183,7 +183,10 @@ class RLOptimizer:
     def run(self) -> None:
         """Train until nothing is left to gain, the cap, or `stop()`; blocks.
 
-        On return, also by an exception, the agent holds the best policy found.
+        On return, also by an exception, the agent holds the best policy found: its weights, with the
+        hyperparameters, the optimizer's moments and the normalizers that it had. Counters, schedules and
+        random generators (steps, epsilon, a learning rate that Keras schedules) are those of the run's
+        end, and another `run()` goes on from there.
         """
         self._run.run()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from tensor_optix.core.evolution import members as mixing
 from tensor_optix.core.evolution.members import BaseEnsemble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.evolution.members import Member
@@ -195,6 +196,14 @@ class EnsembleAgent(BaseEnsemble):
     def load_state(self, path: PathLike) -> None:
         """Read what `save_state` wrote, as `load_weights` does."""
         self._load(Path(path), lambda agent, folder: agent.load_state(folder))
+
+    @contextmanager
+    def keeping_progress(self) -> Iterator[None]:
+        """Keep that of every agent."""
+        with ExitStack() as stack:
+            for agent in self._learners():
+                stack.enter_context(agent.keeping_progress())
+            yield
 
     def has_finite_weights(self) -> bool:
         """Whether every weight of every agent is a finite number."""

@@ -175,7 +175,7 @@ class LoopController:
         """Train until DORMANT, the cap, or `stop()`.
 
         However it ends, also by an exception, the agent given then holds the best policy found, with
-        its hyperparameters, and the pipelines are torn down.
+        its hyperparameters, and the pipelines are torn down. Counters and schedules are those of the end.
         """
         self._best.begin()
         self._scheduler.record_restart()

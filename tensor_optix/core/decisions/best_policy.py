@@ -205,8 +205,12 @@ class BestPolicy:
         self._rank = -math.inf if self.snapshot is None else self.registry.score_of(self.snapshot)
 
     def restore(self, agent: BaseAgent) -> PolicySnapshot | None:
-        """Put the best policy into the agent, with its hyperparameters; None if there is none."""
-        return self.registry.load_best(agent)
+        """Put the best policy into the agent, with its hyperparameters; None if there is none.
+
+        Counters and schedules (exploration, for instance) stay where the training has brought them.
+        """
+        with agent.keeping_progress():
+            return self.registry.load_best(agent)
 
 
 def finalists(
