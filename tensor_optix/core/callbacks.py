@@ -97,7 +97,8 @@ class LoopControl(Protocol):
         """Play the same greedy episodes with each agent; return `[len(agents), episodes]` returns.
 
         Called between two windows only, such as from `on_dormant`. Held-out episodes where there is a
-        validation pipeline, else fresh ones of the training pipeline, which then restarts.
+        validation pipeline, else some of further environments of the training's kind, whose own episodes
+        go on; where these are objects of the user's they are played in, and training begins new episodes.
 
         Raises:
             RuntimeError: If the data are live and cannot be replayed.

@@ -115,10 +115,6 @@ class RNDPipeline(BasePipeline):
         self._pipeline.seed(int(children[0]) % 2**31)
         self._forget(int(children[1]))
 
-    def seed_if_none(self, seed: int) -> None:
-        """Make the wrapped pipeline follow from `seed`, unless it follows from another seed already."""
-        self._pipeline.seed_if_none(seed)
-
     def setup(self) -> None:
         """Set the wrapped pipeline up. What is no longer new stays known."""
         self._pipeline.setup()
@@ -126,6 +122,14 @@ class RNDPipeline(BasePipeline):
     def restart(self) -> None:
         """Begin fresh episodes."""
         self._pipeline.restart()
+
+    def renew(self) -> None:
+        """Begin fresh episodes, others than those of `restart`."""
+        self._pipeline.renew()
+
+    def twin(self) -> BasePipeline | None:
+        """Return a twin of the wrapped pipeline, whose rewards are the environments' own."""
+        return self._pipeline.twin()
 
     def teardown(self) -> None:
         """Tear the wrapped pipeline down."""

@@ -67,8 +67,6 @@ class GreedyAgent(BaseAgent):
 
 MOST_WINDOWS = 100
 """How many further windows an episode may take to end."""
-HELD_OUT_SEED = 1_690_842_617
-"""Of held-out environments that were given none: each policy is to play the same episodes."""
 
 
 @dataclass(frozen=True)
@@ -175,12 +173,11 @@ class Validation:
     def _begin(self, agent: BaseAgent) -> None:
         """Begin fresh episodes with an agent."""
         self._pipeline.set_agent(GreedyAgent(agent))
-        if self._is_set_up:
-            self._pipeline.restart()
-        else:
+        if not self._is_set_up:
             self._is_set_up = True
-            self._pipeline.seed_if_none(HELD_OUT_SEED)
             self._pipeline.setup()
+        # Also the first time: without a seed `setup` begins anywhere, and everyone is to play the same.
+        self._pipeline.restart()
         self._windows = EpisodeRecord(self._pipeline.episodes())
 
 
@@ -347,6 +344,7 @@ class Collector:
         self.is_set_up = False
         """Whether there is something to tear down."""
         self._is_restarted = False
+        self._twin: Validation | None = None
 
     def begin(self, agent: BaseAgent) -> None:
         """Set the pipeline up, with the agent to train."""
@@ -366,22 +364,25 @@ class Collector:
                 return
 
     def hand_over(self, agent: BaseAgent) -> None:
-        """Go on with another agent, in fresh episodes where the data are not live."""
+        """Go on with another agent, in new episodes where the data are not live."""
         self._pipeline.set_agent(agent)
         if not self._pipeline.is_live:
-            self._pipeline.restart()
+            self._pipeline.renew()
             self._is_restarted = True
 
     def play(self, agents: Sequence[BaseAgent], episodes: int, trainee: BaseAgent) -> Array:
         """Play the same greedy episodes with each agent; return `[len(agents), episodes]` returns.
 
-        Held-out ones, or else fresh ones of the training pipeline, which goes on with `trainee` then.
+        Held-out ones, or else some of further environments of the kind that is trained on, so that the
+        training's episodes go on. Where the pipeline can make none, its own environments are played in,
+        and the training goes on with `trainee` in new episodes.
 
         Raises:
             RuntimeError: If the data are live and cannot be replayed.
         """
-        if self.validation is not None:
-            return self.validation.play(agents, episodes)
+        apart = self.validation or self._training_twin()
+        if apart is not None:
+            return apart.play(agents, episodes)
         contest = self.contest()
         if contest is None:
             raise RuntimeError("live data cannot be played again: give a val_pipeline")
@@ -396,12 +397,19 @@ class Collector:
             return None
         return Validation(self._pipeline, self._evaluator, is_set_up=True)
 
+    def _training_twin(self) -> Validation | None:
+        """Return what plays in further environments of the kind that is trained on; None without such."""
+        if self._twin is None and (pipeline := self._pipeline.twin()) is not None:
+            self._twin = Validation(pipeline, self._evaluator)
+        return self._twin
+
     def teardown_training(self) -> None:
         """Let go of the training pipeline."""
         self.is_set_up = False
         self._pipeline.teardown()
 
     def teardown_validation(self) -> None:
-        """Let go of the held-out pipeline, if it was used."""
-        if self.validation is not None:
-            self.validation.teardown()
+        """Let go of the held-out pipeline, and of the training's twin, where they were used."""
+        for used in (self.validation, self._twin):
+            if used is not None:
+                used.teardown()
