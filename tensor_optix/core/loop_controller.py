@@ -230,10 +230,8 @@ class LoopController:
         """Put the agent as it is aside, with what it reaches in held-out episodes where there are any."""
         made_with = self._tuning.made_with(self._tuning.accepted(self._agent))
         candidate = aside.enter_context(self._best.staged(self._agent, made_with))
-        validation = self._collector.validation
-        if validation is None:
-            return candidate
-        return replace(candidate, held_out=validation.assess(self._agent, self._would_be_best))
+        held_out = self._collector.assess(self._agent, self._would_be_best)
+        return replace(candidate, held_out=held_out)
 
     def _would_be_best(self, held_out: HeldOut) -> bool:
         return self._best.would_be_best(held_out.score, held_out)
@@ -278,6 +276,8 @@ class LoopController:
         train = self._evaluator.score(window, diagnostics)
         if held_out is None:
             return train, train
+        if held_out.train_score is not None:
+            train = replace(train, primary_score=held_out.train_score)
         combine = self._evaluator.combine
         return combine(train, held_out.score), combine(train, held_out.ranking)
 
@@ -299,7 +299,8 @@ class LoopController:
             return
         self._rollbacks = 0
         kind = events.Baseline if is_baseline else events.Best
-        self.record(kind(score=metrics.primary_score, rank=self._best.rank))
+        score, episodes = metrics.primary_score, metrics.score_count
+        self.record(kind(score=score, rank=self._best.rank, episodes=episodes))
         if not is_baseline:
             self._callbacks.emit("on_improvement", self._best.snapshot)
         if self._best.rank >= self._target_score:

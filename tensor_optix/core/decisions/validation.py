@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.core.base_agent import BaseAgent
+from tensor_optix.core.base_agent import BaseAgent, older_than_act
 from tensor_optix.core.base_evaluator import finished_episodes
 from tensor_optix.core.episode_returns import FirstEpisodes
 
@@ -80,6 +80,12 @@ class HeldOut:
     returns: tuple[Array, ...] = ()
     """The returns that the score is the mean of, `[K]` of each environment in order; none where the score
     is something else."""
+    train_score: float | None = None
+    """What the held-out score is compared with for the generalization gap. Held-out episodes are played
+    greedily, and the gap would measure the exploration if the other side were not. So it is the score of
+    greedy episodes of the training's kind, a window of them a validation; NaN, and no gap, where the
+    pipeline has no further environments to play them in. None: of the window that is trained on, as the
+    agent has only one way to act."""
 
     @property
     def ranking(self) -> EvalMetrics:
@@ -362,6 +368,17 @@ class Collector:
                     break
             else:
                 return
+
+    def assess(self, agent: BaseAgent, would_be_best: Callable[[HeldOut], bool]) -> HeldOut | None:
+        """Return what the agent as it is now reaches in held-out episodes; None without any."""
+        if self.validation is None:
+            return None
+        held_out = self.validation.assess(agent, would_be_best)
+        if "act_greedy" in older_than_act(type(agent)):
+            return held_out
+        twin = self._training_twin()
+        score = math.nan if twin is None else twin.score(agent).primary_score
+        return replace(held_out, train_score=score)
 
     def hand_over(self, agent: BaseAgent) -> None:
         """Go on with another agent, in new episodes where the data are not live."""
