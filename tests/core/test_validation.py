@@ -116,8 +116,14 @@ def test_policies_are_compared_in_the_episodes_that_both_played():
 def test_a_gain_is_sure_by_one_standard_error_of_the_differences():
     best = held_out([0.0, 0.0, 0.0, 0.0])
     gain = held_out([1.0, 3.0, 1.0, 3.0]).gain_over(best)
-    assert gain == 2.0 - np.std([1.0, 3.0, 1.0, 3.0], ddof=1) / 2.0
+    assert gain == 2.0 - 1.0 / 2.0
     assert held_out([1000.0, -520.0]).gain_over(held_out([0.0, 0.0])) < 0.0
+
+
+def test_who_is_better_in_one_episode_and_worse_in_none_is_better():
+    best = held_out([500.0, 500.0], [500.0, 446.0])
+    assert held_out([500.0, 500.0], [500.0, 500.0]).gain_over(best) > 0.0
+    assert held_out([500.0, 500.0], [500.0, 446.0]).gain_over(best) == 0.0
 
 
 def test_without_an_episode_of_both_nothing_is_gained():

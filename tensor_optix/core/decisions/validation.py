@@ -110,10 +110,10 @@ class HeldOut:
         differences = np.concatenate(
             [mine[: len(others)] - others[: len(mine)] for mine, others in pairs]
         )
-        count = len(differences)
-        if count < 2:
-            return float(differences[0]) if count else -math.inf
-        return float(differences.mean() - differences.std(ddof=1) / math.sqrt(count))
+        if not len(differences):
+            return -math.inf
+        # Of the differences themselves, so that who is better in one episode and worse in none is better.
+        return float(differences.mean() - differences.std() / math.sqrt(len(differences)))
 
 
 class Validation:
