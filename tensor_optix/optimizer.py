@@ -196,8 +196,10 @@ class RLOptimizer:
     def run(self) -> None:
         """Train until nothing is left to gain, a cap, or `stop()`; blocks.
 
-        On return, also by an exception, the agent holds the best policy found. A second call trains on:
-        windows, steps and log go on from where the first one ended, and each call has the whole caps.
+        On return, also by an exception, the agent holds the best policy found: its weights, with the
+        hyperparameters, the optimizer's moments and the normalizers that it had. Counters, schedules and
+        random generators (steps, epsilon, a learning rate that Keras schedules) are those of the run's
+        end. A second call trains on from there, with windows, steps and log; each has the whole caps.
 
         Raises:
             ValueError: If `max_steps` is less than one window.

@@ -239,6 +239,12 @@ class Backend(Protocol):
     def set_learning_rate(self, optimizer: Optimizer, value: float, /) -> None:
         """Put a learning rate in force: the first group's; other groups keep their ratio to it."""
 
+    def schedule_step(self, optimizer: Optimizer, /) -> int | None:
+        """Return how far a schedule of the learning rate has come; None if the optimizer follows none."""
+
+    def set_schedule_step(self, optimizer: Optimizer, step: int, /) -> None:
+        """Let a schedule of the learning rate go on from a step."""
+
     def save_network(self, network: Network, path: PathLike, /) -> None:
         """Write every variable of a network to `path` plus the backend's suffix."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from abc import abstractmethod
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from pathlib import Path
@@ -22,7 +23,7 @@ from tensor_optix.core.json_values import to_json
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, Network, Optimizer
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
@@ -344,6 +345,19 @@ class NetworkAgent(BaseAgent, Generic[H]):
         stored = directory / "reward_normalizer.npz"
         if self._reward_normalizer is not None and stored.exists():
             self._reward_normalizer.load_state_dict(_load_arrays(stored))
+
+    @contextmanager
+    def keeping_progress(self) -> Iterator[None]:
+        """Return a context at whose end counters, schedules and random generators are as at its beginning."""
+        progress = self._progress()
+        places = [(one, self.ops.schedule_step(one)) for one in self._optimizers.values()]
+        try:
+            yield
+        finally:
+            self._resume(progress)
+            for optimizer, step in places:
+                if step is not None:
+                    self.ops.set_schedule_step(optimizer, step)
 
     def average_weights(self, paths: Sequence[PathLike]) -> bool:
         """Take on the mean of stored networks, and of what normalised their observations.

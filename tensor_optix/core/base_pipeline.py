@@ -49,9 +49,17 @@ class BasePipeline(ABC):
         """Let go of what `setup` acquired. Called once after every `setup`, also after an error."""
 
     def restart(self) -> None:
-        """Begin fresh episodes, with the seed again, between `setup` and `teardown`."""
+        """Begin fresh episodes, where possible the same ones each time, between `setup` and `teardown`."""
         self.teardown()
         self.setup()
+
+    def renew(self) -> None:
+        """Begin fresh episodes, others than those of `restart` where the pipeline can; as `restart` does."""
+        self.restart()
+
+    def twin(self) -> BasePipeline | None:
+        """Return a pipeline over further environments of the same kind; None where it can make none."""
+        return None
 
     @property
     @abstractmethod

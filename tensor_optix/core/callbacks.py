@@ -99,7 +99,8 @@ class LoopControl(Protocol):
         """Play the same greedy episodes with each agent; return `[len(agents), episodes]` returns.
 
         Called between two windows only, such as from `on_dormant`. Held-out episodes where there is a
-        validation pipeline, else fresh ones of the training pipeline, which then restarts.
+        validation pipeline, else some of further environments of the training's kind, whose own episodes
+        go on; where these are objects of the user's they are played in, and training begins new episodes.
 
         Raises:
             RuntimeError: If the data are live and cannot be replayed.
@@ -218,23 +219,36 @@ class Rescored(LoopEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Baseline(LoopEvent):
-    """The first policy that was scored is the best so far."""
+class Crowned(LoopEvent):
+    """What makes a policy the best so far."""
 
-    kind = "baseline"
     score: float
     rank: float
     """What it is ranked by: a lower bound of its score, or a score of the user's."""
+    episodes: int = 0
+    """How many episode returns the score is the mean of; 0 where the evaluator does not say."""
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The fields; where the evaluator does not say how many episodes there are, no word of it."""
+        numbers = super().numbers
+        if not self.episodes:
+            del numbers["episodes"]
+        return numbers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Best(LoopEvent):
+class Baseline(Crowned):
+    """The first policy that was scored is the best so far."""
+
+    kind = "baseline"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best(Crowned):
     """A policy is the best so far."""
 
     kind = "best"
-    score: float
-    rank: float
-    """As of `Baseline`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from tensor_optix.core.evolution.members import BaseEnsemble
 from tensor_optix.core.foreign_agent import as_agent, has_averaged, own_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.evolution.members import Member
@@ -209,6 +210,14 @@ class EnsembleAgent(BaseEnsemble):
         """Tell every agent."""
         for agent in self._learners():
             agent.begin_episodes()
+
+    @contextmanager
+    def keeping_progress(self) -> Iterator[None]:
+        """Keep that of every agent."""
+        with ExitStack() as stack:
+            for agent in self._learners():
+                stack.enter_context(agent.keeping_progress())
+            yield
 
     def has_finite_weights(self) -> bool:
         """Whether every weight of every agent is a finite number."""

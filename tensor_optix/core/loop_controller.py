@@ -1,4 +1,4 @@
-"""The loop: collect, assess, learn, evaluate, checkpoint, transition, tune, stop.
+"""The loop: validate, collect, learn, evaluate, checkpoint, transition, tune, stop.
 
 Windows come from a pipeline; weights, decisions and events go out. Only this module knows all the parts.
 """
@@ -10,10 +10,9 @@ import math
 import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,7 @@ from tensor_optix.core.callbacks import LoopCallback as LoopCallback
 from tensor_optix.core.decisions.best_policy import STEP_SHARE as FINALS_SHARE
 from tensor_optix.core.decisions.best_policy import BestPolicy, Candidate, finalists, play_finals
 from tensor_optix.core.decisions.episode_ends import EpisodeEnds, StepScoring
-from tensor_optix.core.decisions.validation import Collector
+from tensor_optix.core.decisions.validation import Collector, HeldOut
 from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
 
@@ -198,8 +197,8 @@ class LoopController:
         """Train until DORMANT, a cap, or `stop()`.
 
         However it ends, also by an exception, the agent given then holds the best policy found, with
-        its hyperparameters, and the pipelines are torn down. A second call trains on: windows and steps
-        are counted, and the best policy is kept, from where the first one ended.
+        its hyperparameters, and the pipelines are torn down. Counters and schedules are those of the end. A
+        second call trains on: windows and steps are counted, and the best policy is kept, from there.
 
         Raises:
             ValueError: If `max_steps` is less than one window.
@@ -225,13 +224,23 @@ class LoopController:
 
     def _train(self, run: RunState) -> None:
         self._collector.begin(self._agent)
-        cap, begun = self._settings.max_episodes, time.perf_counter()
+        windows, cap = self._collector.windows(), self._settings.max_episodes
         budget = StepBudget(self._settings.max_steps, self._collector.rows_per_window)
         self._ends.begin(self._collector.time_limit, self._most_windows())
-        for window in islice(self._collector.windows(), cap):
-            run.enter(window, time.perf_counter() - begun)
-            self._look_for_ends(run, window)
-            self._pass(run, window)
+        while run.windows != cap:
+            with ExitStack() as aside:
+                due = self._is_due(run.next_window_id)
+                candidate = self._put_aside(aside) if due and self._is_judged_apart else None
+                begun = time.perf_counter()
+                window = next(windows, None)
+                if window is None:
+                    self._stop_reason = "the data source ended"
+                    return
+                run.enter(window, time.perf_counter() - begun)
+                if self._look_for_ends(run, window):
+                    # Judged by scores of the kind before.
+                    due, candidate = due and not self._is_judged_apart, None
+                self._pass(run, window, candidate or (self._put_aside(aside) if due else None))
             if self._stop_reason is not None:
                 return
             if budget.is_spent_by(window.num_steps):
@@ -239,11 +248,7 @@ class LoopController:
                 self._cap(f"another window would exceed {limit}")
                 return
             self._hand_over()
-            begun = time.perf_counter()
-        if run.windows == cap:
-            self._cap(f"the cap of {cap} windows was reached")
-        else:
-            self._stop_reason = "the data source ended"
+        self._cap(f"the cap of {cap} windows was reached")
 
     def _most_windows(self) -> int | None:
         """Return how many windows the run has at most, as far as that is known; None: any number."""
@@ -254,12 +259,39 @@ class LoopController:
     def _cap(self, reason: str) -> None:
         self._stop_reason, self._ending = reason, Ending.CAPPED
 
-    def _look_for_ends(self, run: RunState, window: EpisodeData) -> None:
-        """Let windows be scored by the step where no episode ends, and by returns if they do after all."""
+    def _is_due(self, window_id: int) -> bool:
+        run = self._run
+        return self._scheduler.should_adapt(window_id) or not run.history or run.lacks_score
+
+    @property
+    def _is_judged_apart(self) -> bool:
+        """Whether policies are judged by what they do elsewhere than in the windows.
+
+        They do that before they collect a window, not between the window and its `learn`: an agent may
+        record what it does in `act`, and learn from the record.
+        """
+        return self._collector.validation is not None or self._best.has_external_score
+
+    def _put_aside(self, aside: ExitStack) -> Candidate:
+        """Put the agent as it is aside, with what it reaches in held-out episodes where there are any."""
+        made_with = self._tuning.made_with(self._tuning.accepted(self._agent))
+        candidate = aside.enter_context(self._best.staged(self._agent, made_with))
+        held_out = self._collector.assess(self._agent, self._would_be_best)
+        return replace(candidate, held_out=held_out)
+
+    def _would_be_best(self, held_out: HeldOut) -> bool:
+        return self._best.would_be_best(held_out.score, held_out)
+
+    def _look_for_ends(self, run: RunState, window: EpisodeData) -> bool:
+        """Let windows be scored by the step where no episode ends, and by returns if they do after all.
+
+        Returns:
+            Whether scores are of another kind from here on.
+        """
         ends = self._ends
         ends.note(window)
         if not self._evaluator.has_step_score:
-            return
+            return False
         if ends.windows == 1 and not self._collector.validation and (warning := ends.warning()):
             logger.warning(warning)
         if ends.came_after_all:
@@ -274,8 +306,9 @@ class LoopController:
                 run.total_steps,
             )
         else:
-            return
+            return False
         self.record(events.Rescored(per_step=ends.are_given_up, windows=ends.windows))
+        return True
 
     def _forget_scores(self, run: RunState) -> None:
         """Begin anew with scores of another kind: none is compared with those before."""
@@ -302,20 +335,15 @@ class LoopController:
         self._tuning.begin(self._run.window_id)
         self._run.forget_recent()
 
-    def _pass(self, run: RunState, window: EpisodeData) -> None:
-        """Take one window through the loop."""
+    def _pass(self, run: RunState, window: EpisodeData, candidate: Candidate | None) -> None:
+        """Take one window through the loop; it is evaluated if there is a candidate."""
         interval = self._scheduler.current_interval
-        due = self._scheduler.should_adapt(run.window_id) or not run.history or run.lacks_score
         accepted = self._tuning.accepted(self._agent)
-        made_with = self._tuning.made_with(accepted)
-        with self._best.staged(self._agent, made_with) if due else nullcontext() as candidate:
-            held_out = self._validate() if due else None
-            with run.learning():
-                diagnostics = _diagnostics(self._agent.learn(window))
-            self._tuning.note_learned(accepted)
-            if candidate is not None:
-                score, ranking = self._assess(window, diagnostics, held_out)
-                self._take(run, score, ranking, candidate)
+        with run.learning():
+            diagnostics = _diagnostics(self._agent.learn(window))
+        self._tuning.note_learned(accepted)
+        if candidate is not None:
+            self._take(run, *self._assess(window, diagnostics, candidate.held_out), candidate)
         self._guard(accepted, diagnostics)
         if run.smoothed is not None and len(run.history) > 1:
             run.improved = self._transition(run, run.smoothed)
@@ -325,25 +353,17 @@ class LoopController:
         report = run.report(window, diagnostics, self._best.score, self.state, interval)
         self._callbacks.emit("on_window", report)
 
-    def _validate(self) -> tuple[EvalMetrics, EvalMetrics] | None:
-        """Score the agent as it is in held-out episodes, where there are any."""
-        validation = self._collector.validation
-        if validation is None:
-            return None
-        return validation.assess(self._agent, self._best.would_be_best)
-
     def _assess(
-        self,
-        window: EpisodeData,
-        diagnostics: dict[str, Any],
-        held_out: tuple[EvalMetrics, EvalMetrics] | None,
+        self, window: EpisodeData, diagnostics: dict[str, Any], held_out: HeldOut | None
     ) -> tuple[EvalMetrics, EvalMetrics]:
         """Return the score that the decisions rest on, and that by which the policy is ranked."""
         train = self._evaluator.score(window, diagnostics)
         if held_out is None:
             return train, train
-        score, ranking = held_out
-        return self._evaluator.combine(train, score), self._evaluator.combine(train, ranking)
+        if held_out.train_score is not None:
+            train = replace(train, primary_score=held_out.train_score)
+        combine = self._evaluator.combine
+        return combine(train, held_out.score), combine(train, held_out.ranking)
 
     def _take(
         self, run: RunState, score: EvalMetrics, ranking: EvalMetrics, candidate: Candidate
@@ -352,7 +372,6 @@ class LoopController:
         is_baseline = not run.history and self._best.snapshot is None
         run.take_score(score)
         if run.smoothed is None and not candidate.has_external_score:
-            self._best.discard(candidate)
             return
         self._checkpoint(ranking, candidate, is_baseline)
         if run.smoothed is not None and is_baseline:
@@ -364,7 +383,8 @@ class LoopController:
             return
         self._rollbacks = 0
         kind = events.Baseline if is_baseline else events.Best
-        self.record(kind(score=metrics.primary_score, rank=self._best.rank))
+        score, episodes = metrics.primary_score, metrics.score_count
+        self.record(kind(score=score, rank=self._best.rank, episodes=episodes))
         if not is_baseline:
             self._callbacks.emit("on_improvement", self._best.snapshot)
         if self._best.rank >= self._target_score:

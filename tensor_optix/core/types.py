@@ -163,10 +163,14 @@ class EvalMetrics:
 
     @property
     def generalization_gap(self) -> float | None:
-        """`train_score - val_score`, or None where either is missing."""
+        """`train_score - val_score`; None where either is missing or NaN.
+
+        Both are of the same kind of acting: `HeldOut.train_score` says of which.
+        """
         if self.train_score is None or self.val_score is None:
             return None
-        return float(self.train_score) - float(self.val_score)
+        gap = float(self.train_score) - float(self.val_score)
+        return None if math.isnan(gap) else gap
 
     @property
     def score_count(self) -> int:

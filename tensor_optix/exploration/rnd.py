@@ -139,6 +139,14 @@ class RNDPipeline(BasePipeline):
         """Begin fresh episodes."""
         self._pipeline.restart()
 
+    def renew(self) -> None:
+        """Begin fresh episodes, others than those of `restart`."""
+        self._pipeline.renew()
+
+    def twin(self) -> BasePipeline | None:
+        """Return a twin of the wrapped pipeline, whose rewards are the environments' own."""
+        return self._pipeline.twin()
+
     def teardown(self) -> None:
         """Tear the wrapped pipeline down."""
         self._pipeline.teardown()

@@ -67,7 +67,8 @@ class BatchPipeline(RolloutPipeline):
             return make_vector_env(env_id, num_envs=1, backend="sync", seed=seed)
 
         chosen = window_size if window_size is not None else n_steps
-        super().__init__(make_env, agent, 200 if chosen is None else chosen, seed, rescale_actions)
+        size = 200 if chosen is None else chosen
+        super().__init__(make_env, agent, size, seed, rescale_actions, makes_new=env_id is not None)
 
     @property
     def environments(self) -> Sequence[object]:

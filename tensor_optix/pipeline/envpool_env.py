@@ -68,6 +68,7 @@ class EnvPoolEnv(VectorEnv):
         self._pool = pool
         self._make = make
         self._unused_seed = seed
+        self._has_warned = False
         self._under_way = 0
         # False while a call is open: an exception in it, Ctrl-C say, leaves it unknown which rows are
         # on their way, and who waited for one that is not would wait for ever.
@@ -86,7 +87,8 @@ class EnvPoolEnv(VectorEnv):
         if self._make is None:
             self._take_over([pool])
         self._drain(pool)
-        if seed is not None and self._make is None:
+        if seed is not None and self._make is None and not self._has_warned:
+            self._has_warned = True
             logger.warning("reset(seed=%d) is ignored: EnvPool is seeded when it is made", seed)
         elif seed is not None and seed != self._unused_seed and self._make is not None:
             # The threads of the old pool end before those of the new one start.

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tensor_optix.core.foreign_agent import Actor
     from tensor_optix.pipeline.vector_env import VectorEnv
 
+RESTART_SEED = 1_690_842_617
+"""Of the episodes that a pipeline without a seed begins at every `restart`."""
+
 
 class Rollout:
     """Reused storage for one window, a column per environment.
@@ -246,6 +249,7 @@ class RolloutPipeline(BasePipeline):
         seed: Where the environments' randomness starts, at every `setup`; pipelines of different seeds share
             none of it. None: anywhere.
         rescale_actions: Whether an agent's actions in [-1, 1] are stretched to the action space.
+        makes_new: Whether every call of `make_env` makes new environments.
     """
 
     def __init__(
@@ -255,6 +259,8 @@ class RolloutPipeline(BasePipeline):
         window_size: int,
         seed: int | None,
         rescale_actions: bool = True,
+        *,
+        makes_new: bool = False,
     ) -> None:
         if not isinstance(window_size, int | np.integer) or window_size < 1:
             raise ValueError(f"window_size must be a whole number >= 1, got {window_size!r}")
@@ -263,6 +269,8 @@ class RolloutPipeline(BasePipeline):
         self._seed = None if seed is None else spread_seed(seed)
         self._rescale_actions = rescale_actions
         self._make_env = make_env
+        self._makes_new = makes_new
+        self._renewals = 0
         self._env: VectorEnv | None = None
         self._rollouts: tuple[Rollout, Rollout] | None = None
         self._is_set_up = False
@@ -320,12 +328,37 @@ class RolloutPipeline(BasePipeline):
         Raises:
             ValueError: If the agent and the environments do not fit together.
         """
+        self._renewals = 0
+        self._begin(self._seed)
+
+    def restart(self) -> None:
+        """Reset the environments, to the same episodes each time, also where no seed was given."""
+        self._begin(self._restart_seed)
+
+    def renew(self) -> None:
+        """Reset the environments to episodes that neither `setup` nor an earlier call has begun."""
+        self._renewals += 1
+        seeds = np.random.SeedSequence([self._restart_seed, self._renewals])
+        self._begin(int(seeds.generate_state(1)[0]) % 2**31)
+
+    def twin(self) -> BasePipeline | None:
+        """Return a pipeline over further environments of the same kind; None where these are the user's."""
+        if not self._makes_new:
+            return None
+        make, seed = self._make_env, self._seed
+        return RolloutPipeline(make, None, self.window_size, seed, self._rescale_actions)
+
+    @property
+    def _restart_seed(self) -> int:
+        return RESTART_SEED if self._seed is None else self._seed
+
+    def _begin(self, seed: int | None) -> None:
         env = self.env
         if self._agent is not None:
             self._agent.check_spaces(env.observation_space, env.action_space)
             self._fit_to(self._agent)
             self._agent.begin_episodes()
-        env.reset(self._seed)
+        env.reset(seed)
         self._window = 0
         self._counter = EpisodeCounter(env.num_envs)
         shape, dtype = env.observation_space.shape, env.observation_space.dtype
@@ -335,10 +368,6 @@ class RolloutPipeline(BasePipeline):
             first = env.recv()
             self._observations[first.env_ids] = first.observations
         self._is_set_up = True
-
-    def restart(self) -> None:
-        """Reset the environments without making them anew."""
-        self.setup()
 
     def episodes(self) -> Iterator[EpisodeData]:
         """Yield windows without end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tensor_optix.pipeline.checked_env import CheckedEnv, core
 from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
 from tensor_optix.pipeline.vector_env import (
     VectorEnv,
@@ -17,6 +18,7 @@ from tensor_optix.pipeline.vector_env import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tensor_optix.core.base_pipeline import BasePipeline
     from tensor_optix.core.foreign_agent import Actor
 
 DEFAULT_NUM_ENVS = 8
@@ -66,16 +68,17 @@ class VectorBatchPipeline(RolloutPipeline):
         if env is not None:
             check_env(env)
         self._given = env
+        self._factories = [_Factory(function) for function in env_fns or ()]
 
         def make_env(seed: int | None) -> VectorEnv:
-            if env_fns is not None:
-                return from_env_fns(env_fns, asynchronous=async_envs)
+            if self._factories:
+                return from_env_fns(self._factories, asynchronous=async_envs)
             if env_id is None:
                 return wrap_env(env)
             number = DEFAULT_NUM_ENVS if num_envs is None else num_envs
             return make_vector_env(env_id, num_envs=number, backend=backend, seed=seed)
 
-        super().__init__(make_env, agent, window_size, seed, rescale_actions)
+        super().__init__(make_env, agent, window_size, seed, rescale_actions, makes_new=env is None)
 
     @property
     def n_envs(self) -> int:
@@ -86,6 +89,33 @@ class VectorBatchPipeline(RolloutPipeline):
     def environments(self) -> Sequence[object]:
         """The environments given by `env`, without wrappers; none where they were made here."""
         return given_environments(self._given)
+
+    def twin(self) -> BasePipeline | None:
+        """Return a pipeline over further environments of the same kind; None where there are none."""
+        shares = any(factory.gives_one_and_the_same() for factory in self._factories[:1])
+        return None if shares else super().twin()
+
+
+class _Factory:
+    """A function of the user's, which makes an environment, and what it made last in this process."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._made: Any = None
+
+    def __call__(self) -> Any:
+        self._made = self._function()
+        return self._made
+
+    def gives_one_and_the_same(self) -> bool:
+        """Whether it gives the environment that it gave before: to step this one would disturb that one."""
+        if self._made is None:
+            return False
+        another = self._function()
+        if core(another) is core(self._made):
+            return True
+        CheckedEnv(another).close()
+        return False
 
 
 def _check_functions(env_fns: Any, num_envs: int | None) -> None:

@@ -44,6 +44,7 @@ class Surer(LoopEvent):
 
     kind = "surer"
     score: float
+    episodes: int = 0
 
 
 _SHOWN = Rescored | Degradation | Rollback | Recovered | Finals | Dormant | Error
@@ -168,7 +169,8 @@ class TrainingRecord(LoopCallback):
     def _take_best(self, event: Baseline | Best) -> None:
         is_highest = event.score > self._highest
         self._highest = max(self._highest, event.score)
-        surer = Surer(event.episode_id, event.total_steps, score=event.score)
+        place, score = (event.episode_id, event.total_steps), event.score
+        surer = Surer(*place, score=score, episodes=event.episodes)
         self._show(event if is_highest else surer)
 
     def _take_tuned(self, event: Tuned) -> None:

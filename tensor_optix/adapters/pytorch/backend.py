@@ -266,6 +266,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
             group["lr"] = rate
 
 
+def schedule_step(optimizer: torch.optim.Optimizer) -> int | None:
+    """Return None: schedules of PyTorch are objects beside the optimizer, which their owner steps."""
+    return None
+
+
+def set_schedule_step(optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Do nothing, as there is no such step."""
+
+
 def save_network(network: nn.Module, path: PathLike) -> None:
     """Write every parameter and buffer of a network to `path`.safetensors."""
     Path(f"{path}.safetensors").write_bytes(save(_state(network)))

@@ -17,7 +17,9 @@ from tensor_optix.adapters.tensorflow.gradient_descent import (
     require_optimizer,
 )
 from tensor_optix.adapters.tensorflow.gradient_descent import learning_rate as learning_rate
+from tensor_optix.adapters.tensorflow.gradient_descent import schedule_step as schedule_step
 from tensor_optix.adapters.tensorflow.gradient_descent import set_learning_rate as set_learning_rate
+from tensor_optix.adapters.tensorflow.gradient_descent import set_schedule_step as set_schedule_step
 from tensor_optix.adapters.tensorflow.graphs import CompiledUpdates, Inference, PlainUpdates
 from tensor_optix.adapters.tensorflow.network import (
     KerasScalar,

@@ -237,6 +237,16 @@ def set_learning_rate(optimizer: Any, value: float) -> None:
         ) from error
 
 
+def schedule_step(optimizer: Any) -> int | None:
+    """Return how far a schedule of the learning rate has come; None if the optimizer follows none."""
+    return int(optimizer.iterations) if optimizer in _scaled else None
+
+
+def set_schedule_step(optimizer: Any, step: int) -> None:
+    """Let a schedule of the learning rate go on from a step."""
+    optimizer.iterations.assign(step)
+
+
 def rate_variables(optimizer: Any) -> list[Any]:
     """Return what must be kept of the learning rate beside the optimizer's own variables."""
     return [_scaled[optimizer].factor] if optimizer in _scaled else []
