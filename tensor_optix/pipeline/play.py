@@ -59,4 +59,6 @@ def play_episodes(
             played.add(env_id, total, length)
         if played.is_complete:
             return played.returns, played.lengths
-        env.send(to_env(np.asarray(agent.act_greedy(step.observations))), step.env_ids)
+        # A copy, as the environment may write over its own: an agent may keep what it acts on.
+        actions = np.asarray(agent.act_greedy(np.array(step.observations)))
+        env.send(to_env(actions), step.env_ids)
