@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.pipeline.info_keys import InfoKeys
     from tensor_optix.pipeline.vector_env import VectorEnv
 
 
@@ -30,7 +31,7 @@ class Rollout:
     Args:
         env: Tells the number of environments and the spaces.
         window_size: Rows per environment; on average, where the environments run at their own pace.
-        action_dtype: In which actions are stored.
+        action_dtype: In which actions are stored; can be read again.
     """
 
     def __init__(self, env: VectorEnv, window_size: int, action_dtype: np.dtype[Any]) -> None:
@@ -39,6 +40,7 @@ class Rollout:
         self._lockstep = env.batch_size == env.num_envs
         self._budget = window_size * env.num_envs
         self._capacity = window_size if self._lockstep else 2 * window_size
+        self.action_dtype = action_dtype
         shape = (self._capacity, env.num_envs)
         obs, action = env.observation_space, env.action_space
         # One row more, for what the last action led to.
@@ -72,6 +74,7 @@ class Rollout:
         self._rows_begun = 0
         self._ends: list[tuple[Array, Array]] = []
         self._infos: list[dict[str, Any]] = []
+        self._info_rows: list[Array] = []
         self._observations[0] = observations
         if not self._lockstep:
             self._valid.fill(False)
@@ -117,9 +120,10 @@ class Rollout:
         self._valid[rows] = step.valid
         if len(step.end_observations):
             ended = step.env_ids[step.terminated | step.truncated]
-            end_rows = self._times(ended) * self._num_envs + ended
-            self._ends.append((end_rows, np.array(step.end_observations)))
+            self._ends.append((self._flat_rows(ended), np.array(step.end_observations)))
         self._infos.extend(step.infos)
+        if step.infos and not self._lockstep:
+            self._info_rows.append(self._flat_rows(step.env_ids))
         if self._lockstep:
             self._cursor += 1
         else:
@@ -127,7 +131,11 @@ class Rollout:
         self._observations[self._rows(step.env_ids)] = step.observations
 
     def transitions(self, step: VectorStep) -> Transitions:
-        """Return the valid rows among those that `finish` stored last, in lockstep as views."""
+        """Return the valid rows among those that `finish` stored last.
+
+        In lockstep, observations and actions are views. Rewards and flags are copies: who rescales them
+        in place changes no score.
+        """
         following = self.shown(step.env_ids)
         if len(step.end_observations):
             following = following.copy()
@@ -136,10 +144,10 @@ class Rollout:
         transitions = Transitions(
             self._observations[rows],
             self._actions[rows],
-            self._rewards[rows],
+            self._rewards[rows].copy(),
             following,
-            self._terminated[rows],
-            self._truncated[rows],
+            self._terminated[rows].copy(),
+            self._truncated[rows].copy(),
             step.env_ids,
             self._num_envs,
         )
@@ -185,14 +193,15 @@ class Rollout:
         end_rows, end_observations = self._sorted_ends()
         single = self._num_envs == 1
         ended = single and bool(dones[-1, 0])
-        following = self.following()
+        # A copy, as the next window begins with what it shows.
+        following = self.following().copy()
         return EpisodeData(
             observations=_flat(self._observations[:length]),
             actions=_flat(self._actions[:length]),
             rewards=_rows_of(rewards, single),
             terminated=_rows_of(self._terminated[:length], single),
             truncated=_rows_of(self._truncated[:length], single),
-            infos=self._infos,
+            infos=self._infos if self._lockstep else self._placed_infos(length),
             episode_id=number,
             episode_starts=_episode_starts(dones, valid),
             final_obs=None if ended else following[0] if single else following,
@@ -213,6 +222,19 @@ class Rollout:
 
     def _rows(self, env_ids: Array) -> Any:
         return self._cursor if self._lockstep else (self._cursors[env_ids], env_ids)
+
+    def _flat_rows(self, env_ids: Array) -> Array:
+        rows: Array = self._times(env_ids) * self._num_envs + env_ids
+        return rows
+
+    def _placed_infos(self, length: int) -> list[dict[str, Any]]:
+        """Return the infos in the order of the flat rows; rows that are missing have none."""
+        if not self._infos:
+            return []
+        placed: list[dict[str, Any]] = [{} for _ in range(length * self._num_envs)]
+        for row, info in zip(np.concatenate(self._info_rows), self._infos, strict=True):
+            placed[row] = info
+        return placed
 
     def _clear_missing_rows(self, length: int) -> None:
         """Wipe out what an earlier window left below a short column, but for the next observation.
@@ -281,6 +303,8 @@ class RolloutPipeline(BasePipeline):
         window_size: Rows per environment and window.
         seed: Where the environments' randomness starts, at every `setup`. None: anywhere.
         rescale_actions: Whether an agent's actions in [-1, 1] are stretched to the action space.
+        info_keys: Which of the environments' infos windows have. None: all of a plain environment's,
+            none of a vector's.
     """
 
     def __init__(
@@ -290,6 +314,7 @@ class RolloutPipeline(BasePipeline):
         window_size: int,
         seed: int | None,
         rescale_actions: bool = True,
+        info_keys: InfoKeys | None = None,
     ) -> None:
         if not isinstance(window_size, int | np.integer) or window_size < 1:
             raise ValueError(f"window_size must be a whole number >= 1, got {window_size!r}")
@@ -297,10 +322,10 @@ class RolloutPipeline(BasePipeline):
         self._agent = agent
         self._seed = seed
         self._rescale_actions = rescale_actions
+        self._info_keys = info_keys
         self._make_env = make_env
         self._env: VectorEnv | None = None
         self._rollouts: list[Rollout] = []
-        self._action_dtype: np.dtype[Any] | None = None
         self._is_set_up = False
 
     @property
@@ -308,6 +333,7 @@ class RolloutPipeline(BasePipeline):
         """The vector environment, made when first asked for."""
         if self._env is None:
             self._env = self._make_env(self._seed)
+            self._env.info_keys = self._info_keys
         return self._env
 
     @property
@@ -380,8 +406,8 @@ class RolloutPipeline(BasePipeline):
         self._to_env = environment_actions(agent, space, self._rescale_actions)
         self._finish = Rollout.finish if agent.is_on_policy else self._observing(agent)
         dtype = kept_dtype(agent, space)
-        if dtype != self._action_dtype:
-            self._action_dtype, self._rollouts = dtype, []
+        self._rollouts = [rollout for rollout in self._rollouts if rollout.action_dtype == dtype]
+        self._action_dtype = dtype
 
     def _free_rollout(self) -> Rollout:
         """Return one of which nobody holds a row."""
@@ -411,6 +437,8 @@ class RolloutPipeline(BasePipeline):
                 self._act(rollout, step.env_ids)
         window = rollout.to_window(self._window, self._counter)
         self._observations = rollout.following()
+        if self._window == 0 and self._info_keys is not None:
+            self._info_keys.report_missing()
         self._window += 1
         return window
 
