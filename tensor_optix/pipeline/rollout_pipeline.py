@@ -131,10 +131,10 @@ class Rollout:
         self._observations[self._rows(step.env_ids)] = step.observations
 
     def transitions(self, step: VectorStep) -> Transitions:
-        """Return the valid rows among those that `finish` stored last.
+        """Return the valid rows that `step` completed, after `finish` stored it.
 
-        In lockstep, observations and actions are views. Rewards and flags are copies: who rescales them
-        in place changes no score.
+        In lockstep, observations and actions are views of the stored rows, where no episode ends the next
+        observations too. Rewards and flags are copies: who rescales them in place changes no score.
         """
         following = self.shown(step.env_ids)
         if len(step.end_observations):
@@ -144,10 +144,10 @@ class Rollout:
         transitions = Transitions(
             self._observations[rows],
             self._actions[rows],
-            self._rewards[rows].copy(),
+            step.rewards.copy(),
             following,
-            self._terminated[rows].copy(),
-            self._truncated[rows].copy(),
+            step.terminated.copy(),
+            step.truncated.copy(),
             step.env_ids,
             self._num_envs,
         )
