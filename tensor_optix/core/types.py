@@ -47,6 +47,15 @@ class EpisodeData:
 
     With one environment the arrays are `[T, ...]`; with N of them they are flat, `[T * N, ...]`, and
     `grid` gives any of them as `[T, N, ...]`. A window need not start or end with an episode.
+
+    What you hold of a window stays as it is for as long as you hold it: the window, an array, a slice or a
+    single row, or what shares its memory, such as a tensor made without a copy. The pipeline fills the
+    storage again when nobody holds any of it, so that a loop that keeps nothing allocates nothing; one
+    row that is held keeps the storage of its whole window, so copy the rows where you keep few of many.
+    An address alone (`array.ctypes.data`) holds nothing.
+
+    All who get a window share its arrays, and the observations and actions that `act` and `observe` got
+    while it was collected are rows of them: who writes into them writes for all. Two windows share nothing.
     """
 
     observations: Array
@@ -60,7 +69,8 @@ class EpisodeData:
     truncated: Sequence[bool] | Array
     """`[R]`, the episode was cut (a time limit) at this row."""
     infos: list[dict[str, Any]]
-    """One dict per row, or empty where the environment's infos are not kept."""
+    """One dict per row, or empty where the environment's infos are not kept. Copies of the environment's
+    own dicts; the values in them are the environment's."""
     episode_id: int
     """The window's number, from 0."""
     values: Array | None = None
@@ -117,7 +127,8 @@ class EpisodeData:
 class Transitions(NamedTuple):
     """What happened in B environments in one step, for agents that learn while collecting.
 
-    The arrays belong to the pipeline and are reused: a consumer that keeps rows copies them.
+    The arrays are rows of the window that is being collected, or copies, and live as long as those of
+    `EpisodeData`: for as long as somebody holds them.
     """
 
     observations: Array

@@ -121,7 +121,8 @@ class EnvPoolEnv(VectorEnv):
             terminated, truncated = terminated & valid, truncated & valid
         done = terminated | truncated
         ends = observations.compress(done, 0) if np.count_nonzero(done) else self._no_ends
-        return VectorStep(ids, observations, rewards, terminated, truncated, valid, ends)
+        infos = () if self.info_keys is None else self.info_keys.of_rows(info, valid, done)
+        return VectorStep(ids, observations, rewards, terminated, truncated, valid, ends, infos)
 
     def send(self, actions: Array, env_ids: Array) -> None:
         """Hand the actions to EnvPool's threads, without waiting for them."""

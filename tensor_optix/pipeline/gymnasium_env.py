@@ -173,8 +173,12 @@ class SingleEnv(LockstepEnv):
             np.array([truncated], bool),
             self._all_valid,
             ends,
-            (info,),
+            (self._kept(info or {}),),
         )
+
+    def _kept(self, info: dict[str, Any]) -> dict[str, Any]:
+        # A copy, as the environment may go on writing into its own.
+        return dict(info) if self.info_keys is None else self.info_keys.of_row(info)
 
 
 class GymnasiumEnv(LockstepEnv):
@@ -196,7 +200,7 @@ class GymnasiumEnv(LockstepEnv):
             SAME_STEP: self._same_step_rows,
             DISABLED: self._disabled_rows,
         }
-        self._rows = makers[_autoreset_mode(env)]
+        self._rows_without_infos = makers[_autoreset_mode(env)]
         self._resetting = self._no_flags
         self._who = f"vector environment {type(env.unwrapped).__name__}"
 
@@ -207,6 +211,13 @@ class GymnasiumEnv(LockstepEnv):
 
     def _step(self, actions: Array) -> VectorStep:
         return self._rows(self._env.step(np.asarray(actions, self._action_dtype)))
+
+    def _rows(self, result: StepResult) -> VectorStep:
+        rows = self._rows_without_infos(result)
+        if self.info_keys is None:
+            return rows
+        dones = rows.terminated | rows.truncated
+        return rows._replace(infos=self.info_keys.of_rows(result[4], rows.valid, dones))
 
     def _next_step_rows(self, result: StepResult) -> VectorStep:
         observations, rewards, terminated, truncated, done = self._arrays(result)

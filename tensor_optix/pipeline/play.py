@@ -111,4 +111,6 @@ def _play(
         if played.is_complete or steps >= (each * most if played.lengths.any() else most):
             ended = played.lengths > 0
             return Played(played.returns[ended], played.lengths[ended], steps, rewards / steps)
-        env.send(to_env(np.asarray(actor.act_greedy(step.observations))), step.env_ids)
+        # A copy, as the environment may write over its own: an agent may keep what it acts on.
+        actions = np.asarray(actor.act_greedy(np.array(step.observations)))
+        env.send(to_env(actions), step.env_ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.foreign_agent import Actor
+    from tensor_optix.pipeline.info_keys import InfoKeys
     from tensor_optix.pipeline.vector_env import VectorEnv
 
 RESTART_SEED = 1_690_842_617
@@ -26,7 +28,7 @@ RESTART_SEED = 1_690_842_617
 
 
 class Rollout:
-    """Reused storage for one window, a column per environment.
+    """Storage for one window, a column per environment. It is used again once nobody holds any of its rows.
 
     Environments that answer in lockstep fill row after row. Those that answer in any order fill each
     column at its own pace; columns then differ in length, and the missing rows are marked invalid.
@@ -39,43 +41,69 @@ class Rollout:
 
     def __init__(self, env: VectorEnv, window_size: int, action_dtype: np.dtype[Any]) -> None:
         self._num_envs = env.num_envs
+        self._all_ids = np.arange(env.num_envs)
         self._lockstep = env.batch_size == env.num_envs
         self._budget = window_size * env.num_envs
         self._capacity = window_size if self._lockstep else 2 * window_size
         self.action_dtype = action_dtype
         shape = (self._capacity, env.num_envs)
         obs, action = env.observation_space, env.action_space
-        self._observations = np.zeros((*shape, *(obs.shape or ())), obs.dtype)
+        # One row more, for what the last action led to.
+        grid = (self._capacity + 1, env.num_envs)
+        self._observations = np.zeros((*grid, *(obs.shape or ())), obs.dtype)
         self._actions = np.zeros((*shape, *(action.shape or ())), action_dtype)
         self._rewards = np.zeros(shape, np.float32)
         self._terminated = np.zeros(shape, bool)
         self._truncated = np.zeros(shape, bool)
         self._valid = np.zeros(shape, bool)
-        self.clear()
+        self._arrays = (
+            self._observations,
+            self._actions,
+            self._rewards,
+            self._terminated,
+            self._truncated,
+            self._valid,
+        )
+        # No other name refers to an array here, or it would be counted as one that stays.
+        self._own_references = self._references()
 
-    def clear(self) -> None:
-        """Forget the rows; the arrays are written over."""
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody holds a row: whatever shows a part of an array, refers to the array."""
+        return self._references() > self._own_references
+
+    def start(self, observations: Array) -> None:
+        """Write a new window over the old rows; its first actions are chosen from `[N, ...]`."""
+        self._cursor = 0
         self._cursors = np.zeros(self._num_envs, np.int64)
         self._rows_begun = 0
         self._ends: list[tuple[Array, Array]] = []
         self._infos: list[dict[str, Any]] = []
+        self._info_rows: list[Array] = []
+        self._observations[0] = observations
         if not self._lockstep:
             self._valid.fill(False)
 
     @property
     def is_full(self) -> bool:
         """Whether no further action may be taken in this window."""
-        return self._rows_begun >= self._budget or int(self._cursors.max()) >= self._capacity
+        if self._rows_begun >= self._budget:
+            return True
+        return not self._lockstep and int(self._cursors.max()) >= self._capacity
 
-    def begin(self, env_ids: Array, observations: Array, actions: Array) -> Array:
-        """Store what was seen and done; return the actions as stored, in `action_dtype`.
+    def shown(self, env_ids: Array) -> Array:
+        """Return the observations `[B, ...]` that the next actions are chosen from, as stored."""
+        observations: Array = self._observations[self._rows(env_ids)]
+        return observations
+
+    def begin(self, env_ids: Array, actions: Array) -> Array:
+        """Store what was done; return the actions as stored, in `action_dtype`.
 
         Raises:
             TypeError: If the actions are of another kind than those stored (floats for ints).
             ValueError: If there is not one action of the action space's shape per environment.
         """
         rows = self._rows(env_ids)
-        self._observations[rows] = observations
         stored: Array = self._actions[rows]  # a view of the row in lockstep, else a copy
         if np.shape(actions) != stored.shape:
             raise ValueError(
@@ -88,25 +116,43 @@ class Rollout:
         self._rows_begun += len(env_ids)
         return stored
 
-    def transitions(self, step: VectorStep) -> Transitions:
-        """Return the valid rows that `step` completes, before `finish` stores it.
+    def finish(self, step: VectorStep) -> None:
+        """Store what came of it, for the same environments in any order."""
+        self._finished = rows = self._rows(step.env_ids)
+        self._rewards[rows] = step.rewards
+        self._terminated[rows] = step.terminated
+        self._truncated[rows] = step.truncated
+        self._valid[rows] = step.valid
+        if len(step.end_observations):
+            ended = step.env_ids[step.terminated | step.truncated]
+            self._ends.append((self._flat_rows(ended), np.array(step.end_observations)))
+        self._infos.extend(step.infos)
+        if step.infos and not self._lockstep:
+            self._info_rows.append(self._flat_rows(step.env_ids))
+        if self._lockstep:
+            self._cursor += 1
+        else:
+            self._cursors[step.env_ids] += 1
+        self._observations[self._rows(step.env_ids)] = step.observations
 
-        Where nothing has to be left out or put right, these are views of the stored row and the
-        step's own arrays.
+    def transitions(self, step: VectorStep) -> Transitions:
+        """Return the valid rows that `step` completed, after `finish` stored it.
+
+        In lockstep, observations and actions are views of the stored rows, where no episode ends the next
+        observations too. Rewards and flags are copies: who rescales them in place changes no score.
         """
-        rows = self._rows(step.env_ids)
-        # Of the dtype of the space, which the rows before have too: EnvPool's own may differ.
-        following = step.observations.astype(self._observations.dtype, copy=False)
+        following = self.shown(step.env_ids)
         if len(step.end_observations):
             following = following.copy()
             following[step.terminated | step.truncated] = step.end_observations
+        rows = self._finished
         transitions = Transitions(
             self._observations[rows],
             self._actions[rows],
-            step.rewards,
+            step.rewards.copy(),
             following,
-            step.terminated,
-            step.truncated,
+            step.terminated.copy(),
+            step.truncated.copy(),
             step.env_ids,
             self._num_envs,
         )
@@ -115,44 +161,36 @@ class Rollout:
         valid = (field[step.valid] for field in transitions[:-1])
         return Transitions._make((*valid, self._num_envs))
 
-    def finish(self, step: VectorStep) -> None:
-        """Store what came of it, for the same environments in any order."""
-        rows = self._rows(step.env_ids)
-        self._rewards[rows] = step.rewards
-        self._terminated[rows] = step.terminated
-        self._truncated[rows] = step.truncated
-        self._valid[rows] = step.valid
-        if len(step.end_observations):
-            ended = step.env_ids[step.terminated | step.truncated]
-            end_rows = self._cursors[ended] * self._num_envs + ended
-            self._ends.append((end_rows, np.array(step.end_observations)))
-        self._infos.extend(step.infos)
-        self._cursors[step.env_ids] += 1
-
     def require_finite(self, step: VectorStep, window: int) -> None:
         """Check the rewards of `step`, before `finish` stores it.
 
         Raises:
             ValueError: If one is NaN or infinite, naming the environment, the step and the value.
         """
-        env_ids, steps = step.env_ids, self._cursors
-        _require_finite(step.rewards, window, lambda row: (steps[env_ids[row]], env_ids[row]))
 
-    def to_window(
-        self, number: int, next_observations: Array, counter: EpisodeCounter
-    ) -> EpisodeData:
-        """Return the window as a view of this storage, valid until it is written over.
+        def place(row: int) -> tuple[int, int]:
+            times = np.broadcast_to(self._times(step.env_ids), step.env_ids.shape)
+            return times[row], step.env_ids[row]
+
+        _require_finite(step.rewards, window, place)
+
+    def following(self) -> Array:
+        """Return what each environment shows after its last row, `[N, ...]`."""
+        return self.shown(self._all_ids)
+
+    def to_window(self, number: int, counter: EpisodeCounter) -> EpisodeData:
+        """Return the window as a view of this storage.
 
         Args:
             number: The window's.
-            next_observations: `[N, ...]`, what each environment shows after its last row.
             counter: Counts the window's rewards; gives the episodes that finished.
 
         Raises:
             ValueError: If a reward is NaN or infinite, naming the environment, the step and the value.
         """
-        length = int(self._cursors.max())
-        self._keep_bootstrap_rows(length, next_observations)
+        length = self._cursor if self._lockstep else int(self._cursors.max())
+        if not self._lockstep:
+            self._clear_missing_rows(length)
         rewards, valid = self._rewards[:length], self._valid[:length]
         _require_finite(rewards, number, lambda row: divmod(row, self._num_envs))
         dones = self._terminated[:length] | self._truncated[:length]
@@ -160,18 +198,18 @@ class Rollout:
         end_rows, end_observations = self._sorted_ends()
         single = self._num_envs == 1
         ended = single and bool(dones[-1, 0])
+        # A copy, as the next window begins with what it shows.
+        following = self.following().copy()
         return EpisodeData(
             observations=_flat(self._observations[:length]),
             actions=_flat(self._actions[:length]),
             rewards=_rows_of(rewards, single),
             terminated=_rows_of(self._terminated[:length], single),
             truncated=_rows_of(self._truncated[:length], single),
-            infos=self._infos,
+            infos=self._infos if self._lockstep else self._placed_infos(length),
             episode_id=number,
             episode_starts=_episode_starts(dones, valid),
-            final_obs=None
-            if ended
-            else np.array(next_observations[0] if single else next_observations),
+            final_obs=None if ended else following[0] if single else following,
             num_envs=self._num_envs,
             valid=None if valid.all() else _flat(valid),
             end_rows=end_rows,
@@ -180,17 +218,36 @@ class Rollout:
             finished_lengths=lengths,
         )
 
+    def _references(self) -> int:
+        return sum(map(sys.getrefcount, self._arrays))
+
+    def _times(self, env_ids: Array) -> Any:
+        """Return at which time `t` the environments are: one number in lockstep, else `[B]`."""
+        return self._cursor if self._lockstep else self._cursors[env_ids]
+
     def _rows(self, env_ids: Array) -> Any:
-        return int(self._cursors[0]) if self._lockstep else (self._cursors[env_ids], env_ids)
+        return self._cursor if self._lockstep else (self._cursors[env_ids], env_ids)
 
-    def _keep_bootstrap_rows(self, length: int, next_observations: Array) -> None:
-        """Show the next observation in the first missing row of each short column.
+    def _flat_rows(self, env_ids: Array) -> Array:
+        rows: Array = self._times(env_ids) * self._num_envs + env_ids
+        return rows
 
-        The row before it is bootstrapped from the value of that observation.
+    def _placed_infos(self, length: int) -> list[dict[str, Any]]:
+        """Return the infos in the order of the flat rows; rows that are missing have none."""
+        if not self._infos:
+            return []
+        placed: list[dict[str, Any]] = [{} for _ in range(length * self._num_envs)]
+        for row, info in zip(np.concatenate(self._info_rows), self._infos, strict=True):
+            placed[row] = info
+        return placed
+
+    def _clear_missing_rows(self, length: int) -> None:
+        """Wipe out what an earlier window left below a short column, but for the next observation.
+
+        From that observation the row before it is bootstrapped.
         """
         for n in np.flatnonzero(self._cursors < length):
             cursor = int(self._cursors[n])
-            self._observations[cursor, n] = next_observations[n]
             self._rewards[cursor:length, n] = 0.0
             self._terminated[cursor:length, n] = False
             self._truncated[cursor:length, n] = False
@@ -233,6 +290,9 @@ def _episode_starts(dones: Array, valid: Array) -> list[int]:
     return [int(row) for row in np.flatnonzero(starts)]
 
 
+MOST_ROLLOUTS = 3
+"""How many are kept to be used again: one to fill, the window that a loop is at, and one put aside."""
+
 Finisher: TypeAlias = Callable[[Rollout, VectorStep], None]
 """What is done with a vector step before the next action is chosen."""
 
@@ -240,7 +300,7 @@ Finisher: TypeAlias = Callable[[Rollout, VectorStep], None]
 class RolloutPipeline(BasePipeline):
     """Steps a vector environment and yields windows; episodes go on over their borders.
 
-    Two rollouts are used in turn: what a window shows is valid until the next but one is asked for.
+    A rollout is filled again when nobody holds a row of it any more; until then the next one takes its turn.
 
     Args:
         make_env: Makes the environments, with a seed or None; called by the first `setup`.
@@ -250,6 +310,8 @@ class RolloutPipeline(BasePipeline):
             none of it. None: anywhere.
         rescale_actions: Whether an agent's actions in [-1, 1] are stretched to the action space.
         makes_new: Whether every call of `make_env` makes new environments.
+        info_keys: Which of the environments' infos windows have. None: all of a plain environment's,
+            none of a vector's.
     """
 
     def __init__(
@@ -261,6 +323,7 @@ class RolloutPipeline(BasePipeline):
         rescale_actions: bool = True,
         *,
         makes_new: bool = False,
+        info_keys: InfoKeys | None = None,
     ) -> None:
         if not isinstance(window_size, int | np.integer) or window_size < 1:
             raise ValueError(f"window_size must be a whole number >= 1, got {window_size!r}")
@@ -268,11 +331,12 @@ class RolloutPipeline(BasePipeline):
         self._agent = None if agent is None else as_actor(agent)
         self._seed = None if seed is None else spread_seed(seed)
         self._rescale_actions = rescale_actions
+        self._info_keys = info_keys
         self._make_env = make_env
         self._makes_new = makes_new
         self._renewals = 0
         self._env: VectorEnv | None = None
-        self._rollouts: tuple[Rollout, Rollout] | None = None
+        self._rollouts: list[Rollout] = []
         self._is_set_up = False
 
     @property
@@ -280,6 +344,7 @@ class RolloutPipeline(BasePipeline):
         """The vector environment, made when first asked for."""
         if self._env is None:
             self._env = self._make_env(self._seed)
+            self._env.info_keys = self._info_keys
         return self._env
 
     @property
@@ -345,8 +410,15 @@ class RolloutPipeline(BasePipeline):
         """Return a pipeline over further environments of the same kind; None where these are the user's."""
         if not self._makes_new:
             return None
-        make, seed = self._make_env, self._seed
-        return RolloutPipeline(make, None, self.window_size, seed, self._rescale_actions)
+        return RolloutPipeline(
+            self._make_env,
+            None,
+            self.window_size,
+            self._seed,
+            self._rescale_actions,
+            makes_new=True,
+            info_keys=self._info_keys,
+        )
 
     @property
     def _restart_seed(self) -> int:
@@ -382,52 +454,63 @@ class RolloutPipeline(BasePipeline):
         if self._env is not None:
             self._env.close()
             self._env = None
-            self._rollouts = None
+            self._rollouts = []
 
     def _fit_to(self, agent: BaseAgent) -> None:
         """Choose what is done at every step, so that no step has to ask."""
         space = self.env.action_space
         self._to_env = environment_actions(agent, space, self._rescale_actions)
         self._finish = Rollout.finish if agent.is_on_policy else self._observing(agent)
-        dtype, size = kept_dtype(agent, space), self.window_size
-        if self._rollouts is None or self._rollouts[0].action_dtype != dtype:
-            self._rollouts = (Rollout(self.env, size, dtype), Rollout(self.env, size, dtype))
+        dtype = kept_dtype(agent, space)
+        self._rollouts = [rollout for rollout in self._rollouts if rollout.action_dtype == dtype]
+        self._action_dtype = dtype
+
+    def _free_rollout(self) -> Rollout:
+        """Return one of which nobody holds a row."""
+        for rollout in self._rollouts:
+            if not rollout.is_held:
+                return rollout
+        rollout = Rollout(self.env, self.window_size, self._action_dtype)
+        self._rollouts = [*self._rollouts, rollout][-MOST_ROLLOUTS:]
+        return rollout
 
     def _collect(self) -> EpisodeData:
         if self._agent is None:
             raise RuntimeError(
                 f"{type(self).__name__} has no agent: pass agent=, or give the pipeline to RLOptimizer"
             )
-        assert self._rollouts is not None
-        rollout = self._rollouts[self._window % 2]
-        rollout.clear()
+        rollout = self._free_rollout()
+        rollout.start(self._observations)
         env = self.env
-        self._act(rollout, self._all_ids, self._observations)
+        self._act(rollout, self._all_ids)
         in_flight = env.num_envs
         while in_flight:
             step = env.recv()
             self._finish(rollout, step)
             if rollout.is_full:
-                self._observations[step.env_ids] = step.observations
                 in_flight -= len(step.env_ids)
             else:
-                self._act(rollout, step.env_ids, step.observations)
-        window = rollout.to_window(self._window, self._observations, self._counter)
+                self._act(rollout, step.env_ids)
+        window = rollout.to_window(self._window, self._counter)
+        self._observations = rollout.following()
+        if self._window == 0 and self._info_keys is not None:
+            self._info_keys.report_missing()
         self._window += 1
         return window
 
-    def _act(self, rollout: Rollout, env_ids: Array, observations: Array) -> None:
+    def _act(self, rollout: Rollout, env_ids: Array) -> None:
         assert self._agent is not None
-        actions = self._agent.act_batch(observations)
-        self.env.send(self._to_env(rollout.begin(env_ids, observations, actions)), env_ids)
+        # Of the rollout's own rows, as the environment's may be written over: an agent may keep them.
+        actions = self._agent.act_batch(rollout.shown(env_ids))
+        self.env.send(self._to_env(rollout.begin(env_ids, actions)), env_ids)
 
     def _observing(self, agent: BaseAgent) -> Finisher:
         """Return a finisher that shows every step to `agent`, unless it holds nothing but resets."""
 
         def finish(rollout: Rollout, step: VectorStep) -> None:
             rollout.require_finite(step, self._window)
-            transitions = rollout.transitions(step)
             rollout.finish(step)
+            transitions = rollout.transitions(step)
             if len(transitions.env_ids):
                 agent.observe(transitions)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tensor_optix.core.types import Array
+    from tensor_optix.pipeline.info_keys import InfoKeys
 
 AnySpace: TypeAlias = Space[Any]
 
@@ -55,7 +56,7 @@ class VectorStep(NamedTuple):
     """`[K, ...]`, the true last observation of each episode that ended here: one for each row with
     `terminated | truncated`, in row order."""
     infos: Sequence[dict[str, Any]] = ()
-    """The environment's own remarks, one dict per row. Only a plain environment's are kept."""
+    """What is kept of the environment's own remarks, one dict per row, or nothing at all."""
 
 
 class VectorEnv(ABC):
@@ -77,9 +78,12 @@ class VectorEnv(ABC):
         action_space: The space of one environment's action.
         max_episode_steps: The time limit of an episode in steps, None where unknown.
         env_id: From which the same environments can be made again; empty where there is none.
+        info_keys: Which of the environment's infos come with the rows. None: all of a plain
+            environment's, none of a vector's.
     """
 
     env_id: str = ""
+    info_keys: InfoKeys | None = None
 
     def __init__(
         self,

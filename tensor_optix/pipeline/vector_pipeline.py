@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.pipeline.checked_env import CheckedEnv, core
+from tensor_optix.pipeline.info_keys import InfoKeys
 from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
 from tensor_optix.pipeline.vector_env import (
     VectorEnv,
@@ -41,9 +42,14 @@ class VectorBatchPipeline(RolloutPipeline):
         seed: Makes the environments reproducible.
         rescale_actions: Whether an agent whose actions are in [-1, 1] has them stretched to the bounds of
             the action space; windows keep them as they were chosen.
+        info_keys: Which of the environments' infos windows keep. `window.infos` is then a list of R
+            dicts, one per flat row, each with those of the keys that its row has; `{}` where the row is
+            no transition. The last row of an episode has what its last step said, whatever way the
+            environments reset. A key that no row of the first window has is warned of, once. None:
+            `window.infos` is empty, but for one plain environment, whose whole infos are kept.
 
     Raises:
-        TypeError: If `env` is no environment, or `env_fns` are no functions.
+        TypeError: If `env` is no environment, `env_fns` are no functions, or `info_keys` no list of names.
         ValueError: Unless exactly one of `env_fns`, `env` and `env_id` is given.
     """
 
@@ -60,6 +66,7 @@ class VectorBatchPipeline(RolloutPipeline):
         backend: str = "auto",
         seed: int | None = None,
         rescale_actions: bool = True,
+        info_keys: Sequence[str] | None = None,
     ) -> None:
         if sum(source is not None for source in (env_fns, env, env_id)) != 1:
             raise ValueError("VectorBatchPipeline takes one of env_fns=, env= and env_id=")
@@ -78,7 +85,9 @@ class VectorBatchPipeline(RolloutPipeline):
             number = DEFAULT_NUM_ENVS if num_envs is None else num_envs
             return make_vector_env(env_id, num_envs=number, backend=backend, seed=seed)
 
-        super().__init__(make_env, agent, window_size, seed, rescale_actions, makes_new=env is None)
+        kept = None if info_keys is None else InfoKeys(info_keys)
+        shared = (make_env, agent, window_size, seed, rescale_actions)
+        super().__init__(*shared, makes_new=env is None, info_keys=kept)
 
     @property
     def n_envs(self) -> int:
