@@ -8,36 +8,39 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.core.argument_checks import instance_of
 from tensor_optix.core.backoff_scheduler import AutoScheduler
-from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.base_optimizer import FixedHyperparams
-from tensor_optix.core.base_pipeline import BasePipeline, Source
 from tensor_optix.core.callbacks import RunLog, VerboseCallback
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.loop_controller import LoopController
 from tensor_optix.runs.run_directory import RunConfig, RunDirectory
 from tensor_optix.runs.run_files import RunFiles
+from tensor_optix.settings import require_pipeline
 
 if TYPE_CHECKING:
+    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_optimizer import BaseOptimizer
+    from tensor_optix.core.base_pipeline import BasePipeline, Source
     from tensor_optix.core.callbacks import LoopCallback
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.types import PathLike
     from tensor_optix.settings import RunSettings
 
 
 def assemble(
-    agent: BaseAgent | None, pipeline: BasePipeline | None, settings: RunSettings
+    agent: AgentLike | None, pipeline: BasePipeline | None, settings: RunSettings
 ) -> LoopController:
     """Return the loop that trains the agent as the settings have it.
 
     Raises:
         TypeError: If agent or pipeline is None or something else, or a callback is none.
-        ValueError: If `run_dir` holds another run.
+        ValueError: If `run_dir` holds another run, or both pipelines step one environment object.
     """
-    learner: BaseAgent = instance_of("agent", agent, BaseAgent)
-    source: BasePipeline = instance_of("pipeline", pipeline, BasePipeline)
+    learner = as_agent(agent)
+    source = require_pipeline("pipeline", pipeline)
+    _require_own_environments(source, settings.val_pipeline)
     output = settings.output
     controller = LoopController(
         learner,
@@ -55,6 +58,19 @@ def assemble(
     if settings.seed is not None:
         _seed(settings.seed, learner, source, settings.val_pipeline)
     return controller
+
+
+def _require_own_environments(pipeline: BasePipeline, val_pipeline: BasePipeline | None) -> None:
+    """Refuse one environment object in both: validation would put training's episodes back to their start."""
+    if val_pipeline is None or val_pipeline is pipeline:
+        return
+    trained_on = {id(env) for env in pipeline.environments}
+    for env in val_pipeline.environments:
+        if id(env) in trained_on:
+            raise ValueError(
+                "pipeline and val_pipeline must step environments of their own, got one "
+                f"{type(env).__name__} object in both: make a second one for val_pipeline"
+            )
 
 
 def _tuner(agent: BaseAgent, settings: RunSettings) -> BaseOptimizer:
@@ -114,7 +130,7 @@ def _described(
         normalize_rewards=recipe is not None and recipe.normalize_rewards,
         framework="" if recipe is None else recipe.framework,
         tune=not isinstance(settings.optimizer, FixedHyperparams),
-        agent_class=type(agent).__name__,
+        agent_class=type(own_object(agent)).__name__,
     )
 
 
@@ -123,7 +139,7 @@ class _VerboseFile(VerboseCallback):
 
     def __init__(self, path: PathLike) -> None:
         super().__init__()
-        self._path = Path(path)
+        self._path = Path(path).expanduser()
 
     def on_loop_start(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

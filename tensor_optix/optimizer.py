@@ -13,11 +13,11 @@ from tensor_optix.trials.factory_run import Factories, FactoryRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_evaluator import BaseEvaluator
     from tensor_optix.core.base_optimizer import BaseOptimizer
     from tensor_optix.core.base_pipeline import BasePipeline
     from tensor_optix.core.callbacks import LoopCallback
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.loop_controller import LoopController
     from tensor_optix.core.types import LoopState, PathLike, PolicySnapshot
     from tensor_optix.trials.space import ParamSpace
@@ -30,9 +30,11 @@ class RLOptimizer:
     documented default: `dormant_threshold=20` says no more than None.
 
     Args:
-        agent: Acts and learns. Agent and pipeline, or their factories.
+        agent: Acts and learns: a `BaseAgent`, or any object with its six methods. Agent and pipeline, or
+            their factories.
         pipeline: Gives the windows.
-        evaluator: Scores windows. None: the mean return of finished episodes.
+        evaluator: Scores windows. None: the mean return of finished episodes; where none ends for several
+            windows, nor within a known time limit, the mean reward a step.
         optimizer: Proposes hyperparameters while the agent trains. None: `SPSAOptimizer` within the
             agent's `default_param_bounds`; `FixedHyperparams()` switches tuning off.
         checkpoint_dir: Where the best policies are kept. None: `run_dir/checkpoints`, or "./checkpoints".
@@ -68,7 +70,8 @@ class RLOptimizer:
             that has an id.
         max_steps: Make at most so many environment steps, in each `run()`: it ends before a window that
             could exceed them.
-        target_score: Stop once the best policy's rank, a cautious estimate of its score, reaches this.
+        target_score: Stop once the best policy's rank, a cautious estimate of its score, reaches this; where
+            no episode ends, that is the mean reward a step.
         finalists: How many of the best policies play fresh greedy episodes at the end for which of them is
             returned; not where a `val_pipeline` or a `checkpoint_score_fn` has ranked them, nor live.
         agent_factory: `fn(params) -> agent`. With it, trials search the best hyperparameters first.
@@ -88,7 +91,7 @@ class RLOptimizer:
 
     def __init__(
         self,
-        agent: BaseAgent | None = None,
+        agent: AgentLike | None = None,
         pipeline: BasePipeline | None = None,
         evaluator: BaseEvaluator | None = None,
         optimizer: BaseOptimizer | None = None,
@@ -112,7 +115,7 @@ class RLOptimizer:
         callbacks: Sequence[LoopCallback] | None = None,
         val_pipeline: BasePipeline | None = None,
         score_smoothing: int = 2,
-        checkpoint_score_fn: Callable[[BaseAgent], float] | None = None,
+        checkpoint_score_fn: Callable[[Any], float] | None = None,
         verbose: bool = False,
         verbose_log_file: PathLike | None = None,
         seed: int | None = None,
@@ -120,13 +123,13 @@ class RLOptimizer:
         max_steps: int | None = None,
         target_score: float | None = None,
         finalists: int = 5,
-        agent_factory: Callable[[dict[str, Any]], BaseAgent] | None = None,
+        agent_factory: Callable[[dict[str, Any]], AgentLike] | None = None,
         pipeline_factory: Callable[[], BasePipeline] | None = None,
         param_space: ParamSpace | None = None,
         n_trials: int = 20,
         trial_steps_fraction: float = 0.01,
         val_pipeline_factory: Callable[[], BasePipeline] | None = None,
-        trial_agent_factory: Callable[[dict[str, Any]], BaseAgent] | None = None,
+        trial_agent_factory: Callable[[dict[str, Any]], AgentLike] | None = None,
         **diagnostics: Any,
     ) -> None:
         _refuse_unknown(diagnostics)
@@ -193,8 +196,10 @@ class RLOptimizer:
     def run(self) -> None:
         """Train until nothing is left to gain, a cap, or `stop()`; blocks.
 
-        On return, also by an exception, the agent holds the best policy found. A second call trains on:
-        windows, steps and log go on from where the first one ended, and each call has the whole caps.
+        On return, also by an exception, the agent holds the best policy found: its weights, with the
+        hyperparameters, the optimizer's moments and the normalizers that it had. Counters, schedules and
+        random generators (steps, epsilon, a learning rate that Keras schedules) are those of the run's
+        end. A second call trains on from there, with windows, steps and log; each has the whole caps.
 
         Raises:
             ValueError: If `max_steps` is less than one window.
@@ -220,12 +225,15 @@ class RLOptimizer:
 
     @property
     def best_snapshot(self) -> PolicySnapshot | None:
-        """The best policy so far; None before the first evaluation."""
+        """The best policy so far; None before the first score.
+
+        After a run that ended before any score, its last policy: `eval_metrics.never_scored`.
+        """
         return self._run.best_snapshot
 
     @property
-    def agent(self) -> BaseAgent | None:
-        """The agent that is trained; None before a factory has made it."""
+    def agent(self) -> Any:
+        """The agent that is trained, the very object that was given; None before a factory has made it."""
         return self._run.agent
 
 

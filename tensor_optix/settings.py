@@ -18,7 +18,6 @@ from tensor_optix.optimizers.diagnostic_controller import DiagnosticSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.types import PathLike
 
 
@@ -48,8 +47,8 @@ class OutputSettings:
     def checkpoints(self) -> Path:
         """Where the best policies are kept."""
         if self.checkpoint_dir is not None:
-            return Path(self.checkpoint_dir)
-        return Path("." if self.run_dir is None else self.run_dir, "checkpoints")
+            return Path(self.checkpoint_dir).expanduser()
+        return Path("." if self.run_dir is None else self.run_dir, "checkpoints").expanduser()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,7 @@ class RunSettings:
     evaluator: BaseEvaluator | None = None
     optimizer: BaseOptimizer | None = None
     callbacks: Sequence[LoopCallback] | None = None
-    checkpoint_score_fn: Callable[[BaseAgent], float] | None = None
+    checkpoint_score_fn: Callable[[Any], float] | None = None
     seed: int | None = None
     loop: LoopSettings = field(default_factory=LoopSettings)
     scheduler: Mapping[str, float] = field(default_factory=dict)
@@ -75,15 +74,22 @@ class RunSettings:
     """None: diagnostics correct nothing."""
 
     def __post_init__(self) -> None:
+        if self.val_pipeline is not None:
+            require_pipeline("val_pipeline", self.val_pipeline)
         for name, part, kind in (
-            ("val_pipeline", self.val_pipeline, BasePipeline),
             ("evaluator", self.evaluator, BaseEvaluator),
             ("optimizer", self.optimizer, BaseOptimizer),
         ):
             if part is not None:
                 instance_of(name, part, kind)
-        if isinstance(self.callbacks, LoopCallback):
-            raise TypeError(f"callbacks must be a list, got one {type(self.callbacks).__name__}")
+        if isinstance(self.callbacks, LoopCallback | type):
+            one = self.callbacks
+            got = (
+                f"the class {one.__name__}"
+                if isinstance(one, type)
+                else f"one {type(one).__name__}"
+            )
+            raise TypeError(f"callbacks must be a list, got {got}")
         for callback in self.callbacks or ():
             instance_of("a callback", callback, LoopCallback)
         SchedulerSettings(**self.scheduler)  # type: ignore[arg-type]
@@ -96,6 +102,20 @@ _GROUPS: dict[str, tuple[str, type[Any]]] = {
     "diagnostics": ("diag_", DiagnosticSettings),
 }
 """The fields of `RunSettings` that hold other settings, and what precedes the names of these."""
+
+
+def require_pipeline(name: str, value: Any) -> BasePipeline:
+    """Return a pipeline. Raises TypeError for others; for an environment it says how to wrap it."""
+    steps = all(callable(getattr(value, method, None)) for method in ("reset", "step"))
+    if steps and not isinstance(value, BasePipeline):
+        is_class = isinstance(value, type)
+        kind = f"class {value.__name__}" if is_class else type(value).__name__
+        raise TypeError(
+            f"{name} must be a BasePipeline, got the environment {kind}: wrap it, as BatchPipeline(env=...), "
+            "or as VectorBatchPipeline(env=...) where it is a vector of them"
+        )
+    pipeline: BasePipeline = instance_of(name, value, BasePipeline)
+    return pipeline
 
 
 def setting_names() -> list[str]:

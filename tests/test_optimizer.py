@@ -16,7 +16,10 @@ from tensor_optix import (
     RLOptimizer,
     SPSAOptimizer,
 )
+from tensor_optix.core.base_evaluator import BaseEvaluator, MeanReturnEvaluator
+from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.types import LoopState
+from tests.pipeline.counting_env import Counter
 from tests.scripted import CountingAgent, Diary, ScriptedPipeline
 
 
@@ -48,13 +51,77 @@ def test_a_misspelt_argument_is_refused_with_the_closest_match(name, close):
         ({"evaluator": max}, "evaluator must be a BaseEvaluator"),
         ({"callbacks": Diary()}, "callbacks must be a list, got one Diary"),
         ({"callbacks": [print]}, "a callback must be a LoopCallback"),
-        ({"callbacks": [Diary]}, "a callback must be a LoopCallback, got the class Diary; give an"),
+        (
+            {"agent": CountingAgent},
+            "agent must be a BaseAgent, got the class CountingAgent; give an",
+        ),
+        ({"pipeline": ScriptedPipeline}, "a BasePipeline, got the class ScriptedPipeline; give an"),
+        ({"val_pipeline": ScriptedPipeline}, "val_pipeline must be a BasePipeline, got the class"),
+        (
+            {"evaluator": MeanReturnEvaluator},
+            "evaluator must be a BaseEvaluator, got the class Mean",
+        ),
+        ({"optimizer": FixedHyperparams}, "optimizer must be a BaseOptimizer, got the class Fixed"),
+        ({"callbacks": [Diary]}, "a LoopCallback, got the class Diary; give an instance"),
+        ({"callbacks": Diary}, "callbacks must be a list, got the class Diary"),
+        (
+            {"pipeline": Counter()},
+            r"got the environment Counter: wrap it, as BatchPipeline\(env=\.\.\.\)",
+        ),
+        (
+            {"pipeline": Counter},
+            "pipeline must be a BasePipeline, got the environment class Counter: wrap",
+        ),
+        (
+            {"val_pipeline": Counter()},
+            "val_pipeline must be a BasePipeline, got the environment Counter",
+        ),
     ],
 )
 def test_parts_of_the_wrong_kind_are_refused_by_name(arguments, message):
     parts = {"agent": CountingAgent(), "pipeline": ScriptedPipeline(flat)} | arguments
     with pytest.raises(TypeError, match=message):
         RLOptimizer(**parts)
+
+
+class Scored(BaseEvaluator):
+    """Scores by a number, where metrics are wanted."""
+
+    def __init__(self, score: object) -> None:
+        self.given = score
+
+    def score(self, episode_data, train_diagnostics):
+        return self.given
+
+
+@pytest.mark.parametrize(("score", "got"), [(3.5, "the float 3.5"), (None, "None")])
+@pytest.mark.parametrize("validates", [False, True])
+def test_a_score_that_is_a_bare_number_ends_the_run_with_what_to_return(
+    tmp_path, score, got, validates
+):
+    held_out = ScriptedPipeline(flat) if validates else None
+    pipelines = ScriptedPipeline(flat), held_out
+    optimizer = RLOptimizer(
+        CountingAgent(), *pipelines, evaluator=Scored(score), checkpoint_dir=tmp_path
+    )
+    message = (
+        rf"Scored\.score\w* must return EvalMetrics, got {got}: return EvalMetrics\(primary_score"
+    )
+    with pytest.raises(TypeError, match=message):
+        optimizer.run()
+
+
+def test_every_path_may_begin_with_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    parts = CountingAgent(), ScriptedPipeline(flat)
+    options = {"max_episodes": 1, "verbose": True}
+    RLOptimizer(*parts, run_dir="~/run", verbose_log_file="~/logs/lines.txt", **options).run()
+    RLOptimizer(*parts, checkpoint_dir="~/best", **options).run()
+    files = ("run/metrics.jsonl", "run/checkpoints/manifest.json", "logs/lines.txt")
+    assert all((tmp_path / name).exists() for name in (*files, "best/manifest.json"))
+    assert CheckpointRegistry("~/best").best is not None
+    assert not (tmp_path / "~").exists()
 
 
 def test_one_seed_reaches_agent_and_both_pipelines_and_each_gets_its_own(tmp_path):

@@ -93,6 +93,20 @@ class GradientDescent(Protocol):
         """
 
 
+FAMILIES = {"torch": "Torch", "keras": "TF", "tensorflow": "TF"}
+"""What the names of the agents begin with that take the objects of a package."""
+
+
+def given_instead(found: object) -> str:
+    """Return what errors say was given in place of a network or an optimizer, and what to do."""
+    if isinstance(found, type):
+        return f"the class {found.__name__}; give an instance"
+    kind = f"{type(found).__module__}.{type(found).__name__}".removeprefix("builtins.")
+    packages = [base.__module__.split(".")[0] for base in type(found).__mro__]
+    families = [FAMILIES[package] for package in packages if package in FAMILIES]
+    return f"{kind}; {families[0]}... agents take it" if families else kind
+
+
 class Backend(Protocol):
     """The functions of a framework's backend module."""
 
@@ -106,6 +120,7 @@ class Backend(Protocol):
         whether there is a choice that updates are compiled.
 
         Raises:
+            TypeError: If a network is none of the framework.
             ValueError: If the device cannot be used, or a network that stays where it was made is elsewhere.
         """
 
@@ -231,6 +246,12 @@ class Backend(Protocol):
 
     def set_learning_rate(self, optimizer: Optimizer, value: float, /) -> None:
         """Put a learning rate in force: the first group's; other groups keep their ratio to it."""
+
+    def schedule_step(self, optimizer: Optimizer, /) -> int | None:
+        """Return how far a schedule of the learning rate has come; None if the optimizer follows none."""
+
+    def set_schedule_step(self, optimizer: Optimizer, step: int, /) -> None:
+        """Let a schedule of the learning rate go on from a step."""
 
     def save_network(self, network: Network, path: PathLike, /) -> None:
         """Write every variable of a network to `path` plus the backend's suffix."""

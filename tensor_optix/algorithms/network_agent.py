@@ -10,6 +10,7 @@ import json
 import logging
 import tempfile
 from abc import abstractmethod
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from pathlib import Path
@@ -24,7 +25,7 @@ from tensor_optix.core.json_values import to_json
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, Network, Optimizer
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
@@ -333,9 +334,14 @@ class NetworkAgent(BaseAgent, Generic[H]):
             return
         logger.warning("the learning rate was lowered from %g to %g", before, after)
 
+    def begin_episodes(self) -> None:
+        """Start the running returns that the rewards are scaled by at 0."""
+        if self._reward_normalizer is not None:
+            self._reward_normalizer.reset()
+
     def save_weights(self, path: PathLike) -> None:
         """Write the networks, and what normalises their observations, into the directory `path`."""
-        directory = Path(path)
+        directory = Path(path).expanduser()
         directory.mkdir(parents=True, exist_ok=True)
         for name, network in self._networks.items():
             self.ops.save_network(network, directory / name)
@@ -349,7 +355,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
             ValueError: If those networks saw normalised observations and this agent's do not, or the other
                 way round; nothing has changed then.
         """
-        directory = Path(path)
+        directory = Path(path).expanduser()
         self._require_same_sight(directory)
         for name, network in self._networks.items():
             self.ops.load_network(network, directory / name)
@@ -360,7 +366,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
 
     def save_state(self, path: PathLike) -> None:
         """Write the whole learner: weights, optimizers, random generators, normalizers."""
-        directory = Path(path)
+        directory = Path(path).expanduser()
         self.save_weights(directory)
         for name, optimizer in self._optimizers.items():
             self.ops.save_optimizer(optimizer, directory / name)
@@ -372,7 +378,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
 
     def load_state(self, path: PathLike) -> None:
         """Read a learner; a directory that holds weights only gives weights only."""
-        directory = Path(path)
+        directory = Path(path).expanduser()
         self.load_weights(directory)
         for name, optimizer in self._optimizers.items():
             self.ops.load_optimizer(optimizer, directory / name)
@@ -384,18 +390,32 @@ class NetworkAgent(BaseAgent, Generic[H]):
         if self._reward_normalizer is not None and stored.exists():
             self._reward_normalizer.load_state_dict(_load_arrays(stored))
 
+    @contextmanager
+    def keeping_progress(self) -> Iterator[None]:
+        """Return a context at whose end counters, schedules and random generators are as at its beginning."""
+        progress = self._progress()
+        places = [(one, self.ops.schedule_step(one)) for one in self._optimizers.values()]
+        try:
+            yield
+        finally:
+            self._resume(progress)
+            for optimizer, step in places:
+                if step is not None:
+                    self.ops.set_schedule_step(optimizer, step)
+
     def average_weights(self, paths: Sequence[PathLike]) -> bool:
         """Take on the mean of stored networks, and of what normalised their observations.
 
         Raises:
             ValueError: As `load_weights`.
         """
-        for path in paths:
-            self._require_same_sight(Path(path))
+        directories = [Path(path).expanduser() for path in paths]
+        for directory in directories:
+            self._require_same_sight(directory)
         for name, network in self._networks.items():
-            self.ops.average_networks(network, [Path(path) / name for path in paths])
+            self.ops.average_networks(network, [directory / name for directory in directories])
         if self._obs_normalizer is not None:
-            stored = [_load_arrays(Path(path) / OBS_NORMALIZER) for path in paths]
+            stored = [_load_arrays(directory / OBS_NORMALIZER) for directory in directories]
             means = {name: np.mean([one[name] for one in stored], axis=0) for name in stored[0]}
             self._obs_normalizer.load_state_dict(means)
         self._weights_changed()

@@ -156,9 +156,10 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         Raises:
             FileExistsError: If one is there already.
         """
-        Path(path).mkdir(parents=True, exist_ok=True)
+        directory = Path(path).expanduser()
+        directory.mkdir(parents=True, exist_ok=True)
         if self._replay is not None:
-            self._replay.save(Path(path) / REPLAY)
+            self._replay.save(directory / REPLAY)
 
     def load_replay(self, path: PathLike) -> None:
         """Read a replay buffer that `save_replay` wrote; with none there, the buffer is empty.
@@ -167,10 +168,11 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
             ValueError: If its `replay_capacity` or `n_step` is another than the agent's.
         """
         replay = None
-        if (Path(path) / REPLAY).exists():
+        stored = Path(path).expanduser() / REPLAY
+        if stored.exists():
             params = self._hyperparams
             replay = self._make_replay(None)
-            replay.load(Path(path) / REPLAY)
+            replay.load(stored)
             replay.set_params(alpha=params.per_alpha, beta=params.per_beta, gamma=params.gamma)
         self._replay, self._drawn = replay, None
 

@@ -13,7 +13,7 @@ import numpy as np
 from tensor_optix.cli.building import build_agent, episode_seed, open_environments
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
-from tensor_optix.pipeline.play import play_episodes
+from tensor_optix.pipeline.play import play_bounded
 from tensor_optix.pipeline.vector_env import make_vector_env
 from tensor_optix.runs import words
 from tensor_optix.runs.run_directory import RunDirectory
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from tensor_optix.cli.options import EvaluateOptions
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.types import Array, PolicySnapshot
+    from tensor_optix.pipeline.play import Played
     from tensor_optix.runs.run_directory import RunConfig
 
 MAX_ENVS = 16
+MOST_STEPS = 10_000
+"""So many steps an episode is given to end, where no time limit is known that is longer."""
 _BACKENDS = {"envpool-async": "envpool", "single": "sync"}
 """What steps the episodes, where it is something else than in training."""
 
@@ -38,10 +41,9 @@ class Evaluation:
     backend: str
     seed: int
     """As given; the environments' own follow from it."""
-    returns: Array
-    """`[E]`."""
-    lengths: Array
-    """`[E]`, in steps."""
+    episodes: int
+    """How many were asked for."""
+    played: Played
 
 
 def evaluate(options: EvaluateOptions) -> int:
@@ -71,7 +73,7 @@ def _play(options: EvaluateOptions) -> Evaluation:
     logger.addHandler(damage)
     try:
         registry = CheckpointRegistry(directory.checkpoints)
-        if registry.best is None:
+        if not registry.snapshots:
             raise CommandError(_nothing_to_play(directory))
         seed = (config.seed or 0) if options.seed is None else options.seed
         # First come, first served would pair the episodes with other batches in every run.
@@ -87,12 +89,14 @@ def _play(options: EvaluateOptions) -> Evaluation:
             snapshot = _load_best(registry, agent, directory)
             for message in damage.messages:
                 print(f"warning: {message}", file=sys.stderr)
-            returns, lengths = play_episodes(agent, env, options.episodes)
+            # A limit that no episode of the training reached may be beyond any patience.
+            limit = env.max_episode_steps if snapshot.eval_metrics.score_count else None
+            played = play_bounded(agent, env, options.episodes, max(MOST_STEPS, limit or 0))
         finally:
             env.close()
     finally:
         logger.removeHandler(damage)
-    return Evaluation(config, snapshot, env.name, seed, returns, lengths)
+    return Evaluation(config, snapshot, env.name, seed, options.episodes, played)
 
 
 def _rebuildable(directory: RunDirectory) -> RunConfig:
@@ -155,15 +159,19 @@ def _figures(values: Array) -> dict[str, float | None]:
     return {name: float(figure) for name, figure in zip(names, figures, strict=True)}
 
 
-def _as_json(played: Evaluation) -> dict[str, Any]:
+def _as_json(evaluation: Evaluation) -> dict[str, Any]:
+    played, score = evaluation.played, evaluation.snapshot.eval_metrics.primary_score
     return {
-        "env_id": played.config.env_id,
-        "backend": played.backend,
-        "seed": played.seed,
-        "training_seed": played.config.seed,
-        "snapshot": played.snapshot.snapshot_id,
-        "training_score": played.snapshot.eval_metrics.primary_score,
+        "env_id": evaluation.config.env_id,
+        "backend": evaluation.backend,
+        "seed": evaluation.seed,
+        "training_seed": evaluation.config.seed,
+        "snapshot": evaluation.snapshot.snapshot_id,
+        "training_score": score if np.isfinite(score) else None,
+        "steps": played.steps,
+        "reward_per_step": played.reward_per_step if np.isfinite(played.reward_per_step) else None,
         "episodes": len(played.returns),
+        "episodes_without_end": evaluation.episodes - len(played.returns),
         "episodes_without_finite_return": int(np.count_nonzero(~np.isfinite(played.returns))),
         "return": _figures(played.returns),
         "length": _figures(played.lengths),
@@ -172,15 +180,24 @@ def _as_json(played: Evaluation) -> dict[str, Any]:
     }
 
 
-def _as_text(played: Evaluation) -> str:
-    config, snapshot = played.config, played.snapshot
-    score = words.number(snapshot.eval_metrics.primary_score)
+def _as_text(evaluation: Evaluation) -> str:
+    config, played = evaluation.config, evaluation.played
+    count = len(played.returns)
     lines = [
-        f"{config.env_id}: {len(played.returns)} episodes, best actions, on {played.backend}",
-        f"policy   {snapshot.snapshot_id}, scored {score} in training",
-        f"seed     {played.seed}, of fresh episodes; --seed {played.seed} plays them again",
+        f"{config.env_id}: {count} episodes, best actions, on {evaluation.backend}",
+        f"policy   {_described(evaluation.snapshot)}",
+        f"seed     {evaluation.seed}, of fresh episodes; --seed {evaluation.seed} plays them again",
         *_table({"return": _figures(played.returns), "length": _figures(played.lengths)}),
     ]
+    if not count:
+        reward = words.number(played.reward_per_step)
+        return "\n".join(
+            [*lines[:3], f"no episode ended in {played.steps:,} steps", f"reward   {reward} a step"]
+        )
+    if count < evaluation.episodes:
+        lines.append(
+            f"{evaluation.episodes - count} episodes did not end in {played.steps:,} steps in all"
+        )
     lost = int(np.count_nonzero(~np.isfinite(played.returns)))
     if lost:
         lines.append(
@@ -198,3 +215,11 @@ def _table(rows: dict[str, dict[str, float | None]]) -> list[str]:
         f"{name:<7}" + "".join(f"{text:>{width}}" for text in texts)
         for name, texts in {"": names, **said}.items()
     ]
+
+
+def _described(snapshot: PolicySnapshot) -> str:
+    metrics = snapshot.eval_metrics
+    if metrics.never_scored:
+        return f"{snapshot.snapshot_id}, the last one of the training: it was never scored"
+    rate = " a step" if metrics.is_per_step else ""
+    return f"{snapshot.snapshot_id}, scored {words.number(metrics.primary_score)}{rate} in training"

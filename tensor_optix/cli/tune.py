@@ -83,7 +83,7 @@ class _Tuning:
         self._framework = framework
         self._interruption = interruption
         given = options.run_dir
-        self._path = new_run_directory(options.env_id).path if given is None else given
+        self._path = new_run_directory(options.env_id).path if given is None else given.expanduser()
         self._storage = options.storage or self._path / STUDY_FILE
 
     def run(self) -> int:

@@ -248,6 +248,12 @@ class BackoffScheduler:
         self._restarted_in = self._improved_in = self._windows
         self._is_undecided = False
 
+    def forget_scores(self) -> None:
+        """Begin anew with scores of another kind, which must not be compared with those so far."""
+        self._scores, self._times = [], []
+        self._evaluations, self._best = 0, None
+        self.record_restart()
+
     def noise(self) -> float:
         """Return the standard deviation of the recent scores around their local trend."""
         return noise_std(self._recent(self._settings.score_window))
@@ -429,6 +435,11 @@ class AutoScheduler(BackoffScheduler):
         if self._judges_falls_itself:
             return super().looks_degraded(score)
         return self.check_degradation(score)
+
+    def forget_scores(self) -> None:
+        """Begin anew with scores of another kind, which must not be compared with those so far."""
+        super().forget_scores()
+        self._test = None
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""

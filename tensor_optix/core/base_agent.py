@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike, Transitions
 
@@ -59,7 +61,11 @@ class BaseAgent(ABC):
 
     @abstractmethod
     def act(self, observation: Any) -> Any:
-        """Choose an action for one observation. Called freely: must not record anything."""
+        """Choose an action for one observation.
+
+        Called freely, also for validation, but by nobody between the last action of a window and the
+        `learn` that gets it: what is recorded here ends with that window's own actions then.
+        """
 
     @abstractmethod
     def learn(self, episode_data: EpisodeData) -> dict[str, Any] | None:
@@ -93,6 +99,12 @@ class BaseAgent(ABC):
         once more, as a window, to `learn`.
         """
 
+    def begin_episodes(self) -> None:
+        """Forget what was summed up over the episodes under way: their environments were all reset.
+
+        Called by a pipeline whenever it begins afresh with this agent, before the first step.
+        """
+
     @property
     def is_exploring(self) -> bool:
         """Whether a schedule still lowers the exploration: then no plateau ends the run."""
@@ -123,6 +135,14 @@ class BaseAgent(ABC):
     def load_state(self, path: PathLike) -> None:
         """Read a learner that `save_state` wrote."""
         self.load_weights(path)
+
+    def keeping_progress(self) -> AbstractContextManager[None]:
+        """Return a context at whose end counters, schedules and random generators are as at its beginning.
+
+        In it the best policy is put back: what it knows comes back, how far the training has come (the
+        exploration that is left, say) does not.
+        """
+        return nullcontext()
 
     def has_finite_weights(self) -> bool:
         """Whether every weight is a finite number. Asked after each `learn`, before the next action."""

@@ -39,9 +39,67 @@ class BaseEvaluator(ABC):
         metrics["generalization_gap"] = train.primary_score - val.primary_score
         return EvalMetrics(val.primary_score, metrics, train.episode_id)
 
+    @property
+    def has_step_score(self) -> bool:
+        """Whether `per_step` has a score for tasks whose episodes do not end."""
+        return False
+
+    def per_step(self, metrics: EvalMetrics) -> EvalMetrics:
+        """Return a window's metrics with the score that it has in a task whose episodes do not end."""
+        return metrics
+
     def compare(self, candidate: EvalMetrics, baseline: EvalMetrics) -> bool:
         """Whether `candidate` is the better one."""
         return candidate.beats(baseline)
+
+
+class CheckedEvaluator(BaseEvaluator):
+    """An evaluator of the user's, whose every answer is checked.
+
+    Args:
+        evaluator: Scores.
+
+    Raises:
+        TypeError: By every method, if the evaluator answers with anything else than `EvalMetrics`.
+    """
+
+    def __init__(self, evaluator: BaseEvaluator) -> None:
+        self._evaluator = evaluator
+
+    def score(self, episode_data: EpisodeData, train_diagnostics: dict[str, Any]) -> EvalMetrics:
+        """Score a window."""
+        return self._checked("score", self._evaluator.score(episode_data, train_diagnostics))
+
+    def score_validation(self, episode_data: EpisodeData) -> EvalMetrics:
+        """Score a window of held-out data."""
+        score = self._evaluator.score_validation(episode_data)
+        return self._checked("score_validation", score)
+
+    def combine(self, train: EvalMetrics, val: EvalMetrics) -> EvalMetrics:
+        """Join a training and a validation score."""
+        return self._checked("combine", self._evaluator.combine(train, val))
+
+    def compare(self, candidate: EvalMetrics, baseline: EvalMetrics) -> bool:
+        """Whether `candidate` is the better one."""
+        return self._evaluator.compare(candidate, baseline)
+
+    @property
+    def has_step_score(self) -> bool:
+        """Whether the evaluator can score by the step."""
+        return self._evaluator.has_step_score
+
+    def per_step(self, metrics: EvalMetrics) -> EvalMetrics:
+        """Return metrics with the score by the step."""
+        return self._checked("per_step", self._evaluator.per_step(metrics))
+
+    def _checked(self, method: str, score: Any) -> EvalMetrics:
+        if isinstance(score, EvalMetrics):
+            return score
+        got = "None" if score is None else f"the {type(score).__name__} {score!r}"
+        raise TypeError(
+            f"{type(self._evaluator).__name__}.{method} must return EvalMetrics, got {got}: return "
+            "EvalMetrics(primary_score=SCORE, metrics={}, episode_id=episode_data.episode_id)"
+        )
 
 
 class MeanReturnEvaluator(BaseEvaluator):
@@ -49,12 +107,15 @@ class MeanReturnEvaluator(BaseEvaluator):
 
     Returns are counted from each episode's own first step, over window borders, where the data source
     tracks them (`EpisodeData.finished_returns`); otherwise from the window's first row. A window in
-    which no episode finished scores NaN: it says nothing about the policy.
+    which no episode finished scores NaN: it says nothing about the policy. Where none finishes for so
+    long that the task seems to have no ends, the loop lets windows be scored by the mean reward a step.
 
     Args:
-        primary_score_fn: `fn(episode_data, train_diagnostics) -> float` that replaces the mean return,
-            for instance for a task without episodes.
+        primary_score_fn: `fn(episode_data, train_diagnostics) -> float` that replaces both.
     """
+
+    # For subclasses with a constructor and a score of their own.
+    _primary_score_fn: Callable[[EpisodeData, dict[str, Any]], float] | None = None
 
     def __init__(
         self, primary_score_fn: Callable[[EpisodeData, dict[str, Any]], float] | None = None
@@ -85,6 +146,15 @@ class MeanReturnEvaluator(BaseEvaluator):
         if self._primary_score_fn is not None:
             return scored
         return scored.as_mean(primary, len(returns), _std(returns))
+
+    @property
+    def has_step_score(self) -> bool:
+        """Whether the mean reward a step may be the score: not beside a score of the user's."""
+        return self._primary_score_fn is None
+
+    def per_step(self, metrics: EvalMetrics) -> EvalMetrics:
+        """Return a window's metrics with the mean reward a step as its score."""
+        return metrics.as_per_step(float(metrics.metrics.get("mean_reward", math.nan)))
 
 
 def finished_episodes(episode: EpisodeData) -> tuple[Array, Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -49,9 +49,17 @@ class BasePipeline(ABC):
         """Let go of what `setup` acquired. Called once after every `setup`, also after an error."""
 
     def restart(self) -> None:
-        """Begin fresh episodes, with the seed again, between `setup` and `teardown`."""
+        """Begin fresh episodes, where possible the same ones each time, between `setup` and `teardown`."""
         self.teardown()
         self.setup()
+
+    def renew(self) -> None:
+        """Begin fresh episodes, others than those of `restart` where the pipeline can; as `restart` does."""
+        self.restart()
+
+    def twin(self) -> BasePipeline | None:
+        """Return a pipeline over further environments of the same kind; None where it can make none."""
+        return None
 
     @property
     @abstractmethod
@@ -62,6 +70,16 @@ class BasePipeline(ABC):
     def source(self) -> Source:
         """Where the windows come from."""
         return Source()
+
+    @property
+    def time_limit(self) -> int | None:
+        """Steps after which an episode is cut; None where there is no limit, or it is not known."""
+        return None
+
+    @property
+    def environments(self) -> Sequence[object]:
+        """The environment objects that it was given, without wrappers. No other may step them meanwhile."""
+        return ()
 
     def set_agent(self, agent: BaseAgent) -> None:
         """Let `agent` choose the actions from the next step on."""

@@ -19,9 +19,9 @@ from tensor_optix.core.json_values import to_readable_json
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
     from tensor_optix.core.decisions.convergence import PlateauTest
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.types import Array, EvalMetrics, LoopState, PathLike, PolicySnapshot
 
 logger = logging.getLogger(__name__)
@@ -92,14 +92,15 @@ class LoopControl(Protocol):
     def record(self, event: LoopEvent) -> None:
         """Log a decision, with the window in which it was taken: `on_event` of every callback."""
 
-    def train(self, agent: BaseAgent) -> None:
+    def train(self, agent: AgentLike) -> None:
         """Train `agent` from the next window on, in place of the present one."""
 
-    def play(self, agents: Sequence[BaseAgent], episodes: int) -> Array:
+    def play(self, agents: Sequence[AgentLike], episodes: int) -> Array:
         """Play the same greedy episodes with each agent; return `[len(agents), episodes]` returns.
 
         Called between two windows only, such as from `on_dormant`. Held-out episodes where there is a
-        validation pipeline, else fresh ones of the training pipeline, which then restarts.
+        validation pipeline, else some of further environments of the training's kind, whose own episodes
+        go on; where these are objects of the user's they are played in, and training begins new episodes.
 
         Raises:
             RuntimeError: If the data are live and cannot be replayed.
@@ -207,23 +208,47 @@ class Start(LoopEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Baseline(LoopEvent):
-    """The first policy that was scored is the best so far."""
+class Rescored(LoopEvent):
+    """From here on scores are of another kind, and the run begins anew with them."""
 
-    kind = "baseline"
-    score: float
-    rank: float
-    """What it is ranked by: a lower bound of its score, or a score of the user's."""
+    kind = "rescored"
+    per_step: bool
+    """By the mean reward a step, as no episode ends; or by returns, as one ended after all."""
+    windows: int
+    """How many there were until then."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Best(LoopEvent):
+class Crowned(LoopEvent):
+    """What makes a policy the best so far."""
+
+    score: float
+    rank: float
+    """What it is ranked by: a lower bound of its score, or a score of the user's."""
+    episodes: int = 0
+    """How many episode returns the score is the mean of; 0 where the evaluator does not say."""
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The fields; where the evaluator does not say how many episodes there are, no word of it."""
+        numbers = super().numbers
+        if not self.episodes:
+            del numbers["episodes"]
+        return numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline(Crowned):
+    """The first policy that was scored is the best so far."""
+
+    kind = "baseline"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best(Crowned):
     """A policy is the best so far."""
 
     kind = "best"
-    score: float
-    rank: float
-    """As of `Baseline`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -393,7 +418,7 @@ class RunLog(LoopCallback):
     """
 
     def __init__(self, directory: PathLike) -> None:
-        self._directory = Path(directory)
+        self._directory = Path(directory).expanduser()
         for name in (METRICS_FILE, EVENTS_FILE):
             if (self._directory / name).exists():
                 raise ValueError(

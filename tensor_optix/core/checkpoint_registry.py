@@ -24,15 +24,19 @@ from tensor_optix.core.checkpoints.snapshot_store import (
     describe,
     rank,
 )
+from tensor_optix.core.foreign_agent import as_agent, has_averaged
 from tensor_optix.core.json_values import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.types import EvalMetrics, HyperparamSet, PathLike, PolicySnapshot
 
 logger = logging.getLogger(__name__)
+
+LOADING = ("load_weights", "set_hyperparams")
+"""What a snapshot is loaded by."""
 
 
 class CheckpointRegistry:
@@ -55,7 +59,7 @@ class CheckpointRegistry:
 
     def __init__(self, checkpoint_dir: PathLike = "./checkpoints", max_snapshots: int = 10) -> None:
         at_least("max_snapshots", max_snapshots, 1)
-        self._store = SnapshotStore(Path(checkpoint_dir).absolute())
+        self._store = SnapshotStore(Path(checkpoint_dir).expanduser().absolute())
         self._max_snapshots = max_snapshots
         self._run_id: str | None = None
 
@@ -95,7 +99,7 @@ class CheckpointRegistry:
         return self._run_id
 
     def save(
-        self, agent: BaseAgent, eval_metrics: EvalMetrics, hyperparams: HyperparamSet
+        self, agent: AgentLike, eval_metrics: EvalMetrics, hyperparams: HyperparamSet
     ) -> PolicySnapshot:
         """Save the agent as it is now: `stage` and `commit` in one.
 
@@ -111,14 +115,14 @@ class CheckpointRegistry:
             self.discard(staged)
             raise
 
-    def stage(self, agent: BaseAgent) -> StagedSnapshot:
+    def stage(self, agent: AgentLike) -> StagedSnapshot:
         """Write the agent's whole state aside, in case its score turns out to be worth keeping.
 
         Cheap, as nothing waits for the disk. End it with `commit` or `discard`.
         """
         staged = self._store.stage()
         try:
-            agent.save_state(str(staged.weights))
+            as_agent(agent, needs=("save_weights",)).save_state(str(staged.weights))
         except BaseException:
             self.discard(staged)
             raise
@@ -157,7 +161,7 @@ class CheckpointRegistry:
             {**description, "run_id": run_id, "sequence": sequence, "timestamp": time.time()},
         )
         self._publish(staged, record, records)
-        if not math.isfinite(record.score):
+        if not (math.isfinite(record.score) or eval_metrics.never_scored):
             logger.warning("a snapshot with score %s can never be the best", record.score)
         return record.policy_snapshot(self.directory)
 
@@ -197,7 +201,7 @@ class CheckpointRegistry:
             self._store.rewrite(record, {"score": to_json(bound, "score"), "metrics": metrics})
         self._store.write_manifest(self._store.records())
 
-    def load(self, snapshot: PolicySnapshot, agent: BaseAgent) -> None:
+    def load(self, snapshot: PolicySnapshot, agent: AgentLike) -> None:
         """Put a snapshot's state and hyperparameters into the agent, after checking every file.
 
         Raises:
@@ -205,23 +209,27 @@ class CheckpointRegistry:
         """
         record = self._find(snapshot)
         self._store.verify(record)
-        agent.load_state(record.policy_snapshot(self.directory).weights_path)
-        agent.set_hyperparams(snapshot.hyperparams.copy())
+        learner = as_agent(agent, needs=LOADING)
+        learner.load_state(record.policy_snapshot(self.directory).weights_path)
+        learner.set_hyperparams(snapshot.hyperparams.copy())
 
-    def load_best(self, agent: BaseAgent) -> PolicySnapshot | None:
+    def load_best(self, agent: AgentLike) -> PolicySnapshot | None:
         """Load the best snapshot whose files are sound.
+
+        Where none was scored, that is the one of the run's last weights (`EvalMetrics.never_scored`).
 
         Returns:
             The snapshot that was loaded; None if there is none, the agent then being untouched.
         """
-        for _, snapshot in self._sound():
-            agent.load_state(snapshot.weights_path)
-            agent.set_hyperparams(snapshot.hyperparams.copy())
+        learner = as_agent(agent, needs=LOADING)
+        for _, snapshot in self._sound(self._contenders() or self._never_scored()):
+            learner.load_state(snapshot.weights_path)
+            learner.set_hyperparams(snapshot.hyperparams.copy())
             return snapshot
         return None
 
     def load_ensemble(
-        self, agent: BaseAgent, top_k: int = 3, score_band: float = 0.1
+        self, agent: AgentLike, top_k: int = 3, score_band: float = 0.1
     ) -> PolicySnapshot | None:
         """Load the mean of the best snapshots' weights, and the best one's hyperparameters.
 
@@ -239,15 +247,16 @@ class CheckpointRegistry:
         at_least("top_k", top_k, 1)
         if not score_band >= 0:
             raise ValueError(f"score_band must be >= 0, got {score_band}")
-        sound = list(islice(self._sound(), top_k))
+        sound = list(islice(self._sound(self._contenders()), top_k))
         if not sound:
             return None
         score, best = sound[0]
         lowest = score - abs(score) * score_band
         paths = [snapshot.weights_path for score, snapshot in sound if score >= lowest]
-        if len(paths) == 1 or not agent.average_weights(paths):
-            agent.load_state(best.weights_path)
-        agent.set_hyperparams(best.hyperparams.copy())
+        learner = as_agent(agent, needs=LOADING)
+        if len(paths) == 1 or not has_averaged(learner, paths):
+            learner.load_state(best.weights_path)
+        learner.set_hyperparams(best.hyperparams.copy())
         return best
 
     def _publish(
@@ -274,9 +283,13 @@ class CheckpointRegistry:
     def _contenders(self) -> list[SnapshotRecord]:
         return [record for record in self._ranked() if math.isfinite(record.score)]
 
-    def _sound(self) -> Iterator[tuple[float, PolicySnapshot]]:
-        """Yield scores and snapshots that may be the best and whose files are sound, best first."""
-        for record in self._contenders():
+    def _never_scored(self) -> list[SnapshotRecord]:
+        ranked = ((one, one.policy_snapshot(self.directory)) for one in self._ranked())
+        return [record for record, snapshot in ranked if snapshot.eval_metrics.never_scored]
+
+    def _sound(self, records: Sequence[SnapshotRecord]) -> Iterator[tuple[float, PolicySnapshot]]:
+        """Yield scores and snapshots of those whose files are sound."""
+        for record in records:
             try:
                 self._store.verify(record)
             except SnapshotError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,14 @@ from gymnasium.spaces import Box, Discrete
 from tensor_optix.core.base_agent import older_than_act
 from tensor_optix.core.evolution import members as mixing
 from tensor_optix.core.evolution.members import BaseEnsemble
+from tensor_optix.core.foreign_agent import as_agent, has_averaged, own_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.evolution.members import Member
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.policy_manager import PolicyManager
     from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike, Transitions
 
@@ -51,11 +54,10 @@ class EnsembleAgent(BaseEnsemble):
         RuntimeError: When it is to act without agents.
     """
 
-    def __init__(self, policy_manager: PolicyManager, primary_agent: BaseAgent) -> None:
+    def __init__(self, policy_manager: PolicyManager, primary_agent: AgentLike) -> None:
         self.policy_manager = policy_manager
         """Holds the agents and their weights."""
-        self.primary_agent = primary_agent
-        """Speaks for the ensemble where one must."""
+        self._primary = as_agent(primary_agent, "primary_agent")
         self._space: Discrete | None = None
         self._is_discrete: bool | None = None
         self._stored: dict[int, Member] = {}
@@ -64,29 +66,34 @@ class EnsembleAgent(BaseEnsemble):
         self._require_alike()
 
     @property
+    def primary_agent(self) -> Any:
+        """Speaks for the ensemble where one must."""
+        return own_object(self._primary)
+
+    @property
     def default_param_bounds(self) -> Mapping[str, tuple[float, float]]:
         """The primary agent's, as the hyperparameters are."""
-        return self.primary_agent.default_param_bounds
+        return self._primary.default_param_bounds
 
     @property
     def default_log_params(self) -> Sequence[str]:
         """The primary agent's."""
-        return self.primary_agent.default_log_params
+        return self._primary.default_log_params
 
     @property
     def default_min_episodes_before_dormant(self) -> int:
         """The primary agent's."""
-        return self.primary_agent.default_min_episodes_before_dormant
+        return self._primary.default_min_episodes_before_dormant
 
     @property
     def has_unit_actions(self) -> bool:
         """Whether the agents' actions are in [-1, 1]."""
-        return self.primary_agent.has_unit_actions
+        return self._primary.has_unit_actions
 
     @property
     def is_on_policy(self) -> bool:
         """Whether the agents are."""
-        return self.primary_agent.is_on_policy
+        return self._primary.is_on_policy
 
     @property
     def is_exploring(self) -> bool:
@@ -168,20 +175,20 @@ class EnsembleAgent(BaseEnsemble):
 
     def get_hyperparams(self) -> HyperparamSet:
         """Return the primary agent's hyperparameters."""
-        return self.primary_agent.get_hyperparams()
+        return self._primary.get_hyperparams()
 
     def set_hyperparams(self, hyperparams: HyperparamSet) -> None:
         """Set the primary agent's hyperparameters; the other agents keep theirs."""
-        self.primary_agent.set_hyperparams(hyperparams)
+        self._primary.set_hyperparams(hyperparams)
 
     def without(self, agent: BaseAgent) -> BaseAgent:
         """Return an ensemble of the same agents but for one; where it is the only one, the primary agent."""
         others = self.policy_manager.without(agent)
-        return EnsembleAgent(others, self.primary_agent) if others.members else self.primary_agent
+        return EnsembleAgent(others, self._primary) if others.members else self._primary
 
     def save_weights(self, path: PathLike) -> None:
         """Write every agent's policy and weight."""
-        self._save(Path(path), lambda agent, folder: agent.save_weights(folder))
+        self._save(Path(path).expanduser(), lambda agent, folder: agent.save_weights(folder))
 
     def load_weights(self, path: PathLike) -> None:
         """Read an ensemble, whose members become those that there were; or a single agent's policy.
@@ -189,15 +196,28 @@ class EnsembleAgent(BaseEnsemble):
         Raises:
             ValueError: If the stored ensemble has members that this one never had; nothing has changed then.
         """
-        self._load(Path(path), lambda agent, folder: agent.load_weights(folder))
+        self._load(Path(path).expanduser(), lambda agent, folder: agent.load_weights(folder))
 
     def save_state(self, path: PathLike) -> None:
         """Write every whole learner, with its weight."""
-        self._save(Path(path), lambda agent, folder: agent.save_state(folder))
+        self._save(Path(path).expanduser(), lambda agent, folder: agent.save_state(folder))
 
     def load_state(self, path: PathLike) -> None:
         """Read what `save_state` wrote, as `load_weights` does."""
-        self._load(Path(path), lambda agent, folder: agent.load_state(folder))
+        self._load(Path(path).expanduser(), lambda agent, folder: agent.load_state(folder))
+
+    def begin_episodes(self) -> None:
+        """Tell every agent."""
+        for agent in self._learners():
+            agent.begin_episodes()
+
+    @contextmanager
+    def keeping_progress(self) -> Iterator[None]:
+        """Keep that of every agent."""
+        with ExitStack() as stack:
+            for agent in self._learners():
+                stack.enter_context(agent.keeping_progress())
+            yield
 
     def has_finite_weights(self) -> bool:
         """Whether every weight of every agent is a finite number."""
@@ -216,12 +236,13 @@ class EnsembleAgent(BaseEnsemble):
         """
         members = self.policy_manager.members
         numbers = {member.number for member in members}
-        stored = [_read_weights(Path(path)) for path in paths]
+        directories = [Path(path).expanduser() for path in paths]
+        stored = [_read_weights(directory) for directory in directories]
         same = [weights for weights in stored if weights is not None and weights.keys() == numbers]
         if len(same) < len(stored):
             return False
         for agent, place in self._places():
-            if not agent.average_weights([_stored_at(Path(path), place) for path in paths]):
+            if not has_averaged(agent, [_stored_at(one, place) for one in directories]):
                 return False
         for member in members:
             member.weight = sum(weights[member.number] for weights in same) / len(same)
@@ -244,9 +265,9 @@ class EnsembleAgent(BaseEnsemble):
 
     def _places(self) -> list[tuple[BaseAgent, str]]:
         """Return every agent that learns with its place below a directory, the primary one first."""
-        others = [one for one in self.policy_manager.members if one.agent is not self.primary_agent]
+        others = [one for one in self.policy_manager.members if one.agent is not self._primary]
         return [
-            (self.primary_agent, PRIMARY_PLACE),
+            (self._primary, PRIMARY_PLACE),
             *((one.agent, f"members/{one.number}") for one in others),
         ]
 
@@ -269,7 +290,7 @@ class EnsembleAgent(BaseEnsemble):
     def _load(self, directory: Path, read: Callable[[BaseAgent, Path], None]) -> None:
         weights = _read_weights(directory)
         if weights is None:
-            read(self.primary_agent, directory)
+            read(self._primary, directory)
             return
         known = self._stored | {member.number: member for member in self.policy_manager.members}
         if not weights.keys() <= known.keys():
@@ -286,12 +307,12 @@ class EnsembleAgent(BaseEnsemble):
     def _require_alike(self) -> None:
         for agent in self._learners():
             for name in ("is_on_policy", "has_unit_actions"):
-                mine, other = getattr(self.primary_agent, name), getattr(agent, name)
+                mine, other = getattr(self._primary, name), getattr(agent, name)
                 if mine != other:
                     raise ValueError(
                         f"the agents of an ensemble must have the same {name}: it is {mine} for the "
                         f"primary {type(self.primary_agent).__name__}, and {other} for "
-                        f"{type(agent).__name__}"
+                        f"{type(own_object(agent)).__name__}"
                     )
 
     def _sample(self, observations: Array) -> Array:

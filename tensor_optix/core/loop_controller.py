@@ -1,4 +1,4 @@
-"""The loop: collect, assess, learn, evaluate, checkpoint, transition, tune, stop.
+"""The loop: validate, collect, learn, evaluate, checkpoint, transition, tune, stop.
 
 Windows come from a pipeline; weights, decisions and events go out. Only this module knows all the parts.
 """
@@ -10,15 +10,16 @@ import math
 import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core import callbacks as events
 from tensor_optix.core.argument_checks import at_least, not_negative, whole_number
 from tensor_optix.core.backoff_scheduler import Judgement
+from tensor_optix.core.base_evaluator import CheckedEvaluator
 from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
 from tensor_optix.core.callbacks import (
     CallbackList,
@@ -28,8 +29,11 @@ from tensor_optix.core.callbacks import (
     WindowReport,
 )
 from tensor_optix.core.callbacks import LoopCallback as LoopCallback
+from tensor_optix.core.decisions.best_policy import STEP_SHARE as FINALS_SHARE
 from tensor_optix.core.decisions.best_policy import BestPolicy, Candidate, finalists, play_finals
-from tensor_optix.core.decisions.validation import Collector
+from tensor_optix.core.decisions.episode_ends import EpisodeEnds, StepScoring
+from tensor_optix.core.decisions.validation import Collector, HeldOut
+from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from tensor_optix.core.base_evaluator import BaseEvaluator
     from tensor_optix.core.base_pipeline import BasePipeline
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.types import Array, HyperparamSet
 
 logger = logging.getLogger(__name__)
@@ -106,7 +111,7 @@ class LoopController:
 
     def __init__(
         self,
-        agent: BaseAgent,
+        agent: AgentLike,
         evaluator: BaseEvaluator,
         optimizer: BaseOptimizer | None,
         pipeline: BasePipeline,
@@ -118,7 +123,7 @@ class LoopController:
         callbacks: Sequence[LoopCallback] | None = None,
         val_pipeline: BasePipeline | None = None,
         score_smoothing: int = 2,
-        checkpoint_score_fn: Callable[[BaseAgent], float] | None = None,
+        checkpoint_score_fn: Callable[[Any], float] | None = None,
         verbose: bool = False,
         *,
         target_score: float | None = None,
@@ -134,11 +139,12 @@ class LoopController:
             target_score=target_score,
             finalists=finalists,
         )
-        self._owner = self._agent = self._next_agent = agent
-        self._evaluator = evaluator
-        self._collector = Collector(pipeline, val_pipeline, evaluator)
+        self._owner = self._agent = self._next_agent = as_agent(agent)
+        self._ends = EpisodeEnds()
+        self._evaluator = StepScoring(CheckedEvaluator(evaluator), self._ends)
+        self._collector = Collector(pipeline, val_pipeline, self._evaluator, self._ends)
         tuner = optimizer or FixedHyperparams()
-        tuner.take_defaults(agent.default_param_bounds, agent.default_log_params)
+        tuner.take_defaults(self._owner.default_param_bounds, self._owner.default_log_params)
         self._tuning = Tuning(tuner)
         self._best = BestPolicy(checkpoint_registry, checkpoint_score_fn)
         self._scheduler = backoff_scheduler
@@ -157,13 +163,13 @@ class LoopController:
         return self._scheduler.current_state
 
     @property
-    def agent(self) -> BaseAgent:
+    def agent(self) -> Any:
         """The agent given, which holds the best policy in the end."""
-        return self._owner
+        return own_object(self._owner)
 
     @property
     def best_snapshot(self) -> PolicySnapshot | None:
-        """The best policy so far; None before the first evaluation."""
+        """The best policy so far; None before the first score. See `RLOptimizer.best_snapshot`."""
         return self._best.snapshot
 
     @property
@@ -179,20 +185,20 @@ class LoopController:
         """End the run after the window under way; before `run()`: let it return at once."""
         self._stop_reason = reason
 
-    def train(self, agent: BaseAgent) -> None:
+    def train(self, agent: AgentLike) -> None:
         """Train `agent` from the next window on, in place of the present one."""
-        self._next_agent = agent
+        self._next_agent = as_agent(agent)
 
-    def play(self, agents: Sequence[BaseAgent], episodes: int) -> Array:
+    def play(self, agents: Sequence[AgentLike], episodes: int) -> Array:
         """Play the same greedy episodes with each agent, as `LoopControl` has it."""
-        return self._collector.play(agents, episodes, self._agent)
+        return self._collector.play([as_agent(one) for one in agents], episodes, self._agent)
 
     def run(self) -> None:
         """Train until DORMANT, a cap, or `stop()`.
 
         However it ends, also by an exception, the agent given then holds the best policy found, with
-        its hyperparameters, and the pipelines are torn down. A second call trains on: windows and steps
-        are counted, and the best policy is kept, from where the first one ended.
+        its hyperparameters, and the pipelines are torn down. Counters and schedules are those of the end. A
+        second call trains on: windows and steps are counted, and the best policy is kept, from there.
 
         Raises:
             ValueError: If `max_steps` is less than one window.
@@ -218,11 +224,23 @@ class LoopController:
 
     def _train(self, run: RunState) -> None:
         self._collector.begin(self._agent)
-        cap, begun = self._settings.max_episodes, time.perf_counter()
+        windows, cap = self._collector.windows(), self._settings.max_episodes
         budget = StepBudget(self._settings.max_steps, self._collector.rows_per_window)
-        for window in islice(self._collector.windows(), cap):
-            run.enter(window, time.perf_counter() - begun)
-            self._pass(run, window)
+        self._ends.begin(self._collector.time_limit, self._most_windows())
+        while run.windows != cap:
+            with ExitStack() as aside:
+                due = self._is_due(run.next_window_id)
+                candidate = self._put_aside(aside) if due and self._is_judged_apart else None
+                begun = time.perf_counter()
+                window = next(windows, None)
+                if window is None:
+                    self._stop_reason = "the data source ended"
+                    return
+                run.enter(window, time.perf_counter() - begun)
+                if self._look_for_ends(run, window):
+                    # Judged by scores of the kind before.
+                    due, candidate = due and not self._is_judged_apart, None
+                self._pass(run, window, candidate or (self._put_aside(aside) if due else None))
             if self._stop_reason is not None:
                 return
             if budget.is_spent_by(window.num_steps):
@@ -230,14 +248,77 @@ class LoopController:
                 self._cap(f"another window would exceed {limit}")
                 return
             self._hand_over()
-            begun = time.perf_counter()
-        if run.windows == cap:
-            self._cap(f"the cap of {cap} windows was reached")
-        else:
-            self._stop_reason = "the data source ended"
+        self._cap(f"the cap of {cap} windows was reached")
+
+    def _most_windows(self) -> int | None:
+        """Return how many windows the run has at most, as far as that is known; None: any number."""
+        steps, rows = self._settings.max_steps, self._collector.rows_per_window
+        caps = [self._settings.max_episodes, steps // rows if steps and rows else None]
+        return min((cap for cap in caps if cap is not None), default=None)
 
     def _cap(self, reason: str) -> None:
         self._stop_reason, self._ending = reason, Ending.CAPPED
+
+    def _is_due(self, window_id: int) -> bool:
+        run = self._run
+        return self._scheduler.should_adapt(window_id) or not run.history or run.lacks_score
+
+    @property
+    def _is_judged_apart(self) -> bool:
+        """Whether policies are judged by what they do elsewhere than in the windows.
+
+        They do that before they collect a window, not between the window and its `learn`: an agent may
+        record what it does in `act`, and learn from the record.
+        """
+        return self._collector.validation is not None or self._best.has_external_score
+
+    def _put_aside(self, aside: ExitStack) -> Candidate:
+        """Put the agent as it is aside, with what it reaches in held-out episodes where there are any."""
+        made_with = self._tuning.made_with(self._tuning.accepted(self._agent))
+        candidate = aside.enter_context(self._best.staged(self._agent, made_with))
+        held_out = self._collector.assess(self._agent, self._would_be_best)
+        return replace(candidate, held_out=held_out)
+
+    def _would_be_best(self, held_out: HeldOut) -> bool:
+        return self._best.would_be_best(held_out.score, held_out)
+
+    def _look_for_ends(self, run: RunState, window: EpisodeData) -> bool:
+        """Let windows be scored by the step where no episode ends, and by returns if they do after all.
+
+        Returns:
+            Whether scores are of another kind from here on.
+        """
+        ends = self._ends
+        ends.note(window)
+        if not self._evaluator.has_step_score:
+            return False
+        if ends.windows == 1 and not self._collector.validation and (warning := ends.warning()):
+            logger.warning(warning)
+        if ends.came_after_all:
+            ends.are_given_up = False
+            self._forget_scores(run)
+            logger.warning("an episode ended after all: the score is its return from here on, anew")
+        elif ends.are_late and not ends.are_given_up and self._scheduler.best_score is None:
+            ends.are_given_up = True
+            logger.warning(
+                "no episode has ended in %d windows of %d steps in all: the score is the mean reward a step",
+                ends.windows,
+                run.total_steps,
+            )
+        else:
+            return False
+        self.record(events.Rescored(per_step=ends.are_given_up, windows=ends.windows))
+        return True
+
+    def _forget_scores(self, run: RunState) -> None:
+        """Begin anew with scores of another kind: none is compared with those before."""
+        accepted = self._tuning.accepted(self._agent)
+        if accepted is not None:
+            self._agent.set_hyperparams(accepted)
+        self._best.begin_anew()
+        self._scheduler.forget_scores()
+        self._begin_anew()
+        run.history = []
 
     def _hand_over(self) -> None:
         """Begin with the agent that `train` named, if it is another one."""
@@ -254,20 +335,15 @@ class LoopController:
         self._tuning.begin(self._run.window_id)
         self._run.forget_recent()
 
-    def _pass(self, run: RunState, window: EpisodeData) -> None:
-        """Take one window through the loop."""
+    def _pass(self, run: RunState, window: EpisodeData, candidate: Candidate | None) -> None:
+        """Take one window through the loop; it is evaluated if there is a candidate."""
         interval = self._scheduler.current_interval
-        due = self._scheduler.should_adapt(run.window_id) or not run.history or run.lacks_score
         accepted = self._tuning.accepted(self._agent)
-        made_with = self._tuning.made_with(accepted)
-        with self._best.staged(self._agent, made_with) if due else nullcontext() as candidate:
-            held_out = self._validate() if due else None
-            with run.learning():
-                diagnostics = _diagnostics(self._agent.learn(window))
-            self._tuning.note_learned(accepted)
-            if candidate is not None:
-                score, ranking = self._assess(window, diagnostics, held_out)
-                self._take(run, score, ranking, candidate)
+        with run.learning():
+            diagnostics = _diagnostics(self._agent.learn(window))
+        self._tuning.note_learned(accepted)
+        if candidate is not None:
+            self._take(run, *self._assess(window, diagnostics, candidate.held_out), candidate)
         self._guard(accepted, diagnostics)
         if run.smoothed is not None and len(run.history) > 1:
             run.improved = self._transition(run, run.smoothed)
@@ -277,25 +353,17 @@ class LoopController:
         report = run.report(window, diagnostics, self._best.score, self.state, interval)
         self._callbacks.emit("on_window", report)
 
-    def _validate(self) -> tuple[EvalMetrics, EvalMetrics] | None:
-        """Score the agent as it is in held-out episodes, where there are any."""
-        validation = self._collector.validation
-        if validation is None:
-            return None
-        return validation.assess(self._agent, self._best.would_be_best)
-
     def _assess(
-        self,
-        window: EpisodeData,
-        diagnostics: dict[str, Any],
-        held_out: tuple[EvalMetrics, EvalMetrics] | None,
+        self, window: EpisodeData, diagnostics: dict[str, Any], held_out: HeldOut | None
     ) -> tuple[EvalMetrics, EvalMetrics]:
         """Return the score that the decisions rest on, and that by which the policy is ranked."""
         train = self._evaluator.score(window, diagnostics)
         if held_out is None:
             return train, train
-        score, ranking = held_out
-        return self._evaluator.combine(train, score), self._evaluator.combine(train, ranking)
+        if held_out.train_score is not None:
+            train = replace(train, primary_score=held_out.train_score)
+        combine = self._evaluator.combine
+        return combine(train, held_out.score), combine(train, held_out.ranking)
 
     def _take(
         self, run: RunState, score: EvalMetrics, ranking: EvalMetrics, candidate: Candidate
@@ -304,7 +372,6 @@ class LoopController:
         is_baseline = not run.history and self._best.snapshot is None
         run.take_score(score)
         if run.smoothed is None and not candidate.has_external_score:
-            self._best.discard(candidate)
             return
         self._checkpoint(ranking, candidate, is_baseline)
         if run.smoothed is not None and is_baseline:
@@ -316,7 +383,8 @@ class LoopController:
             return
         self._rollbacks = 0
         kind = events.Baseline if is_baseline else events.Best
-        self.record(kind(score=metrics.primary_score, rank=self._best.rank))
+        score, episodes = metrics.primary_score, metrics.score_count
+        self.record(kind(score=score, rank=self._best.rank, episodes=episodes))
         if not is_baseline:
             self._callbacks.emit("on_improvement", self._best.snapshot)
         if self._best.rank >= self._target_score:
@@ -429,7 +497,7 @@ class LoopController:
                     logger.warning("the pipeline gave no window: nothing was learned")
                 stack.callback(_attempt, self._collector.teardown_validation, failed)
                 stack.callback(_attempt, self._collector.teardown_training, failed)
-            stack.callback(_attempt, self._restore_best, failed)
+            stack.callback(_attempt, partial(self._restore_best, failed), failed)
             if self._collector.is_set_up and not failed:
                 _attempt(self._play_finals, only_log=True)
 
@@ -441,14 +509,17 @@ class LoopController:
         registry, run = self.registry, self._run
         chosen = finalists(registry, self._settings.finalists, run.total_steps, run.window_id + 1)
         if len(chosen) > 1:
+            contest.most_windows = int(FINALS_SHARE * self._ends.windows) // len(chosen)
             played = play_finals(registry, chosen, self._agent, contest.score_surely)
             self._best.refresh()
             scores = {snapshot.snapshot_id: score for snapshot, score in played}
             self.record(events.Finals(scores=scores))
 
-    def _restore_best(self) -> None:
+    def _restore_best(self, failed: bool) -> None:
         if self._best.restore(self._agent) is None and self._run.total_steps:
-            logger.warning("no policy was ever evaluated; the agent keeps its latest weights")
+            logger.warning("no policy was ever scored; the agent keeps its latest weights")
+            if not failed:
+                self._best.keep_unscored(self._agent, self._run.window_id)
 
     def record(self, event: LoopEvent) -> None:
         """Log a decision, as `LoopControl` has it."""

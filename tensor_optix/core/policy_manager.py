@@ -14,13 +14,12 @@ from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import asdict
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from tensor_optix.core.argument_checks import at_least, instance_of, with_method
-from tensor_optix.core.base_agent import BaseAgent
-from tensor_optix.core.callbacks import LoopCallback, Variant
+from tensor_optix.core.argument_checks import at_least, with_method
+from tensor_optix.core.callbacks import LoopCallback, LoopEvent, Rescored, Variant
 from tensor_optix.core.evolution import variants
 from tensor_optix.core.evolution.members import (
     BaseEnsemble,
@@ -37,13 +36,16 @@ from tensor_optix.core.evolution.variants import (
     compare_records,
     spawn_noise,
 )
+from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.meta_controller import MetaAction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.callbacks import LoopControl
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.meta_controller import DecidesOnMetaActions
     from tensor_optix.core.types import Array, EvalMetrics, PolicySnapshot
 
@@ -56,6 +58,8 @@ SCORES_PER_CONTEST = 5
 BUDGET_SPENT = "Spawn budget exhausted"
 PLATEAU = "Plateau — model converged"
 META_DECISION = "MetaController decision"
+
+Shell = TypeVar("Shell", bound="AgentLike")
 
 
 class PolicyManager:
@@ -103,9 +107,9 @@ class PolicyManager:
         return tuple(self._members)
 
     @property
-    def agents(self) -> list[BaseAgent]:
-        """Their agents."""
-        return [member.agent for member in self.members]
+    def agents(self) -> list[Any]:
+        """Their agents, the very objects that joined."""
+        return [own_object(member.agent) for member in self.members]
 
     @property
     def weights(self) -> list[float]:
@@ -132,18 +136,18 @@ class PolicyManager:
         """The registry's snapshots, best first."""
         return self.registry.snapshots
 
-    def add_agent(self, agent: BaseAgent, weight: float = 1.0) -> None:
+    def add_agent(self, agent: AgentLike, weight: float = 1.0) -> None:
         """Let an agent join; where that is one too many, the lowest weight of the others goes.
 
         Raises:
             TypeError: If it is no agent.
             ValueError: If the weight is negative or not finite.
         """
-        instance_of("agent", agent, BaseAgent)
+        joining = as_agent(agent)
         if not (math.isfinite(weight) and weight >= 0.0):
             raise ValueError(f"weight must be a finite number >= 0, got {weight}")
         scores: deque[float] = deque(maxlen=self._score_window)
-        self._members.append(Member(agent, float(weight), self._joined, scores))
+        self._members.append(Member(joining, float(weight), self._joined, scores))
         self._joined += 1
         if self._max_size is None or self.ensemble_size <= self._max_size:
             return
@@ -153,12 +157,13 @@ class PolicyManager:
             "the ensemble is limited to %d: %d displaced by the newest", self._max_size, len(gone)
         )
 
-    def index_of(self, agent: BaseAgent) -> int | None:
+    def index_of(self, agent: AgentLike) -> int | None:
         """Return the place of an agent in the ensemble; None if it is no member."""
-        places = (i for i, member in enumerate(self._members) if member.agent is agent)
+        sought = own_object(agent)
+        places = (i for i, known in enumerate(self.agents) if known is sought)
         return next(places, None)
 
-    def remove(self, agent: BaseAgent) -> None:
+    def remove(self, agent: AgentLike) -> None:
         """Prune one agent; nothing happens if it is no member."""
         index = self.index_of(agent)
         if index is not None:
@@ -168,11 +173,11 @@ class PolicyManager:
         """Make members, present or past, the ensemble: how a stored one comes back."""
         self._members = sorted(members, key=lambda member: member.number)
 
-    def without(self, agent: BaseAgent) -> PolicyManager:
+    def without(self, agent: AgentLike) -> PolicyManager:
         """Return another manager of the same agents and weights, but for one agent."""
         others = PolicyManager(self.registry, self._score_window)
         for member in self.members:
-            if member.agent is not agent:
+            if own_object(member.agent) is not own_object(agent):
                 others.add_agent(member.agent, member.weight)
         return others
 
@@ -228,7 +233,7 @@ class PolicyManager:
         differ = stand_out(list(scored.values()))
         self.update_weights({i: fmean(own) if differ else 1.0 for i, own in scored.items()})
 
-    def prune(self, bottom_k: int = 1) -> list[BaseAgent]:
+    def prune(self, bottom_k: int = 1) -> list[Any]:
         """Remove and return the `bottom_k` agents of the lowest weight; none if no more would be left.
 
         Raises:
@@ -239,7 +244,7 @@ class PolicyManager:
             return []
         return self._drop(_lowest_first(self.members)[:bottom_k])
 
-    def boost(self, agent: BaseAgent, factor: float = 2.0) -> None:
+    def boost(self, agent: AgentLike, factor: float = 2.0) -> None:
         """Multiply an agent's weight; an unknown agent is only warned of.
 
         Raises:
@@ -281,7 +286,7 @@ class PolicyManager:
             "best_generalization_gap": None if metrics is None else metrics.generalization_gap,
         }
 
-    def evolve(self, agent: BaseAgent, current_score: float) -> bool:
+    def evolve(self, agent: AgentLike, current_score: float) -> bool:
         """Load the best policy into the agent if that scored more; return whether it did."""
         best = self.registry.best
         if best is None or not current_score < best.eval_metrics.primary_score:
@@ -290,10 +295,10 @@ class PolicyManager:
 
     def spawn_variant(
         self,
-        agent_shell: BaseAgent,
+        agent_shell: Shell,
         noise_scale: float = 0.01,
-        mutation_fn: Callable[[BaseAgent], object] | None = None,
-    ) -> BaseAgent:
+        mutation_fn: Callable[[Shell], object] | None = None,
+    ) -> Shell:
         """Make an agent a variant of the best policy, and count it; without a policy nothing happens.
 
         Its weights and hyperparameters vary as `variants.vary` says.
@@ -309,7 +314,9 @@ class PolicyManager:
         best = self.registry.load_best(agent_shell)
         if best is None:
             return agent_shell
-        variants.vary(agent_shell, noise_scale, (best.eval_metrics.primary_score, self.spawn_count))
+        variants.vary(
+            as_agent(agent_shell), noise_scale, (best.eval_metrics.primary_score, self.spawn_count)
+        )
         if mutation_fn is not None:
             mutation_fn(agent_shell)
         self.spawn_count += 1
@@ -317,18 +324,18 @@ class PolicyManager:
 
     def as_callback(
         self,
-        agent: BaseAgent,
-        agent_factory: Callable[[], BaseAgent] | None = None,
+        agent: AgentLike,
+        agent_factory: Callable[[], AgentLike] | None = None,
         meta_controller: DecidesOnMetaActions | None = None,
     ) -> PolicyManagerCallback:
         """Return the callback that evolves the population while a loop runs."""
         return PolicyManagerCallback(self, agent, agent_factory, meta_controller)
 
-    def _drop(self, indices: Sequence[int]) -> list[BaseAgent]:
+    def _drop(self, indices: Sequence[int]) -> list[Any]:
         gone = [self._members[index] for index in indices]
         self._members = [member for member in self._members if member not in gone]
         self._prune_count += len(gone)
-        return [member.agent for member in gone]
+        return [own_object(member.agent) for member in gone]
 
     def _require(self, index: int) -> None:
         if not 0 <= index < self.ensemble_size:
@@ -359,20 +366,20 @@ class PolicyManagerCallback(LoopCallback):
     def __init__(
         self,
         policy_manager: PolicyManager,
-        agent: BaseAgent,
-        agent_factory: Callable[[], BaseAgent] | None = None,
+        agent: AgentLike,
+        agent_factory: Callable[[], AgentLike] | None = None,
         meta_controller: DecidesOnMetaActions | None = None,
     ) -> None:
-        instance_of("agent", agent, BaseAgent)
+        learner = as_agent(agent)
         if agent_factory is not None and not callable(agent_factory):
             got = type(agent_factory).__name__
             raise TypeError(f"agent_factory must be a function that makes an agent, got {got}")
         if meta_controller is not None:
             with_method("meta_controller", meta_controller, "decide")
         self._manager = policy_manager
-        kind = _Together if isinstance(agent, BaseEnsemble) else _InTurn
-        self._training: _VariantTraining = kind(policy_manager, agent)
-        self._agent = agent
+        kind = _Together if isinstance(learner, BaseEnsemble) else _InTurn
+        self._training: _VariantTraining = kind(policy_manager, learner)
+        self._agent = learner
         self._factory = agent_factory
         self._meta = meta_controller
         self._stop_fn: Callable[[], object] | None = None
@@ -406,6 +413,12 @@ class PolicyManagerCallback(LoopCallback):
         self._training.record(eval_metrics)
         if self._meta is not None and self._training.trial is None and not self._is_over:
             self._follow(self._meta)
+
+    def on_event(self, event: LoopEvent) -> None:
+        """Forget scores that are not to be compared with those to come."""
+        if isinstance(event, Rescored):
+            self._since_decision.clear()
+            self._training.forget_scores()
 
     def on_dormant(self, episode_id: int) -> bool | None:
         """Judge the variant under training, rebalance, prune, and spawn the next one.
@@ -480,7 +493,7 @@ class PolicyManagerCallback(LoopCallback):
         if self._factory is None or self._is_barren:
             return
         shell = self._factory()
-        self._is_barren = not variants.can_vary(shell)
+        self._is_barren = not variants.can_vary(as_agent(shell))
         if self._is_barren:
             logger.warning(
                 "no variants are spawned: %s has neither numeric hyperparameters nor perturb_weights, "
@@ -490,7 +503,7 @@ class PolicyManagerCallback(LoopCallback):
             return
         manager, count = self._manager, self._manager.spawn_count
         noise = spawn_noise(self._training.history, count)
-        variant = manager.spawn_variant(shell, noise)
+        variant = as_agent(manager.spawn_variant(shell, noise))
         if manager.spawn_count == count:
             logger.warning("no policy was kept yet: there is nothing to spawn a variant of")
             return
@@ -532,6 +545,15 @@ class _VariantTraining(ABC):
         self.trial: VariantTrial | None = None
         """The variant under training."""
         self._scores: list[float] = []
+
+    def forget_scores(self) -> None:
+        """Begin anew with scores of another kind."""
+        self.history.clear()
+        self._scores.clear()
+        if self.trial is not None:
+            self.trial.scores.clear()
+        for member in self._manager.members:
+            member.scores.clear()
 
     def attach(self, control: LoopControl) -> None:
         """Take part in a loop."""

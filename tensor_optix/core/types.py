@@ -47,6 +47,15 @@ class EpisodeData:
 
     With one environment the arrays are `[T, ...]`; with N of them they are flat, `[T * N, ...]`, and
     `grid` gives any of them as `[T, N, ...]`. A window need not start or end with an episode.
+
+    What you hold of a window stays as it is for as long as you hold it: the window, an array, a slice or a
+    single row, or what shares its memory, such as a tensor made without a copy. The pipeline fills the
+    storage again when nobody holds any of it, so that a loop that keeps nothing allocates nothing; one
+    row that is held keeps the storage of its whole window, so copy the rows where you keep few of many.
+    An address alone (`array.ctypes.data`) holds nothing.
+
+    All who get a window share its arrays, and the observations and actions that `act` and `observe` got
+    while it was collected are rows of them: who writes into them writes for all. Two windows share nothing.
     """
 
     observations: Array
@@ -60,7 +69,8 @@ class EpisodeData:
     truncated: Sequence[bool] | Array
     """`[R]`, the episode was cut (a time limit) at this row."""
     infos: list[dict[str, Any]]
-    """One dict per row, or empty where the environment's infos are not kept."""
+    """One dict per row, or empty where the environment's infos are not kept. Copies of the environment's
+    own dicts; the values in them are the environment's."""
     episode_id: int
     """The window's number, from 0."""
     values: Array | None = None
@@ -117,7 +127,8 @@ class EpisodeData:
 class Transitions(NamedTuple):
     """What happened in B environments in one step, for agents that learn while collecting.
 
-    The arrays belong to the pipeline and are reused: a consumer that keeps rows copies them.
+    The arrays are rows of the window that is being collected, or copies, and live as long as those of
+    `EpisodeData`: for as long as somebody holds them.
     """
 
     observations: Array
@@ -163,10 +174,14 @@ class EvalMetrics:
 
     @property
     def generalization_gap(self) -> float | None:
-        """`train_score - val_score`, or None where either is missing."""
+        """`train_score - val_score`; None where either is missing or NaN.
+
+        Both are of the same kind of acting: `HeldOut.train_score` says of which.
+        """
         if self.train_score is None or self.val_score is None:
             return None
-        return float(self.train_score) - float(self.val_score)
+        gap = float(self.train_score) - float(self.val_score)
+        return None if math.isnan(gap) else gap
 
     @property
     def score_count(self) -> int:
@@ -182,6 +197,26 @@ class EvalMetrics:
     def episode_length(self) -> float:
         """The mean length of these episodes; NaN where the evaluator does not say."""
         return float(self._of_score("episode_length", math.nan))
+
+    @property
+    def is_per_step(self) -> bool:
+        """Whether the score is the mean reward a step, as no episode of the task ends."""
+        return bool(self._of_score(_PER_STEP, False))
+
+    @property
+    def never_scored(self) -> bool:
+        """Whether the run ended before anything was scored: its last weights, of which nothing is known."""
+        return bool(self.metrics.get(_NEVER_SCORED, False))
+
+    @classmethod
+    def unscored(cls, episode_id: int) -> EvalMetrics:
+        """Return what is known of weights that were never scored."""
+        return cls(math.nan, {_NEVER_SCORED: True}, episode_id)
+
+    def as_per_step(self, score: float) -> EvalMetrics:
+        """Return the same with a score that is the mean reward a step."""
+        metrics = self.as_mean(score, 0, math.nan)
+        return replace(metrics, metrics=metrics.metrics | {_PER_STEP: True})
 
     def as_mean(self, score: float, count: int, std: float) -> EvalMetrics:
         """Return the same with a score that is the mean of `count` returns with a standard deviation."""
@@ -213,6 +248,7 @@ class EvalMetrics:
 
 
 _SCORE_COUNT, _SCORE_STD = "score_count", "score_std"
+_PER_STEP, _NEVER_SCORED = "is_per_step", "never_scored"
 
 
 @dataclass

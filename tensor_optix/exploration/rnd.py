@@ -16,12 +16,13 @@ import numpy as np
 from tensor_optix.core.argument_checks import at_least
 from tensor_optix.core.base_evaluator import RAW_REWARDS, finished_episodes
 from tensor_optix.core.base_pipeline import BasePipeline, Source
+from tensor_optix.core.foreign_agent import as_actor, own_object
 from tensor_optix.core.normalizers import RunningMeanStd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.foreign_agent import Actor
     from tensor_optix.core.types import Array, EpisodeData
 
 CLIP = 5.0
@@ -101,18 +102,28 @@ class RNDPipeline(BasePipeline):
         """Whether the wrapped pipeline's data are live."""
         return self._pipeline.is_live
 
-    def set_agent(self, agent: BaseAgent) -> None:
+    @property
+    def time_limit(self) -> int | None:
+        """That of the wrapped pipeline."""
+        return self._pipeline.time_limit
+
+    @property
+    def environments(self) -> Sequence[object]:
+        """The wrapped pipeline's."""
+        return self._pipeline.environments
+
+    def set_agent(self, agent: Actor) -> None:
         """Let `agent` choose the actions.
 
         Raises:
             ValueError: If it is off-policy: it would learn from the rows before their novelty is known.
         """
-        if not agent.is_on_policy:
+        if not as_actor(agent).is_on_policy:
             raise ValueError(
                 f"RNDPipeline needs an on-policy agent, such as PPO, got {type(agent).__name__}: it "
                 "learns while the window is collected, without the novelty. Use its pipeline itself"
             )
-        self._pipeline.set_agent(agent)
+        self._pipeline.set_agent(own_object(agent))
 
     def seed(self, seed: int) -> None:
         """Make the wrapped pipeline and the networks follow from `seed`; novelty starts anew."""
@@ -127,6 +138,14 @@ class RNDPipeline(BasePipeline):
     def restart(self) -> None:
         """Begin fresh episodes."""
         self._pipeline.restart()
+
+    def renew(self) -> None:
+        """Begin fresh episodes, others than those of `restart`."""
+        self._pipeline.renew()
+
+    def twin(self) -> BasePipeline | None:
+        """Return a twin of the wrapped pipeline, whose rewards are the environments' own."""
+        return self._pipeline.twin()
 
     def teardown(self) -> None:
         """Tear the wrapped pipeline down."""

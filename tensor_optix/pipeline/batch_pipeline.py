@@ -5,18 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
-from tensor_optix.pipeline.vector_env import VectorEnv, make_vector_env, wrap_env
+from tensor_optix.pipeline.vector_env import (
+    VectorEnv,
+    check_env,
+    given_environments,
+    make_vector_env,
+    wrap_env,
+)
 
 if TYPE_CHECKING:
-    from tensor_optix.core.base_agent import BaseAgent
+    from collections.abc import Sequence
+
+    from tensor_optix.core.foreign_agent import Actor
 
 
 class BatchPipeline(RolloutPipeline):
     """Steps one environment continuously; it is reset only where an episode ends.
 
     Args:
-        env: A Gymnasium environment; it stays yours and is not closed. Or None, with `env_id`.
-        agent: Chooses the actions; `RLOptimizer` sets its own.
+        env: A Gymnasium environment, or any object with `reset`, `step` and both spaces; it stays yours and
+            is not closed. Or None, with `env_id`.
+        agent: Chooses the actions: any object with `act`; `RLOptimizer` sets its own.
         window_size: Steps per window.
         env_id: The id of a registered environment, made and closed here.
         n_steps: Another name of `window_size`.
@@ -25,13 +34,14 @@ class BatchPipeline(RolloutPipeline):
             the action space; windows keep them as they were chosen.
 
     Raises:
+        TypeError: If `env` is no environment.
         ValueError: Unless exactly one of `env` and `env_id` is given.
     """
 
     def __init__(
         self,
         env: Any = None,
-        agent: BaseAgent | None = None,
+        agent: Actor | None = None,
         window_size: int | None = None,
         *,
         env_id: str | None = None,
@@ -43,6 +53,9 @@ class BatchPipeline(RolloutPipeline):
             raise TypeError(f"env must be an environment; for an id use env_id={env!r}")
         if (env is None) == (env_id is None):
             raise ValueError("BatchPipeline takes either env= or env_id=")
+        if env is not None:
+            check_env(env)
+        self._given = env
         if window_size is not None and n_steps is not None and window_size != n_steps:
             raise ValueError(
                 f"window_size and n_steps are one thing, got {window_size} and {n_steps}"
@@ -54,7 +67,13 @@ class BatchPipeline(RolloutPipeline):
             return make_vector_env(env_id, num_envs=1, backend="sync", seed=seed)
 
         chosen = window_size if window_size is not None else n_steps
-        super().__init__(make_env, agent, 200 if chosen is None else chosen, seed, rescale_actions)
+        size = 200 if chosen is None else chosen
+        super().__init__(make_env, agent, size, seed, rescale_actions, makes_new=env_id is not None)
+
+    @property
+    def environments(self) -> Sequence[object]:
+        """The environment given, without wrappers; none where it was made here."""
+        return given_environments(self._given)
 
 
 def _require_one(env: VectorEnv) -> VectorEnv:

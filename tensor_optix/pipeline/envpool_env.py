@@ -17,6 +17,7 @@ import numpy as np
 
 from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
+    SEEDS,
     VectorEnv,
     VectorStep,
     constant,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHEAP_FAMILIES = ("envpool.classic_control", "envpool.toy_text")
-MAX_POOL_SEED = 2**31
 
 
 class EnvPoolEnv(VectorEnv):
@@ -68,6 +68,7 @@ class EnvPoolEnv(VectorEnv):
         self._pool = pool
         self._make = make
         self._unused_seed = seed
+        self._has_warned = False
         self._under_way = 0
         # False while a call is open: an exception in it, Ctrl-C say, leaves it unknown which rows are
         # on their way, and who waited for one that is not would wait for ever.
@@ -83,8 +84,11 @@ class EnvPoolEnv(VectorEnv):
         pool = self._open_pool()
         if not self._is_certain:
             raise RuntimeError("the environment was interrupted in the middle of a step: close it")
+        if self._make is None:
+            self._take_over([pool])
         self._drain(pool)
-        if seed is not None and self._make is None:
+        if seed is not None and self._make is None and not self._has_warned:
+            self._has_warned = True
             logger.warning("reset(seed=%d) is ignored: EnvPool is seeded when it is made", seed)
         elif seed is not None and seed != self._unused_seed and self._make is not None:
             # The threads of the old pool end before those of the new one start.
@@ -117,11 +121,13 @@ class EnvPoolEnv(VectorEnv):
             terminated, truncated = terminated & valid, truncated & valid
         done = terminated | truncated
         ends = observations.compress(done, 0) if np.count_nonzero(done) else self._no_ends
-        return VectorStep(ids, observations, rewards, terminated, truncated, valid, ends)
+        infos = () if self.info_keys is None else self.info_keys.of_rows(info, valid, done)
+        return VectorStep(ids, observations, rewards, terminated, truncated, valid, ends, infos)
 
     def send(self, actions: Array, env_ids: Array) -> None:
         """Hand the actions to EnvPool's threads, without waiting for them."""
         if len(env_ids) > self._unanswered:
+            self._require_held()
             raise RuntimeError(
                 f"send() has {self._unanswered} rows to answer, not {len(env_ids)}: call recv() first"
             )
@@ -141,6 +147,11 @@ class EnvPoolEnv(VectorEnv):
             pool.close()
         elif self._is_certain:
             self._drain(pool)
+
+    def let_go(self) -> None:
+        """Drop the rows under way, too."""
+        super().let_go()
+        self._unanswered = 0
 
     def _drain(self, pool: Any) -> None:
         while self._under_way:
@@ -179,7 +190,7 @@ def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) 
                 num_envs=num_envs,
                 batch_size=batch_size,
                 num_threads=threads,
-                seed=int(pool_seed) % MAX_POOL_SEED,
+                seed=int(pool_seed) % SEEDS,
             )
 
     if seed is None:

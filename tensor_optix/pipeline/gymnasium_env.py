@@ -14,6 +14,14 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
+from tensor_optix.pipeline.checked_env import (
+    CheckedEnv,
+    cores,
+    described,
+    fitting,
+    reset_answer,
+    step_answer,
+)
 from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
     VectorEnv,
@@ -28,7 +36,6 @@ if TYPE_CHECKING:
     from tensor_optix.core.types import Array
     from tensor_optix.pipeline.vector_contract import AnySpace
 
-PlainEnv: TypeAlias = "gymnasium.Env[Any, Any]"
 GymVectorEnv: TypeAlias = "gymnasium.vector.VectorEnv[Any, Any, Any]"
 StepResult: TypeAlias = tuple[Any, Any, Any, Any, dict[str, Any]]
 
@@ -73,13 +80,9 @@ class LockstepEnv(VectorEnv):
         self._no_ends = constant(np.empty((0, *shape), self._dtype))
 
     def reset(self, seed: int | None = None) -> None:
-        """Reset every environment and check the shape of what it observes."""
+        """Reset every environment."""
+        self._take_over(cores(self._env))
         observations = self._reset_all(None if seed is None else int(seed))
-        if observations.shape != self._shape:
-            raise ValueError(
-                f"the environment's observations must have the shape {self._shape} of its "
-                f"observation space, got {observations.shape}"
-            )
         flags = self._no_flags
         self._received = VectorStep(
             self._ids, observations, self._no_rewards, flags, flags, flags, self._no_ends
@@ -90,6 +93,7 @@ class LockstepEnv(VectorEnv):
         """Return the rows of the last `send` or `reset`."""
         rows = self._received
         if rows is None:
+            self._require_held()
             raise RuntimeError("recv() has nothing to return: call reset() or send() before it")
         self._received = None
         self._sendable = True
@@ -108,12 +112,19 @@ class LockstepEnv(VectorEnv):
 
     def _check_turn(self, env_ids: Array) -> None:
         if not self._sendable:
+            self._require_held()
             raise RuntimeError("send() has no rows to answer: call recv() before it")
         if env_ids is not self._ids and not np.array_equal(env_ids, self._ids):
             raise ValueError(
                 f"env_ids must be those that recv() delivered, 0 to {self.num_envs - 1} in order, "
                 f"got {env_ids}"
             )
+        self._sendable = False
+
+    def let_go(self) -> None:
+        """Drop the rows under way, too."""
+        super().let_go()
+        self._received = None
         self._sendable = False
 
     @abstractmethod
@@ -126,7 +137,7 @@ class LockstepEnv(VectorEnv):
 
 
 class SingleEnv(LockstepEnv):
-    """One plain `gymnasium.Env`. Its rows are all valid but the first one after `reset()`.
+    """One plain environment. Its rows are all valid but the first one after `reset()`.
 
     Args:
         env: The environment; its time limit is its own business.
@@ -134,9 +145,9 @@ class SingleEnv(LockstepEnv):
         owned: Whether `close()` closes it.
     """
 
-    _env: PlainEnv
+    _env: CheckedEnv
 
-    def __init__(self, env: PlainEnv, name: str = "single", owned: bool = False) -> None:
+    def __init__(self, env: CheckedEnv, name: str = "single", owned: bool = False) -> None:
         super().__init__(env, name, (env.observation_space, env.action_space), 1, env.spec, owned)
         self._is_discrete = isinstance(env.action_space, Discrete)
 
@@ -162,8 +173,12 @@ class SingleEnv(LockstepEnv):
             np.array([truncated], bool),
             self._all_valid,
             ends,
-            (info,),
+            (self._kept(info or {}),),
         )
+
+    def _kept(self, info: dict[str, Any]) -> dict[str, Any]:
+        # A copy, as the environment may go on writing into its own.
+        return dict(info) if self.info_keys is None else self.info_keys.of_row(info)
 
 
 class GymnasiumEnv(LockstepEnv):
@@ -185,16 +200,24 @@ class GymnasiumEnv(LockstepEnv):
             SAME_STEP: self._same_step_rows,
             DISABLED: self._disabled_rows,
         }
-        self._rows = makers[_autoreset_mode(env)]
+        self._rows_without_infos = makers[_autoreset_mode(env)]
         self._resetting = self._no_flags
+        self._who = f"vector environment {type(env.unwrapped).__name__}"
 
     def _reset_all(self, seed: int | None) -> Array:
-        observations, _ = self._env.reset(seed=seed)
+        observations = self._first_observations(self._env.reset(seed=seed))
         self._resetting = self._no_flags
-        return np.asarray(observations, self._dtype)
+        return observations
 
     def _step(self, actions: Array) -> VectorStep:
         return self._rows(self._env.step(np.asarray(actions, self._action_dtype)))
+
+    def _rows(self, result: StepResult) -> VectorStep:
+        rows = self._rows_without_infos(result)
+        if self.info_keys is None:
+            return rows
+        dones = rows.terminated | rows.truncated
+        return rows._replace(infos=self.info_keys.of_rows(result[4], rows.valid, dones))
 
     def _next_step_rows(self, result: StepResult) -> VectorStep:
         observations, rewards, terminated, truncated, done = self._arrays(result)
@@ -220,23 +243,35 @@ class GymnasiumEnv(LockstepEnv):
         ends = self._no_ends
         if np.count_nonzero(done):
             ends = observations.compress(done, 0)
-            # The reset may clear the very arrays that the step returned.
-            rewards, terminated, truncated = rewards.copy(), terminated.copy(), truncated.copy()
-            observations, _ = self._env.reset(options={"reset_mask": done})
-            observations = np.asarray(observations, self._dtype)
+            fresh = self._env.reset(options={"reset_mask": done})
+            observations = self._first_observations(fresh)
         valid = self._all_valid
         return VectorStep(self._ids, observations, rewards, terminated, truncated, valid, ends)
 
     def _arrays(self, result: StepResult) -> tuple[Array, Array, Array, Array, Array]:
-        terminated = np.asarray(result[2], bool)
-        truncated = np.asarray(result[3], bool)
+        observations, rewards, *flags, _ = step_answer(result, self._who)
+        terminated, truncated = (self._of_each("flags", each).astype(bool) for each in flags)
         return (
-            np.asarray(result[0], self._dtype),
-            np.asarray(result[1], np.float32),
+            fitting(observations, self._shape, self._dtype, f"{self._who}: step"),
+            self._of_each("rewards", rewards).astype(np.float32),
             terminated,
             truncated,
             terminated | truncated,
         )
+
+    def _first_observations(self, result: Any) -> Array:
+        observations, _ = reset_answer(result, self._who)
+        return fitting(observations, self._shape, self._dtype, f"{self._who}: reset")
+
+    def _of_each(self, name: str, value: Any) -> Array:
+        """Return one number per environment; they may come as a column."""
+        given = np.asarray(value)
+        if given.size != self.num_envs or given.dtype.kind not in "biuf":
+            raise TypeError(
+                f"{self._who}: step must return {name} of the shape ({self.num_envs},), got "
+                f"{described(value)}: one number for each environment"
+            )
+        return given.reshape(self.num_envs)
 
     def _final_observations(self, infos: dict[str, Any], done: Array) -> Array:
         final = infos.get("final_obs")

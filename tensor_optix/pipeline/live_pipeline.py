@@ -10,6 +10,7 @@ import numpy as np
 
 from tensor_optix.core.base_pipeline import BasePipeline
 from tensor_optix.core.episode_returns import EpisodeCounter
+from tensor_optix.core.foreign_agent import as_actor
 from tensor_optix.core.types import Array, EpisodeData, Transitions
 from tensor_optix.pipeline.action_scaling import ActionMap, environment_actions, kept_dtype
 from tensor_optix.pipeline.live_stream import DataSource, LiveRow, LiveStream, sender_of
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_pipeline import EpisodeBoundaryFn
+    from tensor_optix.core.foreign_agent import Actor
     from tensor_optix.pipeline.vector_contract import AnySpace
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ class LivePipeline(BasePipeline):
         data_source: Its `stream()` yields `(obs, reward, terminated, truncated, info)`. If it has
             `send_action(action)`, or `on_action(action)`, it takes actions: that is called with each of them,
             once for every observation that is acted on, before the next row is asked for.
-        agent: Chooses the actions; `RLOptimizer` sets its own.
+        agent: Chooses the actions: any object with `act`; `RLOptimizer` sets its own.
         episode_boundary_fn: Asked after each row whether the window ends there. None: `on_done_signal()`.
         buffer_size: Rows that are read ahead at most, of a source that takes no actions.
         reconnect_on_disconnect: Whether a stream that ends or fails is opened again, after a delay of 0.1 s
@@ -73,7 +75,7 @@ class LivePipeline(BasePipeline):
     def __init__(
         self,
         data_source: DataSource,
-        agent: BaseAgent | None = None,
+        agent: Actor | None = None,
         episode_boundary_fn: EpisodeBoundaryFn | None = None,
         buffer_size: int = 1000,
         reconnect_on_disconnect: bool = True,
@@ -130,16 +132,17 @@ class LivePipeline(BasePipeline):
         """True: the system cannot be reset."""
         return True
 
-    def set_agent(self, agent: BaseAgent) -> None:
+    def set_agent(self, agent: Actor) -> None:
         """Let `agent` choose the actions from the next row on.
 
         Raises:
             ValueError: If its actions cannot be stretched to the action space.
         """
         space = self._action_space
-        to_env = _as_chosen if space is None else environment_actions(agent, space, rescale=True)
-        self._keep, self._to_env = _keeper(agent, space), to_env
-        self._agent = agent
+        actor = as_actor(agent)
+        to_env = _as_chosen if space is None else environment_actions(actor, space, rescale=True)
+        self._keep, self._to_env = _keeper(actor, space), to_env
+        self._agent = actor
 
     def setup(self) -> None:
         """Begin to read the source; the next window is number 0."""

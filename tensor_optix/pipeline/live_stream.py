@@ -286,7 +286,7 @@ class RowReader:
             self._reward(reward),
             self._flag("terminated", terminated),
             self._flag("truncated", truncated),
-            info,
+            dict(info),
         )
         if row.done and info.get(FINAL_OBS) is not None:
             final_obs = self._observation(f"info[{FINAL_OBS!r}]", info[FINAL_OBS])

@@ -5,21 +5,38 @@ Nothing is learned or recorded. The `tensor-optix evaluate` command is built on 
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tensor_optix.core.episode_returns import EpisodeCounter, FirstEpisodes
+from tensor_optix.core.foreign_agent import as_actor
 from tensor_optix.pipeline.action_scaling import environment_actions
 
 if TYPE_CHECKING:
-    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.foreign_agent import Actor
     from tensor_optix.core.types import Array
     from tensor_optix.pipeline.vector_contract import VectorEnv
 
 
+@dataclass(frozen=True)
+class Played:
+    """What came of playing."""
+
+    returns: Array
+    """`[K]` float64, the undiscounted returns of the episodes that ended."""
+    lengths: Array
+    """`[K]` int64, in steps, in the same order."""
+    steps: int
+    """Of all environments, also in episodes that did not end."""
+    reward_per_step: float
+    """The mean over these."""
+
+
 def play_episodes(
-    agent: BaseAgent,
+    agent: Actor,
     env: VectorEnv,
     episodes: int,
     seed: int | None = None,
@@ -32,7 +49,7 @@ def play_episodes(
     NaN, and no other.
 
     Args:
-        agent: Acts by `act_greedy`.
+        agent: Acts by `act_greedy`, where it has that, or by `act`.
         env: Is reset first, and stays open.
         episodes: E, how many to play in all; the environments differ by at most one.
         seed: Of the reset. None: the seed that the environments were made with.
@@ -46,10 +63,42 @@ def play_episodes(
     Raises:
         ValueError: If `episodes` is below 1, or actions cannot be stretched to the action space.
     """
+    played = _play(agent, env, episodes, None, (seed, rescale_actions))
+    return played.returns, played.lengths
+
+
+def play_bounded(agent: Actor, env: VectorEnv, episodes: int, most_steps: int) -> Played:
+    """Play like `play_episodes`, but come to an end also where episodes do not.
+
+    Args:
+        agent: Acts by `act_greedy`.
+        env: Is reset first, and stays open.
+        episodes: E, how many to play.
+        most_steps: What an episode is given, in steps: if none has ended then, or not all of them after
+            as many steps for each, the others are given up.
+
+    Raises:
+        ValueError: If `episodes` is below 1, or actions cannot be stretched to the action space.
+    """
+    return _play(agent, env, episodes, most_steps, (None, True))
+
+
+def _play(
+    agent: Actor,
+    env: VectorEnv,
+    episodes: int,
+    most_steps: int | None,
+    options: tuple[int | None, bool],
+) -> Played:
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
+    seed, rescale_actions = options
     counter, played = EpisodeCounter(env.num_envs), FirstEpisodes(episodes, env.num_envs)
-    to_env = environment_actions(agent, env.action_space, rescale_actions)
+    actor = as_actor(agent)
+    to_env = environment_actions(actor, env.action_space, rescale_actions)
+    most = math.inf if most_steps is None else most_steps * env.num_envs
+    each = math.ceil(episodes / env.num_envs)
+    steps, rewards = 0, 0.0
     env.reset(seed)
     while True:
         step = env.recv()
@@ -57,6 +106,11 @@ def play_episodes(
         finished = counter.add_step(step.env_ids[valid], step.rewards[valid], dones[valid])
         for env_id, total, length in zip(*finished, strict=True):
             played.add(env_id, total, length)
-        if played.is_complete:
-            return played.returns, played.lengths
-        env.send(to_env(np.asarray(agent.act_greedy(step.observations))), step.env_ids)
+        steps += int(np.count_nonzero(valid))
+        rewards += float(np.sum(step.rewards[valid], dtype=np.float64))
+        if played.is_complete or steps >= (each * most if played.lengths.any() else most):
+            ended = played.lengths > 0
+            return Played(played.returns[ended], played.lengths[ended], steps, rewards / steps)
+        # A copy, as the environment may write over its own: an agent may keep what it acts on.
+        actions = np.asarray(actor.act_greedy(np.array(step.observations)))
+        env.send(to_env(actions), step.env_ids)

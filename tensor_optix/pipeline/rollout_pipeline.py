@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -9,19 +10,25 @@ import numpy as np
 
 from tensor_optix.core.base_pipeline import BasePipeline, Source
 from tensor_optix.core.episode_returns import EpisodeCounter
+from tensor_optix.core.foreign_agent import as_actor
 from tensor_optix.core.types import Array, EpisodeData, Transitions
 from tensor_optix.pipeline.action_scaling import environment_actions, kept_dtype
-from tensor_optix.pipeline.vector_contract import VectorStep
+from tensor_optix.pipeline.vector_contract import VectorStep, spread_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.foreign_agent import Actor
+    from tensor_optix.pipeline.info_keys import InfoKeys
     from tensor_optix.pipeline.vector_env import VectorEnv
+
+RESTART_SEED = 1_690_842_617
+"""Of the episodes that a pipeline without a seed begins at every `restart`."""
 
 
 class Rollout:
-    """Reused storage for one window, a column per environment.
+    """Storage for one window, a column per environment. It is used again once nobody holds any of its rows.
 
     Environments that answer in lockstep fill row after row. Those that answer in any order fill each
     column at its own pace; columns then differ in length, and the missing rows are marked invalid.
@@ -34,43 +41,69 @@ class Rollout:
 
     def __init__(self, env: VectorEnv, window_size: int, action_dtype: np.dtype[Any]) -> None:
         self._num_envs = env.num_envs
+        self._all_ids = np.arange(env.num_envs)
         self._lockstep = env.batch_size == env.num_envs
         self._budget = window_size * env.num_envs
         self._capacity = window_size if self._lockstep else 2 * window_size
         self.action_dtype = action_dtype
         shape = (self._capacity, env.num_envs)
         obs, action = env.observation_space, env.action_space
-        self._observations = np.zeros((*shape, *(obs.shape or ())), obs.dtype)
+        # One row more, for what the last action led to.
+        grid = (self._capacity + 1, env.num_envs)
+        self._observations = np.zeros((*grid, *(obs.shape or ())), obs.dtype)
         self._actions = np.zeros((*shape, *(action.shape or ())), action_dtype)
         self._rewards = np.zeros(shape, np.float32)
         self._terminated = np.zeros(shape, bool)
         self._truncated = np.zeros(shape, bool)
         self._valid = np.zeros(shape, bool)
-        self.clear()
+        self._arrays = (
+            self._observations,
+            self._actions,
+            self._rewards,
+            self._terminated,
+            self._truncated,
+            self._valid,
+        )
+        # No other name refers to an array here, or it would be counted as one that stays.
+        self._own_references = self._references()
 
-    def clear(self) -> None:
-        """Forget the rows; the arrays are written over."""
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody holds a row: whatever shows a part of an array, refers to the array."""
+        return self._references() > self._own_references
+
+    def start(self, observations: Array) -> None:
+        """Write a new window over the old rows; its first actions are chosen from `[N, ...]`."""
+        self._cursor = 0
         self._cursors = np.zeros(self._num_envs, np.int64)
         self._rows_begun = 0
         self._ends: list[tuple[Array, Array]] = []
         self._infos: list[dict[str, Any]] = []
+        self._info_rows: list[Array] = []
+        self._observations[0] = observations
         if not self._lockstep:
             self._valid.fill(False)
 
     @property
     def is_full(self) -> bool:
         """Whether no further action may be taken in this window."""
-        return self._rows_begun >= self._budget or int(self._cursors.max()) >= self._capacity
+        if self._rows_begun >= self._budget:
+            return True
+        return not self._lockstep and int(self._cursors.max()) >= self._capacity
 
-    def begin(self, env_ids: Array, observations: Array, actions: Array) -> Array:
-        """Store what was seen and done; return the actions as stored, in `action_dtype`.
+    def shown(self, env_ids: Array) -> Array:
+        """Return the observations `[B, ...]` that the next actions are chosen from, as stored."""
+        observations: Array = self._observations[self._rows(env_ids)]
+        return observations
+
+    def begin(self, env_ids: Array, actions: Array) -> Array:
+        """Store what was done; return the actions as stored, in `action_dtype`.
 
         Raises:
             TypeError: If the actions are of another kind than those stored (floats for ints).
             ValueError: If there is not one action of the action space's shape per environment.
         """
         rows = self._rows(env_ids)
-        self._observations[rows] = observations
         stored: Array = self._actions[rows]  # a view of the row in lockstep, else a copy
         if np.shape(actions) != stored.shape:
             raise ValueError(
@@ -83,25 +116,43 @@ class Rollout:
         self._rows_begun += len(env_ids)
         return stored
 
-    def transitions(self, step: VectorStep) -> Transitions:
-        """Return the valid rows that `step` completes, before `finish` stores it.
+    def finish(self, step: VectorStep) -> None:
+        """Store what came of it, for the same environments in any order."""
+        self._finished = rows = self._rows(step.env_ids)
+        self._rewards[rows] = step.rewards
+        self._terminated[rows] = step.terminated
+        self._truncated[rows] = step.truncated
+        self._valid[rows] = step.valid
+        if len(step.end_observations):
+            ended = step.env_ids[step.terminated | step.truncated]
+            self._ends.append((self._flat_rows(ended), np.array(step.end_observations)))
+        self._infos.extend(step.infos)
+        if step.infos and not self._lockstep:
+            self._info_rows.append(self._flat_rows(step.env_ids))
+        if self._lockstep:
+            self._cursor += 1
+        else:
+            self._cursors[step.env_ids] += 1
+        self._observations[self._rows(step.env_ids)] = step.observations
 
-        Where nothing has to be left out or put right, these are views of the stored row and the
-        step's own arrays.
+    def transitions(self, step: VectorStep) -> Transitions:
+        """Return the valid rows that `step` completed, after `finish` stored it.
+
+        In lockstep, observations and actions are views of the stored rows, where no episode ends the next
+        observations too. Rewards and flags are copies: who rescales them in place changes no score.
         """
-        rows = self._rows(step.env_ids)
-        # Of the dtype of the space, which the rows before have too: EnvPool's own may differ.
-        following = step.observations.astype(self._observations.dtype, copy=False)
+        following = self.shown(step.env_ids)
         if len(step.end_observations):
             following = following.copy()
             following[step.terminated | step.truncated] = step.end_observations
+        rows = self._finished
         transitions = Transitions(
             self._observations[rows],
             self._actions[rows],
-            step.rewards,
+            step.rewards.copy(),
             following,
-            step.terminated,
-            step.truncated,
+            step.terminated.copy(),
+            step.truncated.copy(),
             step.env_ids,
             self._num_envs,
         )
@@ -110,44 +161,36 @@ class Rollout:
         valid = (field[step.valid] for field in transitions[:-1])
         return Transitions._make((*valid, self._num_envs))
 
-    def finish(self, step: VectorStep) -> None:
-        """Store what came of it, for the same environments in any order."""
-        rows = self._rows(step.env_ids)
-        self._rewards[rows] = step.rewards
-        self._terminated[rows] = step.terminated
-        self._truncated[rows] = step.truncated
-        self._valid[rows] = step.valid
-        if len(step.end_observations):
-            ended = step.env_ids[step.terminated | step.truncated]
-            end_rows = self._cursors[ended] * self._num_envs + ended
-            self._ends.append((end_rows, np.array(step.end_observations)))
-        self._infos.extend(step.infos)
-        self._cursors[step.env_ids] += 1
-
     def require_finite(self, step: VectorStep, window: int) -> None:
         """Check the rewards of `step`, before `finish` stores it.
 
         Raises:
             ValueError: If one is NaN or infinite, naming the environment, the step and the value.
         """
-        env_ids, steps = step.env_ids, self._cursors
-        _require_finite(step.rewards, window, lambda row: (steps[env_ids[row]], env_ids[row]))
 
-    def to_window(
-        self, number: int, next_observations: Array, counter: EpisodeCounter
-    ) -> EpisodeData:
-        """Return the window as a view of this storage, valid until it is written over.
+        def place(row: int) -> tuple[int, int]:
+            times = np.broadcast_to(self._times(step.env_ids), step.env_ids.shape)
+            return times[row], step.env_ids[row]
+
+        _require_finite(step.rewards, window, place)
+
+    def following(self) -> Array:
+        """Return what each environment shows after its last row, `[N, ...]`."""
+        return self.shown(self._all_ids)
+
+    def to_window(self, number: int, counter: EpisodeCounter) -> EpisodeData:
+        """Return the window as a view of this storage.
 
         Args:
             number: The window's.
-            next_observations: `[N, ...]`, what each environment shows after its last row.
             counter: Counts the window's rewards; gives the episodes that finished.
 
         Raises:
             ValueError: If a reward is NaN or infinite, naming the environment, the step and the value.
         """
-        length = int(self._cursors.max())
-        self._keep_bootstrap_rows(length, next_observations)
+        length = self._cursor if self._lockstep else int(self._cursors.max())
+        if not self._lockstep:
+            self._clear_missing_rows(length)
         rewards, valid = self._rewards[:length], self._valid[:length]
         _require_finite(rewards, number, lambda row: divmod(row, self._num_envs))
         dones = self._terminated[:length] | self._truncated[:length]
@@ -155,18 +198,18 @@ class Rollout:
         end_rows, end_observations = self._sorted_ends()
         single = self._num_envs == 1
         ended = single and bool(dones[-1, 0])
+        # A copy, as the next window begins with what it shows.
+        following = self.following().copy()
         return EpisodeData(
             observations=_flat(self._observations[:length]),
             actions=_flat(self._actions[:length]),
             rewards=_rows_of(rewards, single),
             terminated=_rows_of(self._terminated[:length], single),
             truncated=_rows_of(self._truncated[:length], single),
-            infos=self._infos,
+            infos=self._infos if self._lockstep else self._placed_infos(length),
             episode_id=number,
             episode_starts=_episode_starts(dones, valid),
-            final_obs=None
-            if ended
-            else np.array(next_observations[0] if single else next_observations),
+            final_obs=None if ended else following[0] if single else following,
             num_envs=self._num_envs,
             valid=None if valid.all() else _flat(valid),
             end_rows=end_rows,
@@ -175,17 +218,36 @@ class Rollout:
             finished_lengths=lengths,
         )
 
+    def _references(self) -> int:
+        return sum(map(sys.getrefcount, self._arrays))
+
+    def _times(self, env_ids: Array) -> Any:
+        """Return at which time `t` the environments are: one number in lockstep, else `[B]`."""
+        return self._cursor if self._lockstep else self._cursors[env_ids]
+
     def _rows(self, env_ids: Array) -> Any:
-        return int(self._cursors[0]) if self._lockstep else (self._cursors[env_ids], env_ids)
+        return self._cursor if self._lockstep else (self._cursors[env_ids], env_ids)
 
-    def _keep_bootstrap_rows(self, length: int, next_observations: Array) -> None:
-        """Show the next observation in the first missing row of each short column.
+    def _flat_rows(self, env_ids: Array) -> Array:
+        rows: Array = self._times(env_ids) * self._num_envs + env_ids
+        return rows
 
-        The row before it is bootstrapped from the value of that observation.
+    def _placed_infos(self, length: int) -> list[dict[str, Any]]:
+        """Return the infos in the order of the flat rows; rows that are missing have none."""
+        if not self._infos:
+            return []
+        placed: list[dict[str, Any]] = [{} for _ in range(length * self._num_envs)]
+        for row, info in zip(np.concatenate(self._info_rows), self._infos, strict=True):
+            placed[row] = info
+        return placed
+
+    def _clear_missing_rows(self, length: int) -> None:
+        """Wipe out what an earlier window left below a short column, but for the next observation.
+
+        From that observation the row before it is bootstrapped.
         """
         for n in np.flatnonzero(self._cursors < length):
             cursor = int(self._cursors[n])
-            self._observations[cursor, n] = next_observations[n]
             self._rewards[cursor:length, n] = 0.0
             self._terminated[cursor:length, n] = False
             self._truncated[cursor:length, n] = False
@@ -228,6 +290,9 @@ def _episode_starts(dones: Array, valid: Array) -> list[int]:
     return [int(row) for row in np.flatnonzero(starts)]
 
 
+MOST_ROLLOUTS = 3
+"""How many are kept to be used again: one to fill, the window that a loop is at, and one put aside."""
+
 Finisher: TypeAlias = Callable[[Rollout, VectorStep], None]
 """What is done with a vector step before the next action is chosen."""
 
@@ -235,33 +300,43 @@ Finisher: TypeAlias = Callable[[Rollout, VectorStep], None]
 class RolloutPipeline(BasePipeline):
     """Steps a vector environment and yields windows; episodes go on over their borders.
 
-    Two rollouts are used in turn: what a window shows is valid until the next but one is asked for.
+    A rollout is filled again when nobody holds a row of it any more; until then the next one takes its turn.
 
     Args:
         make_env: Makes the environments, with a seed or None; called by the first `setup`.
         agent: Chooses the actions; may also be given later, by `set_agent`.
         window_size: Rows per environment and window.
-        seed: Where the environments' randomness starts, at every `setup`. None: anywhere.
+        seed: Where the environments' randomness starts, at every `setup`; pipelines of different seeds share
+            none of it. None: anywhere.
         rescale_actions: Whether an agent's actions in [-1, 1] are stretched to the action space.
+        makes_new: Whether every call of `make_env` makes new environments.
+        info_keys: Which of the environments' infos windows have. None: all of a plain environment's,
+            none of a vector's.
     """
 
     def __init__(
         self,
         make_env: Callable[[int | None], VectorEnv],
-        agent: BaseAgent | None,
+        agent: Actor | None,
         window_size: int,
         seed: int | None,
         rescale_actions: bool = True,
+        *,
+        makes_new: bool = False,
+        info_keys: InfoKeys | None = None,
     ) -> None:
         if not isinstance(window_size, int | np.integer) or window_size < 1:
             raise ValueError(f"window_size must be a whole number >= 1, got {window_size!r}")
         self.window_size = window_size
-        self._agent = agent
-        self._seed = seed
+        self._agent = None if agent is None else as_actor(agent)
+        self._seed = None if seed is None else spread_seed(seed)
         self._rescale_actions = rescale_actions
+        self._info_keys = info_keys
         self._make_env = make_env
+        self._makes_new = makes_new
+        self._renewals = 0
         self._env: VectorEnv | None = None
-        self._rollouts: tuple[Rollout, Rollout] | None = None
+        self._rollouts: list[Rollout] = []
         self._is_set_up = False
 
     @property
@@ -269,6 +344,7 @@ class RolloutPipeline(BasePipeline):
         """The vector environment, made when first asked for."""
         if self._env is None:
             self._env = self._make_env(self._seed)
+            self._env.info_keys = self._info_keys
         return self._env
 
     @property
@@ -292,15 +368,20 @@ class RolloutPipeline(BasePipeline):
         """False: the environments can be reset."""
         return False
 
-    def set_agent(self, agent: BaseAgent) -> None:
+    @property
+    def time_limit(self) -> int | None:
+        """Steps after which the environments cut an episode; None where that is not known."""
+        return self.env.max_episode_steps
+
+    def set_agent(self, agent: Actor) -> None:
         """Let `agent` choose the actions from the next window on.
 
         Raises:
             ValueError: If its actions cannot be stretched to the action space.
         """
         if self._is_set_up:
-            self._fit_to(agent)
-        self._agent = agent
+            self._fit_to(as_actor(agent))
+        self._agent = as_actor(agent)
 
     def seed(self, seed: int) -> None:
         """Make the environments follow from `seed`, from the next `setup` on."""
@@ -312,11 +393,44 @@ class RolloutPipeline(BasePipeline):
         Raises:
             ValueError: If the agent and the environments do not fit together.
         """
+        self._renewals = 0
+        self._begin(self._seed)
+
+    def restart(self) -> None:
+        """Reset the environments, to the same episodes each time, also where no seed was given."""
+        self._begin(self._restart_seed)
+
+    def renew(self) -> None:
+        """Reset the environments to episodes that neither `setup` nor an earlier call has begun."""
+        self._renewals += 1
+        seeds = np.random.SeedSequence([self._restart_seed, self._renewals])
+        self._begin(int(seeds.generate_state(1)[0]) % 2**31)
+
+    def twin(self) -> BasePipeline | None:
+        """Return a pipeline over further environments of the same kind; None where these are the user's."""
+        if not self._makes_new:
+            return None
+        return RolloutPipeline(
+            self._make_env,
+            None,
+            self.window_size,
+            self._seed,
+            self._rescale_actions,
+            makes_new=True,
+            info_keys=self._info_keys,
+        )
+
+    @property
+    def _restart_seed(self) -> int:
+        return RESTART_SEED if self._seed is None else self._seed
+
+    def _begin(self, seed: int | None) -> None:
         env = self.env
         if self._agent is not None:
             self._agent.check_spaces(env.observation_space, env.action_space)
             self._fit_to(self._agent)
-        env.reset(self._seed)
+            self._agent.begin_episodes()
+        env.reset(seed)
         self._window = 0
         self._counter = EpisodeCounter(env.num_envs)
         shape, dtype = env.observation_space.shape, env.observation_space.dtype
@@ -326,10 +440,6 @@ class RolloutPipeline(BasePipeline):
             first = env.recv()
             self._observations[first.env_ids] = first.observations
         self._is_set_up = True
-
-    def restart(self) -> None:
-        """Reset the environments without making them anew."""
-        self.setup()
 
     def episodes(self) -> Iterator[EpisodeData]:
         """Yield windows without end."""
@@ -344,52 +454,63 @@ class RolloutPipeline(BasePipeline):
         if self._env is not None:
             self._env.close()
             self._env = None
-            self._rollouts = None
+            self._rollouts = []
 
     def _fit_to(self, agent: BaseAgent) -> None:
         """Choose what is done at every step, so that no step has to ask."""
         space = self.env.action_space
         self._to_env = environment_actions(agent, space, self._rescale_actions)
         self._finish = Rollout.finish if agent.is_on_policy else self._observing(agent)
-        dtype, size = kept_dtype(agent, space), self.window_size
-        if self._rollouts is None or self._rollouts[0].action_dtype != dtype:
-            self._rollouts = (Rollout(self.env, size, dtype), Rollout(self.env, size, dtype))
+        dtype = kept_dtype(agent, space)
+        self._rollouts = [rollout for rollout in self._rollouts if rollout.action_dtype == dtype]
+        self._action_dtype = dtype
+
+    def _free_rollout(self) -> Rollout:
+        """Return one of which nobody holds a row."""
+        for rollout in self._rollouts:
+            if not rollout.is_held:
+                return rollout
+        rollout = Rollout(self.env, self.window_size, self._action_dtype)
+        self._rollouts = [*self._rollouts, rollout][-MOST_ROLLOUTS:]
+        return rollout
 
     def _collect(self) -> EpisodeData:
         if self._agent is None:
             raise RuntimeError(
                 f"{type(self).__name__} has no agent: pass agent=, or give the pipeline to RLOptimizer"
             )
-        assert self._rollouts is not None
-        rollout = self._rollouts[self._window % 2]
-        rollout.clear()
+        rollout = self._free_rollout()
+        rollout.start(self._observations)
         env = self.env
-        self._act(rollout, self._all_ids, self._observations)
+        self._act(rollout, self._all_ids)
         in_flight = env.num_envs
         while in_flight:
             step = env.recv()
             self._finish(rollout, step)
             if rollout.is_full:
-                self._observations[step.env_ids] = step.observations
                 in_flight -= len(step.env_ids)
             else:
-                self._act(rollout, step.env_ids, step.observations)
-        window = rollout.to_window(self._window, self._observations, self._counter)
+                self._act(rollout, step.env_ids)
+        window = rollout.to_window(self._window, self._counter)
+        self._observations = rollout.following()
+        if self._window == 0 and self._info_keys is not None:
+            self._info_keys.report_missing()
         self._window += 1
         return window
 
-    def _act(self, rollout: Rollout, env_ids: Array, observations: Array) -> None:
+    def _act(self, rollout: Rollout, env_ids: Array) -> None:
         assert self._agent is not None
-        actions = self._agent.act_batch(observations)
-        self.env.send(self._to_env(rollout.begin(env_ids, observations, actions)), env_ids)
+        # Of the rollout's own rows, as the environment's may be written over: an agent may keep them.
+        actions = self._agent.act_batch(rollout.shown(env_ids))
+        self.env.send(self._to_env(rollout.begin(env_ids, actions)), env_ids)
 
     def _observing(self, agent: BaseAgent) -> Finisher:
         """Return a finisher that shows every step to `agent`, unless it holds nothing but resets."""
 
         def finish(rollout: Rollout, step: VectorStep) -> None:
             rollout.require_finite(step, self._window)
-            transitions = rollout.transitions(step)
             rollout.finish(step)
+            transitions = rollout.transitions(step)
             if len(transitions.env_ids):
                 agent.observe(transitions)
 

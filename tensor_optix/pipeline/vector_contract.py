@@ -8,18 +8,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from weakref import WeakValueDictionary
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 
+from tensor_optix.core.argument_checks import whole_number
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from tensor_optix.core.types import Array
+    from tensor_optix.pipeline.info_keys import InfoKeys
 
 AnySpace: TypeAlias = Space[Any]
 
 NO_REWARD = np.float32(0)
+SEEDS = 2**31
+"""EnvPool takes no more."""
+GOLDEN_STEP = 0x4F1BBCDD
+"""An odd number, so that no two seeds meet, next to `SEEDS` times the golden ratio."""
 SUPPORTED_SPACES = (Box, Discrete, MultiBinary, MultiDiscrete)
 
 
@@ -48,7 +56,7 @@ class VectorStep(NamedTuple):
     """`[K, ...]`, the true last observation of each episode that ended here: one for each row with
     `terminated | truncated`, in row order."""
     infos: Sequence[dict[str, Any]] = ()
-    """The environment's own remarks, one dict per row. Only a plain environment's are kept."""
+    """What is kept of the environment's own remarks, one dict per row, or nothing at all."""
 
 
 class VectorEnv(ABC):
@@ -70,9 +78,12 @@ class VectorEnv(ABC):
         action_space: The space of one environment's action.
         max_episode_steps: The time limit of an episode in steps, None where unknown.
         env_id: From which the same environments can be made again; empty where there is none.
+        info_keys: Which of the environment's infos come with the rows. None: all of a plain
+            environment's, none of a vector's.
     """
 
     env_id: str = ""
+    info_keys: InfoKeys | None = None
 
     def __init__(
         self,
@@ -101,6 +112,7 @@ class VectorEnv(ABC):
         self.observation_space = _supported("observation", spaces[0])
         self.action_space = _supported("action", spaces[1])
         self.max_episode_steps = max_episode_steps
+        self._is_held = True
 
     @abstractmethod
     def reset(self, seed: int | None = None) -> None:
@@ -138,6 +150,35 @@ class VectorEnv(ABC):
         A second call does nothing.
         """
 
+    def _take_over(self, environments: Iterable[object]) -> None:
+        """Be the only one that steps these from now on: whoever did so before may not go on."""
+        for environment in environments:
+            before = _HOLDERS.get(id(environment), self)
+            if before is not self:
+                before.let_go()
+            _HOLDERS[id(environment)] = self
+        self._is_held = True
+
+    def let_go(self) -> None:
+        """Step the environments no more: another has reset them."""
+        self._is_held = False
+
+    def _require_held(self) -> None:
+        """Refuse to go on with environments that another pipeline has reset meanwhile.
+
+        Raises:
+            RuntimeError: If one has.
+        """
+        if not self._is_held:
+            raise RuntimeError(
+                "another pipeline has reset this one's environment, and its rows would no longer follow "
+                "each other: give each pipeline an environment object of its own"
+            )
+
+
+_HOLDERS: WeakValueDictionary[int, VectorEnv] = WeakValueDictionary()
+"""Who steps an environment at present, by its `id`: the holder keeps it alive, and so the id its own."""
+
 
 def check_batch_size(num_envs: int, batch_size: int) -> None:
     """Check that N environments split into batches of B.
@@ -152,6 +193,19 @@ def check_batch_size(num_envs: int, batch_size: int) -> None:
             f"num_envs must be a multiple of batch_size, got num_envs={num_envs} and "
             f"batch_size={batch_size}"
         )
+
+
+def spread_seed(seed: int) -> int:
+    """Return the first of the seeds of a pipeline's environments, which count up from there.
+
+    People choose neighbours, 0 and 1, and environments counted up from these would be the same. Steps of the
+    golden ratio round a circle stay apart for as long as one likes: Knuth, The Art of Computer Programming,
+    vol. 3, 6.4. Seeds up to a hundred thousand leave 9,000 environments to each.
+
+    Raises:
+        ValueError: If the seed is no whole number of at least 0.
+    """
+    return whole_number("seed", seed, least=0) * GOLDEN_STEP % SEEDS
 
 
 def space_dtype(space: AnySpace) -> np.dtype[Any]:

@@ -26,6 +26,7 @@ from tensor_optix.core.environment_ids import (
     require_envpool,
     require_gymnasium,
 )
+from tensor_optix.pipeline.checked_env import CheckedEnv, core, cores, require_environment
 from tensor_optix.pipeline.envpool_env import EnvPoolEnv, is_envpool, make_envpool, quiet_making
 from tensor_optix.pipeline.gymnasium_env import SingleEnv, wrap_gymnasium
 from tensor_optix.pipeline.vector_contract import VectorEnv, VectorStep, check_batch_size
@@ -94,44 +95,59 @@ def wrap_env(env: Any) -> VectorEnv:
     Its `close()` leaves the environment open, as it was the user who opened it.
 
     Raises:
-        ValueError: If a space is not supported.
-        TypeError: If `env` is no Gymnasium environment.
+        ValueError: If a space is not supported, or one environment is several members of a vector.
+        TypeError: If `env` is no environment.
     """
     if is_envpool(env):
         return EnvPoolEnv(env)
     if isinstance(env, gymnasium.vector.VectorEnv):
+        _require_different(cores(env))
         name = "sync" if isinstance(env, SyncVectorEnv) else "vector"
         return _named(wrap_gymnasium(env, name), *_single_envs(env))
-    if isinstance(env, gymnasium.Env):
-        return _named(SingleEnv(env), env)
-    raise TypeError(
-        f"env must be a gymnasium.Env, a gymnasium.vector.VectorEnv or an EnvPool made with "
-        f'env_type="gymnasium", got {type(env).__name__}'
-    )
+    checked = CheckedEnv(env)
+    return _named(SingleEnv(checked), checked)
+
+
+def check_env(env: Any) -> None:
+    """Check, before anything is done with it, that `wrap_env` takes an object of the user's.
+
+    Raises:
+        TypeError: If it is no environment, saying what to do.
+    """
+    if not is_envpool(env) and not isinstance(env, gymnasium.vector.VectorEnv):
+        require_environment(env)
+
+
+def given_environments(env: Any) -> list[Any]:
+    """Return the environments in an object of the user's, without wrappers; none where there is none."""
+    return [] if env is None else cores(env)
 
 
 def from_env_fns(env_fns: Sequence[Callable[[], Any]], asynchronous: bool = False) -> VectorEnv:
     """Make one environment per function.
 
     Args:
-        env_fns: Each returns a `gymnasium.Env`; lambdas and closures are fine.
+        env_fns: Each returns an environment of its own; lambdas and closures are fine.
         asynchronous: Whether each runs in a process of its own. It pays where a step takes well
             over a tenth of a millisecond.
 
     Raises:
-        ValueError: If there are no functions, or a space is not supported.
+        ValueError: If there are no functions, two return the same object, or a space is not supported.
+        TypeError: If one returns no environment.
     """
     if not env_fns:
         raise ValueError("env_fns must name at least one environment, got none")
+    makers = [functools.partial(_make_checked, each, n) for n, each in enumerate(env_fns)]
     with quiet_making():
         if asynchronous:
-            return wrap_gymnasium(AsyncVectorEnv(env_fns, copy=False), "async", owned=True)
-        if len(env_fns) == 1:
-            env = env_fns[0]()
+            return wrap_gymnasium(AsyncVectorEnv(makers, copy=False), "async", owned=True)
+        if len(makers) == 1:
+            env = makers[0]()
             return _named(SingleEnv(env, "sync", owned=True), env)
         # A step's observations need to last only until the next one, so no copies.
-        envs = SyncVectorEnv(env_fns, copy=False)
-        return _named(wrap_gymnasium(envs, "sync", owned=True), *envs.envs)
+        vector = SyncVectorEnv(makers, copy=False)
+    _require_different(cores(vector))
+    return _named(wrap_gymnasium(vector, "sync", owned=True), *vector.envs)
 
 
 def _single_envs(env: gymnasium.vector.VectorEnv[Any, Any, Any]) -> Sequence[Any]:
@@ -171,6 +187,29 @@ def steps_per_second(env: VectorEnv) -> float:
         if time.perf_counter() - start > PROBE_SECONDS:
             break
     return count / (time.perf_counter() - start)
+
+
+def _make_checked(env_fn: Callable[[], Any], number: int) -> CheckedEnv:
+    """Make environment `number` of several, in a process of its own perhaps."""
+    env = env_fn()
+    if isinstance(env, gymnasium.vector.VectorEnv) or is_envpool(env):
+        raise TypeError(
+            f"env_fns must make one environment each, env_fns[{number}] made the vector environment "
+            f"{type(env).__name__}: give it as env="
+        )
+    return CheckedEnv(env, f"environment {number} ({type(core(env)).__name__})")
+
+
+def _require_different(environments: Sequence[Any]) -> None:
+    """Refuse one object in the place of several environments: their episodes would be mixed up."""
+    first: dict[int, int] = {}
+    for number, env in enumerate(environments):
+        same = first.setdefault(id(env), number)
+        if same != number:
+            raise ValueError(
+                f"environments {same} and {number} are one and the same {type(env).__name__}: let each "
+                f"function make one of its own, such as lambda: {type(env).__name__}()"
+            )
 
 
 def _make_best(env_id: str, num_envs: int, seed: int | None) -> VectorEnv:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tensor_optix.pipeline.checked_env import CheckedEnv, core
+from tensor_optix.pipeline.info_keys import InfoKeys
 from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
-from tensor_optix.pipeline.vector_env import VectorEnv, from_env_fns, make_vector_env, wrap_env
+from tensor_optix.pipeline.vector_env import (
+    VectorEnv,
+    check_env,
+    from_env_fns,
+    given_environments,
+    make_vector_env,
+    wrap_env,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.base_pipeline import BasePipeline
+    from tensor_optix.core.foreign_agent import Actor
 
 DEFAULT_NUM_ENVS = 8
 
@@ -19,8 +29,9 @@ class VectorBatchPipeline(RolloutPipeline):
     """Steps N environments at once and lets the agent act on all of them in one call.
 
     Args:
-        env_fns: Functions that each make one Gymnasium environment. Or None, with `env` or `env_id`.
-        agent: Chooses the actions; `RLOptimizer` sets its own.
+        env_fns: Functions that each make an environment of its own: Gymnasium's, or any object with
+            `reset`, `step` and both spaces. Or None, with `env` or `env_id`.
+        agent: Chooses the actions: any object with `act`; `RLOptimizer` sets its own.
         window_size: Steps per environment; a window holds `window_size * n_envs` rows.
         async_envs: Run the `env_fns` in a process each.
         env: A vector environment of Gymnasium's or an EnvPool; it stays yours and is not closed.
@@ -31,15 +42,21 @@ class VectorBatchPipeline(RolloutPipeline):
         seed: Makes the environments reproducible.
         rescale_actions: Whether an agent whose actions are in [-1, 1] has them stretched to the bounds of
             the action space; windows keep them as they were chosen.
+        info_keys: Which of the environments' infos windows keep. `window.infos` is then a list of R
+            dicts, one per flat row, each with those of the keys that its row has; `{}` where the row is
+            no transition. The last row of an episode has what its last step said, whatever way the
+            environments reset. A key that no row of the first window has is warned of, once. None:
+            `window.infos` is empty, but for one plain environment, whose whole infos are kept.
 
     Raises:
+        TypeError: If `env` is no environment, `env_fns` are no functions, or `info_keys` no list of names.
         ValueError: Unless exactly one of `env_fns`, `env` and `env_id` is given.
     """
 
     def __init__(
         self,
         env_fns: Sequence[Callable[[], Any]] | None = None,
-        agent: BaseAgent | None = None,
+        agent: Actor | None = None,
         window_size: int = 256,
         async_envs: bool = False,
         *,
@@ -49,26 +66,65 @@ class VectorBatchPipeline(RolloutPipeline):
         backend: str = "auto",
         seed: int | None = None,
         rescale_actions: bool = True,
+        info_keys: Sequence[str] | None = None,
     ) -> None:
         if sum(source is not None for source in (env_fns, env, env_id)) != 1:
             raise ValueError("VectorBatchPipeline takes one of env_fns=, env= and env_id=")
         if env_fns is not None:
             _check_functions(env_fns, num_envs)
+        if env is not None:
+            check_env(env)
+        self._given = env
+        self._factories = [_Factory(function) for function in env_fns or ()]
 
         def make_env(seed: int | None) -> VectorEnv:
-            if env_fns is not None:
-                return from_env_fns(env_fns, asynchronous=async_envs)
+            if self._factories:
+                return from_env_fns(self._factories, asynchronous=async_envs)
             if env_id is None:
                 return wrap_env(env)
             number = DEFAULT_NUM_ENVS if num_envs is None else num_envs
             return make_vector_env(env_id, num_envs=number, backend=backend, seed=seed)
 
-        super().__init__(make_env, agent, window_size, seed, rescale_actions)
+        kept = None if info_keys is None else InfoKeys(info_keys)
+        shared = (make_env, agent, window_size, seed, rescale_actions)
+        super().__init__(*shared, makes_new=env is None, info_keys=kept)
 
     @property
     def n_envs(self) -> int:
         """The number of environments."""
         return self.env.num_envs
+
+    @property
+    def environments(self) -> Sequence[object]:
+        """The environments given by `env`, without wrappers; none where they were made here."""
+        return given_environments(self._given)
+
+    def twin(self) -> BasePipeline | None:
+        """Return a pipeline over further environments of the same kind; None where there are none."""
+        shares = any(factory.gives_one_and_the_same() for factory in self._factories[:1])
+        return None if shares else super().twin()
+
+
+class _Factory:
+    """A function of the user's, which makes an environment, and what it made last in this process."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._made: Any = None
+
+    def __call__(self) -> Any:
+        self._made = self._function()
+        return self._made
+
+    def gives_one_and_the_same(self) -> bool:
+        """Whether it gives the environment that it gave before: to step this one would disturb that one."""
+        if self._made is None:
+            return False
+        another = self._function()
+        if core(another) is core(self._made):
+            return True
+        CheckedEnv(another).close()
+        return False
 
 
 def _check_functions(env_fns: Any, num_envs: int | None) -> None:

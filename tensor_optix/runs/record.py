@@ -23,6 +23,7 @@ from tensor_optix.core.callbacks import (
     LoopEvent,
     Plateau,
     Recovered,
+    Rescored,
     Rollback,
     Stop,
     Tuned,
@@ -43,9 +44,10 @@ class Surer(LoopEvent):
 
     kind = "surer"
     score: float
+    episodes: int = 0
 
 
-_SHOWN = Degradation | Rollback | Recovered | Finals | Dormant | Error
+_SHOWN = Rescored | Degradation | Rollback | Recovered | Finals | Dormant | Error
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class TrainingRecord(LoopCallback):
         self.decisions: list[Decision] = []
         self.stop: Stop | None = None
         """How the run ended."""
+        self.is_per_step = False
+        """Whether the scores are mean rewards a step, as no episode ends."""
         self._accepted: dict[str, Any] | None = None
 
     @property
@@ -149,15 +153,24 @@ class TrainingRecord(LoopCallback):
                 self._take_best(event)
             case Tuned():
                 self._take_tuned(event)
+            case Rescored(per_step=per_step):
+                self._forget_scores()
+                self.is_per_step = per_step
+                self._show(event)
             case Plateau() if self.state is not LoopState.COOLING:
                 self._show(event)
             case _ if isinstance(event, _SHOWN):
                 self._show(event)
 
+    def _forget_scores(self) -> None:
+        self.steps, self.scores, self.bests = [], [], []
+        self._highest = -math.inf
+
     def _take_best(self, event: Baseline | Best) -> None:
         is_highest = event.score > self._highest
         self._highest = max(self._highest, event.score)
-        surer = Surer(event.episode_id, event.total_steps, score=event.score)
+        place, score = (event.episode_id, event.total_steps), event.score
+        surer = Surer(*place, score=score, episodes=event.episodes)
         self._show(event if is_highest else surer)
 
     def _take_tuned(self, event: Tuned) -> None:

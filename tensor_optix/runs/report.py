@@ -110,19 +110,22 @@ def _learning(record: TrainingRecord) -> list[str]:
 def _best(record: TrainingRecord, directory: RunDirectory, outcome: Outcome) -> list[str]:
     snapshot = outcome.snapshot
     if snapshot is None:
-        return _paragraph(
-            "best", "no policy was scored, so none was kept: no episode ended in time"
+        return _paragraph("best", "no policy was scored, so none was kept")
+    kept = f"           {directory.checkpoints / Path(snapshot.weights_path).parent.name}"
+    if snapshot.eval_metrics.never_scored:
+        unknown = (
+            "no policy was ever scored, as no episode ended in time: the last weights, of which"
         )
+        return [*_paragraph("best", f"{unknown} nothing is known, are kept in"), kept]
     found = record.best_decision
     when = f" after {found.total_steps:,} steps" if found is not None else ""
     score = words.number(snapshot.eval_metrics.primary_score)
     episodes = snapshot.eval_metrics.score_count
     plural = "" if episodes == 1 else "s"
     basis = f", the mean return of {episodes} episode{plural}" if episodes else ""
-    return [
-        *_paragraph("best", f"{score}{when}{basis}; kept in"),
-        f"           {directory.checkpoints / Path(snapshot.weights_path).parent.name}",
-    ]
+    if snapshot.eval_metrics.is_per_step:
+        basis = ", the mean reward a step, as no episode ends"
+    return [*_paragraph("best", f"{score}{when}{basis}; kept in"), kept]
 
 
 def _decisions(decisions: list[Decision]) -> list[str]:
@@ -190,7 +193,9 @@ def draw_curve(record: TrainingRecord, config: RunConfig, path: Path) -> None:
     learner = config.algorithm.upper() or config.agent_class
     axes.set_title(f"{config.title}, {learner}, {config.origin}")
     below.set_xlabel("environment steps")
-    axes.set_ylabel("mean return of the episodes of a window")
+    axes.set_ylabel(
+        "mean reward a step" if record.is_per_step else "mean return of the episodes of a window"
+    )
     below.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

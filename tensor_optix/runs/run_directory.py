@@ -91,7 +91,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path = path.expanduser()
         self.config = path / "run.json"
         self.checkpoints = path / "checkpoints"
         self.metrics = path / METRICS_FILE

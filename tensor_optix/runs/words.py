@@ -15,6 +15,7 @@ from tensor_optix.core.callbacks import (
     Finals,
     Plateau,
     Recovered,
+    Rescored,
     Rollback,
     Tuned,
 )
@@ -74,12 +75,16 @@ def decision(made: Decision, count: int = 1) -> str:
 
 def _decision(made: Decision) -> str:
     match made.event:
-        case Baseline(score=score):
-            return f"first score {number(score)}"
-        case Best(score=score):
-            return f"new best {number(score)}"
-        case Surer(score=score):
-            return f"kept a surer policy, score {number(score)}"
+        case Baseline(score=score, episodes=episodes):
+            return f"first score {number(score)}{_of(episodes)}"
+        case Best(score=score, episodes=episodes):
+            return f"new best {number(score)}{_of(episodes)}"
+        case Surer(score=score, episodes=episodes):
+            return f"kept a surer policy, score {number(score)}{_of(episodes)}"
+        case Rescored(per_step=True, windows=windows):
+            return f"no episode ended in {windows} windows: scored by the mean reward a step"
+        case Rescored():
+            return "an episode ended after all: scored by its return, anew"
         case Plateau():
             return "no gain in the last evaluations"
         case Degradation(smoothed=smoothed, best=best):
@@ -99,6 +104,11 @@ def _decision(made: Decision) -> str:
             return f"failed: {reason}"
         case _:
             return made.kind
+
+
+def _of(episodes: int) -> str:
+    """Say of how many episodes a score is the mean, where that is known."""
+    return f" ({episodes} episode{'' if episodes == 1 else 's'})" if episodes else ""
 
 
 def plateau(dormant: Dormant) -> str:

@@ -17,8 +17,8 @@ from tensor_optix.trials.trial import TrialSetup
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_pipeline import BasePipeline
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.loop_controller import LoopController
     from tensor_optix.core.types import PolicySnapshot
     from tensor_optix.settings import RunSettings
@@ -39,7 +39,7 @@ class Factories:
         ValueError: If `trial_steps_fraction` is not in (0, 1].
     """
 
-    agent_factory: Callable[[dict[str, Any]], BaseAgent]
+    agent_factory: Callable[[dict[str, Any]], AgentLike]
     """`fn(params) -> agent`."""
     pipeline_factory: Callable[[], BasePipeline]
     param_space: ParamSpace | None = None
@@ -49,7 +49,7 @@ class Factories:
     """The length of a trial as a share of `max_episodes`, of 2000 windows where there is no such cap;
     never less than 5 windows."""
     val_pipeline_factory: Callable[[], BasePipeline] | None = None
-    trial_agent_factory: Callable[[dict[str, Any]], BaseAgent] | None = None
+    trial_agent_factory: Callable[[dict[str, Any]], AgentLike] | None = None
     """Makes the agents of the trials, smaller ones for instance. None: `agent_factory` does."""
 
     def __post_init__(self) -> None:
@@ -81,10 +81,10 @@ class FactoryRun:
         self._loop: LoopController | None = None
         self._stop_reason: str | None = None
         self._params: dict[str, Any] = {}
-        self._agent: BaseAgent | None = None
+        self._agent: AgentLike | None = None
 
     @property
-    def agent(self) -> BaseAgent | None:
+    def agent(self) -> Any:
         """The agent of the full run; None before it begins."""
         return self._agent
 

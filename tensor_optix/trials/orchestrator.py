@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import Trial
 
-    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_pipeline import BasePipeline
     from tensor_optix.core.callbacks import LoopCallback
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.types import PathLike
     from tensor_optix.trials.space import ParamSpace, Spec
     from tensor_optix.trials.trial import TrialScore
@@ -266,7 +266,7 @@ class TrialOrchestrator(TrialSearch):
 
     def __init__(
         self,
-        agent_factory: Callable[[dict[str, Any]], BaseAgent],
+        agent_factory: Callable[[dict[str, Any]], AgentLike],
         pipeline_factory: Callable[[], BasePipeline],
         param_space: ParamSpace | None = None,
         n_trials: int = 20,
@@ -278,7 +278,7 @@ class TrialOrchestrator(TrialSearch):
         optuna_verbosity: int | None = None,
         rloptimizer_kwargs: Mapping[str, Any] | None = None,
         val_pipeline_factory: Callable[[], BasePipeline] | None = None,
-        checkpoint_score_fn: Callable[[BaseAgent], float] | None = None,
+        checkpoint_score_fn: Callable[[Any], float] | None = None,
         study_name: str | None = None,
         storage: BaseStorage | PathLike | None = None,
         seed: int | None = None,

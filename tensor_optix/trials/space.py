@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tensor_optix.core.foreign_agent import as_agent
+
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-    from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.foreign_agent import AgentLike
 
 ParamSpace: TypeAlias = Mapping[str, Sequence[Any]]
 """`{name: spec}`; a spec is `("float", lo, hi)`, `("log_float", lo, hi)`, `("int", lo, hi)`,
@@ -83,17 +85,18 @@ def parse_space(space: ParamSpace) -> dict[str, Spec]:
     return {name: _parse(name, spec) for name, spec in space.items()}
 
 
-def space_of(agent: BaseAgent) -> dict[str, tuple[Any, ...]]:
+def space_of(agent: AgentLike) -> dict[str, tuple[Any, ...]]:
     """Return the space of an agent's `default_param_bounds`.
 
     A parameter of `default_log_params` is drawn on a logarithmic scale; one that is an int stays one.
     """
-    params = agent.get_hyperparams().params
+    made = as_agent(agent, "what agent_factory makes")
+    params = made.get_hyperparams().params
     space: dict[str, tuple[Any, ...]] = {}
-    for name, (low, high) in agent.default_param_bounds.items():
+    for name, (low, high) in made.default_param_bounds.items():
         value = params.get(name)
         is_int = isinstance(value, int) and not isinstance(value, bool)
-        kind = ("log_" if name in agent.default_log_params else "") + ("int" if is_int else "float")
+        kind = ("log_" if name in made.default_log_params else "") + ("int" if is_int else "float")
         space[name] = (kind, low, high)
     return space
 

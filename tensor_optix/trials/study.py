@@ -284,8 +284,8 @@ def open_storage(storage: BaseStorage | PathLike | None) -> BaseStorage | str | 
     if not isinstance(storage, str | Path):
         raise TypeError(f"storage must be a path, an URL or an Optuna storage, got {storage!r}")
     if isinstance(storage, str) and "://" in storage:
-        return storage
-    path = Path(storage)
+        return _with_home(storage)
+    path = Path(storage).expanduser()
     if path.suffix not in JOURNAL_SUFFIXES:
         raise ValueError(
             f'storage must be an URL such as "sqlite:///study.db" or a path that ends in '
@@ -293,6 +293,13 @@ def open_storage(storage: BaseStorage | PathLike | None) -> BaseStorage | str | 
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(path)))
+
+
+def _with_home(url: str) -> str:
+    """Return an URL of SQLite's with the home directory in the place of `~`."""
+    scheme, slashes, file = url.partition(":///")
+    is_file = scheme.startswith("sqlite") and file.startswith("~")
+    return f"{scheme}{slashes}{Path(file).expanduser()}" if is_file else url
 
 
 def open_study(settings: StudySettings, storage: BaseStorage | str | None) -> tuple[Study, int]:

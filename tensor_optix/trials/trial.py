@@ -19,8 +19,8 @@ from tensor_optix.settings import RunSettings, run_settings, setting_names
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_pipeline import BasePipeline
+    from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.loop_controller import LoopController
     from tensor_optix.core.types import EpisodeData, EvalMetrics
 
@@ -36,7 +36,7 @@ class TrialSetup:
         ValueError: If `trial_steps` is below 1.
     """
 
-    agent_factory: Callable[[dict[str, Any]], BaseAgent]
+    agent_factory: Callable[[dict[str, Any]], AgentLike]
     """`fn(params) -> agent`."""
     pipeline_factory: Callable[[], BasePipeline]
     val_pipeline_factory: Callable[[], BasePipeline] | None = None
@@ -163,12 +163,13 @@ class TrialRun:
             seed=seed,
             loop=replace(given.loop, finalists=0),  # a trial is over when its steps are
             output=replace(given.output, checkpoint_dir=directory),
+            evaluator=OneScale(given.evaluator or MeanReturnEvaluator()),
         )
         return turned_round(settings) if self._setup.is_minimized else settings
 
-    def _score(self, agent: BaseAgent, loop: LoopController) -> float:
+    def _score(self, agent: AgentLike, loop: LoopController) -> float:
         best, score_fn = loop.best_snapshot, self._setup.settings.checkpoint_score_fn
-        if best is None:
+        if best is None or best.eval_metrics.never_scored:
             raise RuntimeError(
                 "the trial has no finite score: no episode finished, or the score is NaN; raise "
                 "trial_steps, or give an evaluator with a primary_score_fn in rloptimizer_kwargs"
@@ -191,6 +192,33 @@ def turned_round(settings: RunSettings) -> RunSettings:
         checkpoint_score_fn=None if score_fn is None else lambda agent: -score_fn(agent),
         loop=replace(settings.loop, target_score=None if target is None else -target),
     )
+
+
+class OneScale(BaseEvaluator):
+    """Scores as another evaluator does, but never by the step: trials are compared with each other.
+
+    Args:
+        inner: Gives the scores.
+    """
+
+    def __init__(self, inner: BaseEvaluator) -> None:
+        self._inner = inner
+
+    def score(self, episode_data: EpisodeData, train_diagnostics: dict[str, Any]) -> EvalMetrics:
+        """Score a window."""
+        return self._inner.score(episode_data, train_diagnostics)
+
+    def score_validation(self, episode_data: EpisodeData) -> EvalMetrics:
+        """Score a window of held-out data."""
+        return self._inner.score_validation(episode_data)
+
+    def combine(self, train: EvalMetrics, val: EvalMetrics) -> EvalMetrics:
+        """Join a training and a validation score."""
+        return self._inner.combine(train, val)
+
+    def compare(self, candidate: EvalMetrics, baseline: EvalMetrics) -> bool:
+        """Whether `candidate` is the better one."""
+        return self._inner.compare(candidate, baseline)
 
 
 class NegatedEvaluator(BaseEvaluator):

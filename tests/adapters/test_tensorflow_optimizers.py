@@ -49,6 +49,20 @@ def test_a_schedule_is_followed_scaled_as_a_whole_and_survives_a_restart(tmp_pat
     assert int(resumed._optimizers["optimizer"].iterations) == 3
 
 
+def test_a_schedule_goes_on_where_the_best_policy_is_put_back(tmp_path):
+    """The factor is the best policy's, as all its hyperparameters are; the time is the present one."""
+    agent = make_agent(perceptron(), keras.optimizers.SGD(halving()))
+    agent.set_hyperparams(HyperparamSet({"learning_rate": 0.2}))
+    hyperparams = agent.get_hyperparams()
+    agent.save_state(tmp_path)
+    agent.learn(make_episode(9))
+    with agent.keeping_progress():
+        agent.load_state(tmp_path)
+        agent.set_hyperparams(hyperparams)
+    assert int(agent._optimizers["optimizer"].iterations) == 2
+    assert rate_of(agent) == pytest.approx(0.2 / 4)
+
+
 def test_the_scaled_rate_of_a_schedule_is_the_one_that_updates_are_made_with():
     network, optimizer = perceptron(), keras.optimizers.SGD(halving(0.1, 10**9))
     step, steps = make_step(network, optimizer), []

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from tensor_optix import FixedHyperparams, RLOptimizer
 from tensor_optix.core.types import HyperparamSet
+from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tests.algorithms.small_dqn import empty_window, make_agent, make_episode, vector_steps
 from tests.contracts.agent_contract import ReplayAgentContract
 from tests.frameworks import weights
+from tests.pipeline.counting_env import Counter
 
 if TYPE_CHECKING:
     from tests.frameworks import Framework
@@ -250,3 +253,25 @@ def test_a_saved_learner_brings_its_own_target(tmp_path):
     assert not same(agent)
     for a, b in zip(weights(agent._target), weights(other._target), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_after_a_run_weights_are_the_bests_and_counters_and_epsilon_are_the_ends(tmp_path):
+    """The untrained policy is the best by the score of the user's: its weights come back, no more."""
+    agent = make_agent(obs_shape=(2,), epsilon_decay=0.9, epsilon_min=0.0)
+    initial = weights(agent._q_network)
+    run = RLOptimizer(
+        agent,
+        BatchPipeline(env=Counter(), window_size=20),
+        optimizer=FixedHyperparams(),
+        checkpoint_score_fn=lambda acting: -float(acting._steps),
+        max_episodes=4,
+        seed=0,
+        checkpoint_dir=tmp_path,
+    )
+    for runs in (1, 2):
+        run.run()
+        assert agent._steps == 80 * runs
+        assert agent.get_hyperparams().params["epsilon"] == pytest.approx(0.9 ** (4 * runs))
+        assert agent._updates > 20 * runs
+        for before, after in zip(initial, weights(agent._q_network), strict=True):
+            np.testing.assert_array_equal(before, after)

@@ -241,3 +241,19 @@ def test_a_single_environment_is_learned_from_while_it_is_stepped():
     assert agent._updates == (12 - 3) // 2
     assert agent.learn(window)["n_updates"] == 4
     assert agent._replay.num_envs == 1
+
+
+def test_an_agent_may_be_kept_in_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    agent = small_dqn.make_agent(0)
+    for place, save, load in (
+        ("~/weights", agent.save_weights, agent.load_weights),
+        ("~/state", agent.save_state, agent.load_state),
+        ("~/replay", agent.save_replay, agent.load_replay),
+    ):
+        save(place)
+        assert (tmp_path / place.removeprefix("~/")).is_dir()
+        load(place)
+    assert agent.average_weights(["~/weights", "~/state"])
+    assert not (tmp_path / "~").exists()

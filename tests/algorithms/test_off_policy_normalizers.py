@@ -10,6 +10,7 @@ import pytest
 
 from tensor_optix.core.decisions.validation import GreedyAgent
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
+from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import wrap_env
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
@@ -50,6 +51,16 @@ def statistics(agent: Any) -> dict[str, Any]:
         )
         for name, value in normalizer.state_dict().items()
     }
+
+
+def test_running_returns_begin_at_0_where_the_environments_do():
+    agent = make_normalizing(small_dqn)
+    pipeline = BatchPipeline(env=Counter(length=1000), agent=agent, window_size=4)
+    four = sum(0.99**k for k in range(4))
+    for _ in range(2):
+        pipeline.setup()
+        next(pipeline.episodes())
+        assert agent._reward_normalizer.returns == pytest.approx([four])
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])

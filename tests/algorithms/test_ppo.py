@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import functools
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import pytest
 
 from tensor_optix.algorithms import distributions, ppo
+from tensor_optix.core.decisions.validation import GreedyAgent
 from tensor_optix.core.normalizers import RewardNormalizer
 from tensor_optix.core.types import EpisodeData
+from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.algorithms.small_ppo import make_agent, make_episode, weights
 from tests.contracts.agent_contract import AgentContract
+from tests.pipeline.counting_env import Counter
 
 
 class TestPPOContract(AgentContract):
     @pytest.fixture
     def make_agent(self, framework):
-        return functools.partial(make_agent, framework=framework)
+        return partial(make_agent, framework=framework)
 
     @pytest.fixture
     def episode(self):
@@ -155,6 +159,30 @@ def test_a_reward_normalizer_changes_what_is_learned_and_is_saved_with_the_agent
         agent._reward_normalizer.normalize(rewards), other._reward_normalizer.normalize(rewards)
     )
     assert not np.allclose(agent._reward_normalizer.normalize(rewards), rewards)
+
+
+def test_running_returns_begin_at_0_where_the_environments_do_and_only_then():
+    agent = make_agent(obs_shape=(2,), num_actions=2, reward_normalizer=RewardNormalizer())
+
+    def learned(pipeline, windows=1):
+        for window in islice(pipeline.episodes(), windows):
+            agent.learn(window)
+        return agent._reward_normalizer.returns
+
+    pipeline = VectorBatchPipeline([partial(Counter, length=1000)] * 2, agent, window_size=3)
+    pipeline.setup()
+    three = sum(0.99**k for k in range(3))
+    assert learned(pipeline) == pytest.approx([three] * 2)
+    six = learned(pipeline)
+    assert six == pytest.approx([three + 0.99**3 * three] * 2)
+    held_out = VectorBatchPipeline([Counter], GreedyAgent(agent), window_size=9)
+    next(held_out.episodes())
+    assert agent._reward_normalizer.returns.tolist() == six.tolist()
+    for begin in (pipeline.restart, pipeline.setup):
+        begin()
+        assert learned(pipeline) == pytest.approx([three] * 2)
+    other = VectorBatchPipeline([partial(Counter, length=1000)] * 5, agent, window_size=3)
+    assert learned(other) == pytest.approx([three] * 5)
 
 
 def test_the_policy_loss_is_equation_7_of_the_paper(framework):

@@ -8,12 +8,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
 from tensor_optix.cli.building import episode_seed
 from tensor_optix.cli.evaluation import _table
 from tensor_optix.cli.main import main
+from tests.cli.conftest import TINY
 
 
 def evaluated(capsys: pytest.CaptureFixture[str], run: Path, *options: str) -> dict[str, Any]:
@@ -174,3 +176,53 @@ def test_weights_of_another_size_are_refused_in_one_line(
     config = json.loads((copied_run / "run.json").read_text())
     (copied_run / "run.json").write_text(json.dumps(config | {"hidden_sizes": [9]}))
     assert "does not fit" in refused(capsys, copied_run)
+
+
+class Feed(gymnasium.Env[np.ndarray, int]):
+    """Pays the action, without end."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)  # type: ignore[assignment]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        return np.zeros(2, np.float32), float(action), False, False, {}
+
+
+gymnasium.register("Feed-v0", Feed)
+
+
+@pytest.mark.parametrize(
+    ("steps", "reported", "described"),
+    [
+        (2048, ", the mean reward a step, as no episode ends", " a step in training"),
+        (256, "no policy was ever scored", "the last one of the training: it was never scored"),
+    ],
+)
+def test_a_task_without_ends_is_played_for_a_while(
+    steps: int,
+    reported: str,
+    described: str,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tensor_optix.cli.evaluation.MOST_STEPS", 100)
+    options = [*TINY, "--backend", "sync", "--max-steps", str(steps), "--run-dir", "run"]
+    assert main(["train", "Feed-v0", *options]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert reported in said
+    assert "evaluate tensor-optix evaluate" in said
+    assert ("scored by the mean reward a step" in said) is (steps == 2048)
+    result = evaluated(capsys, Path("run"), "--episodes", "2")
+    assert (result["episodes"], result["episodes_without_end"], result["steps"]) == (0, 2, 200)
+    assert 0.0 <= result["reward_per_step"] <= 1.0
+    assert (result["training_score"] is None) is (steps == 256)
+    assert main(["evaluate", "run", "--episodes", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "no episode ended in 200 steps" in text
+    assert f"{result['reward_per_step']:.4g} a step" in text
+    assert described in text

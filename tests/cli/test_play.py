@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Discrete
 from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.decisions.validation import GreedyAgent
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
-from tensor_optix.pipeline.play import play_episodes
+from tensor_optix.pipeline.play import play_bounded, play_episodes
 from tensor_optix.pipeline.vector_env import VectorEnv, VectorStep, make_vector_env
 
 
@@ -121,6 +121,24 @@ def test_the_best_actions_are_sent_in_the_dtype_of_the_space() -> None:
 def test_no_episodes_are_an_error() -> None:
     with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
         play_episodes(GreedyIsTwo(), ScriptedEnv([1]), 0)
+
+
+def test_where_nothing_ends_playing_does_and_the_reward_is_that_of_a_step() -> None:
+    env = ScriptedEnv([10**9, 10**9])
+    played = play_bounded(GreedyIsTwo(), env, 6, 50)
+    assert len(played.returns) == len(played.lengths) == 0
+    assert played.steps == 100
+    assert played.reward_per_step == 1.0
+
+
+def test_an_episode_that_does_not_end_is_given_up_and_the_others_count() -> None:
+    played = play_bounded(GreedyIsTwo(), ScriptedEnv([2, 10**9]), 4, 50)
+    assert list(played.returns) == list(played.lengths) == [2, 2]
+
+
+def test_a_bound_that_no_episode_reaches_changes_nothing() -> None:
+    played = play_bounded(GreedyIsTwo(), ScriptedEnv([5, 10]), 6, 10)
+    assert list(played.returns) == [5, 5, 5, 10, 10, 10]
 
 
 @pytest.mark.parametrize("backend", ["sync", "envpool"])

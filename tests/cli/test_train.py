@@ -13,7 +13,7 @@ import pytest
 from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
 from tensor_optix.cli.main import main
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
-from tests.cli.conftest import files_below
+from tests.cli.conftest import TINY, files_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,3 +190,27 @@ def test_an_environment_may_lie_in_the_working_directory(
     (run,) = (here / "runs" / "my_cart-MyCart-v0").iterdir()
     assert main(["evaluate", str(run), "--episodes", "2"]) == 0
     assert "MyCart-v0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("env_id", "steps", "is_said"),
+    [("Pendulum-v1", 256, True), ("Pendulum-v1", 512, False), ("CartPole-v1", 256, False)],
+)
+def test_a_time_limit_that_no_episode_can_reach_is_told_at_the_start(
+    env_id: str, steps: int, is_said: bool, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pendulum's is 200, and two environments share the steps. CartPole's episodes end sooner."""
+    assert main(["train", env_id, *TINY, "--max-steps", str(steps)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("no episode can reach its time limit of 200 steps within the 128" in said) is is_said
+    assert ("no policy was ever scored" in said) is is_said
+
+
+def test_a_run_directory_may_begin_with_the_home_directory(
+    train: Callable[..., int], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    assert train("--run-dir", "~/run") == 0
+    assert main(["evaluate", "~/run", "--episodes", "2"]) == 0
+    assert (here / "run" / "run.json").exists()
+    assert not (here / "~").exists()

@@ -238,3 +238,12 @@ def test_help_fits_80_columns(here: Path, capsys: pytest.CaptureFixture[str]) ->
     text = capsys.readouterr().out
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "--trial-steps" in text
+
+
+def test_a_search_may_lie_in_the_home_directory(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    assert tune("--run-dir", "~/search", trials=1) == 0
+    assert files_below(here / "search") == {"best_params.json", "study.journal"}
+    assert not (here / "~").exists()

@@ -141,6 +141,19 @@ def test_a_best_that_is_only_surer_is_not_called_a_new_best() -> None:
     assert [made.kind for made in record.decisions] == ["best", "best", "surer", "best"]
 
 
+def test_each_score_names_the_episodes_that_it_is_the_mean_of() -> None:
+    record = TrainingRecord()
+    record.on_event(Baseline(score=1.0, rank=0.5, episodes=1))
+    for score, episodes in ((3.0, 2), (2.0, 40), (4.0, 0)):
+        record.on_event(Best(score=score, rank=score, episodes=episodes))
+    assert [words.decision(made) for made in record.decisions] == [
+        "first score 1 (1 episode)",
+        "new best 3 (2 episodes)",
+        "kept a surer policy, score 2 (40 episodes)",
+        "new best 4",
+    ]
+
+
 def test_a_series_of_decisions_is_one() -> None:
     best, other = Best(score=1.0, rank=1.0), Trainee()
     made = [Decision(event, 0.0) for event in (best, best, other, best)]

@@ -57,3 +57,14 @@ class EvaluatorContract:
         assert evaluator.compare(high, low)
         assert not evaluator.compare(low, high)
         assert not evaluator.compare(low, low)
+
+    def test_a_score_by_the_step_has_a_sign_of_it_and_changes_nothing_else(
+        self, evaluator, episode
+    ):
+        metrics = evaluator.score(episode, {})
+        by_step = evaluator.per_step(metrics)
+        assert by_step.is_per_step is evaluator.has_step_score
+        assert by_step.episode_id == metrics.episode_id
+        assert not metrics.is_per_step
+        if not evaluator.has_step_score:
+            assert by_step.primary_score == metrics.primary_score

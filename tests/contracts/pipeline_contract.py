@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,17 @@ class PipelineContract:
         assert not np.shares_memory(first.observations, second.observations)
         pipeline.teardown()
 
+    def test_windows_that_are_kept_stay_as_they_are(self, pipeline):
+        pipeline.set_agent(CountingAgent())
+        pipeline.setup()
+        kept, copies = [], []
+        for window in islice(pipeline.episodes(), 5):
+            kept.append(window)
+            copies.append(copy.deepcopy(window))
+        for window, as_it_was in zip(kept, copies, strict=True):
+            np.testing.assert_equal(vars(window), vars(as_it_was))
+        pipeline.teardown()
+
     def test_it_can_be_set_up_again_after_teardown(self, pipeline):
         pipeline.set_agent(CountingAgent())
         for _ in range(2):
@@ -58,4 +70,7 @@ class PipelineContract:
 
     def test_it_says_whether_it_is_live(self, pipeline):
         assert pipeline.is_live in (True, False)
+
+    def test_a_time_limit_is_known_or_not(self, pipeline):
+        assert pipeline.time_limit is None or pipeline.time_limit > 0
         pipeline.teardown()

@@ -223,3 +223,18 @@ def test_it_satisfies_the_loop(tmp_path):
     setup = Setup(tmp_path / "loop", None, ensemble, pipeline=pipeline, max_episodes=3)
     assert isinstance(setup.run().controller, LoopController)
     assert setup.controller.best_snapshot is not None
+
+
+def test_every_agent_hears_that_the_environments_begin_anew(tmp_path):
+    class Beginner(Voter):
+        begun = 0
+
+        def begin_episodes(self):
+            self.begun += 1
+
+    agents = Beginner(0), Beginner(1)
+    ensemble = ensemble_of(tmp_path, *agents, space=Discrete(2))
+    pipeline = BatchPipeline(gymnasium.make("CartPole-v1"), ensemble, window_size=5)
+    pipeline.setup()
+    pipeline.restart()
+    assert [agent.begun for agent in agents] == [2, 2]

@@ -98,3 +98,13 @@ def test_members_may_write_files(tmp_path):
     FileAgent(7.0).save_weights(tmp_path / "single")
     ensemble.load_weights(tmp_path / "single")
     assert [agent.weights[0] for agent in agents] == [7.0, 2.5]
+
+
+def test_an_ensemble_may_be_kept_in_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    ensemble = ensemble_of(tmp_path, Voter(0, 1.0), Voter(1, 2.0))
+    ensemble.save_weights("~/ensemble")
+    ensemble.load_weights("~/ensemble")
+    assert (tmp_path / "ensemble" / "ensemble.json").exists()
+    assert not (tmp_path / "~").exists()

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from tensor_optix.core.callbacks import Rescored
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.ensemble_agent import EnsembleAgent
 from tensor_optix.core.meta_controller import MetaAction, MetaController
@@ -377,3 +378,16 @@ def test_what_cannot_evolve_is_refused_at_once(tmp_path, arguments, message):
 def test_only_agents_join(tmp_path):
     with pytest.raises(TypeError, match="agent must be a BaseAgent, got str"):
         PolicyManager(CheckpointRegistry(tmp_path)).add_agent("x")
+
+
+def test_scores_of_another_kind_are_not_held_against_each_other(tmp_path):
+    agent, meta = ArrayAgent(), Script()
+    manager = PolicyManager(CheckpointRegistry(tmp_path))
+    manager.add_agent(agent)
+    callback = manager.as_callback(agent, meta_controller=meta)
+    for score in (0.1, 0.2):
+        callback.on_episode_end(0, metrics(score))
+    callback.on_event(Rescored(per_step=False, windows=9))
+    callback.on_episode_end(0, metrics(300.0))
+    assert [count for count, _ in meta.asked] == [1, 2, 1]
+    assert manager.status()["agents"][0]["mean_score"] in (300.0, None)

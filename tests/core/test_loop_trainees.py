@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import pytest
 
 from tensor_optix.core.callbacks import LoopCallback, Trainee
+from tensor_optix.pipeline.batch_pipeline import BatchPipeline
+from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
+from tests.pipeline.counting_env import Counter
 from tests.scripted import CountingAgent, ScriptedPipeline
 
 
@@ -165,3 +171,110 @@ def test_a_decision_can_be_recorded_as_soon_as_a_callback_is_attached(tmp_path):
 
     setup = Setup(tmp_path, own_score, callbacks=[Early()], max_episodes=2)
     assert setup.diary.events[0].kind == "trainee"
+
+
+class Noisy(Counter):
+    """Observes how often it was reset, and what it drew then."""
+
+    def reset(self, *, seed=None, options=None):
+        _, info = super().reset(seed=seed)
+        self.who = int(self.np_random.integers(10**6))
+        return self.observation(), info
+
+
+def rows_of(tmp_path, pipeline, act, window=3):
+    """What an agent saw in 8 windows; `act(control)` is called after one of them."""
+    agent = CountingAgent()
+    Setup(
+        tmp_path,
+        None,
+        agent=agent,
+        pipeline=pipeline,
+        callbacks=[Director(window, act)],
+        scheduler=EVERY_WINDOW,
+        max_episodes=8,
+    ).run()
+    return np.concatenate([one.observations for one in agent.learned])
+
+
+def play_some(control):
+    control.play([CountingAgent(), CountingAgent()], 3)
+
+
+def nothing(control):
+    pass
+
+
+class Windows(VectorBatchPipeline):
+    """Windows that last."""
+
+    def episodes(self):
+        return map(copy.deepcopy, super().episodes())
+
+
+def test_the_trainings_episodes_go_on_while_policies_play(tmp_path):
+    def make():
+        return Windows([lambda: Noisy(length=7)] * 2, window_size=5, seed=1)
+
+    undisturbed = rows_of(tmp_path / "a", make(), nothing)
+    np.testing.assert_array_equal(rows_of(tmp_path / "b", make(), play_some), undisturbed)
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("act", [play_some, lambda control: control.train(CountingAgent())])
+def test_training_begins_no_episode_twice(tmp_path, seed, act):
+    """Where the environment is the user's, and must be played in; and with another trainee."""
+    rows, env = [], Noisy(length=4)
+
+    class Watching(CountingAgent):
+        def learn(self, episode_data):
+            rows.append(episode_data.observations.copy())
+            return super().learn(episode_data)
+
+    def begin(control):
+        control.train(Watching())
+
+    Setup(
+        tmp_path,
+        None,
+        agent=Watching(),
+        pipeline=BatchPipeline(env=env, window_size=4, seed=seed),
+        callbacks=[Director(2, play_some if act is play_some else begin), Director(5, play_some)],
+        scheduler=EVERY_WINDOW,
+        max_episodes=8,
+    ).run()
+    begun = [row[0] for row in np.concatenate(rows) if row[1] == 0.0]
+    assert len(begun) == len(set(begun)) == 8
+
+
+def test_a_function_that_gives_one_environment_again_and_again_makes_no_twin(tmp_path):
+    """To play in it apart would be to play in the training's own."""
+    env = Noisy(length=4)
+    rows = rows_of(tmp_path, Windows([lambda: env], window_size=4, seed=1), play_some)
+    begun = [row[0] for row in rows if row[1] == 0.0]
+    assert len(begun) == len(set(begun)) == 8
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_policies_play_the_same_episodes_also_without_a_seed(tmp_path, seed):
+    class Luck(Noisy):
+        def step(self, action):
+            observation, _, *rest = super().step(action)
+            return observation, float(self.who), *rest
+
+    for number, pipeline in enumerate(
+        [
+            BatchPipeline(env=Luck(), window_size=5, seed=seed),
+            VectorBatchPipeline([Luck] * 2, window_size=5, seed=seed),
+        ]
+    ):
+        played = []
+        rows_of(
+            tmp_path / str(number),
+            pipeline,
+            lambda control, played=played: played.append(
+                control.play([CountingAgent(), CountingAgent()], 4)
+            ),
+        )
+        assert len(set(played[0][0])) == 4
+        np.testing.assert_array_equal(played[0][0], played[0][1])

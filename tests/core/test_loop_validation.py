@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tensor_optix.core.types import LoopState
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
+from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
 from tests.pipeline.counting_env import Counter
-from tests.scripted import ScriptedPipeline
+from tests.scripted import CountingAgent, ScriptedPipeline
 
 
 def test_the_baseline_is_evaluated_on_validation_and_its_rise_is_checkpointed(tmp_path):
@@ -30,6 +32,54 @@ def test_the_baseline_is_evaluated_on_validation_and_its_rise_is_checkpointed(tm
     assert best.primary_score == 55.0
     assert best.generalization_gap == 45.0
     assert setup.agent.updates == 5
+
+
+class Guessing(CountingAgent):
+    """Explores half of the time, by the clock of its acts; its best action is 1."""
+
+    acts = 0
+
+    def act(self, observation: Any) -> int:
+        self.acts += 1
+        return self.acts % 2
+
+    def act_greedy(self, observations: Any) -> Any:
+        return np.ones(len(observations), np.int64)
+
+
+class Paying(Counter):
+    """Pays the action, and a bonus."""
+
+    def __init__(self, bonus: float = 0.0) -> None:
+        super().__init__(length=4)
+        self.bonus = bonus
+
+    def step(self, action: int) -> Any:
+        observation, _, *rest = super().step(action)
+        return observation, float(action) + self.bonus, *rest
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "gap"),
+    [
+        (VectorBatchPipeline([lambda: Paying(0.25)], window_size=8), 1.0),
+        (BatchPipeline(env=Paying(0.25), window_size=8), None),
+    ],
+    ids=["further environments", "the user's environment"],
+)
+def test_the_gap_compares_best_actions_with_best_actions(tmp_path, pipeline, gap):
+    """Training pays a bonus of 1 an episode, and exploring costs 2: the score falls, not the gap."""
+    setup = Setup(
+        tmp_path,
+        None,
+        agent=Guessing(),
+        pipeline=pipeline,
+        val_pipeline=BatchPipeline(env=Paying(), window_size=8),
+        max_episodes=3,
+    ).run()
+    metrics = setup.controller.best_snapshot.eval_metrics
+    assert metrics.primary_score == 4.0
+    assert metrics.generalization_gap == gap
 
 
 def test_validation_acts_greedily_and_is_never_learned_from(tmp_path):

@@ -335,3 +335,16 @@ def test_only_rows_that_are_ready_can_be_drawn_whatever_a_state_says() -> None:
     walk(first, 8, ends=False)
     second.load_state_dict(first.state_dict() | {"priorities_rows_in": np.ones(23, bool)})
     assert set(second.sample(500).indices) == set(ready_indices(second)) == set(range(6))
+
+
+def test_files_may_lie_in_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    first = ReplayBuffer(5, memory_map="~/rows")
+    first.push(np.zeros(2, np.float32), 0, 1.0, np.ones(2, np.float32), False)
+    first.save("~/saved")
+    second = ReplayBuffer(5)
+    second.load("~/saved")
+    assert len(second) == 1
+    assert (tmp_path / "rows").exists()
+    assert not (tmp_path / "~").exists()

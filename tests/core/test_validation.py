@@ -5,8 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
-from tensor_optix.core.decisions.validation import MOST_WINDOWS, Validation, whole_episodes
-from tensor_optix.core.types import EpisodeData
+from tensor_optix.core.decisions.validation import (
+    MOST_WINDOWS,
+    EpisodeRecord,
+    HeldOut,
+    Validation,
+    whole_episodes,
+)
+from tensor_optix.core.types import EpisodeData, EvalMetrics
+from tensor_optix.trials.trial import NegatedEvaluator
 from tests.scripted import CountingAgent, ScriptedPipeline
 
 
@@ -93,3 +100,65 @@ def test_a_policy_that_gets_stuck_is_scored_by_the_episodes_that_it_finished():
     metrics = validation.score_surely(CountingAgent(), 20)
     assert metrics.primary_score == 4.0
     assert metrics.metrics["score_count"] == 2
+
+
+def held_out(*returns: list[float], confirmed: float | None = None, score: float = 0.0) -> HeldOut:
+    sure = None if confirmed is None else EvalMetrics(confirmed, {}, 0)
+    return HeldOut(EvalMetrics(score, {}, 0), sure, tuple(np.array(own, float) for own in returns))
+
+
+def test_policies_are_compared_in_the_episodes_that_both_played():
+    """The first environment's second episode, and the second's, are the best policy's alone."""
+    best = held_out([10.0, 500.0], [-10.0, 300.0])
+    assert held_out([11.0], [-9.0]).gain_over(best) == 1.0
+
+
+def test_a_gain_is_sure_by_one_standard_error_of_the_differences():
+    best = held_out([0.0, 0.0, 0.0, 0.0])
+    gain = held_out([1.0, 3.0, 1.0, 3.0]).gain_over(best)
+    assert gain == 2.0 - 1.0 / 2.0
+    assert held_out([1000.0, -520.0]).gain_over(held_out([0.0, 0.0])) < 0.0
+
+
+def test_who_is_better_in_one_episode_and_worse_in_none_is_better():
+    best = held_out([500.0, 500.0], [500.0, 446.0])
+    assert held_out([500.0, 500.0], [500.0, 500.0]).gain_over(best) > 0.0
+    assert held_out([500.0, 500.0], [500.0, 446.0]).gain_over(best) == 0.0
+
+
+def test_without_an_episode_of_both_nothing_is_gained():
+    assert held_out([], [5.0]).gain_over(held_out([1.0], [])) < 0.0
+
+
+def test_scores_that_are_no_mean_are_compared_part_by_part():
+    """The first episodes with the first ones; with those that follow, once both have played them."""
+    best = held_out(score=10.0, confirmed=2.0)
+    assert held_out(score=9.0).gain_over(best) == -1.0
+    assert held_out(score=11.0, confirmed=1.0).gain_over(best) == -1.0
+
+
+def test_the_returns_of_a_score_are_those_of_the_episodes_that_begin_in_its_windows():
+    """Environment 0 ends a third episode while the second of environment 1 is waited for."""
+    record = EpisodeRecord(
+        iter(
+            [
+                window([1, 1, 0, 0], [(1.0, 1), (2.0, 1)], num_envs=2),
+                window([1, 0, 1, 0], [(3.0, 2), (4.0, 1)], num_envs=2),
+                window([0, 1, 0, 0], [(5.0, 4)], num_envs=2),
+                window([1, 0, 0, 1], [(6.0, 3), (7.0, 3)], num_envs=2),
+            ]
+        )
+    )
+    assert whole_episodes(record).finished_returns.tolist() == [1.0, 2.0, 3.0, 5.0]
+    assert [own.tolist() for own in record.returns()] == [[1.0, 3.0], [2.0, 5.0]]
+    record.begin_part()
+    whole_episodes(record)
+    assert [own.tolist() for own in record.returns()] == [[1.0, 3.0, 4.0, 6.0], [2.0, 5.0, 7.0]]
+
+
+def test_a_score_whose_sign_is_turned_is_the_mean_of_returns_all_the_same():
+    pipeline = ScriptedPipeline(lambda updates, window: 7.0)
+    validation = Validation(pipeline, NegatedEvaluator(MeanReturnEvaluator()))
+    assessed = validation.assess(CountingAgent(), lambda held_out: True)
+    assert [own.tolist() for own in assessed.returns] == [[-7.0, -7.0]]
+    assert assessed.ranking.primary_score == -7.0

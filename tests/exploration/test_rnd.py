@@ -172,6 +172,7 @@ def test_everything_else_is_the_wrapped_pipelines():
     assert collect(pipeline, 1)[0].observations[0].tolist() == [0, 0]
     pipeline.teardown()
     assert not pipeline.is_live
+    assert pipeline.time_limit is None
     assert RNDPipeline(LivePipeline(Steps()), obs_dim=1).is_live
 
 

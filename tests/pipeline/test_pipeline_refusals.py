@@ -8,6 +8,8 @@ import gymnasium
 import numpy as np
 import pytest
 
+from tensor_optix.exploration.rnd import RNDPipeline
+from tensor_optix.optimizer import RLOptimizer
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.pipeline.counting_env import Counter, collect
@@ -139,3 +141,72 @@ def test_env_id_and_n_steps_are_accepted_as_the_documents_have_them():
     assert pipeline.n_steps == pipeline.window_size == 64
     assert collect(pipeline, 1)[0].length == 64
     pipeline.teardown()
+
+
+def test_one_environment_behind_several_functions_is_refused():
+    env = Counter()
+    for make in (lambda: env, lambda: gymnasium.wrappers.TimeLimit(env, 9)):
+        with pytest.raises(
+            ValueError, match="environments 1 and 2 are one and the same Counter: let each"
+        ):
+            VectorBatchPipeline([Counter, make, make], CountingAgent()).setup()
+    vector = gymnasium.vector.SyncVectorEnv([lambda: env] * 2)
+    with pytest.raises(ValueError, match="environments 0 and 1 are one and the same Counter"):
+        VectorBatchPipeline(env=vector, agent=CountingAgent()).setup()
+
+
+def shared_by(kind: str) -> tuple[Any, Any]:
+    """Two pipelines over one environment."""
+    env = Counter()
+    if kind == "plain":
+        return tuple(BatchPipeline(env=env, agent=CountingAgent(), window_size=3) for _ in range(2))
+    if kind == "wrapped":
+        wrapped = gymnasium.wrappers.TimeLimit(env, 9)
+        return tuple(BatchPipeline(env=each, agent=CountingAgent()) for each in (env, wrapped))
+    if kind == "function":
+        functions = [lambda: env]
+        return tuple(VectorBatchPipeline(functions, CountingAgent(), 3) for _ in range(2))
+    if kind == "part of a vector":
+        vector = gymnasium.vector.SyncVectorEnv([lambda: env, Counter])
+        return VectorBatchPipeline(env=vector, agent=CountingAgent()), BatchPipeline(
+            env, CountingAgent()
+        )
+    envpool = pytest.importorskip("envpool")
+    pool = envpool.make("CartPole-v1", env_type="gymnasium", num_envs=2, seed=0)
+    return tuple(
+        VectorBatchPipeline(env=pool, agent=CountingAgent(), window_size=3) for _ in range(2)
+    )
+
+
+KINDS = ["plain", "wrapped", "function", "part of a vector", "envpool"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pipeline_whose_environment_another_has_reset_does_not_go_on(kind):
+    first, second = shared_by(kind)
+    windows = first.episodes()
+    next(windows)
+    next(second.episodes())
+    with pytest.raises(RuntimeError, match="give each pipeline an environment object of its own"):
+        next(windows)
+    next(second.episodes())
+    first.restart()
+    next(first.episodes())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "function"])
+def test_validation_over_the_environment_that_is_trained_on_is_refused_before_the_first_step(
+    kind, tmp_path
+):
+    first, second = shared_by(kind)
+    for pair in ((first, second), (second, first), (RNDPipeline(first, obs_dim=2), second)):
+        with pytest.raises(
+            ValueError, match=r"environments of their own, got one .* object in both"
+        ):
+            RLOptimizer(CountingAgent(), *pair, checkpoint_dir=tmp_path)
+
+
+def test_validation_over_what_the_same_functions_return_ends_the_run_and_says_so(tmp_path):
+    first, second = shared_by("function")
+    with pytest.raises(RuntimeError, match="another pipeline has reset this one's environment"):
+        RLOptimizer(CountingAgent(), first, second, checkpoint_dir=tmp_path, max_episodes=3).run()

@@ -12,6 +12,7 @@ from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.trajectory_buffer import compute_gae, episode_advantages
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
+from tensor_optix.pipeline.vector_contract import spread_seed
 from tensor_optix.pipeline.vector_env import VectorEnv, VectorStep
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.contracts.pipeline_contract import PipelineContract
@@ -301,3 +302,48 @@ def test_environments_that_answer_in_any_order_fill_their_own_columns():
         assert len(episode.end_rows) == len(episode.finished_returns) == dones.sum()
     assert steps > 4 * 6 * 50 * 0.8
     pipeline.teardown()
+
+
+class Seeds(Counter):
+    """Notes the seeds that it is reset with."""
+
+    def __init__(self, seeds: list[int]) -> None:
+        super().__init__()
+        self.seeds = seeds
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        if seed is not None:
+            self.seeds.append(seed)
+        return super().reset(seed=seed)
+
+
+@pytest.mark.parametrize("num_envs", [1, 8])
+def test_pipelines_of_neighbouring_seeds_share_no_environments_seed(num_envs):
+    given: list[int] = []
+    for seed in range(50):
+        functions = [lambda: Seeds(given)] * num_envs
+        VectorBatchPipeline(functions, CountingAgent(), seed=seed).setup()
+        BatchPipeline(env=Seeds(given), agent=CountingAgent(), seed=seed + 50).setup()
+    assert len(given) == len(set(given)) == 50 * (num_envs + 1)
+
+
+def test_the_seeds_of_many_pipelines_stay_far_apart():
+    firsts = np.sort([spread_seed(seed) for seed in range(100_000)])
+    gaps = np.diff(np.append(firsts, firsts[0] + 2**31))
+    assert gaps.min() > 9000
+    assert spread_seed(0) == 0
+    assert spread_seed(np.int64(20_250_101)) == spread_seed(20_250_101) < 2**31
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "0", True])
+def test_what_is_no_seed_is_refused_before_anything_is_made(seed):
+    with pytest.raises(ValueError, match="seed must be a whole number of at least 0, got"):
+        VectorBatchPipeline([Counter], seed=seed)
+
+
+def test_a_second_setup_counts_returns_from_the_fresh_start_of_the_environments():
+    pipeline = BatchPipeline(env=Counter(length=5), agent=CountingAgent(), window_size=3)
+    for begin in (pipeline.setup, pipeline.restart, pipeline.setup):
+        begin()
+        windows = collect(pipeline, 2)
+        assert [window.finished_returns.tolist() for window in windows] == [[], [5.0]]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 optuna = pytest.importorskip("optuna")
@@ -13,6 +15,9 @@ optuna = pytest.importorskip("optuna")
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.callbacks import LoopCallback
 from tests.trials.small_search import ParamAgent, ParamPipeline, quick_collections, search, states  # noqa: F401
+
+if TYPE_CHECKING:
+    from tensor_optix.core.types import EpisodeData
 
 pytestmark = pytest.mark.usefixtures("quick_collections")
 
@@ -75,6 +80,23 @@ def test_a_trial_without_a_finished_episode_fails_with_the_reason() -> None:
     silent = {"evaluator": MeanReturnEvaluator(lambda episode, diagnostics: float("nan"))}
     with pytest.raises(RuntimeError, match="no finite score"):
         search(n_trials=1, rloptimizer_kwargs=silent).run()
+
+
+def test_a_trial_without_ends_is_not_scored_by_the_step_as_others_may_be_by_returns() -> None:
+    class Endless(ParamPipeline):
+        def window(self, window: int) -> EpisodeData:
+            rows, episode = 32, super().window(window)
+            return replace(
+                episode,
+                observations=np.zeros((rows, 1), np.float32),
+                actions=np.zeros(rows, np.int64),
+                rewards=[1.0] * rows,
+                terminated=[False] * rows,
+                truncated=[False] * rows,
+            )
+
+    with pytest.raises(RuntimeError, match="no finite score: no episode finished"):
+        search(pipeline_factory=Endless, n_trials=1, trial_steps=640).run()
 
 
 def test_before_a_trial_is_complete_there_is_no_best() -> None:

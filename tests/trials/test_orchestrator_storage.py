@@ -66,6 +66,17 @@ def test_a_study_goes_on_with_fresh_draws_and_its_budget_is_of_all_runs(
     assert agents == []
 
 
+@pytest.mark.parametrize("place", ["~/study.journal", "sqlite:///~/study.db"])
+def test_a_study_may_lie_in_the_home_directory(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    search(storage=place, study_name="s", n_trials=2).run()
+    assert (tmp_path / place.rpartition("/")[2]).exists()
+    assert not (tmp_path / "~").exists()
+
+
 def test_a_study_that_goes_on_draws_as_one_that_was_never_ended(tmp_path: Path) -> None:
     kept = {"storage": tmp_path / "a.log", "study_name": "s"}
     search(**kept, n_trials=2).run()

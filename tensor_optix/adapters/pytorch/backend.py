@@ -25,6 +25,7 @@ from tensor_optix.adapters.pytorch.gradient_descent import (
     TorchGradientDescent,
     TorchTwinCritics,
     leaves_of,
+    require_network,
     require_optimizer,
 )
 
@@ -63,9 +64,12 @@ def prepare(networks: Mapping[str, nn.Module], device: str, compile: bool) -> Ba
     """Move an agent's networks to a device, in evaluation mode; return the functions to compute with.
 
     Raises:
+        TypeError: If a network is none of PyTorch's.
         ValueError: If the device cannot be used.
     """
     place = resolve_device(device)
+    for name, network in networks.items():
+        require_network(name, network)
     for network in networks.values():
         network.to(place).eval()
     eager = cast("Backend", sys.modules[__name__])
@@ -268,6 +272,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
+
+
+def schedule_step(optimizer: torch.optim.Optimizer) -> int | None:
+    """Return None: schedules of PyTorch are objects beside the optimizer, which their owner steps."""
+    return None
+
+
+def set_schedule_step(optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Do nothing, as there is no such step."""
 
 
 def save_network(network: nn.Module, path: PathLike) -> None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tensor_optix.adapters.backend import given_instead
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -193,7 +195,16 @@ def require_optimizer(optimizer: object, of: str) -> None:
     """Raise TypeError for what is no optimizer; `of` names what it is to minimise over."""
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(
-            f"the optimizer of {of} must be a torch.optim.Optimizer, got {type(optimizer).__name__}"
+            f"the optimizer of {of} must be a torch.optim.Optimizer, got {given_instead(optimizer)}"
+        )
+
+
+def require_network(name: str, network: object) -> None:
+    """Raise TypeError for what is no network of PyTorch's; `name` is what the agent calls it."""
+    if not isinstance(network, nn.Module):
+        raise TypeError(
+            f"the {name} must be a torch.nn.Module, for example nn.Sequential(...), got "
+            f"{given_instead(network)}"
         )
 
 

@@ -18,9 +18,16 @@ from tensor_optix.adapters.tensorflow.gradient_descent import (
     require_optimizer,
 )
 from tensor_optix.adapters.tensorflow.gradient_descent import learning_rate as learning_rate
+from tensor_optix.adapters.tensorflow.gradient_descent import schedule_step as schedule_step
 from tensor_optix.adapters.tensorflow.gradient_descent import set_learning_rate as set_learning_rate
+from tensor_optix.adapters.tensorflow.gradient_descent import set_schedule_step as set_schedule_step
 from tensor_optix.adapters.tensorflow.graphs import CompiledUpdates, Inference, PlainUpdates
-from tensor_optix.adapters.tensorflow.network import KerasScalar, KerasTwinCritics, require_built
+from tensor_optix.adapters.tensorflow.network import (
+    KerasScalar,
+    KerasTwinCritics,
+    require_built,
+    require_keras,
+)
 from tensor_optix.adapters.tensorflow.network import beside as beside
 from tensor_optix.adapters.tensorflow.network import clone as clone
 from tensor_optix.adapters.tensorflow.network import placed_on as placed_on
@@ -54,8 +61,11 @@ def prepare(networks: Mapping[str, Any], device: str, compile: bool) -> Backend:
     A Keras model stays where it was made, and is called as in inference. Updates are always compiled.
 
     Raises:
+        TypeError: If a network is none of Keras 3.
         ValueError: If the device cannot be used, or a network is not there.
     """
+    for name, network in networks.items():
+        require_keras(name, network)
     require_device(networks, device)
     return cast("Backend", sys.modules[__name__])
 

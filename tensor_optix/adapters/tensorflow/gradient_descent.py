@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary, WeakMethod
 
 import numpy as np
 
+from tensor_optix.adapters.backend import given_instead
 from tensor_optix.adapters.tensorflow.network import beside, require_keras, trainable_variables
 from tensor_optix.adapters.tensorflow.requirements import keras, tf
 
@@ -116,10 +117,9 @@ def bind(optimizer: Any) -> None:
 def require_optimizer(optimizer: object, of: str) -> None:
     """Raise TypeError for what is no optimizer; `of` names what it is to minimise over."""
     if not isinstance(optimizer, keras.optimizers.Optimizer):
-        kind = f"{type(optimizer).__module__}.{type(optimizer).__name__}"
         raise TypeError(
             f"the optimizer of {of} must be one of Keras 3, for example keras.optimizers.Adam(3e-4), "
-            f"got {kind}"
+            f"got {given_instead(optimizer)}"
         )
     is_scaling = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     if is_scaling or optimizer.loss_scale_factor is not None:
@@ -235,6 +235,16 @@ def set_learning_rate(optimizer: Any, value: float) -> None:
             "a schedule of your own; give the optimizer a number, or a schedule that "
             "Keras can make again (get_config, and keras.saving.register_keras_serializable)"
         ) from error
+
+
+def schedule_step(optimizer: Any) -> int | None:
+    """Return how far a schedule of the learning rate has come; None if the optimizer follows none."""
+    return int(optimizer.iterations) if optimizer in _scaled else None
+
+
+def set_schedule_step(optimizer: Any, step: int) -> None:
+    """Let a schedule of the learning rate go on from a step."""
+    optimizer.iterations.assign(step)
 
 
 def rate_variables(optimizer: Any) -> list[Any]:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
+from tensor_optix.adapters.backend import given_instead
 from tensor_optix.adapters.tensorflow.requirements import keras, tf
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def require_keras(name: str, network: Any) -> None:
     )
     raise TypeError(
         f"the {name} must be a Keras 3 model, for example keras.Sequential([...]), got "
-        f"{type(network).__module__}.{type(network).__name__}{hint}"
+        f"{given_instead(network)}{hint}"
     )
 
 

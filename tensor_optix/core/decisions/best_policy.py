@@ -2,6 +2,7 @@
 
 The score of a window belongs to the weights that collected it, so these are put aside before they learn
 from it. A candidate is ranked by a lower confidence bound, so that one lucky episode makes no best policy.
+Candidates that played held-out episodes are compared in those that both of them played.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import logging
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.checkpoints.snapshot_store import SnapshotError
+from tensor_optix.core.foreign_agent import own_object
+from tensor_optix.core.types import EvalMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
     from tensor_optix.core.checkpoints.snapshot_store import StagedSnapshot
-    from tensor_optix.core.types import EvalMetrics, HyperparamSet, PolicySnapshot
+    from tensor_optix.core.decisions.validation import HeldOut
+    from tensor_optix.core.types import HyperparamSet, PolicySnapshot
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +62,14 @@ def lower_bound(metrics: EvalMetrics, variance: float | None) -> float:
 
 @dataclass(frozen=True)
 class Candidate:
-    """The weights that collected a window, before they learn from it."""
+    """The weights that collect a window, before they learn from it."""
 
     staged: StagedSnapshot
     hyperparams: HyperparamSet | None
     """Those to keep with them; None: they are an experiment, and never the best."""
     external_score: float | None
+    held_out: HeldOut | None = None
+    """What they reached in held-out episodes; None: they played none."""
 
     @property
     def has_external_score(self) -> bool:
@@ -80,7 +86,7 @@ class BestPolicy:
     """
 
     def __init__(
-        self, registry: CheckpointRegistry, score_fn: Callable[[BaseAgent], float] | None = None
+        self, registry: CheckpointRegistry, score_fn: Callable[[Any], float] | None = None
     ) -> None:
         self.registry = registry
         """Keeps the files."""
@@ -88,13 +94,16 @@ class BestPolicy:
         self._variance: float | None = None
         self._has_begun = self._has_warned = False
         self._rank = -math.inf
+        self._held_out: dict[str, HeldOut] = {}
         self.snapshot: PolicySnapshot | None = None
         """The best policy so far."""
 
     @property
     def score(self) -> float | None:
         """The best policy's score; None before there is one."""
-        return None if self.snapshot is None else self.snapshot.eval_metrics.primary_score
+        if self.snapshot is None or self.snapshot.eval_metrics.never_scored:
+            return None
+        return self.snapshot.eval_metrics.primary_score
 
     @property
     def rank(self) -> float:
@@ -112,6 +121,20 @@ class BestPolicy:
             self.registry.begin_run()
             self._has_begun = True
 
+    def begin_anew(self) -> None:
+        """Leave aside what was ranked by scores of another kind; a function of the user's has but one."""
+        if self._score_fn is None:
+            self.registry.begin_run()
+            self.snapshot, self._rank, self._variance = None, -math.inf, None
+            self._held_out = {}
+
+    def keep_unscored(self, agent: BaseAgent, window_id: int) -> None:
+        """Keep the agent as it is, where no policy was ever scored."""
+        if self.snapshot is not None:  # those that an earlier run kept
+            self.registry.discard_snapshot(self.snapshot)
+        metrics = EvalMetrics.unscored(window_id)
+        self.snapshot = self.registry.save(agent, metrics, agent.get_hyperparams())
+
     def stage(self, agent: BaseAgent, hyperparams: HyperparamSet | None) -> Candidate:
         """Put the agent's present state aside.
 
@@ -119,7 +142,7 @@ class BestPolicy:
             agent: Whose state.
             hyperparams: Those to keep with it; None if they are an experiment.
         """
-        external = None if self._score_fn is None else float(self._score_fn(agent))
+        external = None if self._score_fn is None else float(self._score_fn(own_object(agent)))
         if external is not None and not math.isfinite(external) and not self._has_warned:
             self._has_warned = True
             logger.warning(
@@ -129,41 +152,64 @@ class BestPolicy:
 
     @contextmanager
     def staged(self, agent: BaseAgent, hyperparams: HyperparamSet | None) -> Iterator[Candidate]:
-        """Put the agent's present state aside; forget it if what follows fails."""
+        """Put the agent's present state aside; in the end forget it, unless it was kept."""
         candidate = self.stage(agent, hyperparams)
         try:
             yield candidate
-        except BaseException:
+        finally:
             self.discard(candidate)
-            raise
 
     def discard(self, candidate: Candidate) -> None:
-        """Forget a candidate."""
+        """Forget a candidate; nothing happens to one that was kept."""
         self.registry.discard(candidate.staged)
 
-    def would_be_best(self, metrics: EvalMetrics) -> bool:
-        """Whether a policy of this score would be the best. Changes nothing."""
-        variance = variance_of_returns(metrics, self._variance)
-        return self._score_fn is None and lower_bound(metrics, variance) > self._rank
+    def would_be_best(self, metrics: EvalMetrics, held_out: HeldOut | None = None) -> bool:
+        """Whether a policy of this score would be the best. Changes nothing.
+
+        Args:
+            metrics: The score.
+            held_out: The held-out episodes that it comes from, if it does.
+        """
+        if self._score_fn is not None:
+            return False
+        rank = lower_bound(metrics, variance_of_returns(metrics, self._variance))
+        gain = self._gain(held_out)
+        return rank > self._rank if gain is None else gain > 0.0
 
     def offer(self, candidate: Candidate, metrics: EvalMetrics) -> bool:
         """Keep the candidate if it is better than the best; return whether it was."""
-        rank = candidate.external_score
+        rank, gain = candidate.external_score, None
         if rank is None:
             variance = variance_of_returns(metrics, self._variance)
             rank = lower_bound(metrics, variance)
             self._variance = self._variance if variance is None else variance
-        hyperparams = candidate.hyperparams
-        if hyperparams is None or not rank > self._rank + self._least_gain(candidate, metrics):
+            gain = self._gain(candidate.held_out)
+        is_better = rank > self._rank + self._least_gain(candidate, metrics)
+        if gain is not None:
+            # What bounds the score of the best from below bounds that of a policy which beats it, too.
+            is_better, rank = gain > 0.0, max(rank, math.nextafter(self._rank, math.inf))
+        if candidate.hyperparams is None or not is_better:
             self.discard(candidate)
             return False
+        self._keep(candidate, metrics, candidate.hyperparams, rank)
+        return True
+
+    def _keep(
+        self, candidate: Candidate, metrics: EvalMetrics, hyperparams: HyperparamSet, rank: float
+    ) -> None:
         try:
             self.snapshot = self.registry.commit(candidate.staged, metrics, hyperparams, score=rank)
         except BaseException:
             self.discard(candidate)
             raise
         self._rank = rank
-        return True
+        if candidate.held_out is not None:
+            self._held_out[self.snapshot.snapshot_id] = candidate.held_out
+
+    def _gain(self, held_out: HeldOut | None) -> float | None:
+        """Return the sure gain over the best in the episodes of both; None: these are not known."""
+        best = None if self.snapshot is None else self._held_out.get(self.snapshot.snapshot_id)
+        return None if held_out is None or best is None else held_out.gain_over(best)
 
     def _least_gain(self, candidate: Candidate, metrics: EvalMetrics) -> float:
         is_own_score = candidate.external_score is None
@@ -177,8 +223,14 @@ class BestPolicy:
         self._rank = -math.inf if self.snapshot is None else self.registry.score_of(self.snapshot)
 
     def restore(self, agent: BaseAgent) -> PolicySnapshot | None:
-        """Put the best policy into the agent, with its hyperparameters; None if there is none."""
-        return self.registry.load_best(agent)
+        """Put the best policy into the agent, with its hyperparameters; None if none was scored.
+
+        Counters and schedules (exploration, for instance) stay where the training has brought them.
+        """
+        if self.registry.best is None:
+            return None
+        with agent.keeping_progress():
+            return self.registry.load_best(agent)
 
 
 def finalists(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import replace
-from itertools import islice
+import math
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.core.base_agent import BaseAgent
+from tensor_optix.core.base_agent import BaseAgent, older_than_act
 from tensor_optix.core.base_evaluator import finished_episodes
+from tensor_optix.core.decisions.episode_ends import MOST_WINDOWS, EpisodeEnds
 from tensor_optix.core.episode_returns import FirstEpisodes
+from tensor_optix.core.foreign_agent import own_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -64,46 +67,97 @@ class GreedyAgent(BaseAgent):
         self._agent.load_weights(path)
 
 
-MOST_WINDOWS = 100
-"""How many further windows an episode may take to end."""
+@dataclass(frozen=True)
+class HeldOut:
+    """What a policy reached in held-out episodes, which are the same ones for every policy."""
+
+    score: EvalMetrics
+    """Of the first episodes, which every policy plays: what the decisions rest on."""
+    confirmed: EvalMetrics | None = None
+    """Of these and those that follow; None: the policy did not look like the best."""
+    returns: tuple[Array, ...] = ()
+    """The returns that the score is the mean of, `[K]` of each environment in order; none where the score
+    is something else."""
+    train_score: float | None = None
+    """What the held-out score is compared with for the generalization gap. Held-out episodes are played
+    greedily, and the gap would measure the exploration if the other side were not. So it is the score of
+    greedy episodes of the training's kind, a window of them a validation; NaN, and no gap, where the
+    pipeline has no further environments to play them in. None: of the window that is trained on, as the
+    agent has only one way to act."""
+
+    @property
+    def ranking(self) -> EvalMetrics:
+        """The score by which the policy is ranked."""
+        return self.score if self.confirmed is None else self.confirmed
+
+    def gain_over(self, other: HeldOut) -> float:
+        """Return by how much the score is higher in the episodes that both played, for sure.
+
+        That is one standard error below the mean of the differences, episode by episode: where luck is
+        in the episode alone it cancels. Episodes are the same for two policies as far as the
+        environments start alike after a reset with the same seed; where they cannot be reseeded, the
+        luck of both is in the differences, and the standard error says so. A score that is no mean of
+        returns is compared as it is, that of the first episodes with that of the first episodes.
+        """
+        if not (self.returns and other.returns):
+            mine, others = (self.score, other.score)
+            if self.confirmed is not None and other.confirmed is not None:
+                mine, others = self.confirmed, other.confirmed
+            return mine.primary_score - others.primary_score
+        pairs = zip(self.returns, other.returns, strict=True)
+        differences = np.concatenate(
+            [mine[: len(others)] - others[: len(mine)] for mine, others in pairs]
+        )
+        if not len(differences):
+            return -math.inf
+        # Of the differences themselves, so that who is better in one episode and worse in none is better.
+        return float(differences.mean() - differences.std() / math.sqrt(len(differences)))
 
 
 class Validation:
-    """Plays an agent's best actions in a pipeline of its own, fresh episodes each time.
+    """Plays an agent's best actions in a pipeline of its own, the same fresh episodes each time.
 
     Args:
         pipeline: Held-out; never learned from.
         evaluator: Scores its windows.
         is_set_up: Whether the pipeline is set up already, by someone else who tears it down.
+        ends: What is known of the ends of episodes. None: that there are some.
     """
 
     def __init__(
-        self, pipeline: BasePipeline, evaluator: BaseEvaluator, is_set_up: bool = False
+        self,
+        pipeline: BasePipeline,
+        evaluator: BaseEvaluator,
+        is_set_up: bool = False,
+        ends: EpisodeEnds | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._evaluator = evaluator
         self._is_set_up = is_set_up
-        self._windows: Iterator[EpisodeData] = iter(())
+        self._ends = ends or EpisodeEnds(have_come=True)
+        self.most_windows = MOST_WINDOWS
+        """How many further windows an episode may take to end."""
+        self._windows = EpisodeRecord(iter(()))
 
     def score(self, agent: BaseAgent) -> EvalMetrics:
-        """Score the agent as it is now: with a seeded pipeline in the same episodes each time."""
+        """Score the agent as it is now, in the same episodes each time."""
         self._begin(agent)
-        return self._evaluator.score_validation(whole_episodes(self._windows))
+        return self.confirm()
 
-    def assess(
-        self, agent: BaseAgent, would_be_best: Callable[[EvalMetrics], bool]
-    ) -> tuple[EvalMetrics, EvalMetrics]:
-        """Score the agent as it is now, and by more episodes if with this score it would be the best.
-
-        Returns:
-            The score that the decisions rest on, and that by which the policy is ranked.
-        """
+    def assess(self, agent: BaseAgent, would_be_best: Callable[[HeldOut], bool]) -> HeldOut:
+        """Score the agent as it is now, and by more episodes if with this score it would be the best."""
         score = self.score(agent)
-        return score, score.pooled(self.confirm()) if would_be_best(score) else score
+        sign = _sign_of_returns(score.primary_score, self._windows.returns())
+        held_out = HeldOut(score, None, self._windows.returns(sign))
+        if not would_be_best(held_out):
+            return held_out
+        confirmed = score.pooled(self.confirm())
+        return HeldOut(score, confirmed, self._windows.returns(sign))
 
     def confirm(self) -> EvalMetrics:
-        """Score the same agent once more, in the episodes that follow."""
-        return self._evaluator.score_validation(whole_episodes(self._windows))
+        """Score the same agent in the episodes that follow."""
+        self._windows.begin_part()
+        return self._score_next()
 
     def score_surely(self, agent: BaseAgent, episodes: int) -> EvalMetrics:
         """Score the agent by at least so many episodes, where the score says how many it is the mean of."""
@@ -128,15 +182,83 @@ class Validation:
             self._is_set_up = False
             self._pipeline.teardown()
 
+    def _score_next(self) -> EvalMetrics:
+        """Score the next window, with its episodes played to their ends where these are to be expected."""
+        first, limit, ends = next(self._windows), self._pipeline.time_limit, self._ends
+        ends.note_held_out(first)
+        if limit is None and not ends.have_come:
+            metrics = self._evaluator.score_validation(first)
+            if math.isfinite(metrics.primary_score):
+                return metrics
+        most = min(self.most_windows, ends.windows_to_wait(limit, first.length // first.num_envs))
+        whole = whole_episodes(chain([first], self._windows), most)
+        ends.note_held_out(whole, was_awaited=True)
+        return self._evaluator.score_validation(whole)
+
     def _begin(self, agent: BaseAgent) -> None:
         """Begin fresh episodes with an agent."""
         self._pipeline.set_agent(GreedyAgent(agent))
-        if self._is_set_up:
-            self._pipeline.restart()
-        else:
+        if not self._is_set_up:
             self._is_set_up = True
             self._pipeline.setup()
-        self._windows = iter(self._pipeline.episodes())
+        # Also the first time: without a seed `setup` begins anywhere, and everyone is to play the same.
+        self._pipeline.restart()
+        self._windows = EpisodeRecord(self._pipeline.episodes())
+
+
+class EpisodeRecord:
+    """Passes windows on, and notes the returns of the episodes in them, by environment and in order.
+
+    Args:
+        windows: Of fresh episodes.
+    """
+
+    def __init__(self, windows: Iterator[EpisodeData]) -> None:
+        self._windows = windows
+        self._returns: list[list[float]] = []
+        self._begun: list[int] = []
+        self._begins_part = True
+
+    def __iter__(self) -> Iterator[EpisodeData]:
+        return self
+
+    def __next__(self) -> EpisodeData:
+        """Return the next window."""
+        window = next(self._windows)
+        self._returns = self._returns or [[] for _ in range(window.num_envs)]
+        if window.num_envs == 1 or window.end_rows is not None:
+            for env_id, total, _ in _episodes_by_env(window):
+                self._returns[env_id].append(total)
+        if self._begins_part:
+            pending = _under_way(window)
+            self._begun = [len(own) + (n in pending) for n, own in enumerate(self._returns)]
+            self._begins_part = False
+        return window
+
+    def begin_part(self) -> None:
+        """Count the episodes up to those that begin in the next window.
+
+        Which of the later ones have ended depends on their lengths, and short ones must not be favoured.
+        """
+        self._begins_part = True
+
+    def returns(self, sign: float = 1.0) -> tuple[Array, ...]:
+        """Return those of the episodes that count, `[K]` of each environment, times a sign.
+
+        There are none where nobody knows which episode is whose, nor where the sign is 0.
+        """
+        if not sign or not any(self._returns):
+            return ()
+        counted = zip(self._returns, self._begun, strict=True)
+        return tuple(sign * np.array(own[:begun], np.float64) for own, begun in counted)
+
+
+def _sign_of_returns(score: float, returns: tuple[Array, ...]) -> float:
+    """Return 1 if a score is the mean of these returns, -1 if it is that of their negatives, else 0."""
+    if not any(map(len, returns)):
+        return 0.0
+    mean = np.concatenate(returns).mean()
+    return 1.0 if np.isclose(score, mean) else -1.0 if np.isclose(score, -mean) else 0.0
 
 
 def first_returns(windows: Iterator[EpisodeData], episodes: int) -> Array:
@@ -172,7 +294,7 @@ def _episodes_by_env(window: EpisodeData) -> list[tuple[int, float, int]]:
     return [(0, total, length) for total, length in zip(returns, lengths, strict=True)]
 
 
-def whole_episodes(windows: Iterator[EpisodeData]) -> EpisodeData:
+def whole_episodes(windows: Iterator[EpisodeData], most: int = MOST_WINDOWS) -> EpisodeData:
     """Return the first window, with the episodes that began in it played to their ends.
 
     Counting only those that fit into the window would favour short episodes, and score a policy that
@@ -180,14 +302,15 @@ def whole_episodes(windows: Iterator[EpisodeData]) -> EpisodeData:
 
     Args:
         windows: Of fresh episodes; further ones are taken until every episode of the first is over.
+        most: How many further ones at most.
     """
     first = next(windows)
     pending = _under_way(first)
-    if first.finished_returns is None or not pending:
+    if first.finished_returns is None or not pending or not most:
         return first
     first = copy.deepcopy(first)
     finished = _finished(first)
-    for window in islice(windows, MOST_WINDOWS):
+    for window in islice(windows, most):
         for episode in _finished(window):
             if episode[0] % window.num_envs in pending:
                 pending.discard(episode[0] % window.num_envs)
@@ -199,7 +322,7 @@ def whole_episodes(windows: Iterator[EpisodeData]) -> EpisodeData:
             "%d validation episodes did not end within %d windows and are not counted; give the "
             "validation pipeline longer windows",
             len(pending),
-            MOST_WINDOWS,
+            most,
         )
     return replace(
         first,
@@ -230,23 +353,32 @@ class Collector:
         pipeline: Trained on.
         val_pipeline: Held-out, or None.
         evaluator: Scores windows.
+        ends: What is known of the ends of episodes.
 
     Raises:
         ValueError: If both pipelines are the same.
     """
 
     def __init__(
-        self, pipeline: BasePipeline, val_pipeline: BasePipeline | None, evaluator: BaseEvaluator
+        self,
+        pipeline: BasePipeline,
+        val_pipeline: BasePipeline | None,
+        evaluator: BaseEvaluator,
+        ends: EpisodeEnds,
     ) -> None:
         if val_pipeline is pipeline:
             raise ValueError("val_pipeline must be another pipeline than the one trained on")
         self._pipeline = pipeline
         self._evaluator = evaluator
-        self.validation = None if val_pipeline is None else Validation(val_pipeline, evaluator)
+        self._ends = ends
+        self.validation = (
+            None if val_pipeline is None else Validation(val_pipeline, evaluator, ends=ends)
+        )
         """Plays held-out episodes, if there are any."""
         self.is_set_up = False
         """Whether there is something to tear down."""
         self._is_restarted = False
+        self._twin: Validation | None = None
 
     @property
     def rows_per_window(self) -> int | None:
@@ -256,8 +388,13 @@ class Collector:
     def begin(self, agent: BaseAgent) -> None:
         """Set the pipeline up, with the agent to train."""
         self.is_set_up = True
-        self._pipeline.set_agent(agent)
+        self._pipeline.set_agent(own_object(agent))
         self._pipeline.setup()
+
+    @property
+    def time_limit(self) -> int | None:
+        """Steps after which an episode that is trained on is cut; None where that is not known."""
+        return self._pipeline.time_limit
 
     def windows(self) -> Iterator[EpisodeData]:
         """Yield the pipeline's windows; after a restart, those of the fresh episodes."""
@@ -270,23 +407,41 @@ class Collector:
             else:
                 return
 
+    def assess(self, agent: BaseAgent, would_be_best: Callable[[HeldOut], bool]) -> HeldOut | None:
+        """Return what the agent as it is now reaches in held-out episodes; None without any."""
+        if self.validation is None:
+            return None
+        held_out = self.validation.assess(agent, would_be_best)
+        if "act_greedy" in older_than_act(type(agent)):
+            return held_out
+        twin = self._training_twin()
+        score = math.nan if twin is None else twin.score(agent).primary_score
+        return replace(held_out, train_score=score)
+
     def hand_over(self, agent: BaseAgent) -> None:
-        """Go on with another agent, in fresh episodes where the data are not live."""
-        self._pipeline.set_agent(agent)
+        """Go on with another agent, in new episodes where the data are not live."""
+        self._pipeline.set_agent(own_object(agent))
         if not self._pipeline.is_live:
-            self._pipeline.restart()
+            self._pipeline.renew()
             self._is_restarted = True
 
     def play(self, agents: Sequence[BaseAgent], episodes: int, trainee: BaseAgent) -> Array:
         """Play the same greedy episodes with each agent; return `[len(agents), episodes]` returns.
 
-        Held-out ones, or else fresh ones of the training pipeline, which goes on with `trainee` then.
+        Held-out ones, or else some of further environments of the kind that is trained on, so that the
+        training's episodes go on. Where the pipeline can make none, its own environments are played in,
+        and the training goes on with `trainee` in new episodes.
 
         Raises:
-            RuntimeError: If the data are live and cannot be replayed.
+            RuntimeError: If the data are live and cannot be replayed, or no episode ends.
         """
-        if self.validation is not None:
-            return self.validation.play(agents, episodes)
+        if self._ends.are_given_up or self._ends.are_late:
+            raise RuntimeError(
+                f"no episode has ended in {self._ends.windows} windows: none can be compared"
+            )
+        apart = self.validation or self._training_twin()
+        if apart is not None:
+            return apart.play(agents, episodes)
         contest = self.contest()
         if contest is None:
             raise RuntimeError("live data cannot be played again: give a val_pipeline")
@@ -299,7 +454,13 @@ class Collector:
         """Return a validation in the training pipeline itself; None if its data are live."""
         if self._pipeline.is_live:
             return None
-        return Validation(self._pipeline, self._evaluator, is_set_up=True)
+        return Validation(self._pipeline, self._evaluator, is_set_up=True, ends=self._ends)
+
+    def _training_twin(self) -> Validation | None:
+        """Return what plays in further environments of the kind that is trained on; None without such."""
+        if self._twin is None and (pipeline := self._pipeline.twin()) is not None:
+            self._twin = Validation(pipeline, self._evaluator, ends=self._ends)
+        return self._twin
 
     def teardown_training(self) -> None:
         """Let go of the training pipeline."""
@@ -307,6 +468,7 @@ class Collector:
         self._pipeline.teardown()
 
     def teardown_validation(self) -> None:
-        """Let go of the held-out pipeline, if it was used."""
-        if self.validation is not None:
-            self.validation.teardown()
+        """Let go of the held-out pipeline, and of the training's twin, where they were used."""
+        for used in (self.validation, self._twin):
+            if used is not None:
+                used.teardown()

@@ -111,7 +111,8 @@ def spawn_noise(history: Sequence[EvalMetrics], spawn_count: int) -> float:
 
 def can_vary(agent: BaseAgent) -> bool:
     """Whether `vary` changes anything of an agent."""
-    perturbs = type(agent).perturb_weights is not BaseAgent.perturb_weights
+    # A hook of an object that is no `BaseAgent` stands on the agent itself, not on its class.
+    perturbs = getattr(agent.perturb_weights, "__func__", None) is not BaseAgent.perturb_weights
     return perturbs or bool(_varied_names(agent, agent.get_hyperparams().params))
 
 

@@ -372,7 +372,7 @@ def write_state(path: str | os.PathLike[str], state: Mapping[str, Array]) -> Non
     Raises:
         FileExistsError: If the directory is there already.
     """
-    directory = Path(path)
+    directory = Path(path).expanduser()
     directory.mkdir(parents=True)
     for name, array in state.items():
         np.save(directory / f"{name}.npy", array, allow_pickle=False)
@@ -385,7 +385,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Array]:
         FileNotFoundError: If there is no such directory.
         ValueError: If a file is no array, is cut short, or holds Python objects.
     """
-    directory = Path(path)
+    directory = Path(path).expanduser()
     if not directory.is_dir():
         raise FileNotFoundError(f"path must be a directory that a replay was saved to, got {path}")
     return {file.stem: _read(file) for file in sorted(directory.glob("*.npy"))}
@@ -401,7 +401,7 @@ def _read(file: Path) -> Array:
 def _zeros(rows: int, row_bytes: int, path: str | os.PathLike[str] | None) -> Array:
     """Return zeros `[rows, row_bytes]` uint8, in memory or in a new file."""
     if path is not None:
-        return _mapped(Path(path), rows, row_bytes)
+        return _mapped(Path(path).expanduser(), rows, row_bytes)
     available = available_memory()
     if available is not None and rows * row_bytes > available:
         raise MemoryError(

@@ -1,0 +1,288 @@
+"""The door for one environment: any object with `reset` and `step` comes in, Gymnasium's form goes out.
+
+What an environment returns is brought into that form where its meaning is certain, and is refused
+otherwise, in one line that names the environment, what it returned, and what to do.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Space
+from gymnasium.vector import SyncVectorEnv
+
+if TYPE_CHECKING:
+    from tensor_optix.core.types import Array
+
+logger = logging.getLogger(__name__)
+
+FITTING_KINDS = {"f": "fiub", "i": "iub", "u": "iub", "b": "iub"}
+"""Kinds of dtypes (float, int, unsigned, bool) that an observation may come in, by that of its space."""
+
+
+class CheckedEnv(gymnasium.Env[Any, Any]):
+    """An environment of anybody's, whose every answer is checked.
+
+    Observations come out as arrays of the space's shape and dtype, rewards as floats, flags as bools.
+
+    Args:
+        env: A `gymnasium.Env`, or an object with `reset`, `step` and both spaces.
+        name: What messages call it. None: its class.
+
+    Raises:
+        TypeError: If it is no environment, or says nothing of its spaces.
+    """
+
+    def __init__(self, env: Any, name: str | None = None) -> None:
+        require_environment(env)
+        self._env = env
+        self._name = name or f"environment {type(core(env)).__name__}"
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+        if isinstance(env, gymnasium.Env):
+            self.spec, self.metadata, self.render_mode = env.spec, env.metadata, env.render_mode
+        self._reset = _Resetting(env)
+        self._shape = self.observation_space.shape
+        self._dtype = self.observation_space.dtype
+
+    @property
+    def unwrapped(self) -> Any:
+        """The environment without its wrappers."""
+        return core(self._env)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        observation, info = reset_answer(self._reset(seed, options), self._name)
+        return self._observation(observation, "reset"), {} if info is None else info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Take one step."""
+        try:
+            result = self._env.step(action)
+        except ValueError as error:
+            # Gymnasium's wrappers unpack what the environment in them returned, and say no more than this.
+            if "expected 5, got 4" in str(error):
+                _refuse_step(self._name, "a tuple of 4", error)
+            raise
+        observation, reward, terminated, truncated, info = step_answer(result, self._name)
+        return (
+            self._observation(observation, "step"),
+            reward if isinstance(reward, float) else self._reward(reward),
+            terminated if terminated.__class__ is bool else self._flag("terminated", terminated),
+            truncated if truncated.__class__ is bool else self._flag("truncated", truncated),
+            {} if info is None else info,
+        )
+
+    def close(self) -> None:
+        """Close the environment, where it can be."""
+        close = getattr(self._env, "close", None)
+        if close is not None:
+            close()
+
+    def _observation(self, value: Any, call: str) -> Any:
+        if (
+            value.__class__ is np.ndarray
+            and value.dtype == self._dtype
+            and value.shape == self._shape
+        ):
+            return value
+        if self._shape is None or self._dtype is None:
+            return value  # a composite space, whose parts are not looked at
+        return fitting(value, self._shape, np.dtype(self._dtype), f"{self._name}: {call}")
+
+    def _reward(self, value: Any) -> float:
+        number = value if isinstance(value, Real) else _only_number(value, "fiub")
+        if number is None:
+            raise TypeError(
+                f"{self._name}: step must return one number as reward, got {described(value)}"
+            )
+        return float(number)
+
+    def _flag(self, name: str, value: Any) -> bool:
+        number = _only_number(value, "biuf")
+        if number not in (0, 1):
+            raise TypeError(
+                f"{self._name}: step must return {name} as a bool, got {described(value)}"
+            )
+        return bool(number)
+
+
+class _Resetting:
+    """Resets an environment in the way that it understands, which is found out once.
+
+    Gymnasium's take a seed and options; gym's before 0.26 took none, and had a method `seed`.
+    """
+
+    def __init__(self, env: Any) -> None:
+        self._env = env
+        accepted = _keywords(env.reset)
+        self._takes_seed, self._takes_options = "seed" in accepted, "options" in accepted
+        by_method: Any = getattr(env, "seed", None)
+        self._seed = by_method if callable(by_method) else self._ignore
+
+    def __call__(self, seed: int | None, options: dict[str, Any] | None) -> Any:
+        given: dict[str, Any] = {}
+        if self._takes_seed:
+            given["seed"] = seed
+        elif seed is not None and self._seed is not None:
+            self._seed(seed)
+        if options is not None and self._takes_options:
+            given["options"] = options
+        return self._env.reset(**given)
+
+    def _ignore(self, seed: int) -> None:
+        logger.warning(
+            "seed %d is ignored: %s.reset takes none. Let it be reset(self, *, seed=None, options=None)",
+            seed,
+            type(self._env).__name__,
+        )
+        self._seed = None  # said once
+
+
+def require_environment(env: Any) -> None:
+    """Check that `env` is one environment, with both its spaces.
+
+    Raises:
+        TypeError: If it is none, saying what to do.
+    """
+    if isinstance(env, type):
+        raise TypeError(
+            f"env must be an environment, got the class {env.__name__}: make one, {env.__name__}()"
+        )
+    if not isinstance(env, gymnasium.Env) and not _can_be_stepped(env):
+        raise TypeError(
+            "env must be a gymnasium.Env, a gymnasium.vector.VectorEnv, an EnvPool made with "
+            f'env_type="gymnasium" or an object with reset and step, got {type(env).__name__}'
+        )
+    for attribute in ("observation_space", "action_space"):
+        space = getattr(env, attribute, None)
+        if not isinstance(space, Space):
+            got = "none" if space is None else f"{type(space).__module__}.{type(space).__name__}"
+            raise TypeError(
+                f"{type(env).__name__}.{attribute} must be a space of gymnasium.spaces, got {got}: set the "
+                f"attribute {attribute}, to gymnasium.spaces.Box(-1, 1, (4,)) for instance"
+            )
+
+
+def core(env: Any) -> Any:
+    """Return an environment without its wrappers: what two of them have in common if they are one."""
+    return getattr(env, "unwrapped", env)
+
+
+def cores(env: Any) -> list[Any]:
+    """Return the environments that `env` steps, without wrappers: itself, or those of a vector in here."""
+    inner = core(env)
+    return [core(each) for each in inner.envs] if isinstance(inner, SyncVectorEnv) else [inner]
+
+
+def reset_answer(result: Any, who: str) -> tuple[Any, Any]:
+    """Return observation and info, as `reset` is to return them; TypeError names `who` if it did not."""
+    if isinstance(result, tuple | list) and len(result) == 2 and _is_info(result[1]):
+        return result[0], result[1]
+    raise TypeError(
+        f"{who}: reset must return (observation, info), got {described(result)}: return observation, {{}}"
+    )
+
+
+def step_answer(result: Any, who: str) -> Sequence[Any]:
+    """Return the five that `step` is to return; TypeError names `who` if it did not."""
+    if not isinstance(result, tuple | list) or len(result) != 5 or not _is_info(result[4]):
+        _refuse_step(who, described(result))
+    return result
+
+
+def fitting(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], who: str) -> Array:
+    """Return an observation as an array of a shape and a dtype; it is never rounded, wrapped or broadcast.
+
+    Args:
+        value: What an environment gave.
+        shape: The one wanted.
+        dtype: The one wanted.
+        who: The environment and its method, for the message.
+
+    Raises:
+        TypeError: If it is not made of numbers, or of floats where the space has integers.
+        ValueError: If it has another shape, or numbers that the dtype cannot hold.
+    """
+    given = _as_array(value)
+    if given is None or given.dtype.kind not in FITTING_KINDS.get(dtype.kind, dtype.kind):
+        raise TypeError(
+            f"{who} must return observations of {dtype}, as in the observation space, got "
+            f"{described(value)}: convert them, or change the space's dtype"
+        )
+    if given.shape != shape:
+        raise ValueError(
+            f"{who} must return observations of the shape {shape} of the observation space, got "
+            f"{given.shape}: reshape them, or change the space"
+        )
+    kept = given.astype(dtype, copy=False)
+    if dtype.kind != "f" and kept is not given and not np.array_equal(kept, given):
+        raise ValueError(
+            f"{who} must return observations within {dtype}, as in the observation space, got "
+            f"numbers from {given.min()} to {given.max()}: give the space a larger dtype"
+        )
+    return kept
+
+
+def described(value: Any) -> str:
+    """Return in a few words what a value is."""
+    if value is None:
+        return "None"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} with the shape {value.shape}"
+    return f"the {type(value).__name__} {value!r}"[:80]
+
+
+def _refuse_step(who: str, got: str, cause: Exception | None = None) -> NoReturn:
+    remedy = "return these five, as Gymnasium has them"
+    if got == "a tuple of 4":
+        remedy = (
+            "that is the API of gym before 0.26; return two flags in place of done, terminated where the "
+            "episode ended by its own rules and truncated where a time limit cut it"
+        )
+    five = "(observation, reward, terminated, truncated, info)"
+    raise TypeError(f"{who}: step must return {five}, got {got}: {remedy}") from cause
+
+
+def _can_be_stepped(env: Any) -> bool:
+    return callable(getattr(env, "reset", None)) and callable(getattr(env, "step", None))
+
+
+def _is_info(info: Any) -> bool:
+    return info.__class__ is dict or info is None or isinstance(info, Mapping)
+
+
+def _keywords(function: Any) -> set[str]:
+    """Return which of `seed` and `options` a `reset` takes; both where it cannot be read."""
+    wanted = {"seed", "options"}
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return wanted
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        return wanted
+    return wanted & set(parameters)
+
+
+def _as_array(value: Any) -> Array | None:
+    try:
+        return np.asarray(value)
+    except ValueError:  # rows of different lengths
+        return None
+
+
+def _only_number(value: Any, kinds: str) -> Any:
+    """Return the number that an array holds alone; None where it holds none, or several."""
+    given = _as_array(value)
+    if given is None or given.size != 1 or given.dtype.kind not in kinds:
+        return None
+    return given.item()
