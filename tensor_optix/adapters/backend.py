@@ -187,9 +187,9 @@ class Backend(Protocol):
     def copied(
         self, networks: Mapping[str, Network], optimizers: Mapping[str, Optimizer], /
     ) -> tuple[dict[str, Network], dict[str, Optimizer]]:
-        """Return copies of networks, that can learn, and of optimizers, for these copies.
+        """Return networks of the same architecture, and optimizers of the same settings for them.
 
-        The optimizers have the settings of the others; their moments need not be copied.
+        Weights and moments may be fresh ones: who calls fills them in.
         """
 
     def blend(self, targets: Network, networks: Network, rate: Tensor | float, /) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import sys
 from pathlib import Path
@@ -33,7 +32,7 @@ from tensor_optix.adapters.tensorflow.network import clone as clone
 from tensor_optix.adapters.tensorflow.network import placed_on as placed_on
 from tensor_optix.adapters.tensorflow.network import require_device as require_device
 from tensor_optix.adapters.tensorflow.network import resolve_device as resolve_device
-from tensor_optix.adapters.tensorflow.requirements import tf
+from tensor_optix.adapters.tensorflow.requirements import keras, tf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -129,7 +128,7 @@ def number(fn: Callable[[], Tensor]) -> Callable[[], float]:
 def copied(
     networks: Mapping[str, Any], optimizers: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return copies of networks, and optimizers of the same settings.
+    """Return networks of the same architecture, whose weights are fresh, and optimizers of the same settings.
 
     Raises:
         TypeError: If Keras cannot make a model again.
@@ -138,7 +137,7 @@ def copied(
     held = [id(variable) for network in networks.values() for variable in network.variables]
     if len(set(held)) < len(held):
         raise ValueError("models that share layers cannot be copied apart")
-    models = {name: copy.deepcopy(network) for name, network in networks.items()}
+    models = {name: keras.models.clone_model(network) for name, network in networks.items()}
     made = {name: type(one).from_config(one.get_config()) for name, one in optimizers.items()}
     return models, made
 
