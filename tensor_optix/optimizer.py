@@ -67,7 +67,8 @@ class RLOptimizer:
             `tensor-optix evaluate` plays the best policy, if `make_agent` made the agent, in an environment
             that has an id.
         max_steps: Make at most so many environment steps, in each `run()`: it ends before a window that
-            could exceed them.
+            could exceed them. Schedules of hyperparameters run over the share of this cap, or of
+            `max_episodes`, that is left, and need one of the two.
         target_score: Stop once the best policy's rank, a cautious estimate of its score, reaches this.
         finalists: How many of the best policies play fresh greedy episodes at the end for which of them is
             returned; not where a `val_pipeline` or a `checkpoint_score_fn` has ranked them, nor live.
@@ -197,7 +198,8 @@ class RLOptimizer:
         windows, steps and log go on from where the first one ended, and each call has the whole caps.
 
         Raises:
-            ValueError: If `max_steps` is less than one window.
+            ValueError: If `max_steps` is less than one window, or if a hyperparameter follows a schedule and
+                there is no cap.
         """
         self._run.run()
 
