@@ -80,17 +80,6 @@ class TestEveryAgent:
             episode = SMALL[algorithm].make_episode()
             assert follows.learn(episode) == is_told.learn(episode)
 
-    def test_the_optimizers_keep_their_ratio(self, algorithm, framework):
-        if algorithm not in ("sac", "td3"):
-            pytest.skip("one optimizer")
-        agent = SMALL[algorithm].make_agent(framework=framework, learning_rate=linear)
-        actor, critic = (agent._optimizers[f"{name}_optimizer"] for name in ("actor", "critic"))
-        framework.backend.set_learning_rate(critic, 9e-4)
-        for progress in (0.7, 0.1, 0.0, 1.0):
-            agent.set_progress(progress)
-            rates = [framework.backend.learning_rate(one) for one in (actor, critic)]
-            assert rates[1] == pytest.approx(3.0 * rates[0])
-
     def test_a_linear_schedule_to_0_is_above_0_to_the_end(self, make):
         agent = make(learning_rate=linear, weight=lambda progress: progress)
         agent.set_progress(0.0)
@@ -178,6 +167,17 @@ class TestEveryAgent:
         assert params_of(agent, "learning_rate") == before
         assert "learning_rate" not in space_of(agent)
         assert "gamma" in space_of(agent)
+
+
+@pytest.mark.parametrize("small", [small_sac, small_td3])
+def test_the_optimizers_keep_their_ratio(small, framework):
+    agent = small.make_agent(framework=framework, learning_rate=linear)
+    actor, critic = (agent._optimizers[f"{name}_optimizer"] for name in ("actor", "critic"))
+    framework.backend.set_learning_rate(critic, 9e-4)
+    for progress in (0.7, 0.1, 0.0, 1.0):
+        agent.set_progress(progress)
+        rates = [framework.backend.learning_rate(one) for one in (actor, critic)]
+        assert rates[1] == pytest.approx(3.0 * rates[0])
 
 
 def test_it_may_move_any_number_whole_ones_included():
