@@ -41,6 +41,7 @@ class Rollout:
         shape = (self._capacity, env.num_envs)
         obs, action = env.observation_space, env.action_space
         self._observations = np.zeros((*shape, *(obs.shape or ())), obs.dtype)
+        self._has_floats = np.issubdtype(self._observations.dtype, np.floating)
         self._actions = np.zeros((*shape, *(action.shape or ())), action_dtype)
         self._rewards = np.zeros(shape, np.float32)
         self._terminated = np.zeros(shape, bool)
@@ -125,13 +126,20 @@ class Rollout:
         self._cursors[step.env_ids] += 1
 
     def require_finite(self, step: VectorStep, window: int) -> None:
-        """Check the rewards of `step`, before `finish` stores it.
+        """Check the rewards and the observations of `step`, before `finish` stores it.
 
         Raises:
             ValueError: If one is NaN or infinite, naming the environment, the step and the value.
         """
-        env_ids, steps = step.env_ids, self._cursors
-        _require_finite(step.rewards, window, lambda row: (steps[env_ids[row]], env_ids[row]))
+        ids, steps = step.env_ids, self._cursors
+        _require_finite("reward", step.rewards, window, lambda i: (steps[ids[i]], ids[i]))
+        if self._has_floats:
+            shown, last = step.observations, step.end_observations
+            _require_finite("observation", shown, window, lambda i: (steps[ids[i]] + 1, ids[i]))
+            ended = ids[step.terminated | step.truncated]
+            _require_finite(
+                "final observation", last, window, lambda i: (steps[ended[i]], ended[i])
+            )
 
     def to_window(
         self, number: int, next_observations: Array, counter: EpisodeCounter
@@ -144,12 +152,15 @@ class Rollout:
             counter: Counts the window's rewards; gives the episodes that finished.
 
         Raises:
-            ValueError: If a reward is NaN or infinite, naming the environment, the step and the value.
+            ValueError: If a reward or an observation is NaN or infinite, naming the environment, the step and
+                the value.
         """
         length = int(self._cursors.max())
         self._keep_bootstrap_rows(length, next_observations)
         rewards, valid = self._rewards[:length], self._valid[:length]
-        _require_finite(rewards, number, lambda row: divmod(row, self._num_envs))
+        _require_finite("reward", _flat(rewards), number, lambda i: divmod(i, self._num_envs))
+        if self._has_floats:
+            self._require_finite_observations(length, next_observations, number)
         dones = self._terminated[:length] | self._truncated[:length]
         returns, lengths = counter.add_window(rewards, dones, valid)
         end_rows, end_observations = self._sorted_ends()
@@ -174,6 +185,14 @@ class Rollout:
             finished_returns=returns,
             finished_lengths=lengths,
         )
+
+    def _require_finite_observations(self, length: int, following: Array, window: int) -> None:
+        """Check what the window shows: observations acted on, those at its end, and those of episodes."""
+        n, rows = self._num_envs, _flat(self._observations[:length])
+        _require_finite("observation", rows, window, lambda i: divmod(i, n))
+        _require_finite("observation", following, window, lambda i: (self._cursors[i], i))
+        end_rows, last = self._sorted_ends()
+        _require_finite("final observation", last, window, lambda i: divmod(int(end_rows[i]), n))
 
     def _rows(self, env_ids: Array) -> Any:
         return int(self._cursors[0]) if self._lockstep else (self._cursors[env_ids], env_ids)
@@ -200,16 +219,23 @@ class Rollout:
         return rows[order], observations[order]
 
 
-def _require_finite(rewards: Array, window: int, place: Callable[[int], tuple[int, int]]) -> None:
-    """Check rewards; `place` gives the step and the environment of a flat index."""
-    is_finite = np.isfinite(rewards)
+def _require_finite(
+    name: str, rows: Array, window: int, place: Callable[[int], tuple[int, int]]
+) -> None:
+    """Check rewards `[B]`, or observations `[B, ...]`; `place` gives the step and the environment of a row.
+
+    Raises:
+        ValueError: If a number is NaN or infinite: the first one, and where it is.
+    """
+    is_finite = np.isfinite(rows)
     if np.count_nonzero(is_finite) == is_finite.size:
         return
-    row = int(np.flatnonzero(~is_finite)[0])
+    row, *element = np.argwhere(~is_finite)[0].tolist()
     step, env_id = place(row)
+    where = f" in element {', '.join(map(str, element))}" if element else ""
     raise ValueError(
-        f"rewards must be finite, got {rewards.flat[row]} from environment {env_id} at step {step} of "
-        f"window {window}: no policy can be learned from it, so look into the environment's reward"
+        f"{name}s must be finite, got {rows[(row, *element)]}{where} from environment {env_id} at step "
+        f"{step} of window {window}: no policy can be learned from it, so look into the environment's {name}"
     )
 
 
@@ -314,6 +340,8 @@ class RolloutPipeline(BasePipeline):
         for _ in range(env.num_envs // env.batch_size):
             first = env.recv()
             self._observations[first.env_ids] = first.observations
+        if np.issubdtype(self._observations.dtype, np.floating):
+            _require_finite("observation", self._observations, 0, lambda env_id: (0, env_id))
         self._is_set_up = True
 
     def restart(self) -> None:
