@@ -56,11 +56,11 @@ class TFGradientDescent:
         self._require_complete()
         gradients = _dense(tape.gradient(loss, values), values)
         squares = [tf.cast(tf.reduce_sum(tf.square(g)), tf.float32) for g in gradients]
-        norm = tf.sqrt(tf.add_n(squares))
+        sums = [tf.add_n([squares[index] for index in group]) for group in self._groups]
+        norm = tf.sqrt(tf.add_n(sums))
         if "max_grad_norm" in scalars:
-            for group in self._groups:
-                own = tf.sqrt(tf.add_n([squares[index] for index in group]))
-                scale = _scale(own, scalars["max_grad_norm"])
+            for group, total in zip(self._groups, sums, strict=True):
+                scale = _scale(tf.sqrt(total), scalars["max_grad_norm"])
                 for index in group:
                     gradients[index] *= tf.cast(scale, gradients[index].dtype)
         is_finite = tf.math.is_finite(norm) & tf.reduce_all(tf.math.is_finite(loss))
