@@ -69,7 +69,8 @@ class RLOptimizer:
             `tensor-optix evaluate` plays the best policy, if `make_agent` made the agent, in an environment
             that has an id.
         max_steps: Make at most so many environment steps, in each `run()`: it ends before a window that
-            could exceed them.
+            could exceed them. Schedules of hyperparameters run over the share of this cap, or of
+            `max_episodes`, that is left, and need one of the two.
         target_score: Stop once the best policy's rank, a cautious estimate of its score, reaches this; where
             no episode ends, that is the mean reward a step.
         finalists: How many of the best policies play fresh greedy episodes at the end for which of them is
@@ -202,7 +203,8 @@ class RLOptimizer:
         end. A second call trains on from there, with windows, steps and log; each has the whole caps.
 
         Raises:
-            ValueError: If `max_steps` is less than one window.
+            ValueError: If `max_steps` is less than one window, or if a hyperparameter follows a schedule and
+                there is no cap.
         """
         self._run.run()
 

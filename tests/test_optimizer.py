@@ -51,10 +51,7 @@ def test_a_misspelt_argument_is_refused_with_the_closest_match(name, close):
         ({"evaluator": max}, "evaluator must be a BaseEvaluator"),
         ({"callbacks": Diary()}, "callbacks must be a list, got one Diary"),
         ({"callbacks": [print]}, "a callback must be a LoopCallback"),
-        (
-            {"agent": CountingAgent},
-            "agent must be a BaseAgent, got the class CountingAgent; give an",
-        ),
+        ({"agent": CountingAgent}, "agent must be an agent, got the class CountingAgent; give an"),
         ({"pipeline": ScriptedPipeline}, "a BasePipeline, got the class ScriptedPipeline; give an"),
         ({"val_pipeline": ScriptedPipeline}, "val_pipeline must be a BasePipeline, got the class"),
         (
@@ -100,10 +97,8 @@ def test_a_score_that_is_a_bare_number_ends_the_run_with_what_to_return(
     tmp_path, score, got, validates
 ):
     held_out = ScriptedPipeline(flat) if validates else None
-    pipelines = ScriptedPipeline(flat), held_out
-    optimizer = RLOptimizer(
-        CountingAgent(), *pipelines, evaluator=Scored(score), checkpoint_dir=tmp_path
-    )
+    parts = CountingAgent(), ScriptedPipeline(flat), Scored(score)
+    optimizer = RLOptimizer(*parts, val_pipeline=held_out, checkpoint_dir=tmp_path)
     message = (
         rf"Scored\.score\w* must return EvalMetrics, got {got}: return EvalMetrics\(primary_score"
     )

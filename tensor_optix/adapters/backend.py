@@ -83,13 +83,14 @@ class GradientDescent(Protocol):
     def step(self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Make one update; to be called within an update loop.
 
-        The gradient's norm is clipped to `scalars["max_grad_norm"]`, where there is one. An update whose
-        loss or gradient is not finite is left out: weights and the optimizer's state stay what they were.
+        Where there is a `scalars["max_grad_norm"]`, the gradient of each network is clipped to this norm, and
+        that of weights which several networks share likewise: none takes another's part. An update whose loss
+        or gradient is not finite is left out: weights and the optimizer's state stay what they were.
         Only the networks' own parameters get gradients, whatever else the loss runs through.
 
         Returns:
-            The loss's diagnostics, detached; `grad_norm`, before clipping; `skipped`: 1 where the update was
-            left out, else 0.
+            The loss's diagnostics, detached; `grad_norm` of all weights, before clipping; `skipped`: 1 where
+            the update was left out, else 0.
         """
 
 

@@ -100,6 +100,7 @@ def make_agent(
     _require_observations(observation_space)
     _require_actions(chosen, action_space)
     params = _params(chosen, hyperparams, is_image(observation_space))
+    at_first = chosen.hyperparams_type.from_params(params)
     if hidden_sizes is None:
         hidden_sizes = default_hidden_sizes(chosen, observation_space)
     *network_seeds, agent_seed = (int(n) for n in np.random.SeedSequence(seed).generate_state(4))
@@ -108,7 +109,7 @@ def make_agent(
         observation_space=observation_space,
         action_space=action_space,
         hidden_sizes=_checked_sizes(hidden_sizes),
-        learning_rate=float(params["learning_rate"]),
+        learning_rate=float(at_first.learning_rate),
         network_seeds=tuple(network_seeds),
     )
     kind = chosen.agent_class(action_space)
@@ -119,7 +120,7 @@ def make_agent(
             *kind.arguments(parts),
             hyperparams=HyperparamSet(params),
             device=device,
-            reward_normalizer=RewardNormalizer(params["gamma"]) if normalize_rewards else None,
+            reward_normalizer=RewardNormalizer(at_first.gamma) if normalize_rewards else None,
             obs_normalizer=_obs_normalizer(observation_space) if normalize_observations else None,
         )
     agent.seed(agent_seed)
@@ -202,9 +203,7 @@ def _params(algorithm: Algorithm, given: HyperparamSet | None, sees_images: bool
             "wrap it: HyperparamSet(params=...)"
         )
     defaults = algorithm.default_params(sees_images)
-    params = defaults | (given.params if given is not None else {})
-    algorithm.hyperparams_type.from_params(params)
-    return params
+    return defaults | (given.params if given is not None else {})
 
 
 def _obs_normalizer(space: Box | Discrete) -> ObsNormalizer:

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from tensor_optix.adapters.backend import UpdateTally
-from tensor_optix.algorithms.network_agent import try_network
+from tensor_optix.algorithms.network_agent import LEAST_REMAINING, try_network
 from tensor_optix.algorithms.off_policy import OffPolicyAgent, ReplayHyperparams, weighted_squares
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
 
@@ -33,7 +33,7 @@ class DQNHyperparams(ReplayHyperparams):
     """The hyperparameters of DQN (Mnih et al. 2015)."""
 
     epsilon: float = 1.0
-    """Probability of a random action, as it is now."""
+    """Probability of a random action, as it is now. Where it follows a schedule, nothing else lowers it."""
     epsilon_min: float = 0.05
     """Where it ends."""
     epsilon_decay: float = 0.995
@@ -117,8 +117,10 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         """Whether epsilon is still on its way down."""
         params = self._hyperparams
         is_falling = params.epsilon_decay_steps > 0 or params.epsilon_decay < 1.0
-        end = max(EXPLORED * params.epsilon_min, NEGLIGIBLE_EPSILON)
-        return is_falling and params.epsilon > end
+        end = params.epsilon_min
+        if "epsilon" in self._schedules:
+            is_falling, end = True, float(self._schedules["epsilon"](LEAST_REMAINING))
+        return is_falling and params.epsilon > max(EXPLORED * end, NEGLIGIBLE_EPSILON)
 
     def _try_networks(self, observation_space: Any, action_space: Any) -> None:
         size = self._n_actions
@@ -183,6 +185,8 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
             self._set_epsilon(params.epsilon - steps * slope)
 
     def _set_epsilon(self, epsilon: float) -> None:
+        if "epsilon" in self._schedules:
+            return
         params = self._hyperparams
         # What the user set below the floor stays there.
         floor = min(params.epsilon_min, params.epsilon)

@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
-from tensor_optix.core.argument_checks import closest, in_unit_interval, positive, whole_number
+from tensor_optix.core.argument_checks import (
+    closest,
+    finite_number,
+    in_unit_interval,
+    positive,
+    whole_number,
+)
 from tensor_optix.core.base_agent import BaseAgent, older_than_act, overrides
 from tensor_optix.core.json_values import to_json
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
@@ -39,6 +45,8 @@ MISSPELT = 0.8
 """Names at least so alike are slips, as `ent_coef` and `clip_ration` are; `hidden` and `n_layers` are own."""
 LEAST_STEP = 1e-3
 """Where `reduce_step` ends: at this share of the learning rate that the agent was made with."""
+LEAST_REMAINING = 1e-6
+"""What a schedule is asked with at the very end of a run: one that comes down to 0 is still above it."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +70,39 @@ class Hyperparams:
         return [one.name for one in fields(cls) if one.name != "own"]
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> Self:
+    def from_params(cls, params: Mapping[str, Any], remaining: float = 1.0) -> Self:
         """Read the hyperparameters from a dict; those that are missing take their defaults.
 
         Other names are the user's own, unless they look like a slip.
 
+        Args:
+            params: By name; a function is a schedule, and what it returns is read.
+            remaining: The share of the run that is left, which schedules are called with.
+
         Raises:
-            ValueError: On a misspelt name, with the one that is meant, a value out of range, or one of the
-                user's own that no checkpoint can hold.
+            ValueError: On a misspelt name, with the one that is meant, a value out of range, a schedule that
+                fails, or one of the user's own that no checkpoint can hold.
         """
-        known = cls.names()
-        own = {name: value for name, value in params.items() if name not in known}
-        for name in own:
-            near = _misspelt(name, known)
+        known, schedules = cls.names(), schedules_in(params)
+        for name in params:
+            near = None if name in known else _misspelt(name, known)
             if near is not None:
                 raise ValueError(f"unknown hyperparameter {name!r}; did you mean {near!r}?")
+        read = cls._of_values({name: params[name] for name in params if name not in schedules})
+        for name, schedule in schedules.items():
+            try:
+                value = finite_number(name, schedule(remaining))
+                read = cls._of_values({**read.params, name: value})
+            except Exception as error:
+                raise ValueError(
+                    f"the schedule of {name} failed with {remaining:g} of the run left: {error}"
+                ) from error
+        return read
+
+    @classmethod
+    def _of_values(cls, params: Mapping[str, Any]) -> Self:
+        known = cls.names()
+        own = {name: value for name, value in params.items() if name not in known}
         to_json(own, "hyperparams")
         for name in params.keys() - own.keys():
             if not isinstance(params[name], Real | np.number):
@@ -119,6 +145,9 @@ class NetworkAgent(BaseAgent, Generic[H]):
             their ratio to it.
         hyperparams: Those that differ from the defaults of `hyperparams_type`, and any others of the
             user's own, in values that JSON can hold; a subclass finds all in `self._hyperparams.params`.
+            A function is a schedule: see `HyperparamSet`. `set_progress` moves what follows one;
+            tuners, variants and searches leave it alone. A number set in its place (when the best
+            policy comes back, say) holds until then, another function takes the schedule's.
         reward_normalizer: Scales the rewards that are learned from; scores stay raw.
         obs_normalizer: Normalises what the networks see; saved with them. It learns while the agent
             learns, never while the agent merely acts.
@@ -133,8 +162,9 @@ class NetworkAgent(BaseAgent, Generic[H]):
     Raises:
         ImportError: If Keras runs on another framework than TensorFlow.
         TypeError: If `hyperparams` is no `HyperparamSet`, or a network or an optimizer none of the framework.
-        ValueError: On a misspelt hyperparameter, a value out of range, an optimizer of other weights than
-            those of its networks, or a device that cannot be used, or is not the one of Keras's networks.
+        ValueError: On a misspelt hyperparameter, a value out of range, also one of a schedule at its
+            beginning or its end, an optimizer of other weights than those of its networks, or a device
+            that cannot be used, or is not the one of Keras's networks.
     """
 
     backend: Backend
@@ -164,6 +194,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._obs_normalizer = obs_normalizer
         self._reward_normalizer = reward_normalizer
         self._carried: frozenset[str] = frozenset()
+        self._schedules: dict[str, Callable[[float], Any]] = {}
+        self._remaining = 1.0
         self._hyperparams: H = self._read({} if hyperparams is None else hyperparams.params)
         self._has_warned_of_actions = False
         self._older_than_act = older_than_act(type(self))
@@ -289,28 +321,54 @@ class NetworkAgent(BaseAgent, Generic[H]):
         return None
 
     def get_hyperparams(self) -> HyperparamSet:
-        """Return the hyperparameters, the learning rate as the optimizer has it."""
+        """Return the numbers in force, the learning rate as the optimizer has it."""
         params = dict(self._hyperparams.params)
         return HyperparamSet(params | {"learning_rate": self._learning_rate()})
 
     def set_hyperparams(self, hyperparams: HyperparamSet) -> None:
         """Put hyperparameters in force; those that are not named stay as they are.
 
-        Names that the algorithm does not know are the user's own, and carried along.
+        Names that the algorithm does not know are the user's own, and carried along. A function is a
+        schedule from now on; a number in the place of one holds until `set_progress`.
 
         Raises:
             ValueError: On a misspelt name or a value out of range; nothing has changed then.
         """
-        before = self.get_hyperparams().params
-        self._hyperparams = self._read(before | hyperparams.params)
-        rate = self._hyperparams.learning_rate
-        if rate == before["learning_rate"]:
+        schedules = schedules_in(hyperparams.params)
+        params = self._settable() | hyperparams.params
+        after = self._read(params)
+        if schedules:
+            self.hyperparams_type.from_params(params, LEAST_REMAINING)
+        self._hyperparams = after
+        self._schedules |= schedules
+        before, rate = self._learning_rate(), after.learning_rate
+        if "learning_rate" not in hyperparams.params or rate == before:
             return
         for optimizer in self._optimizers.values():
             # Where a schedule has come down to 0 there is no ratio to keep.
-            first = before["learning_rate"]
-            ratio = self.ops.learning_rate(optimizer) / first if first else 1.0
+            ratio = self.ops.learning_rate(optimizer) / before if before else 1.0
             self.ops.set_learning_rate(optimizer, rate * ratio)
+
+    @property
+    def scheduled_params(self) -> frozenset[str]:
+        """Names of the hyperparameters that follow a schedule."""
+        return frozenset(self._schedules)
+
+    def set_progress(self, remaining: float) -> None:
+        """Move what follows a schedule to where that is with the share `remaining` of the run left.
+
+        Schedules never see 0: at the very end they are called with a millionth.
+
+        Raises:
+            ValueError: If `remaining` is not in [0, 1], or a schedule fails or returns a value out of range;
+                nothing has changed then.
+        """
+        remaining = max(in_unit_interval("remaining", remaining), LEAST_REMAINING)
+        if self._schedules:
+            params = self._settable() | self._schedules
+            read = self.hyperparams_type.from_params(params, remaining).params
+            self.set_hyperparams(HyperparamSet({name: read[name] for name in self._schedules}))
+        self._remaining = remaining
 
     def has_finite_weights(self) -> bool:
         """Whether every weight and buffer of the networks, and of their targets, is a finite number."""
@@ -318,7 +376,10 @@ class NetworkAgent(BaseAgent, Generic[H]):
         return all(self.ops.all_finite(network) for network in (*self._networks.values(), *targets))
 
     def reduce_step(self) -> None:
-        """Halve the learning rate, down to a thousandth of what the agent was made with."""
+        """Halve the learning rate, down to a thousandth of what the agent was made with.
+
+        Where it follows a schedule, that is lowered from here to its end.
+        """
         before = self._learning_rate()
         # Never up, where a tuner or a schedule has gone below.
         after = min(before, max(before / 2.0, LEAST_STEP * self._initial_rate))
@@ -332,6 +393,9 @@ class NetworkAgent(BaseAgent, Generic[H]):
         except ValueError as error:
             logger.warning("the learning rate stays at %g: %s", before, error)
             return
+        if "learning_rate" in self._schedules:
+            schedule = self._schedules["learning_rate"]
+            self._schedules["learning_rate"] = lambda left: schedule(left) * after / before
         logger.warning("the learning rate was lowered from %g to %g", before, after)
 
     def begin_episodes(self) -> None:
@@ -487,9 +551,14 @@ class NetworkAgent(BaseAgent, Generic[H]):
     def _learning_rate(self) -> float:
         return self.ops.learning_rate(next(iter(self._optimizers.values())))
 
+    def _settable(self) -> dict[str, Any]:
+        """Return those in force; where the optimizer's own schedule came down to 0, the rate set last."""
+        params = self.get_hyperparams().params
+        return params if params["learning_rate"] else dict(self._hyperparams.params)
+
     def _read(self, params: Mapping[str, Any]) -> Any:
         """Return hyperparameters, and say once which of them are carried along only."""
-        read = self.hyperparams_type.from_params(params)
+        read = self.hyperparams_type.from_params(params, self._remaining)
         new = [name for name in read.own if name not in self._carried]
         if new:
             self._carried |= frozenset(new)
@@ -499,6 +568,15 @@ class NetworkAgent(BaseAgent, Generic[H]):
                 ", ".join(new),
             )
         return read
+
+
+def schedules_in(params: Mapping[str, Any]) -> dict[str, Callable[[float], Any]]:
+    """Return the hyperparameters that are functions: schedules. A class is none."""
+    return {
+        name: value
+        for name, value in params.items()
+        if callable(value) and not isinstance(value, type)
+    }
 
 
 def _misspelt(name: str, known: Sequence[str]) -> str | None:

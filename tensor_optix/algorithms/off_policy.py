@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from tensor_optix.adapters.backend import UpdateTally
-from tensor_optix.algorithms.network_agent import PROBE_ROWS, Hyperparams, NetworkAgent
+from tensor_optix.algorithms.network_agent import (
+    PROBE_ROWS,
+    Hyperparams,
+    NetworkAgent,
+    schedules_in,
+)
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
 from tensor_optix.core.replay_buffer import PrioritizedReplayBuffer, ReplayBatch
 from tensor_optix.core.trajectory_buffer import ObservedRows, transitions_of
@@ -76,6 +81,8 @@ H = TypeVar("H", bound=ReplayHyperparams)
 class OffPolicyAgent(NetworkAgent[H], Generic[H]):
     """An agent that learns from a replay buffer. The arguments are those of `NetworkAgent`.
 
+    Schedules of hyperparameters move between two windows, while updates are made all along them.
+
     The buffer is made when the first row comes. With an observation normalizer it holds raw observations, and
     they are normalised as they are drawn, by what is known then; rewards likewise.
     """
@@ -110,10 +117,17 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
 
         Raises:
             ValueError: On a misspelt name, a value out of range, or another `replay_capacity` or `n_step`
-                than that of the rows which the replay buffer holds; nothing has changed then.
+                than that of the rows which the replay buffer holds, or a schedule of one of them; nothing
+                has changed then.
         """
+        for name in schedules_in(hyperparams.params):
+            if name in FIXED:
+                raise ValueError(
+                    f"{name} cannot follow a schedule, as the rows in the replay buffer depend on it: "
+                    "give a number"
+                )
         before = self._hyperparams
-        after = self._read(self.get_hyperparams().params | hyperparams.params)
+        after = self._read(self._settable() | hyperparams.params)
         for name in FIXED:
             if self._replay is not None and getattr(after, name) != getattr(before, name):
                 raise ValueError(

@@ -6,9 +6,11 @@ A window comes in; the weights change and diagnostics go out. Log-probabilities 
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -29,9 +31,24 @@ if TYPE_CHECKING:
     from tensor_optix.adapters.backend import Backend, Network, Optimizer, Tensor
     from tensor_optix.algorithms.distributions import Distribution
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
-    from tensor_optix.core.types import Array, EpisodeData, HyperparamSet
+    from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
 logger = logging.getLogger(__name__)
+
+ORDINARY_RETURNS = (1.0, 128.0)
+"""Returns of this size at first are learned in the rewards' own unit."""
+USUAL_RETURN = 32.0
+"""What other returns are brought near to. Measured by `benchmarks.reward_scale` on CartPole, where the first
+are about 45: episodes on the way have a mean return of 220 there; of 212 at a tenth and 166 at a hundredth
+of that, as the critic's first, random values outweigh these; of 172 at ten times, to which it has to rise."""
+REWARD_UNIT = "reward_unit.json"
+STOP_AT = 1.5
+"""Passes end once `approx_kl` exceeds `target_kl` so many times, as in Spinning Up and Stable-Baselines3."""
+STILL_KL = 1e-7
+"""Below it `approx_kl` is rounding: the policy did not move."""
+STILL_WINDOWS = 5
+SETTLED_ENTROPY = 1e-3
+"""Below it a policy has made its choice, and may stay where it is."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +68,24 @@ class PPOHyperparams(Hyperparams):
     minibatch_size: int = 64
     """Rows per update."""
     max_grad_norm: float = 0.5
-    """The gradient of actor and critic together is clipped to this norm."""
+    """The gradients of actor, critic and weights that both share are clipped to this norm, each apart."""
+    target_kl: float = 0.0
+    """Passes over a window end once the policy moved further: `approx_kl` over 1.5 times this. 0: never."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require(in_unit_interval, "gae_lambda")
         self._require(positive, "clip_ratio", "max_grad_norm")
-        self._require(not_negative, "entropy_coef", "vf_coef")
+        self._require(not_negative, "entropy_coef", "vf_coef", "target_kl")
         self._require_counts("n_epochs", "minibatch_size")
 
 
 class PPO(NetworkAgent[PPOHyperparams]):
     """PPO for discrete actions.
+
+    What is learned does not depend on the unit of the rewards. The critic's values are returns in the unit of
+    the rewards, unless the first window that pays shows returns far from ordinary ones and there is no
+    reward normalizer: then one power of two is chosen as the unit, once, and saved with the weights.
 
     Args:
         actor: `[B, ...]` observations to `[B, A]` logits.
@@ -95,6 +118,8 @@ class PPO(NetworkAgent[PPOHyperparams]):
         compile: bool = False,
     ) -> None:
         self._actor, self._critic = actor, critic
+        self._reward_unit: float | None = None
+        self._still_windows = 0
         super().__init__(
             {"actor": actor, "critic": critic},
             {"optimizer": optimizer},
@@ -180,10 +205,11 @@ class PPO(NetworkAgent[PPOHyperparams]):
         """Make `n_epochs` passes of clipped updates over a window.
 
         Returns:
-            `policy_loss`, `value_loss`, `entropy`, `approx_kl`, `grad_norm` (before clipping; all are
-            means over the updates made, NaN if each was left out), `explained_var` of the critic before
-            them (0 where all returns are equal), `n_updates`, `n_skipped_updates`
-            (their loss or gradient was not finite).
+            `policy_loss`, `value_loss` (in the unit of the rewards, squared), `entropy`, `approx_kl`,
+            `grad_norm` (before clipping; all are means over the updates made, NaN if each was left out),
+            `explained_var` of the critic before them (0 where all returns are equal), `n_updates`,
+            `n_skipped_updates` (their loss or gradient was not finite). With `target_kl` the passes may be
+            fewer than `n_epochs`.
         """
         rollout, rows = self._prepare(episode_data)
         if not len(rows):
@@ -199,7 +225,26 @@ class PPO(NetworkAgent[PPOHyperparams]):
                 diagnostics["n_skipped_updates"],
                 diagnostics["n_skipped_updates"] + diagnostics["n_updates"],
             )
+        self._watch(diagnostics)
         return diagnostics | {"explained_var": explained, "explained_variance": explained}
+
+    def _watch(self, diagnostics: Mapping[str, Any]) -> None:
+        """Warn, once, of a policy that stays where it is without having made its choice."""
+        is_still = abs(diagnostics["approx_kl"]) < STILL_KL
+        is_still &= diagnostics["entropy"] > SETTLED_ENTROPY
+        if not is_still and self._still_windows < STILL_WINDOWS:
+            self._still_windows = 0
+            return
+        self._still_windows += 1
+        if self._still_windows == STILL_WINDOWS:
+            logger.warning(
+                "the policy has not moved in %d windows (approx_kl %.1g): see whether all rewards are equal; "
+                "if not, raise learning_rate, now %g, or pass reward_normalizer=RewardNormalizer() and "
+                "obs_normalizer=ObsNormalizer(shape)",
+                STILL_WINDOWS,
+                diagnostics["approx_kl"],
+                self._learning_rate(),
+            )
 
     def _run_epochs(self, rollout: Mapping[str, Array], rows: Array) -> dict[str, Any]:
         hyperparams = self._hyperparams
@@ -210,7 +255,11 @@ class PPO(NetworkAgent[PPOHyperparams]):
         for _ in range(hyperparams.n_epochs):
             means, _rows = self._epoch(self._minibatches.epoch(rollout, rows), size, scalars)
             tally.add(means, math.ceil(len(rows) / size))
-        return tally.take()
+            if 0.0 < STOP_AT * hyperparams.target_kl < means["approx_kl"]:
+                break
+        diagnostics = tally.take()
+        diagnostics["value_loss"] *= (self._reward_unit or 1.0) ** 2
+        return diagnostics
 
     def _prepare(self, episode: EpisodeData) -> tuple[dict[str, Array], Array]:
         """Compute what the loss needs of every row, and which rows can be learned from."""
@@ -223,7 +272,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
             log_probs = np.ascontiguousarray(episode.log_probs, np.float32)
         advantages, returns, usable = episode_advantages(
             episode,
-            self._rewards(episode),
+            self._scaled_rewards(episode),
             values,
             self._end_values(episode),
             self._last_values(episode),
@@ -246,6 +295,16 @@ class PPO(NetworkAgent[PPOHyperparams]):
         }
         return rollout, rows
 
+    def _scaled_rewards(self, episode: EpisodeData) -> Array:
+        """Return the rewards `[R]` in the unit that the critic counts in, chosen as soon as one is paid."""
+        rewards = self._rewards(episode)
+        if self._reward_unit is None:
+            largest = _largest_return(episode, rewards, self._hyperparams.gamma)
+            if largest > 0.0:
+                is_normalized = self._reward_normalizer is not None
+                self._reward_unit = 1.0 if is_normalized else reward_unit(largest)
+        return rewards / np.float32(self._reward_unit or 1.0)
+
     def _end_values(self, episode: EpisodeData) -> Array:
         if episode.end_observations is None or not len(episode.end_observations):
             return np.empty(0, np.float32)
@@ -256,6 +315,32 @@ class PPO(NetworkAgent[PPOHyperparams]):
             return np.zeros(episode.num_envs, np.float32)
         final_obs = self._normalized(np.asarray(episode.final_obs))
         return self._values(final_obs if episode.num_envs > 1 else final_obs[None])
+
+    def save_weights(self, path: PathLike) -> None:
+        """Write the networks, what normalises their observations, and the unit that the critic counts in."""
+        super().save_weights(path)
+        if self._reward_unit is not None:
+            (Path(path) / REWARD_UNIT).write_text(json.dumps(self._reward_unit))
+
+    def load_weights(self, path: PathLike) -> None:
+        """Read what `save_weights` wrote.
+
+        Raises:
+            ValueError: If those networks saw normalised observations and this agent's do not, or the other
+                way round; nothing has changed then.
+        """
+        super().load_weights(path)
+        self._reward_unit = _stored_unit(path)
+
+    def average_weights(self, paths: Sequence[PathLike]) -> bool:
+        """Take on the mean of stored networks, and the first one's unit of the rewards.
+
+        Raises:
+            ValueError: As `load_weights`.
+        """
+        is_done = super().average_weights(paths)
+        self._reward_unit = _stored_unit(paths[0])
+        return is_done
 
     def _progress(self) -> dict[str, Any]:
         return super()._progress() | {"minibatches": int(self._minibatches.state[0])}
@@ -324,6 +409,33 @@ def approximate_kl(ops: Backend, log_ratio: Tensor) -> Tensor:
     The low-variance unbiased estimator k3 of Schulman, "Approximating KL divergence" (2020).
     """
     return ops.mean((ops.exp(log_ratio) - 1.0) - log_ratio)
+
+
+def reward_unit(largest: float) -> float:
+    """Return the unit to learn returns in of which the largest, at first, has this size.
+
+    It is 1 for ordinary ones, else the power of two that brings them near `USUAL_RETURN`.
+    """
+    low, high = ORDINARY_RETURNS
+    if low <= largest <= high:
+        return 1.0
+    return float(2.0 ** round(math.log2(largest / USUAL_RETURN)))
+
+
+def _largest_return(episode: EpisodeData, rewards: Array, gamma: float) -> float:
+    """Return the largest size of a discounted sum of the rewards that a window shows; 0 for none."""
+    zeros = np.zeros(episode.length, np.float32)
+    ends = np.zeros(0 if episode.end_rows is None else len(episode.end_rows), np.float32)
+    after = np.zeros(episode.num_envs, np.float32)
+    _, returns, usable = episode_advantages(episode, rewards, zeros, ends, after, (gamma, 1.0))
+    known = returns[usable & np.isfinite(returns)]
+    return float(np.abs(known).max(initial=0.0))
+
+
+def _stored_unit(path: PathLike) -> float | None:
+    """Return the unit that stored weights count rewards in; None if it was still to be chosen."""
+    stored = Path(path) / REWARD_UNIT
+    return float(json.loads(stored.read_text())) if stored.exists() else None
 
 
 def _require_values(values: Array) -> None:

@@ -151,6 +151,21 @@ class BaseAgent(ABC):
     def reduce_step(self) -> None:
         """Learn more carefully from now on: called when learning had produced what is not finite."""
 
+    @property
+    def scheduled_params(self) -> frozenset[str]:
+        """Names of the hyperparameters that a schedule of the user's moves: tuners leave them alone."""
+        return frozenset()
+
+    def set_progress(self, remaining: float) -> None:
+        """Hear how much of the run is left. Outside of a loop nobody tells: then it stays at 1.
+
+        Called by a loop before each window.
+
+        Args:
+            remaining: The share of its steps or windows, whichever is less: 1 before the first, and above 0
+                before the last. 1 in a run without a cap.
+        """
+
     def action_probs(self, observations: Array) -> Array:
         """Return the probabilities `[N, A]` of the A discrete actions for `[N, ...]` observations.
 

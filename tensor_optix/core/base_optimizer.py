@@ -18,7 +18,10 @@ class BaseOptimizer(ABC):
     def suggest(
         self, current_hyperparams: HyperparamSet, metrics_history: Sequence[EvalMetrics]
     ) -> HyperparamSet:
-        """Return the next hyperparameters. The history is oldest first; if empty, a plain copy."""
+        """Return the next hyperparameters. The history is oldest first; if empty, a plain copy.
+
+        What follows a schedule of the user's is not among them.
+        """
 
     @abstractmethod
     def on_improvement(self, metrics: EvalMetrics) -> None:

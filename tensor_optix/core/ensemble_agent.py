@@ -181,6 +181,16 @@ class EnsembleAgent(BaseEnsemble):
         """Set the primary agent's hyperparameters; the other agents keep theirs."""
         self._primary.set_hyperparams(hyperparams)
 
+    @property
+    def scheduled_params(self) -> frozenset[str]:
+        """The primary agent's, as the hyperparameters are."""
+        return self._primary.scheduled_params
+
+    def set_progress(self, remaining: float) -> None:
+        """Tell every agent how much of the run is left."""
+        for agent in self._learners():
+            agent.set_progress(remaining)
+
     def without(self, agent: BaseAgent) -> BaseAgent:
         """Return an ensemble of the same agents but for one; where it is the only one, the primary agent."""
         others = self.policy_manager.without(agent)

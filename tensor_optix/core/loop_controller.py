@@ -201,8 +201,10 @@ class LoopController:
         second call trains on: windows and steps are counted, and the best policy is kept, from there.
 
         Raises:
-            ValueError: If `max_steps` is less than one window.
+            ValueError: If `max_steps` is less than one window, or if a hyperparameter follows a schedule and
+                there is no cap.
         """
+        self._require_end()
         self._best.begin()
         self._scheduler.record_restart()
         run = self._run = RunState(self._settings.score_smoothing, self._run)
@@ -222,12 +224,22 @@ class LoopController:
             raise
         self._finish(failed=False)
 
+    def _require_end(self) -> None:
+        """Refuse schedules over a run whose end nobody knows."""
+        scheduled, settings = sorted(self._agent.scheduled_params), self._settings
+        if scheduled and settings.max_steps is None and settings.max_episodes is None:
+            raise ValueError(
+                f"{', '.join(scheduled)} follow{'s' * (len(scheduled) == 1)} a schedule over the run, so "
+                "the run needs an end: give max_steps= or max_episodes="
+            )
+
     def _train(self, run: RunState) -> None:
         self._collector.begin(self._agent)
         windows, cap = self._collector.windows(), self._settings.max_episodes
-        budget = StepBudget(self._settings.max_steps, self._collector.rows_per_window)
+        budget = Budget(cap, self._settings.max_steps, self._collector.rows_per_window)
         self._ends.begin(self._collector.time_limit, self._most_windows())
         while run.windows != cap:
+            self._agent.set_progress(budget.remaining)
             with ExitStack() as aside:
                 due = self._is_due(run.next_window_id)
                 candidate = self._put_aside(aside) if due and self._is_judged_apart else None
@@ -638,30 +650,40 @@ class RunState:
             )
 
 
-class StepBudget:
-    """Tells when another window could take more environment steps than a run may make.
+class Budget:
+    """Tells how much of a run is left, and when another window could take more steps than it may make.
 
     Args:
-        max_steps: These. None: as many as it likes.
+        max_windows: What it may collect. None: as many as it likes.
+        max_steps: The environment steps that it may make. None: as many as it likes.
         rows: The most steps of a window. None: those of the largest so far.
 
     Raises:
         ValueError: If not even one window is allowed.
     """
 
-    def __init__(self, max_steps: int | None, rows: int | None) -> None:
-        self._left = math.inf if max_steps is None else max_steps
+    def __init__(self, max_windows: int | None, max_steps: int | None, rows: int | None) -> None:
+        self._caps = (max_windows, max_steps)
+        self._windows = self._steps = 0
         self._rows = rows or 0
-        if self._rows > self._left:
+        if max_steps is not None and self._rows > max_steps:
             raise ValueError(
                 f"max_steps must be at least one window, {rows} steps, got {max_steps}"
             )
 
     def is_spent_by(self, num_steps: int) -> bool:
-        """Count a window; return whether no other may follow."""
-        self._left -= num_steps
+        """Count a window; return whether no other may follow, by the steps."""
+        self._windows += 1
+        self._steps += num_steps
         self._rows = max(self._rows, num_steps)
-        return self._rows > self._left
+        max_steps = self._caps[1]
+        return max_steps is not None and self._rows > max_steps - self._steps
+
+    @property
+    def remaining(self) -> float:
+        """The share of the run that is left: of the cap that is nearer its end; without caps 1."""
+        used = zip(self._caps, (self._windows, self._steps), strict=True)
+        return min(((cap - taken) / cap for cap, taken in used if cap is not None), default=1.0)
 
 
 class Tuning:
@@ -716,7 +738,7 @@ class Tuning:
         before = agent.get_hyperparams()
         asked = before
         if self._changed_in is None or run.window_id - self._changed_in >= WINDOWS_TO_SHOW:
-            asked = self._tuner.suggest(before.copy(), run.history)
+            asked = self._ask(agent.scheduled_params, before, run.history)
             _put_in_force(agent, asked)
         effective = agent.get_hyperparams()
         if effective.params != before.params:
@@ -729,6 +751,17 @@ class Tuning:
             accepted=dict(accepted.params) if accepted else None,
             tuner=self._tuner.describe(),
         )
+
+    def _ask(
+        self, scheduled: frozenset[str], before: HyperparamSet, history: Sequence[EvalMetrics]
+    ) -> HyperparamSet:
+        """Let the tuner choose; what follows a schedule is not shown to it, and stays as it is."""
+        if not scheduled:
+            return self._tuner.suggest(before.copy(), history)
+        free = {name: value for name, value in before.params.items() if name not in scheduled}
+        asked = self._tuner.suggest(replace(before, params=free), history)
+        kept = {name: before.params[name] for name in before.params if name in scheduled}
+        return replace(asked, params=asked.params | kept)
 
 
 def _put_in_force(agent: BaseAgent, asked: HyperparamSet) -> None:

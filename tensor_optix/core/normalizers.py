@@ -26,6 +26,8 @@ __all__ = ["ObsNormalizer", "RewardNormalizer", "RunningMeanStd"]
 
 _EPSILON = 1e-8
 """Added to the variance before its root is taken, so that a constant divides by no zero."""
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+"""Rows with more than that, or with NaN, stay out of the statistics."""
 
 
 class _Freezable:
@@ -48,11 +50,12 @@ class _Freezable:
 class RunningMeanStd(_Freezable):
     """Mean and population variance of everything seen.
 
-    It starts at mean 0 and variance 1, as if `epsilon` rows had been seen already.
+    It starts at mean 0 and variance 1, of which the first rows leave nothing: with a mean of 1e6, the way
+    there would be most of the variance. Rows that float32 cannot hold exactly are taken in as float64.
 
     Args:
         shape: The shape `[...]` of one row.
-        epsilon: The weight of the start, in rows.
+        epsilon: What `count` starts from; nothing else depends on it.
 
     Raises:
         ValueError: If `epsilon` is negative.
@@ -65,7 +68,8 @@ class RunningMeanStd(_Freezable):
         size = math.prod(self.shape)
         self._mean = np.zeros(size)
         self._var = np.ones(size)
-        self._count = np.full(1, float(epsilon))
+        self._epsilon = float(epsilon)
+        self._count = np.zeros(1)
 
     @property
     def mean(self) -> Array:
@@ -80,12 +84,17 @@ class RunningMeanStd(_Freezable):
     @property
     def count(self) -> float:
         """The number of rows seen, plus `epsilon`."""
-        return float(self._count[0])
+        return float(self._count[0]) + self._epsilon
 
     def update(self, x: ArrayLike) -> None:
         """Take in one row `[...]` or a batch of rows `[B, ...]` (any number of leading axes)."""
-        if not self.frozen:
-            kernels.update_moments(self._rows(x), self._mean, self._var, self._count)
+        if self.frozen:
+            return
+        rows = self._rows(x)
+        if rows.dtype == np.float32:
+            kernels.update_moments(rows, self._mean, self._var, self._count)
+        else:
+            self._merge(rows[np.abs(rows).max(axis=1, initial=0.0) <= _FLOAT32_MAX])
 
     def normalize(self, x: ArrayLike, clip: float = 10.0) -> Array:
         """Return `(x - mean) / sqrt(var + 1e-8)`, clipped to [-clip, clip] (0: not clipped).
@@ -98,22 +107,25 @@ class RunningMeanStd(_Freezable):
             The same shape, float32.
         """
         rows = self._rows(x)
-        out = np.empty_like(rows)
-        kernels.normalize(rows, self._mean, self._var, clip, _EPSILON, out)
+        out = np.empty(rows.shape, np.float32)
+        if rows.dtype == np.float32:
+            kernels.normalize(rows, self._mean, self._var, clip, _EPSILON, out)
+        else:
+            limit = clip if clip > 0 else math.inf
+            # What float32 cannot hold becomes infinite.
+            with np.errstate(over="ignore", invalid="ignore"):
+                deviations = (rows - self._mean) / np.sqrt(self._var + _EPSILON)
+                out[:] = np.clip(deviations, -limit, limit)
         return out.reshape(np.shape(x))
 
     def update_and_normalize(self, x: ArrayLike, clip: float = 10.0) -> Array:
         """Return what `update` and then `normalize` return, in one call."""
-        if self.frozen:
-            return self.normalize(x, clip)
-        rows = self._rows(x)
-        out = np.empty_like(rows)
-        kernels.update_and_normalize(rows, self._mean, self._var, self._count, clip, _EPSILON, out)
-        return out.reshape(np.shape(x))
+        self.update(x)
+        return self.normalize(x, clip)
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies of `mean` `[...]`, `var` `[...]` and `count` `[1]`, all float64."""
-        return {"mean": self.mean, "var": self.var, "count": self._count.copy()}
+        return {"mean": self.mean, "var": self.var, "count": np.full(1, self.count)}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Take on what `state_dict` returned.
@@ -124,6 +136,8 @@ class RunningMeanStd(_Freezable):
         mean = _stored(state, "mean", self.shape)
         var = _stored(state, "var", self.shape)
         count = _stored(state, "count", (1,))
+        # Rounded, because `n + epsilon - epsilon` need not be n.
+        count = np.maximum(np.round(count - self._epsilon, 6), 0.0)
         self._mean, self._var, self._count = mean.reshape(-1), var.reshape(-1), count
 
     def _rows(self, x: ArrayLike) -> Array:
@@ -133,14 +147,29 @@ class RunningMeanStd(_Freezable):
             raise ValueError(
                 f"x must be one row of shape {self.shape} or a batch of them, got {values.shape}"
             )
-        # What float32 cannot hold becomes infinite, and stays out of the statistics.
-        with np.errstate(over="ignore"):
-            rows = np.ascontiguousarray(values, np.float32)
-        return rows.reshape(-1, self._mean.size)
+        # The kernels take float32. Of what does not fit in it, it may hold the mean and nothing else.
+        dtype = np.float32 if np.can_cast(values.dtype, np.float32) else np.float64
+        return np.ascontiguousarray(values, dtype).reshape(-1, self._mean.size)
+
+    def _merge(self, rows: Array) -> None:
+        """Take in rows `[B, D]` float64 as `update_moments` does, Chan, Golub, LeVeque 1983, eq. 2.1."""
+        n, before = len(rows), self._count[0]
+        if not n:
+            return
+        mean, share = rows.mean(axis=0), n / (before + n)
+        squares = np.square(rows - mean).sum(axis=0)
+        delta = mean - self._mean
+        self._mean += delta * share
+        squares += np.square(delta) * (before * share)
+        self._var = (self._var * before + squares) / (before + n)
+        self._count += n
 
 
 class ObsNormalizer(_Freezable):
     """Observations of mean 0 and variance 1 per component.
+
+    Before it has seen any, they pass as they are, but clipped: in its first window a policy acts by these and
+    learns from these, afterwards by the moments of all that it has learned from.
 
     Args:
         obs_shape: The shape `[...]` of one observation.
@@ -264,7 +293,7 @@ class RewardNormalizer(_Freezable):
         before = self._returns if self._returns.size else np.zeros(num_envs)
         ended = ended & counted
         # Sums of what float32 holds cannot overflow in float64, and R stays finite.
-        known = counted & (np.abs(values) <= np.finfo(np.float32).max)
+        known = counted & (np.abs(values) <= _FLOAT32_MAX)
         returns = _running_returns(
             np.where(known, values, 0.0), ended, np.where(counted, self._gamma, 1.0), before
         )

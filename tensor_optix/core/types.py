@@ -253,7 +253,14 @@ _PER_STEP, _NEVER_SCORED = "is_per_step", "never_scored"
 
 @dataclass
 class HyperparamSet:
-    """Hyperparameters by name. What they mean is the agent's business."""
+    """Hyperparameters by name. What they mean is the agent's business.
+
+    Agents of the library take a function for any number, known or the user's own: a schedule,
+    `HyperparamSet({"learning_rate": lambda remaining: 3e-4 * remaining})`. A loop calls it before each
+    window with the share of the run that is left, of `max_steps` or `max_episodes`, whichever is nearer its
+    end: 1 in the first window, above 0 in the last. Each `run()` begins at 1. What an agent tells, and what
+    is stored, are the numbers in force.
+    """
 
     params: dict[str, Any]
     episode_id: int = 0

@@ -302,6 +302,11 @@ class RowReader:
             raise self._malformed(f"{name} must have shape {self._shape}", f"{array.shape}")
         if not np.can_cast(array.dtype, self._dtype, "same_kind"):
             raise self._malformed(f"{name} must be of dtype {self._dtype}", f"{array.dtype}")
+        if not np.isfinite(array).all():
+            element = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+            raise self._malformed(
+                f"{name} must be finite", f"{array[element]} in element {element}"
+            )
         return array.astype(self._dtype, copy=False)
 
     def _array(self, name: str, value: Any) -> Array:

@@ -51,6 +51,7 @@ class Rollout:
         # One row more, for what the last action led to.
         grid = (self._capacity + 1, env.num_envs)
         self._observations = np.zeros((*grid, *(obs.shape or ())), obs.dtype)
+        self._has_floats = np.issubdtype(self._observations.dtype, np.floating)
         self._actions = np.zeros((*shape, *(action.shape or ())), action_dtype)
         self._rewards = np.zeros(shape, np.float32)
         self._terminated = np.zeros(shape, bool)
@@ -162,17 +163,21 @@ class Rollout:
         return Transitions._make((*valid, self._num_envs))
 
     def require_finite(self, step: VectorStep, window: int) -> None:
-        """Check the rewards of `step`, before `finish` stores it.
+        """Check the rewards and the observations of `step`, before `finish` stores it.
 
         Raises:
             ValueError: If one is NaN or infinite, naming the environment, the step and the value.
         """
-
-        def place(row: int) -> tuple[int, int]:
-            times = np.broadcast_to(self._times(step.env_ids), step.env_ids.shape)
-            return times[row], step.env_ids[row]
-
-        _require_finite(step.rewards, window, place)
+        ids = step.env_ids
+        times = np.broadcast_to(self._times(ids), ids.shape)
+        _require_finite("reward", step.rewards, window, lambda i: (times[i], ids[i]))
+        if self._has_floats:
+            shown, last = step.observations, step.end_observations
+            _require_finite("observation", shown, window, lambda i: (times[i] + 1, ids[i]))
+            ended = np.flatnonzero(step.terminated | step.truncated)
+            _require_finite(
+                "final observation", last, window, lambda i: (times[ended[i]], ids[ended[i]])
+            )
 
     def following(self) -> Array:
         """Return what each environment shows after its last row, `[N, ...]`."""
@@ -186,13 +191,16 @@ class Rollout:
             counter: Counts the window's rewards; gives the episodes that finished.
 
         Raises:
-            ValueError: If a reward is NaN or infinite, naming the environment, the step and the value.
+            ValueError: If a reward or an observation is NaN or infinite, naming the environment, the step and
+                the value.
         """
         length = self._cursor if self._lockstep else int(self._cursors.max())
         if not self._lockstep:
             self._clear_missing_rows(length)
         rewards, valid = self._rewards[:length], self._valid[:length]
-        _require_finite(rewards, number, lambda row: divmod(row, self._num_envs))
+        _require_finite("reward", _flat(rewards), number, lambda i: divmod(i, self._num_envs))
+        if self._has_floats:
+            self._require_finite_observations(length, number)
         dones = self._terminated[:length] | self._truncated[:length]
         returns, lengths = counter.add_window(rewards, dones, valid)
         end_rows, end_observations = self._sorted_ends()
@@ -224,6 +232,13 @@ class Rollout:
     def _times(self, env_ids: Array) -> Any:
         """Return at which time `t` the environments are: one number in lockstep, else `[B]`."""
         return self._cursor if self._lockstep else self._cursors[env_ids]
+
+    def _require_finite_observations(self, length: int, window: int) -> None:
+        """Check what the window shows: observations acted on, those at its end, and those of episodes."""
+        n, rows = self._num_envs, _flat(self._observations[: length + 1])
+        _require_finite("observation", rows, window, lambda i: divmod(i, n))
+        end_rows, last = self._sorted_ends()
+        _require_finite("final observation", last, window, lambda i: divmod(int(end_rows[i]), n))
 
     def _rows(self, env_ids: Array) -> Any:
         return self._cursor if self._lockstep else (self._cursors[env_ids], env_ids)
@@ -262,16 +277,23 @@ class Rollout:
         return rows[order], observations[order]
 
 
-def _require_finite(rewards: Array, window: int, place: Callable[[int], tuple[int, int]]) -> None:
-    """Check rewards; `place` gives the step and the environment of a flat index."""
-    is_finite = np.isfinite(rewards)
+def _require_finite(
+    name: str, rows: Array, window: int, place: Callable[[int], tuple[int, int]]
+) -> None:
+    """Check rewards `[B]`, or observations `[B, ...]`; `place` gives the step and the environment of a row.
+
+    Raises:
+        ValueError: If a number is NaN or infinite: the first one, and where it is.
+    """
+    is_finite = np.isfinite(rows)
     if np.count_nonzero(is_finite) == is_finite.size:
         return
-    row = int(np.flatnonzero(~is_finite)[0])
+    row, *element = np.argwhere(~is_finite)[0].tolist()
     step, env_id = place(row)
+    where = f" in element {', '.join(map(str, element))}" if element else ""
     raise ValueError(
-        f"rewards must be finite, got {rewards.flat[row]} from environment {env_id} at step {step} of "
-        f"window {window}: no policy can be learned from it, so look into the environment's reward"
+        f"{name}s must be finite, got {rows[(row, *element)]}{where} from environment {env_id} at step "
+        f"{step} of window {window}: no policy can be learned from it, so look into the environment's {name}"
     )
 
 
@@ -439,6 +461,8 @@ class RolloutPipeline(BasePipeline):
         for _ in range(env.num_envs // env.batch_size):
             first = env.recv()
             self._observations[first.env_ids] = first.observations
+        if np.issubdtype(self._observations.dtype, np.floating):
+            _require_finite("observation", self._observations, 0, lambda env_id: (0, env_id))
         self._is_set_up = True
 
     def episodes(self) -> Iterator[EpisodeData]:

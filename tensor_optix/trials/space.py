@@ -86,7 +86,7 @@ def parse_space(space: ParamSpace) -> dict[str, Spec]:
 
 
 def space_of(agent: AgentLike) -> dict[str, tuple[Any, ...]]:
-    """Return the space of an agent's `default_param_bounds`.
+    """Return the space of an agent's `default_param_bounds`, without what follows a schedule.
 
     A parameter of `default_log_params` is drawn on a logarithmic scale; one that is an int stays one.
     """
@@ -94,6 +94,8 @@ def space_of(agent: AgentLike) -> dict[str, tuple[Any, ...]]:
     params = made.get_hyperparams().params
     space: dict[str, tuple[Any, ...]] = {}
     for name, (low, high) in made.default_param_bounds.items():
+        if name in made.scheduled_params:
+            continue
         value = params.get(name)
         is_int = isinstance(value, int) and not isinstance(value, bool)
         kind = ("log_" if name in made.default_log_params else "") + ("int" if is_int else "float")

@@ -122,7 +122,7 @@ def test_the_critic_learns_from_normalized_rewards_and_scores_stay_raw():
     normalizing = make_normalizing_agent()
     episode = collect(make_window_pipeline(plain), 1)[0]
     raw = list(episode.rewards)
-    large = plain._prepare(episode)[0]["returns"]
+    large = plain._prepare(episode)[0]["returns"] * plain._reward_unit
     small = normalizing._prepare(episode)[0]["returns"]
     assert np.abs(large).max() > 50.0
     assert np.abs(small).max() < 15.0

@@ -54,6 +54,27 @@ def test_wrong_hyperparameters_are_refused_at_construction(params, message):
         make_agent(**params)
 
 
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate")
+@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_trunk_that_both_networks_share_takes_each_step_once(compile):
+    """Also where the optimizer was given the parameters of both, and so the trunk's twice."""
+    trunks = []
+    for is_listed_twice in (False, True):
+        torch.manual_seed(0)
+        trunk = nn.Sequential(nn.Linear(4, 8), nn.Tanh())
+        actor, critic = nn.Sequential(trunk, nn.Linear(8, 3)), nn.Sequential(trunk, nn.Linear(8, 1))
+        parameters = [*actor.parameters(), *critic.parameters()]
+        if not is_listed_twice:
+            parameters = list(dict.fromkeys(parameters))
+        optimizer = torch.optim.SGD(parameters, lr=0.1)
+        params = HyperparamSet({"n_epochs": 1})
+        agent = TorchPPOAgent(actor, critic, optimizer, params, device="cpu", compile=compile)
+        agent.seed(0)
+        agent.learn(make_episode())
+        trunks.append(trunk[0].weight.detach().numpy())
+    np.testing.assert_array_equal(*trunks)
+
+
 def test_an_optimizer_that_misses_the_critic_is_refused_by_name():
     actor, critic = nn.Linear(4, 2), nn.Linear(4, 1)
     optimizer = torch.optim.Adam(actor.parameters())

@@ -165,6 +165,39 @@ class BackendContract(NetworkContract):
             assert before - after == pytest.approx(12.0 * scale, rel=1e-4)
         assert float(descent.step(batch, {})["grad_norm"]) == pytest.approx(norm, rel=1e-5)
 
+    def test_the_gradients_of_several_networks_are_clipped_apart(self, framework, ops):
+        networks = [framework.perceptron((1, 1), seed) for seed in range(2)]
+
+        def loss_fn(batch: Any, scalars: Any) -> Any:
+            small, large = (ops.mean(network(batch["x"])) for network in networks)
+            return 3.0 * small + 3e6 * large, {}
+
+        named, optimizer = dict(zip("ab", networks, strict=True)), framework.sgd(1.0, *networks)
+        descent = ops.gradient_descent(loss_fn, named, optimizer)
+        before = [framework.weights(network)[0].item() for network in networks]
+        batch, limit = {"x": framework.tensor([[4.0]])}, framework.tensor(0.5)
+        outputs = descent.step(batch, {"max_grad_norm": limit})
+        norm = math.hypot(12.0, 3.0)
+        assert float(outputs["grad_norm"]) == pytest.approx(math.hypot(norm, 1e6 * norm), rel=1e-5)
+        for network, weight in zip(networks, before, strict=True):
+            moved = weight - framework.weights(network)[0].item()
+            assert moved == pytest.approx(12.0 * 0.5 / norm, rel=1e-4)
+
+    def test_weights_that_networks_share_are_one_gradient_and_one_step(self, framework, ops):
+        network = framework.perceptron((1, 1))
+
+        def loss_fn(batch: Any, scalars: Any) -> Any:
+            return 1.0 * ops.mean(network(batch["x"])) + 2.0 * ops.mean(network(batch["x"])), {}
+
+        both = {"a": network, "b": network}
+        descent = ops.gradient_descent(loss_fn, both, framework.sgd(1.0, network))
+        for limit, scale in ((0.5, 0.5 / math.hypot(12.0, 3.0)), (100.0, 1.0)):
+            before = framework.weights(network)[0].item()
+            batch, most = {"x": framework.tensor([[4.0]])}, framework.tensor(limit)
+            descent.step(batch, {"max_grad_norm": most})
+            moved = before - framework.weights(network)[0].item()
+            assert moved == pytest.approx(12.0 * scale, rel=1e-4)
+
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
     def test_an_update_with_a_gradient_that_is_not_finite_is_left_out(self, framework, ops, bad):
         network = framework.perceptron((OBS, 4, 1))

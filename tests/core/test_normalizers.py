@@ -15,13 +15,10 @@ def rng():
     return np.random.default_rng(0)
 
 
-def moments_of(rows, epsilon=1e-4):
-    """Mean and variance of a stream that began as `epsilon` rows of mean 0 and variance 1."""
-    rows = np.asarray(rows, np.float32).astype(np.float64)
-    total = len(rows) + epsilon
-    mean = rows.sum(axis=0) / total
-    squares = ((rows - mean) ** 2).sum(axis=0) + epsilon * (1 + mean**2)
-    return mean, squares / total
+def moments_of(rows):
+    """Mean and variance of a stream."""
+    rows = np.asarray(rows, np.float64)
+    return rows.mean(axis=0), rows.var(axis=0)
 
 
 def returns_step_by_step(rewards, dones, gamma):
@@ -57,10 +54,46 @@ def test_moments_equal_those_of_the_whole_stream(rng, shape, mean, std):
     moments = RunningMeanStd(shape, epsilon=1e-8)
     for batch in np.split(rows, [1, 2, 40, 41, 1000]):
         moments.update(batch)
-    expected_mean, expected_var = moments_of(rows, 1e-8)
+    expected_mean, expected_var = moments_of(rows)
     assert moments.mean == pytest.approx(expected_mean, rel=1e-9)
     assert moments.var == pytest.approx(expected_var, rel=1e-6)
     assert moments.count == pytest.approx(2000)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("mean", [0.0, 1e6, -1e9])
+def test_the_first_batch_is_normalised_by_its_own_moments(rng, dtype, mean):
+    """Of the start, at mean 0, nothing is left; and of float64 nothing is lost on the way."""
+    rows = (mean + rng.normal(0, 1, (256, 3))).astype(dtype)
+    if dtype == np.float32 and abs(mean) > 1e8:
+        rows = (mean + 1e4 * rng.normal(0, 1, (256, 3))).astype(dtype)
+    moments, normalizer = RunningMeanStd((3,)), ObsNormalizer((3,), clip=0)
+    exact = (rows - rows.mean(axis=0, dtype=np.float64)) / rows.std(axis=0, dtype=np.float64)
+    for normalized in (
+        moments.update_and_normalize(rows, clip=0),
+        normalizer.update_and_normalize(rows),
+        normalizer.normalize(rows),
+    ):
+        assert normalized.dtype == np.float32
+        np.testing.assert_allclose(normalized, exact, atol=1e-4)
+    assert moments.count == pytest.approx(256)
+
+
+def test_nothing_but_rows_that_are_not_finite_is_no_first_batch(rng):
+    moments = RunningMeanStd((2,))
+    before = moments.state_dict()
+    for dtype in (np.float32, np.float64):
+        moments.update(np.full((3, 2), np.nan, dtype))
+        moments.update(np.empty((0, 2), dtype))
+    assert same_state(moments.state_dict(), before)
+
+
+def test_whole_numbers_beyond_what_float32_tells_apart_are_taken_as_they_are():
+    normalizer = ObsNormalizer((1,))
+    rows = 2**40 + np.arange(5)[:, None]
+    assert normalizer.update_and_normalize(rows)[:, 0] == pytest.approx(
+        (np.arange(5) - 2.0) / np.sqrt(2.0), rel=1e-5
+    )
 
 
 def test_rows_one_by_one_are_the_same_as_a_batch(rng):

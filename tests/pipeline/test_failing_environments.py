@@ -119,6 +119,61 @@ def test_the_step_that_is_named_is_that_of_the_window(tmp_path, is_on_policy):
         run(batch(float("nan")), Summing(is_on_policy), tmp_path)
 
 
+class Blinded(Counter):
+    """Shows `bad` in element 1, once: after so many steps."""
+
+    def __init__(self, who: int = 0, bad: float = np.nan, after: int = 6 * ROWS + 4) -> None:
+        super().__init__(who)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+        self.bad, self.after = bad, after
+
+    def reset(self, **options: Any) -> Any:
+        observation, info = super().reset(**options)
+        return self._shown(observation), info
+
+    def step(self, action: int) -> Any:
+        self.after -= 1
+        observation, *rest = super().step(action)
+        return self._shown(observation), *rest
+
+    def _shown(self, observation: Any) -> Any:
+        shown = np.array(observation, np.float64)
+        if not self.after:
+            shown[1] = self.bad
+            self.after = -1
+        return shown
+
+
+@pytest.mark.parametrize("is_on_policy", [True, False])
+@pytest.mark.parametrize("bad", [float("nan"), float("-inf")])
+@pytest.mark.parametrize(
+    ("after", "where"),
+    [
+        (6 * ROWS + 4, "observations must be finite, got {} in element 1 .* at step 4 of window 6"),
+        (7 * ROWS, "final observations must .* got {} in element 1 .* at step 9 of window 6"),
+        (0, "observations must be finite, got {} in element 1 .* at step 0 of window 0"),
+    ],
+    ids=["under way", "at the end of an episode", "at the reset"],
+)
+def test_an_observation_that_is_not_finite_ends_the_run_and_is_named(
+    tmp_path, after, where, bad, is_on_policy
+):
+    agent = Summing(is_on_policy)
+    env = Blinded(bad=bad, after=after)
+    with pytest.raises(ValueError, match=where.format(bad) + ": no policy can be learned from it"):
+        run(BatchPipeline(env=env, window_size=ROWS), agent, tmp_path)
+    assert len(agent.learned) <= 6
+
+
+@pytest.mark.parametrize("is_on_policy", [True, False])
+def test_of_several_environments_the_one_is_named_that_shows_it(tmp_path, is_on_policy):
+    functions = [Blinded, lambda: Blinded(1, after=12), lambda: Blinded(2, after=10**6)]
+    pipeline = VectorBatchPipeline(functions, window_size=ROWS)
+    # Two rows of the 14 are resets.
+    with pytest.raises(ValueError, match="element 1 from environment 1 at step 4 of window 1"):
+        run(pipeline, Summing(is_on_policy), tmp_path)
+
+
 def test_environments_made_by_lambdas_run_in_processes_of_their_own_when_that_is_asked_for():
     """Nothing falls back to one process because a lambda cannot be pickled."""
     length = 3

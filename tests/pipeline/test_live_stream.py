@@ -164,6 +164,7 @@ def test_a_stream_that_can_be_closed_from_outside_is_closed(caplog, monkeypatch)
     [
         (None, r"row 1 of .*: stream\(\) must yield \(obs, reward, .*\), got NoneType None"),
         ((1, 2.0), r"got a tuple of 2"),
+        (row(float("nan")), r"obs must be finite, got nan in element \("),
         (row(1, reward=float("nan")), "reward must be a finite float32, got nan"),
         (row(1, reward=float("inf")), "reward must be a finite float32, got inf"),
         (row(1, reward=1e39), "reward must be a finite float32"),

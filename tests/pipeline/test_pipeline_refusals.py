@@ -203,10 +203,12 @@ def test_validation_over_the_environment_that_is_trained_on_is_refused_before_th
         with pytest.raises(
             ValueError, match=r"environments of their own, got one .* object in both"
         ):
-            RLOptimizer(CountingAgent(), *pair, checkpoint_dir=tmp_path)
+            RLOptimizer(CountingAgent(), pair[0], val_pipeline=pair[1], checkpoint_dir=tmp_path)
 
 
 def test_validation_over_what_the_same_functions_return_ends_the_run_and_says_so(tmp_path):
     first, second = shared_by("function")
     with pytest.raises(RuntimeError, match="another pipeline has reset this one's environment"):
-        RLOptimizer(CountingAgent(), first, second, checkpoint_dir=tmp_path, max_episodes=3).run()
+        RLOptimizer(
+            CountingAgent(), first, val_pipeline=second, checkpoint_dir=tmp_path, max_episodes=3
+        ).run()

@@ -135,11 +135,15 @@ class CompiledGradientDescent(TorchGradientDescent):
         loss, diagnostics = self._loss_fn(batch, scalars)
         gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
         flat = self._gradients.flatten(gradients)
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(f) for f in flat]))
+        norms = [torch.linalg.vector_norm(gradient) for gradient in flat]
+        norm = torch.linalg.vector_norm(torch.stack(norms))
         if "max_grad_norm" in scalars:
             most = scalars["max_grad_norm"]
-            scale = torch.where(norm > most, most / norm, 1.0)
-            flat = [gradient * scale for gradient in flat]
+            for group in self._gradients.groups:
+                own = torch.linalg.vector_norm(torch.stack([norms[number] for number in group]))
+                scale = torch.where(own > most, most / own, 1.0)
+                for number in group:
+                    flat[number] = flat[number] * scale
         named = dict(zip(self._gradients.names, flat, strict=True))
         is_finite = torch.isfinite(norm) & torch.isfinite(loss)
         return {**diagnostics, **named, "grad_norm": norm, "is_finite": is_finite}

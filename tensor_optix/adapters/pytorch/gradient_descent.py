@@ -59,9 +59,7 @@ class TorchGradientDescent:
         _list_once(optimizer, " and ".join(networks))
         self._loss_fn = loss_fn
         self._optimizer = optimizer
-        leaves = {id(one.tensor): one for net in networks.values() for one in leaves_of(net)}
-        learned = [leaf for leaf in leaves.values() if leaf.tensor.requires_grad]
-        self._gradients = FlatGradients(learned)
+        self._gradients = FlatGradients(_groups(networks))
         _prefer_fused(optimizer)
 
     def step(self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -84,23 +82,29 @@ class TorchGradientDescent:
 
 
 class FlatGradients:
-    """The gradients of many leaves as views of one buffer: zeroing and clipping are one call each.
+    """The gradients of many leaves as views of a buffer per group: zeroing and clipping are one call each.
 
-    Leaves of several dtypes or devices have a buffer for each; `names` has one name per buffer.
+    Leaves of several dtypes or devices have a buffer for each; `names` has one name per buffer, and `groups`
+    the buffers of each group, by number.
     """
 
-    def __init__(self, leaves: Sequence[Leaf]) -> None:
+    def __init__(self, groups: Sequence[Sequence[Leaf]]) -> None:
+        leaves = [leaf for group in groups for leaf in group]
+        group_of = [number for number, group in enumerate(groups) for _ in group]
         self.tensors = [leaf.tensor for leaf in leaves]
+        self.groups: list[list[int]] = [[] for _ in groups]
         self._buffers: list[Tensor] = []
         self._members: list[list[int]] = []
         self._views: list[tuple[Tensor, Tensor]] = []
-        for dtype, device in dict.fromkeys((t.dtype, t.device) for t in self.tensors):
-            indices = [i for i, leaf in enumerate(leaves) if _kind(leaf) == (dtype, device)]
-            members = [leaves[i] for i in indices]
-            sizes = [leaf.tensor.numel() for leaf in members]
+        kinds = [(n, t.dtype, t.device) for n, t in zip(group_of, self.tensors, strict=True)]
+        for kind in dict.fromkeys(kinds):
+            indices = [index for index, other in enumerate(kinds) if other == kind]
+            group, dtype, device = kind
+            sizes = [self.tensors[index].numel() for index in indices]
             buffer = torch.zeros(sum(sizes), dtype=dtype, device=device)
-            for leaf, part in zip(members, torch.split(buffer, sizes), strict=True):
-                self._views += _views(leaf, part.view_as(leaf.tensor))
+            for index, part in zip(indices, torch.split(buffer, sizes), strict=True):
+                self._views += _views(leaves[index], part.view_as(self.tensors[index]))
+            self.groups[group].append(len(self._buffers))
             self._buffers.append(buffer)
             self._members.append(indices)
         self.names = [f"gradients {number}" for number in range(len(self._buffers))]
@@ -127,16 +131,32 @@ class FlatGradients:
             buffer.copy_(values)
 
     def clip(self, max_norm: float) -> float:
-        """Scale the gradients down to `max_norm`, if they are finite; return the norm before."""
-        norm = math.sqrt(sum(float(torch.linalg.vector_norm(b)) ** 2 for b in self._buffers))
-        if math.isfinite(norm) and norm > max_norm:
-            for buffer in self._buffers:
-                buffer.mul_(max_norm / norm)
-        return norm
+        """Scale the gradients of each group down to `max_norm`, if they are finite; return the norm of all.
+
+        It is that before.
+        """
+        squares = [float(torch.linalg.vector_norm(buffer)) ** 2 for buffer in self._buffers]
+        for group in self.groups:
+            norm = math.sqrt(sum(squares[number] for number in group))
+            if math.isfinite(norm) and norm > max_norm:
+                for number in group:
+                    self._buffers[number].mul_(max_norm / norm)
+        return math.sqrt(sum(squares))
 
 
-def _kind(leaf: Leaf) -> tuple[torch.dtype, torch.device]:
-    return leaf.tensor.dtype, leaf.tensor.device
+def _groups(networks: Mapping[str, nn.Module]) -> list[list[Leaf]]:
+    """Return the leaves that are learned, each once: by network, and those of several apart."""
+    leaves: dict[int, Leaf] = {}
+    owners: dict[int, tuple[str, ...]] = {}
+    for name, network in networks.items():
+        for leaf in leaves_of(network):
+            if leaf.tensor.requires_grad:
+                leaves[id(leaf.tensor)] = leaf
+                owners[id(leaf.tensor)] = (*owners.get(id(leaf.tensor), ()), name)
+    groups: dict[tuple[str, ...], list[Leaf]] = {}
+    for key, leaf in leaves.items():
+        groups.setdefault(owners[key], []).append(leaf)
+    return list(groups.values())
 
 
 def _views(leaf: Leaf, gradient: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -41,6 +41,7 @@ class TFGradientDescent:
         self._networks = dict(networks)
         self._optimizer = optimizer
         self._variables: list[Any] = []
+        self._groups: list[list[int]] = []
         # Weakly, because this object holds the optimizer.
         _waiting[optimizer] = WeakMethod(self._bind_if_built)
         self._bind_if_built()
@@ -55,12 +56,14 @@ class TFGradientDescent:
             loss, diagnostics = self._loss_fn(batch, scalars)
         self._require_complete()
         gradients = _dense(tape.gradient(loss, values), values)
-        squares = [tf.reduce_sum(tf.square(gradient)) for gradient in gradients]
-        norm = tf.sqrt(tf.add_n([tf.cast(square, tf.float32) for square in squares]))
+        squares = [tf.cast(tf.reduce_sum(tf.square(g)), tf.float32) for g in gradients]
+        sums = [tf.add_n([squares[index] for index in group]) for group in self._groups]
+        norm = tf.sqrt(tf.add_n(sums))
         if "max_grad_norm" in scalars:
-            most = scalars["max_grad_norm"]
-            scale = tf.where(norm > most, most / norm, 1.0)
-            gradients = [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
+            for group, total in zip(self._groups, sums, strict=True):
+                scale = _scale(tf.sqrt(total), scalars["max_grad_norm"])
+                for index in group:
+                    gradients[index] *= tf.cast(scale, gradients[index].dtype)
         is_finite = tf.math.is_finite(norm) & tf.reduce_all(tf.math.is_finite(loss))
         # One branch leaves all variables alone, moments and step count too.
         skipped = tf.cond(is_finite, lambda: self._apply(gradients), lambda: tf.constant(1.0))
@@ -90,6 +93,24 @@ class TFGradientDescent:
         with tf.init_scope(), beside(list(self._networks.values())):
             self._optimizer.build(variables)
         self._variables = variables
+        self._groups = _groups(self._networks, variables)
+
+
+def _groups(networks: Mapping[str, Any], variables: Sequence[Any]) -> list[list[int]]:
+    """Return the numbers of the variables by network, and those of several networks apart."""
+    held = {
+        name: {id(v) for v in network.trainable_variables} for name, network in networks.items()
+    }
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for index, variable in enumerate(variables):
+        owners = tuple(name for name, ids in held.items() if id(variable) in ids)
+        groups.setdefault(owners, []).append(index)
+    return list(groups.values())
+
+
+def _scale(norm: Any, most: Any) -> Any:
+    """Return what brings a norm down to the largest that is allowed."""
+    return tf.where(norm > most, most / norm, 1.0)
 
 
 def _dense(gradients: Sequence[Any], values: Sequence[Any]) -> list[Any]:

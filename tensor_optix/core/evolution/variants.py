@@ -124,6 +124,7 @@ def vary(agent: BaseAgent, noise_scale: float, origin: tuple[float, int]) -> Non
     clipped into their bounds, whole numbers staying whole. Everything else stays as it is: flags,
     capacities, and numbers of which nobody says what they may be. Only where the agent names no bounds at
     all, every number varies, whole ones that are 1 at least staying so; if it refuses the result, none does.
+    What follows a schedule keeps to it.
 
     Args:
         agent: Is changed.
@@ -157,11 +158,12 @@ def vary(agent: BaseAgent, noise_scale: float, origin: tuple[float, int]) -> Non
 def _varied_names(agent: BaseAgent, params: Mapping[str, Any]) -> Sequence[str]:
     """Return the names of the hyperparameters that vary: those with bounds, where there are any."""
     bounds = agent.default_param_bounds
+    free = {name: params[name] for name in params if name not in agent.scheduled_params}
     if bounds:
-        return SearchSpace(bounds).names_in(params)
+        return SearchSpace(bounds).names_in(free)
     return [
         name
-        for name, value in params.items()
+        for name, value in free.items()
         if is_number(value) and not (is_integer(value) and value < 1)
     ]
 
