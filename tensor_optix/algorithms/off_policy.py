@@ -8,11 +8,13 @@ way. Diagnostics of the updates made since the last window go out of `learn`.
 
 from __future__ import annotations
 
+import copy
 import logging
+import tempfile
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
@@ -95,9 +97,21 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         self._replay: PrioritizedReplayBuffer | None = None
         self._drawn: ReplayBatch | None = None
         self._steps = 0
+        self._gathered = 0
         self._observed = ObservedRows()
         self._owed = 0.0
         self._tally = UpdateTally()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return an agent of its own, with rows of its own."""
+        copied = super().__deepcopy__(memo)
+        # By files, as parts of a replay are views of others, which copies of the parts would not be.
+        with tempfile.TemporaryDirectory(prefix="tensor-optix-copy-") as directory:
+            self.save_replay(directory)
+            copied.load_replay(directory)
+        under_way = {name: vars(self)[name] for name in ("_gathered", "_observed", "_tally")}
+        vars(copied).update(copy.deepcopy(under_way, memo))
+        return copied
 
     @property
     def is_on_policy(self) -> bool:
@@ -189,6 +203,8 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
             replay.load(stored)
             replay.set_params(alpha=params.per_alpha, beta=params.per_beta, gamma=params.gamma)
         self._replay, self._drawn = replay, None
+        # Rows that were learned from before can be at once; an empty buffer has to be filled first.
+        self._gathered = 0 if replay is None else self._steps
 
     @abstractmethod
     def _make_updates(self, fields: dict[str, Array], batches: int) -> tuple[Any, Array]:
@@ -222,9 +238,10 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         if self._reward_normalizer is not None:
             self._learn_rewards(transitions)
         self._steps += len(transitions.rewards)
+        self._gathered += len(transitions.rewards)
         self._explored(len(transitions.rewards))
         params = self._hyperparams
-        if len(self._replay) < params.batch_size or self._steps < params.learning_starts:
+        if len(self._replay) < params.batch_size or self._gathered < params.learning_starts:
             return
         self._owed += len(transitions.rewards) * params.updates_per_step
         while self._owed >= 1.0:

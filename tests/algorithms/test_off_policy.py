@@ -149,6 +149,22 @@ def test_there_are_exactly_as_many_updates_per_step_as_were_asked_for(per_step):
     assert agent.learn(empty_window())["n_updates"] == updates
 
 
+def test_a_learner_that_is_restored_without_its_rows_waits_for_as_many_again(tmp_path):
+    options = {"learning_starts": 40, "updates_per_step": 1.0, "batch_size": 8}
+    before = make_agent(**options)
+    before.learn(make_episode(rows=64))
+    before.save_state(tmp_path)
+    before.save_replay(tmp_path)
+    agent = make_agent(**options)
+    agent.load_state(tmp_path)
+    assert agent.learn(make_episode(rows=32))["n_updates"] == 0
+    assert agent.learn(make_episode(rows=32))["n_updates"] > 0
+    with_rows = make_agent(**options)
+    with_rows.load_state(tmp_path)
+    with_rows.load_replay(tmp_path)
+    assert with_rows.learn(make_episode(rows=32))["n_updates"] > 0
+
+
 def test_nothing_is_learned_before_the_steps_that_learning_starts_at():
     agent = make_agent(learning_starts=40, updates_per_step=1.0)
     seen = []

@@ -110,13 +110,22 @@ def flatten_values(values: Tensor) -> Tensor:
 def forward(network: nn.Module, observations: Tensor, *others: Tensor) -> Tensor:
     """Return what a network makes of observations: float32, whatever it computes in.
 
-    It receives the observations as float32, but indices `[B]` as int64; and `others` as they are.
+    It receives the observations in the dtype of its weights, but indices `[B]` as int64; and `others` as they
+    are.
     """
     is_index = observations.dim() == 1 and not observations.is_floating_point()
-    outputs = network(observations.long() if is_index else observations.float(), *others)
+    shown = observations.long() if is_index else observations.to(_dtype_of(network))
+    outputs = network(shown, *others)
     if not isinstance(outputs, Tensor):
         raise TypeError(f"a network must return one tensor, got {type(outputs).__name__}")
     return outputs.float()
+
+
+def _dtype_of(network: nn.Module) -> torch.dtype:
+    """Return the dtype that a network computes in, by its first weight; float32 for one without."""
+    parameter = next(network.parameters(), None)
+    is_float = parameter is not None and parameter.is_floating_point()
+    return parameter.dtype if parameter is not None and is_float else torch.float32
 
 
 def without_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -290,7 +299,7 @@ def save_network(network: nn.Module, path: PathLike) -> None:
 
 def load_network(network: nn.Module, path: PathLike) -> None:
     """Read what `save_network` wrote, into the same variables."""
-    network.load_state_dict(load_file(f"{path}.safetensors"))
+    _load_state(network, load_file(f"{path}.safetensors"))
 
 
 def save_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> None:
@@ -334,7 +343,7 @@ def average_networks(network: nn.Module, paths: Sequence[PathLike]) -> None:
         else value
         for name, value in states[0].items()
     }
-    network.load_state_dict(mean_state)
+    _load_state(network, mean_state)
 
 
 def perturb_network(network: nn.Module, scale: float, seed: int) -> None:
@@ -416,7 +425,21 @@ class TorchScalar(nn.Module):
 
 def _state(network: nn.Module) -> dict[str, Tensor]:
     # Cloned, because safetensors refuses variables that share memory.
-    return {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
+    return {
+        _plain_name(name): value.detach().cpu().contiguous().clone()
+        for name, value in network.state_dict().items()
+    }
+
+
+def _load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    own = {_plain_name(name): name for name in network.state_dict()}
+    plain = {_plain_name(name): value for name, value in state.items()}
+    network.load_state_dict({own.get(name, name): value for name, value in plain.items()})
+
+
+def _plain_name(name: str) -> str:
+    """Return what a variable is called where no part of its network is compiled by `torch.compile`."""
+    return name.replace("_orig_mod.", "")
 
 
 def _plain(value: Any) -> Any:

@@ -147,7 +147,8 @@ def blend(targets: Any, networks: Any, rate: Tensor | float) -> None:
     learned = {id(variable) for variable in networks.trainable_variables}
     for target, source in zip(targets.variables, networks.variables, strict=True):
         if id(source) in learned and not (isinstance(rate, float) and rate == 1.0):
-            target.assign(target.value + rate * (source.value - target.value))
+            step = tf.cast(rate, target.dtype) * (source.value - target.value)
+            target.assign(target.value + step)
         else:
             target.assign(source.value)
 
