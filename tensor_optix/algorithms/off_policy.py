@@ -230,8 +230,9 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         self._replay_seed = progress["replay_seed"]
 
     def _take_in(self, transitions: Transitions) -> None:
-        if self._replay is None:
-            self._replay = self._make_replay(transitions.num_envs)
+        if self._replay is None or self._replay.num_envs != transitions.num_envs:
+            self._begin_replay(transitions.num_envs)
+        assert self._replay is not None
         actions = transitions.actions.astype(self.action_dtype, copy=False)
         self._replay.extend(*transitions._replace(actions=actions)[:7])
         self._learn_observations(transitions.observations)
@@ -248,6 +249,18 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
             batches = min(int(self._owed), MOST_BATCHES)
             self._owed -= batches
             self._update(self._replay, batches)
+
+    def _begin_replay(self, num_envs: int) -> None:
+        """Begin an empty buffer; rows of another number of environments cannot go on in it."""
+        if self._replay is not None:
+            logger.warning(
+                "the replay buffer holds rows of %d environments, now there are %d: an empty one is begun; "
+                "save_replay keeps the rows of a buffer",
+                self._replay.num_envs,
+                num_envs,
+            )
+        self._replay, self._drawn = self._make_replay(num_envs), None
+        self._gathered = 0
 
     def _explored(self, steps: int) -> None:
         """Follow the schedule of exploration over environment steps."""

@@ -149,6 +149,14 @@ def test_there_are_exactly_as_many_updates_per_step_as_were_asked_for(per_step):
     assert agent.learn(empty_window())["n_updates"] == updates
 
 
+def test_an_agent_may_go_on_with_another_number_of_environments(caplog):
+    agent = make_agent(**NEVER)
+    for num_envs in (2, 4, 3):
+        agent.learn(make_episode(rows=24 * num_envs, num_envs=num_envs))
+        assert agent._replay.num_envs == num_envs
+    assert "rows of 2 environments, now there are 4: an empty one is begun" in caplog.text
+
+
 def test_a_learner_that_is_restored_without_its_rows_waits_for_as_many_again(tmp_path):
     options = {"learning_starts": 40, "updates_per_step": 1.0, "batch_size": 8}
     before = make_agent(**options)
