@@ -14,7 +14,7 @@ from tensor_optix.algorithms.catalogue import ALGORITHMS
 from tensor_optix.algorithms.frameworks import FRAMEWORKS
 
 PACKAGE = Path(tensor_optix.__file__).parent
-RECORDED = {("cli/run_directory.py", "ppo")}
+RECORDED = {("runs/run_directory.py", "ppo")}
 """What was trained by runs whose record does not say so."""
 
 
