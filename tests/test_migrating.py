@@ -96,7 +96,7 @@ def test_the_hyperparameters_on_the_right_of_the_tables_exist():
         *("epsilon_decay_steps", "epsilon_min", "learning_rate"),
     ):
         assert name in known
-        assert f"`{name}`" in TEXT
+        assert f"`{name}" in TEXT
 
 
 def test_the_extra_that_is_called_all_brings_atari_and_mujoco():
