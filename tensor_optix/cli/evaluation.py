@@ -221,5 +221,7 @@ def _described(snapshot: PolicySnapshot) -> str:
     metrics = snapshot.eval_metrics
     if metrics.never_scored:
         return f"{snapshot.snapshot_id}, the last one of the training: it was never scored"
-    rate = " a step" if metrics.is_per_step else ""
-    return f"{snapshot.snapshot_id}, scored {words.number(metrics.primary_score)}{rate} in training"
+    basis = " a step" if metrics.is_per_step else words.of_episodes(metrics.score_count)
+    return (
+        f"{snapshot.snapshot_id}, scored {words.number(metrics.primary_score)}{basis} in training"
+    )

@@ -369,6 +369,8 @@ class Finals(LoopEvent):
     kind = "finals"
     scores: dict[str, float]
     """What each reached, by the id of its snapshot, the best first."""
+    episodes: int = 0
+    """How many each of them played at least; 0 where nobody knows."""
 
 
 class Ending(Enum):

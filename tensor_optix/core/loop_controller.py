@@ -524,8 +524,9 @@ class LoopController:
             contest.most_windows = int(FINALS_SHARE * self._ends.windows) // len(chosen)
             played = play_finals(registry, chosen, self._agent, contest.score_surely)
             self._best.refresh()
-            scores = {snapshot.snapshot_id: score for snapshot, score in played}
-            self.record(events.Finals(scores=scores))
+            scores = {snapshot.snapshot_id: made.primary_score for snapshot, made in played}
+            episodes = min((made.score_count for _, made in played), default=0)
+            self.record(events.Finals(scores=scores, episodes=episodes))
 
     def _restore_best(self, failed: bool) -> None:
         if self._best.restore(self._agent) is None and self._run.total_steps:

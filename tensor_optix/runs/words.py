@@ -76,11 +76,11 @@ def decision(made: Decision, count: int = 1) -> str:
 def _decision(made: Decision) -> str:
     match made.event:
         case Baseline(score=score, episodes=episodes):
-            return f"first score {number(score)}{_of(episodes)}"
+            return f"first score {number(score)}{of_episodes(episodes)}"
         case Best(score=score, episodes=episodes):
-            return f"new best {number(score)}{_of(episodes)}"
+            return f"new best {number(score)}{of_episodes(episodes)}"
         case Surer(score=score, episodes=episodes):
-            return f"kept a surer policy, score {number(score)}{_of(episodes)}"
+            return f"kept a surer policy, score {number(score)}{of_episodes(episodes)}"
         case Rescored(per_step=True, windows=windows):
             return f"no episode ended in {windows} windows: scored by the mean reward a step"
         case Rescored():
@@ -93,9 +93,9 @@ def _decision(made: Decision) -> str:
             return "went back to the best policy"
         case Recovered(reason=reason):
             return f"{reason}: went back to the best policy, with smaller steps"
-        case Finals(scores=scores):
+        case Finals(scores=scores, episodes=episodes):
             reached = ", ".join(number(score) for score in scores.values())
-            return f"{len(scores)} policies played for the best: {reached}"
+            return f"{len(scores)} policies played for the best{of_episodes(episodes)}: {reached}"
         case Tuned(before=before, effective=effective):
             return f"tuned: {_changes(before, effective)}"
         case Dormant():
@@ -106,7 +106,7 @@ def _decision(made: Decision) -> str:
             return made.kind
 
 
-def _of(episodes: int) -> str:
+def of_episodes(episodes: int) -> str:
     """Say of how many episodes a score is the mean, where that is known."""
     return f" ({episodes} episode{'' if episodes == 1 else 's'})" if episodes else ""
 

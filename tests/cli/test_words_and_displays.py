@@ -184,10 +184,10 @@ def test_experiments_are_not_told_but_what_was_accepted_is() -> None:
 
 def test_the_finals_and_a_recovery_are_told_in_words() -> None:
     record = TrainingRecord()
-    record.on_event(Finals(scores={"a": 200.5, "b": -3.0}))
+    record.on_event(Finals(scores={"a": 200.5, "b": -3.0}, episodes=20))
     record.on_event(Recovered(reason="the weights are not finite", hyperparams={}))
     assert [words.decision(made) for made in record.decisions] == [
-        "2 policies played for the best: 200.5, -3",
+        "2 policies played for the best (20 episodes): 200.5, -3",
         "the weights are not finite: went back to the best policy, with smaller steps",
     ]
 

@@ -139,7 +139,7 @@ def test_each_finalist_plays_with_its_own_weights_and_a_damaged_one_is_left_out(
         return EvalMetrics(-float(agent.updates), {}, 0)
 
     played = play_finals(registry, chosen, agent, score)
-    assert [value for _, value in played] == [-1.0, -2.0]
+    assert [made.primary_score for _, made in played] == [-1.0, -2.0]
     assert "damaged" in caplog.text
     ranked = [one for one in registry.snapshots if one.snapshot_id != damaged.snapshot_id]
     assert [one.hyperparams.params["lr"] for one in ranked] == [1.0, 2.0]

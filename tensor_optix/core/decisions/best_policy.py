@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.checkpoints.snapshot_store import SnapshotError
@@ -262,7 +262,7 @@ def play_finals(
     snapshots: list[PolicySnapshot],
     agent: BaseAgent,
     score: Callable[[BaseAgent, int], EvalMetrics],
-) -> list[tuple[PolicySnapshot, float]]:
+) -> list[tuple[PolicySnapshot, EvalMetrics]]:
     """Play each stored policy, and let the registry rank them by what they reached, the best first.
 
     Args:
@@ -272,17 +272,18 @@ def play_finals(
         score: `fn(agent, episodes)` scores the agent by at least so many fresh greedy episodes.
 
     Returns:
-        The policies that could be played, with these scores.
+        The policies that could be played, with these scores; minus infinity where there is none.
     """
-    played: list[tuple[PolicySnapshot, float]] = []
+    played: list[tuple[PolicySnapshot, EvalMetrics]] = []
     for snapshot in snapshots:
         try:
             registry.load(snapshot, agent)
         except SnapshotError as error:
             logger.warning("skipping a damaged checkpoint: %s", error)
             continue
-        result = score(agent, EPISODES).primary_score
-        played.append((snapshot, result if math.isfinite(result) else -math.inf))
-    played.sort(key=lambda one: -one[1])
-    registry.reorder(played)
+        result = score(agent, EPISODES)
+        is_known = math.isfinite(result.primary_score)
+        played.append((snapshot, result if is_known else replace(result, primary_score=-math.inf)))
+    played.sort(key=lambda one: -one[1].primary_score)
+    registry.reorder([(snapshot, result.primary_score) for snapshot, result in played])
     return played
