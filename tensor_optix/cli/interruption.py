@@ -35,6 +35,13 @@ class Interruption:
         """128 + the signal's number, as shells have it; 0 where none came."""
         return 0 if self.signal is None else 128 + self.signal
 
+    @property
+    def name(self) -> str:
+        """What people call the first signal; empty where none came."""
+        if self.signal is None:
+            return ""
+        return "Ctrl-C" if self.signal is signal.SIGINT else self.signal.name
+
     def __enter__(self) -> Self:
         # Python lets only the main thread set handlers.
         if threading.current_thread() is threading.main_thread():
@@ -62,7 +69,7 @@ class Interruption:
             # Python refuses to write while it is writing; the end of the run tells it then.
             with suppress(RuntimeError):
                 self.acknowledge(
-                    f"{self.signal.name}: the window under way is ended, then the best is kept; "
+                    f"{self.name}: the window under way is ended, then the best is kept; "
                     "once more ends at once"
                 )
 

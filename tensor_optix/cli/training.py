@@ -114,9 +114,8 @@ class _Training:
         finally:
             display.close()
         if self._interruption.signal is not None:
-            name = self._interruption.signal.name
-            said = "Ctrl-C" if name == "SIGINT" else name
-            return Outcome(Ending.INTERRUPTED, optimizer.best_snapshot, signal=said)
+            name = self._interruption.name
+            return Outcome(Ending.INTERRUPTED, optimizer.best_snapshot, signal=name)
         if error is not None:
             self._keep_traceback(error, display)
             reason = f"{type(error).__name__}: {error}"

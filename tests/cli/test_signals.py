@@ -94,7 +94,7 @@ def test_the_first_signal_is_acknowledged_at_once() -> None:
         interruption.stop, interruption.acknowledge = lambda reason: None, said.append
         signal.raise_signal(signal.SIGINT)
         assert said == [
-            "SIGINT: the window under way is ended, then the best is kept; once more ends at once"
+            "Ctrl-C: the window under way is ended, then the best is kept; once more ends at once"
         ]
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
