@@ -255,7 +255,7 @@ def _require_arrays(role: str, space: AnySpace) -> None:
         else "gymnasium.wrappers.TransformAction can translate it"
     )
     raise ValueError(
-        f"unsupported {role} space {space} of several environments: expected Box, Discrete, MultiDiscrete or "
+        f"unsupported {role} space {space} of a vector environment: expected Box, Discrete, MultiDiscrete or "
         f"MultiBinary; {remedy}, or let BatchPipeline(env=...) step one plain environment, with an agent of "
         "your own"
     )
