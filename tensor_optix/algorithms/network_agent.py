@@ -29,6 +29,7 @@ from tensor_optix.core.argument_checks import (
 from tensor_optix.core.base_agent import BaseAgent, older_than_act, overrides
 from tensor_optix.core.json_values import to_json
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
+from tensor_optix.pipeline.vector_contract import has_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -595,6 +596,12 @@ def try_network(name: str, network: Callable[[Array], Array], observation_space:
     Raises:
         ValueError: If it cannot take them.
     """
+    if not has_arrays(observation_space):
+        raise ValueError(
+            f"the {name} takes arrays, got the observation space {observation_space}: "
+            "gymnasium.wrappers.FlattenObservation makes vectors of a Dict or a Tuple, or bring an agent of "
+            "your own"
+        )
     shape, dtype = observation_space.shape, observation_space.dtype
     try:
         return network(np.zeros((PROBE_ROWS, *shape), dtype))

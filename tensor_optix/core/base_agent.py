@@ -114,6 +114,14 @@ class BaseAgent(ABC):
         """Choose actions for `[N, ...]` observations; return `[N]` or `[N, A]`."""
         return np.stack([np.asarray(self.act(observation)) for observation in observations])
 
+    def act_each(self, observations: Array) -> list[Any]:
+        """Choose actions for `[N, ...]` observations, each as `act` gives it.
+
+        Called by a pipeline in place of `act_batch` where the action space is of another kind than those
+        whose actions are arrays: a Dict, a Tuple, one of the user's.
+        """
+        return [self.act(observation) for observation in observations]
+
     def act_greedy(self, observations: Array) -> Array:
         """Choose the policy's best actions for `[N, ...]` observations, without exploration."""
         return self.act_batch(observations)
@@ -192,6 +200,11 @@ def older_than_act(agent_type: type[BaseAgent]) -> frozenset[str]:
     and ensembles, too: such an agent asks here when it is made, and leaves these methods to the defaults.
     """
     return frozenset(name for name in BATCHED_METHODS if overrides(agent_type, "act", name))
+
+
+def has_own(agent: BaseAgent, name: str) -> bool:
+    """Whether a batched method of an agent is its own, and not to be made of its `act`."""
+    return name in vars(agent) or name not in older_than_act(type(agent))
 
 
 def overrides(agent_type: type[BaseAgent], name: str, over: str) -> bool:

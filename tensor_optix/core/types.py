@@ -59,9 +59,10 @@ class EpisodeData:
     """
 
     observations: Array
-    """`[R, ...]`, what each action was chosen from, in the environment's own dtype."""
+    """`[R, ...]`, what each action was chosen from, in the environment's own dtype; `[R]` objects where the
+    space has no arrays, as a Dict."""
     actions: Array
-    """`[R]` or `[R, A]`."""
+    """`[R]` or `[R, A]`; `[R]` objects where the space has no arrays."""
     rewards: Sequence[float] | Array
     """`[R]`, as the environment paid them."""
     terminated: Sequence[bool] | Array

@@ -6,14 +6,15 @@ the dtype in which the agent's own actions are kept. Pipelines and `play_episode
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from gymnasium.spaces import Box
 
 from tensor_optix.core.types import Array
-from tensor_optix.pipeline.vector_contract import AnySpace, space_dtype
+from tensor_optix.pipeline.vector_contract import AnySpace, has_arrays, objects, space_dtype
 
 if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
@@ -22,13 +23,42 @@ ActionMap: TypeAlias = Callable[[Array], Array]
 """An agent's actions `[B]` or `[B, A]` -> the environments' actions, same shape, the space's dtype."""
 
 
+class Chooser(Protocol):
+    """Chooses actions for a vector step."""
+
+    def act_batch(self, observations: Array) -> Array:
+        """Return one action for each of `[N, ...]` observations."""
+
+
+class OneByOne:
+    """Acts where the action space has no arrays: every action is kept as the object that the agent chose.
+
+    Args:
+        agent: Is asked for one action at a time.
+    """
+
+    def __init__(self, agent: BaseAgent) -> None:
+        self._agent = agent
+
+    def act_batch(self, observations: Array) -> Array:
+        """Return a copy of the action for each of `[N, ...]` observations, `[N]` objects."""
+        # A copy, as the agent may go on writing into its own.
+        return objects(copy.deepcopy(self._agent.act_each(observations)))
+
+
+def chooser_of(agent: BaseAgent, space: AnySpace) -> Chooser:
+    """Return what chooses the agent's actions of a space: the agent itself where they are arrays."""
+    return agent if has_arrays(space) else OneByOne(agent)
+
+
 def environment_actions(agent: BaseAgent, space: AnySpace, rescale: bool) -> ActionMap:
     """Return the function that makes the environment's actions of the agent's.
 
     Actions in [-1, 1] of an agent with `has_unit_actions` are stretched to the bounds of a Box,
     component by component: `low + (action + 1) / 2 * (high - low)`, clipped to the bounds, rounded
     where the space holds integers. The function raises a ValueError where such an action is not
-    finite or not of the space's shape. All other actions are only cast, or returned as they are.
+    finite or not of the space's shape. All other actions are only cast, or returned as they are; those of
+    a space without arrays are copied, as the environment may keep them or write into them.
 
     Args:
         agent: Says whether its actions are in [-1, 1].
@@ -40,6 +70,8 @@ def environment_actions(agent: BaseAgent, space: AnySpace, rescale: bool) -> Act
     """
     if rescale and agent.has_unit_actions and isinstance(space, Box):
         return _stretcher(space)
+    if not has_arrays(space):
+        return copy.deepcopy
     return _caster(space_dtype(space))
 
 

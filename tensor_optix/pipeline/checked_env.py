@@ -6,6 +6,7 @@ otherwise, in one line that names the environment, what it returned, and what to
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Space
 from gymnasium.vector import SyncVectorEnv
+
+from tensor_optix.pipeline.vector_contract import has_arrays, objects
 
 if TYPE_CHECKING:
     from tensor_optix.core.types import Array
@@ -29,7 +32,9 @@ FITTING_KINDS = {"f": "fiub", "i": "iub", "u": "iub", "b": "iub"}
 class CheckedEnv(gymnasium.Env[Any, Any]):
     """An environment of anybody's, whose every answer is checked.
 
-    Observations come out as arrays of the space's shape and dtype, rewards as floats, flags as bools.
+    Observations come out as arrays of the space's shape and dtype, rewards as floats, flags as bools. An
+    observation of a space without arrays (a Dict, a Graph, one of the user's) comes out unchecked, as a copy
+    that the environment does not write into, in an array of objects of the shape `()`.
 
     Args:
         env: A `gymnasium.Env`, or an object with `reset`, `step` and both spaces.
@@ -47,7 +52,8 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
         if isinstance(env, gymnasium.Env):
             self.spec, self.metadata, self.render_mode = env.spec, env.metadata, env.render_mode
         self._reset = _Resetting(env)
-        self._shape = self.observation_space.shape
+        is_checked = has_arrays(self.observation_space)
+        self._shape = self.observation_space.shape if is_checked else None
         self._dtype = self.observation_space.dtype
 
     @property
@@ -94,7 +100,7 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
         ):
             return value
         if self._shape is None or self._dtype is None:
-            return value  # a composite space, whose parts are not looked at
+            return objects([copy.deepcopy(value)]).reshape(())
         return fitting(value, self._shape, np.dtype(self._dtype), f"{self._name}: {call}")
 
     def _reward(self, value: Any) -> float:

@@ -5,6 +5,7 @@ In come `gymnasium.Env` and `gymnasium.vector.VectorEnv` objects; out come `Vect
 
 from __future__ import annotations
 
+import functools
 import warnings
 from abc import abstractmethod
 from enum import Enum
@@ -27,10 +28,14 @@ from tensor_optix.pipeline.vector_contract import (
     VectorEnv,
     VectorStep,
     constant,
+    has_arrays,
     space_dtype,
+    space_shape,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import gymnasium
 
     from tensor_optix.core.types import Array
@@ -75,7 +80,7 @@ class LockstepEnv(VectorEnv):
         self._no_rewards = constant(np.zeros(num_envs, np.float32))
         self._dtype = space_dtype(self.observation_space)
         self._action_dtype = space_dtype(self.action_space)
-        shape = self.observation_space.shape or ()
+        shape = space_shape(self.observation_space)
         self._shape = (num_envs, *shape)
         self._no_ends = constant(np.empty((0, *shape), self._dtype))
 
@@ -137,7 +142,10 @@ class LockstepEnv(VectorEnv):
 
 
 class SingleEnv(LockstepEnv):
-    """One plain environment. Its rows are all valid but the first one after `reset()`.
+    """One plain environment, of any spaces. Its rows are all valid but the first one after `reset()`.
+
+    Observations of a space without arrays come as one object a row, and actions of such a space go to the
+    environment as the object that is sent.
 
     Args:
         env: The environment; its time limit is its own business.
@@ -145,19 +153,19 @@ class SingleEnv(LockstepEnv):
         owned: Whether `close()` closes it.
     """
 
+    takes_any_space = True
     _env: CheckedEnv
 
     def __init__(self, env: CheckedEnv, name: str = "single", owned: bool = False) -> None:
         super().__init__(env, name, (env.observation_space, env.action_space), 1, env.spec, owned)
-        self._is_discrete = isinstance(env.action_space, Discrete)
+        self._action = _action_maker(env.action_space)
 
     def _reset_all(self, seed: int | None) -> Array:
         observation, _ = self._env.reset(seed=seed)
         return np.asarray(observation, self._dtype)[None]
 
     def _step(self, actions: Array) -> VectorStep:
-        # An environment may keep the array that it is given, and the sender may reuse it: copy.
-        action = int(actions[0]) if self._is_discrete else np.array(actions[0], self._action_dtype)
+        action = self._action(actions[0])
         observation, reward, terminated, truncated, info = self._env.step(action)
         observations = np.asarray(observation, self._dtype)[None]
         ends = self._no_ends
@@ -324,6 +332,20 @@ def wrap_gymnasium(env: GymVectorEnv, name: str, owned: bool = False) -> Gymnasi
     """Return the adapter that fits a Gymnasium vector environment."""
     adapter = AsyncGymnasiumEnv if isinstance(env, AsyncVectorEnv) else GymnasiumEnv
     return adapter(env, name, owned)
+
+
+def _action_maker(space: AnySpace) -> Callable[[Any], Any]:
+    """Return what makes an action for one plain environment of an element of an array of them."""
+    if isinstance(space, Discrete):
+        return int
+    if not has_arrays(space):
+        return _itself
+    # An environment may keep the array that it is given, and the sender may reuse it: copy.
+    return functools.partial(np.array, dtype=space_dtype(space))
+
+
+def _itself(action: Any) -> Any:
+    return action
 
 
 def _autoreset_mode(env: GymVectorEnv) -> str:

@@ -14,6 +14,7 @@ from tensor_optix.core.foreign_agent import as_actor
 from tensor_optix.core.types import Array, EpisodeData, Transitions
 from tensor_optix.pipeline.action_scaling import ActionMap, environment_actions, kept_dtype
 from tensor_optix.pipeline.live_stream import DataSource, LiveRow, LiveStream, sender_of
+from tensor_optix.pipeline.vector_contract import has_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +97,11 @@ class LivePipeline(BasePipeline):
                 "%s takes actions, but with reward_delay=0 a reward is credited to the action that is chosen "
                 "after it came: pass reward_delay=1 if the rewards follow from the actions",
                 type(data_source).__name__,
+            )
+        if action_space is not None and not has_arrays(action_space):
+            raise ValueError(
+                "action_space must be a Box, Discrete, MultiDiscrete or MultiBinary, got "
+                f"{action_space}: leave it out to have the actions sent as they are chosen"
             )
         self._source = data_source
         self._is_boundary = episode_boundary_fn or LivePipeline.on_done_signal()
@@ -380,4 +386,6 @@ def _as_chosen(actions: Array) -> Array:
 def _single(actions: Array) -> Any:
     """Return the only one of `[1, ...]` actions, as a plain number where it is one."""
     action = actions[0]
-    return action.item() if np.ndim(action) == 0 else action.copy()
+    if isinstance(action, np.ndarray):
+        return action.copy()
+    return action.item() if isinstance(action, np.generic) else action

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tensor_optix.core.decisions.validation import GreedyAgent
 from tensor_optix.core.episode_returns import EpisodeCounter, FirstEpisodes
 from tensor_optix.core.foreign_agent import as_actor
-from tensor_optix.pipeline.action_scaling import environment_actions
+from tensor_optix.pipeline.action_scaling import chooser_of, environment_actions
 
 if TYPE_CHECKING:
     from tensor_optix.core.foreign_agent import Actor
@@ -96,6 +97,7 @@ def _play(
     counter, played = EpisodeCounter(env.num_envs), FirstEpisodes(episodes, env.num_envs)
     actor = as_actor(agent)
     to_env = environment_actions(actor, env.action_space, rescale_actions)
+    chooser = chooser_of(GreedyAgent(actor), env.action_space)
     most = math.inf if most_steps is None else most_steps * env.num_envs
     each = math.ceil(episodes / env.num_envs)
     steps, rewards = 0, 0.0
@@ -112,5 +114,5 @@ def _play(
             ended = played.lengths > 0
             return Played(played.returns[ended], played.lengths[ended], steps, rewards / steps)
         # A copy, as the environment may write over its own: an agent may keep what it acts on.
-        actions = np.asarray(actor.act_greedy(np.array(step.observations)))
+        actions = np.asarray(chooser.act_batch(np.array(step.observations)))
         env.send(to_env(actions), step.env_ids)

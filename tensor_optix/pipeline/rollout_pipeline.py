@@ -12,8 +12,8 @@ from tensor_optix.core.base_pipeline import BasePipeline, Source
 from tensor_optix.core.episode_returns import EpisodeCounter
 from tensor_optix.core.foreign_agent import as_actor
 from tensor_optix.core.types import Array, EpisodeData, Transitions
-from tensor_optix.pipeline.action_scaling import environment_actions, kept_dtype
-from tensor_optix.pipeline.vector_contract import VectorStep, spread_seed
+from tensor_optix.pipeline.action_scaling import chooser_of, environment_actions, kept_dtype
+from tensor_optix.pipeline.vector_contract import VectorStep, space_dtype, space_shape, spread_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,9 +50,9 @@ class Rollout:
         obs, action = env.observation_space, env.action_space
         # One row more, for what the last action led to.
         grid = (self._capacity + 1, env.num_envs)
-        self._observations = np.zeros((*grid, *(obs.shape or ())), obs.dtype)
+        self._observations = np.zeros((*grid, *space_shape(obs)), space_dtype(obs))
         self._has_floats = np.issubdtype(self._observations.dtype, np.floating)
-        self._actions = np.zeros((*shape, *(action.shape or ())), action_dtype)
+        self._actions = np.zeros((*shape, *space_shape(action)), action_dtype)
         self._rewards = np.zeros(shape, np.float32)
         self._terminated = np.zeros(shape, bool)
         self._truncated = np.zeros(shape, bool)
@@ -455,8 +455,8 @@ class RolloutPipeline(BasePipeline):
         env.reset(seed)
         self._window = 0
         self._counter = EpisodeCounter(env.num_envs)
-        shape, dtype = env.observation_space.shape, env.observation_space.dtype
-        self._observations = np.zeros((env.num_envs, *(shape or ())), dtype)
+        space = env.observation_space
+        self._observations = np.zeros((env.num_envs, *space_shape(space)), space_dtype(space))
         self._all_ids = np.arange(env.num_envs)
         for _ in range(env.num_envs // env.batch_size):
             first = env.recv()
@@ -484,6 +484,7 @@ class RolloutPipeline(BasePipeline):
         """Choose what is done at every step, so that no step has to ask."""
         space = self.env.action_space
         self._to_env = environment_actions(agent, space, self._rescale_actions)
+        self._actor = chooser_of(agent, space)
         self._finish = Rollout.finish if agent.is_on_policy else self._observing(agent)
         dtype = kept_dtype(agent, space)
         self._rollouts = [rollout for rollout in self._rollouts if rollout.action_dtype == dtype]
@@ -523,9 +524,8 @@ class RolloutPipeline(BasePipeline):
         return window
 
     def _act(self, rollout: Rollout, env_ids: Array) -> None:
-        assert self._agent is not None
         # Of the rollout's own rows, as the environment's may be written over: an agent may keep them.
-        actions = self._agent.act_batch(rollout.shown(env_ids))
+        actions = self._actor.act_batch(rollout.shown(env_ids))
         self.env.send(self._to_env(rollout.begin(env_ids, actions)), env_ids)
 
     def _observing(self, agent: BaseAgent) -> Finisher:

@@ -7,7 +7,7 @@ this module fulfil, and `VectorStep`, the value that travels from a backend to a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -28,7 +28,8 @@ SEEDS = 2**31
 """EnvPool takes no more."""
 GOLDEN_STEP = 0x4F1BBCDD
 """An odd number, so that no two seeds meet, next to `SEEDS` times the golden ratio."""
-SUPPORTED_SPACES = (Box, Discrete, MultiBinary, MultiDiscrete)
+ARRAY_SPACES = (Box, Discrete, MultiBinary, MultiDiscrete)
+"""Their elements are arrays of one shape and dtype. Those of any other space are kept as objects."""
 
 
 class VectorStep(NamedTuple):
@@ -82,6 +83,8 @@ class VectorEnv(ABC):
             environment's, none of a vector's.
     """
 
+    takes_any_space: ClassVar[bool] = False
+    """Whether spaces may be other than `ARRAY_SPACES`."""
     env_id: str = ""
     info_keys: InfoKeys | None = None
 
@@ -109,8 +112,10 @@ class VectorEnv(ABC):
         self.num_envs = num_envs
         self.batch_size = num_envs if batch_size is None else batch_size
         check_batch_size(num_envs, self.batch_size)
-        self.observation_space = _supported("observation", spaces[0])
-        self.action_space = _supported("action", spaces[1])
+        self.observation_space, self.action_space = spaces
+        if not self.takes_any_space:
+            _require_arrays("observation", self.observation_space)
+            _require_arrays("action", self.action_space)
         self.max_episode_steps = max_episode_steps
         self._is_held = True
 
@@ -208,8 +213,20 @@ def spread_seed(seed: int) -> int:
     return whole_number("seed", seed, least=0) * GOLDEN_STEP % SEEDS
 
 
+def has_arrays(space: AnySpace) -> bool:
+    """Whether a space's elements are arrays, and not objects of which nothing is known."""
+    return isinstance(space, ARRAY_SPACES)
+
+
+def space_shape(space: AnySpace) -> tuple[int, ...]:
+    """Return the shape of one element in a row; one of no array is one object."""
+    return (space.shape or ()) if has_arrays(space) else ()
+
+
 def space_dtype(space: AnySpace) -> np.dtype[Any]:
-    """Return the dtype of a supported space's elements."""
+    """Return the dtype in which a space's elements are kept; those that are no arrays as objects."""
+    if not has_arrays(space):
+        return np.dtype(object)
     if space.dtype is None:
         raise ValueError(f"the space {space} has no dtype; give it one")
     return np.dtype(space.dtype)
@@ -221,15 +238,24 @@ def constant(values: Array) -> Array:
     return values
 
 
-def _supported(role: str, space: AnySpace) -> AnySpace:
-    if isinstance(space, SUPPORTED_SPACES):
-        return space
+def objects(values: Sequence[Any]) -> Array:
+    """Return an array `[len(values)]` of the very objects, which may be arrays or sequences themselves."""
+    kept = np.empty(len(values), object)
+    for row, value in enumerate(values):
+        kept[row] = value
+    return kept
+
+
+def _require_arrays(role: str, space: AnySpace) -> None:
+    if has_arrays(space):
+        return
     remedy = (
         "gymnasium.wrappers.FlattenObservation makes a Dict or a Tuple a Box"
         if role == "observation"
         else "gymnasium.wrappers.TransformAction can translate it"
     )
     raise ValueError(
-        f"unsupported {role} space {space}: expected Box, Discrete, MultiDiscrete or MultiBinary; "
-        f"{remedy}"
+        f"unsupported {role} space {space} of a vector environment: expected Box, Discrete, MultiDiscrete or "
+        f"MultiBinary; {remedy}, or let BatchPipeline(env=...) step one plain environment, with an agent of "
+        "your own"
     )

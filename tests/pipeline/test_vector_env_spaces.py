@@ -61,11 +61,14 @@ def test_nan_rewards_pass_untouched():
     "space", [Dict(a=Box(0, 1, (2,))), Tuple((Discrete(2), Discrete(3))), Text(4)], ids=str
 )
 def test_unsupported_spaces_are_named_before_any_step(space):
+    def made(*spaces):
+        return from_env_fns([lambda: ShapedEnv(*spaces)] * 2)
+
     with pytest.raises(ValueError, match=r"unsupported observation space .*expected Box") as error:
-        wrap_env(ShapedEnv(space))
+        made(space)
     assert str(space) in str(error.value)
     with pytest.raises(ValueError, match="unsupported action space"):
-        wrap_env(ShapedEnv(Box(0, 1, (2,)), space))
+        made(Box(0, 1, (2,)), space)
 
 
 def test_an_observation_of_another_shape_than_declared_is_refused():

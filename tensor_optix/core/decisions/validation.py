@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.core.base_agent import BaseAgent, older_than_act
+from tensor_optix.core.base_agent import BaseAgent, has_own, older_than_act
 from tensor_optix.core.base_evaluator import finished_episodes
 from tensor_optix.core.decisions.episode_ends import MOST_WINDOWS, EpisodeEnds
 from tensor_optix.core.episode_returns import FirstEpisodes
@@ -40,11 +40,19 @@ class GreedyAgent(BaseAgent):
 
     def act(self, observation: Any) -> Any:
         """Choose the best action for one observation."""
+        if not has_own(self._agent, "act_greedy") and not has_own(self._agent, "act_batch"):
+            return self._agent.act(observation)
         return self._agent.act_greedy(np.asarray(observation)[None])[0]
 
     def act_batch(self, observations: Array) -> Array:
         """Choose the best actions for `[N, ...]` observations."""
         return self._agent.act_greedy(observations)
+
+    def act_each(self, observations: Array) -> list[Any]:
+        """Choose the best actions for `[N, ...]` observations, each as the agent gives it."""
+        if not has_own(self._agent, "act_greedy"):
+            return self._agent.act_each(observations)
+        return list(self._agent.act_greedy(observations))
 
     def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
         """Do nothing: what is validated on is never learned from."""
