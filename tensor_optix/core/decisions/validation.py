@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.core.base_agent import BaseAgent, has_own, older_than_act
+from tensor_optix.core.base_agent import BaseAgent, has_own
 from tensor_optix.core.base_evaluator import finished_episodes
 from tensor_optix.core.decisions.episode_ends import MOST_WINDOWS, EpisodeEnds
 from tensor_optix.core.episode_returns import FirstEpisodes
@@ -420,7 +420,7 @@ class Collector:
         if self.validation is None:
             return None
         held_out = self.validation.assess(agent, would_be_best)
-        if "act_greedy" in older_than_act(type(agent)):
+        if not has_own(agent, "act_greedy"):
             return held_out
         twin = self._training_twin()
         score = math.nan if twin is None else twin.score(agent).primary_score
