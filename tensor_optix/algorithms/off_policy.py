@@ -203,7 +203,6 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
             replay.load(stored)
             replay.set_params(alpha=params.per_alpha, beta=params.per_beta, gamma=params.gamma)
         self._replay, self._drawn = replay, None
-        # Rows that were learned from before can be at once; an empty buffer has to be filled first.
         self._gathered = 0 if replay is None else self._steps
 
     @abstractmethod
@@ -227,6 +226,8 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
     def _resume(self, progress: Mapping[str, Any]) -> None:
         super()._resume(progress)
         self._steps, self._owed = progress["steps"], progress["owed"]
+        # An empty buffer has to be filled first, however long the learner has learned.
+        self._gathered = 0 if self._replay is None else self._steps
         self._replay_seed = progress["replay_seed"]
 
     def _take_in(self, transitions: Transitions) -> None:

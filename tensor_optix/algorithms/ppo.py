@@ -320,7 +320,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
         """Write the networks, what normalises their observations, and the unit that the critic counts in."""
         super().save_weights(path)
         if self._reward_unit is not None:
-            (Path(path) / REWARD_UNIT).write_text(json.dumps(self._reward_unit))
+            (Path(path).expanduser() / REWARD_UNIT).write_text(json.dumps(self._reward_unit))
 
     def load_weights(self, path: PathLike) -> None:
         """Read what `save_weights` wrote.
@@ -434,7 +434,7 @@ def _largest_return(episode: EpisodeData, rewards: Array, gamma: float) -> float
 
 def _stored_unit(path: PathLike) -> float | None:
     """Return the unit that stored weights count rewards in; None if it was still to be chosen."""
-    stored = Path(path) / REWARD_UNIT
+    stored = Path(path).expanduser() / REWARD_UNIT
     return float(json.loads(stored.read_text())) if stored.exists() else None
 
 

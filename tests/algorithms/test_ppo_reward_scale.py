@@ -63,6 +63,17 @@ def test_a_reward_normalizer_is_the_unit():
     assert agent._reward_unit == 1.0
 
 
+def test_the_unit_may_be_kept_in_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    agent, other = make_agent(**FAST), make_agent(**FAST)
+    agent.learn(scaled(make_episode(), 1e6))
+    agent.save_weights("~/policy")
+    other.load_weights("~/policy")
+    assert other._reward_unit == agent._reward_unit
+    assert not (tmp_path / "~").exists()
+
+
 def test_the_loss_of_the_critic_is_told_in_the_unit_of_the_rewards():
     losses = [
         make_agent(**FAST).learn(scaled(make_episode(), scale))["value_loss"]

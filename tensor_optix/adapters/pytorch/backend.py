@@ -123,7 +123,7 @@ def forward(network: nn.Module, observations: Tensor, *others: Tensor) -> Tensor
 
 def _dtype_of(network: nn.Module) -> torch.dtype:
     """Return the dtype that a network computes in, by its first weight; float32 for one without."""
-    parameter = next(network.parameters(), None)
+    parameter = next(network.parameters(), None) if isinstance(network, nn.Module) else None
     is_float = parameter is not None and parameter.is_floating_point()
     return parameter.dtype if parameter is not None and is_float else torch.float32
 
