@@ -67,6 +67,7 @@ ALONE = {
     "cli.training": "a subcommand",
     "cli.tune": "a subcommand",
     "core.decisions.best_policy": "a decision of the loop",
+    "core.decisions.tuning": "a decision of the loop",
     "core.replay.priorities": "a part of the replay",
     "kernels._loops_replay": "the numba twins of one face, chosen by name",
     "kernels._loops_sum_tree": "the numba twins of one face, chosen by name",

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from tensor_optix.core.argument_checks import kind_of
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -101,7 +103,7 @@ FAMILIES = {"torch": "Torch", "keras": "TF", "tensorflow": "TF"}
 def given_instead(found: object) -> str:
     """Return what errors say was given in place of a network or an optimizer, and what to do."""
     if isinstance(found, type):
-        return f"the class {found.__name__}; give an instance"
+        return kind_of(found)
     kind = f"{type(found).__module__}.{type(found).__name__}".removeprefix("builtins.")
     packages = [base.__module__.split(".")[0] for base in type(found).__mro__]
     families = [FAMILIES[package] for package in packages if package in FAMILIES]

@@ -81,18 +81,20 @@ def instance_of(name: str, value: Any, kind: type) -> Any:
     """Return a value of a kind. Raises TypeError for others, a class in place of an instance included."""
     if isinstance(value, kind):
         return value
-    is_class = isinstance(value, type)
-    got = f"the class {value.__name__}; give an instance" if is_class else type(value).__name__
-    raise TypeError(f"{name} must be a {kind.__name__}, got {got}")
+    raise TypeError(f"{name} must be a {kind.__name__}, got {kind_of(value)}")
 
 
 def with_method(name: str, value: Any, method: str) -> Any:
     """Return an object that has a method. Raises TypeError for others, a class in place of one included."""
     if not isinstance(value, type) and callable(getattr(value, method, None)):
         return value
+    raise TypeError(f"{name} must be an object with the method {method}, got {kind_of(value)}")
+
+
+def kind_of(value: Any) -> str:
+    """Say what was given in place of an object of another kind; of a class, that an instance is wanted."""
     is_class = isinstance(value, type)
-    got = f"the class {value.__name__}; give an instance" if is_class else type(value).__name__
-    raise TypeError(f"{name} must be an object with the method {method}, got {got}")
+    return f"the class {value.__name__}; give an instance" if is_class else type(value).__name__
 
 
 def function(name: str, value: Any) -> Any:

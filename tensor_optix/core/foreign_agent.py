@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from tensor_optix.core.argument_checks import kind_of
 from tensor_optix.core.base_agent import BaseAgent
 
 if TYPE_CHECKING:
@@ -150,9 +151,7 @@ def as_agent(agent: Any, name: str = "agent", needs: Sequence[str] = SIX_METHODS
     if isinstance(agent, BaseAgent):
         return agent
     if isinstance(agent, type):
-        raise TypeError(
-            f"{name} must be an agent, got the class {agent.__name__}; give an instance"
-        )
+        raise TypeError(f"{name} must be an agent, got {kind_of(agent)}")
     missing = [method for method in needs if not callable(getattr(agent, method, None))]
     if missing:
         kind = type(agent).__name__

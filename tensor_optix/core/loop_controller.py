@@ -8,9 +8,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
@@ -21,23 +20,19 @@ from tensor_optix.core.argument_checks import at_least, not_negative, whole_numb
 from tensor_optix.core.backoff_scheduler import Judgement
 from tensor_optix.core.base_evaluator import CheckedEvaluator
 from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
-from tensor_optix.core.callbacks import (
-    CallbackList,
-    Ending,
-    LoopEvent,
-    VerboseCallback,
-    WindowReport,
-)
+from tensor_optix.core.callbacks import CallbackList, Ending, LoopEvent, VerboseCallback
 from tensor_optix.core.callbacks import LoopCallback as LoopCallback
 from tensor_optix.core.decisions.best_policy import STEP_SHARE as FINALS_SHARE
 from tensor_optix.core.decisions.best_policy import BestPolicy, Candidate, finalists, play_finals
 from tensor_optix.core.decisions.episode_ends import EpisodeEnds, StepScoring
+from tensor_optix.core.decisions.run_state import Budget, RunState
+from tensor_optix.core.decisions.tuning import Tuning
 from tensor_optix.core.decisions.validation import Collector, HeldOut
 from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from tensor_optix.core.backoff_scheduler import BackoffScheduler
     from tensor_optix.core.base_agent import BaseAgent
@@ -51,11 +46,6 @@ logger = logging.getLogger(__name__)
 
 MOST_ROLLBACKS = 3
 """A fall is rolled back no more often than this, until a better policy is found."""
-WINDOWS_TO_SHOW = 2
-"""A window's score is that of the weights before they learn from it, so that a change made after window k is
-first learned with in window k + 1, and first seen in the score of window k + 2."""
-EVALUATIONS_WITHOUT_EVIDENCE = 50
-"""After so many evaluations without a finite score there is a warning, once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -539,238 +529,6 @@ class LoopController:
         run = self._run
         known = replace(event, episode_id=run.window_id, total_steps=run.total_steps)
         self._callbacks.emit("on_event", known)
-
-
-class RunState:
-    """Steps, scores and clocks of one run.
-
-    Args:
-        score_smoothing: How many scores a smoothed one is the mean of.
-        before: The run that this one goes on from, with the same counters.
-    """
-
-    def __init__(self, score_smoothing: int, before: RunState | None = None) -> None:
-        self._first = 0 if before is None else before.next_window_id
-        self.window_id = self._first
-        self.total_steps: int = 0 if before is None else before.total_steps
-        self.windows = 0
-        """How many windows this run took."""
-        self.history: list[EvalMetrics] = []
-        """The evaluations that are evidence, oldest first."""
-        self.smoothed: float | None = None
-        """The mean of the last few scores, which is compared with the best; None: the window has no score."""
-        self.improved = False
-        """Whether the score of this window counts as an improvement."""
-        self.seconds: float = 0.0 if before is None else before.seconds
-        """Of training, as of the last window; between two runs the clock stands still."""
-        self._started = time.perf_counter() - self.seconds
-        self._recent: deque[float] = deque(maxlen=score_smoothing)
-        self._without_evidence = 0
-
-    @property
-    def lacks_score(self) -> bool:
-        """Whether the last evaluation came to nothing, as no episode finished: the next is due then."""
-        return self._without_evidence > 0
-
-    @property
-    def next_window_id(self) -> int:
-        """The number of the window after those that were taken."""
-        return self._first + self.windows
-
-    def enter(self, window: EpisodeData, collect_seconds: float) -> None:
-        """Count a window, and what it took to collect it."""
-        self.window_id = self.next_window_id
-        self.windows += 1
-        self.total_steps += window.num_steps
-        self.smoothed, self.improved = None, False
-        self._collect_seconds = collect_seconds
-
-    @contextmanager
-    def learning(self) -> Iterator[None]:
-        """Measure how long learning takes."""
-        begun = time.perf_counter()
-        yield
-        self._learn_seconds = time.perf_counter() - begun
-
-    def take_score(self, metrics: EvalMetrics) -> None:
-        """Take the evaluation of this window. A score that is not finite is no evidence."""
-        score = metrics.primary_score
-        if not math.isfinite(score):
-            self._note_missing_evidence()
-            return
-        self._without_evidence = 0
-        self.history.append(metrics)
-        self._recent.append(score)
-        self.smoothed = sum(self._recent) / len(self._recent)
-
-    def forget_recent(self) -> None:
-        """Smooth anew: the next score is another policy's."""
-        self._recent.clear()
-
-    def report(
-        self,
-        window: EpisodeData,
-        diagnostics: dict[str, Any],
-        best: float | None,
-        state: LoopState,
-        interval: int,
-    ) -> WindowReport:
-        """Return the figures of the window that just ended.
-
-        Args:
-            window: Itself.
-            diagnostics: What `learn` returned.
-            best: The best score.
-            state: That of the loop.
-            interval: The one that was in force.
-        """
-        self.seconds = time.perf_counter() - self._started
-        return WindowReport(
-            episode_id=self.window_id,
-            num_steps=window.num_steps,
-            total_steps=self.total_steps,
-            seconds=self.seconds,
-            collect_seconds=self._collect_seconds,
-            learn_seconds=self._learn_seconds,
-            score=None if self.smoothed is None else self.history[-1].primary_score,
-            smoothed=self.smoothed,
-            best=best,
-            state=state,
-            interval=interval,
-            improved=self.improved,
-            diagnostics=diagnostics,
-        )
-
-    def _note_missing_evidence(self) -> None:
-        self._without_evidence += 1
-        if self._without_evidence == EVALUATIONS_WITHOUT_EVIDENCE:
-            logger.warning(
-                "no finite score in %d evaluations: no episode finishes, or the score is NaN. For a "
-                "task without episodes give the evaluator a primary_score_fn",
-                EVALUATIONS_WITHOUT_EVIDENCE,
-            )
-
-
-class Budget:
-    """Tells how much of a run is left, and when another window could take more steps than it may make.
-
-    Args:
-        max_windows: What it may collect. None: as many as it likes.
-        max_steps: The environment steps that it may make. None: as many as it likes.
-        rows: The most steps of a window. None: those of the largest so far.
-
-    Raises:
-        ValueError: If not even one window is allowed.
-    """
-
-    def __init__(self, max_windows: int | None, max_steps: int | None, rows: int | None) -> None:
-        self._caps = (max_windows, max_steps)
-        self._windows = self._steps = 0
-        self._rows = rows or 0
-        if max_steps is not None and self._rows > max_steps:
-            raise ValueError(
-                f"max_steps must be at least one window, {rows} steps, got {max_steps}"
-            )
-
-    def is_spent_by(self, num_steps: int) -> bool:
-        """Count a window; return whether no other may follow, by the steps."""
-        self._windows += 1
-        self._steps += num_steps
-        self._rows = max(self._rows, num_steps)
-        max_steps = self._caps[1]
-        return max_steps is not None and self._rows > max_steps - self._steps
-
-    @property
-    def remaining(self) -> float:
-        """The share of the run that is left: of the cap that is nearer its end; without caps 1."""
-        used = zip(self._caps, (self._windows, self._steps), strict=True)
-        return min(((cap - taken) / cap for cap, taken in used if cap is not None), default=1.0)
-
-
-class Tuning:
-    """Asks a tuner for hyperparameters, once the last score belongs to those in force.
-
-    Args:
-        tuner: Makes the suggestions.
-    """
-
-    def __init__(self, tuner: BaseOptimizer) -> None:
-        self._tuner = tuner
-        self._changed_in: int | None = None
-        self._has_learned = False
-        self._learned_with: HyperparamSet | None = None
-
-    @property
-    def is_probing(self) -> bool:
-        """Whether the hyperparameters in force are an experiment."""
-        return self._tuner.is_probing
-
-    def accepted(self, agent: BaseAgent) -> HyperparamSet | None:
-        """Return the agent's hyperparameters without the experiment; None: the tuner cannot say."""
-        return self._tuner.accepted(agent.get_hyperparams())
-
-    def begin(self, window_id: int | None = None) -> None:
-        """Begin anew: the policy and its hyperparameters were replaced in this window, or the run begins."""
-        self._tuner.on_restart()
-        self._changed_in = window_id
-        self._has_learned = False
-
-    def note_learned(self, accepted: HyperparamSet | None) -> None:
-        """Note with which accepted hyperparameters the agent has just learned."""
-        self._has_learned = True
-        self._learned_with = accepted
-
-    def made_with(self, accepted: HyperparamSet | None) -> HyperparamSet | None:
-        """Return the accepted hyperparameters that made the present weights; None: they are an experiment's.
-
-        Args:
-            accepted: Those accepted now; these are they, where nothing was learned yet.
-        """
-        if accepted is None or not self._has_learned:
-            return accepted
-        return self._learned_with
-
-    def adjust(self, agent: BaseAgent, run: RunState, state: LoopState) -> events.Tuned:
-        """Give the tuner the last score and what it was judged as, and let it choose."""
-        if run.improved:
-            self._tuner.on_improvement(run.history[-1])
-        elif state is LoopState.COOLING:
-            self._tuner.on_plateau(run.history)
-        before = agent.get_hyperparams()
-        asked = before
-        if self._changed_in is None or run.window_id - self._changed_in >= WINDOWS_TO_SHOW:
-            asked = self._ask(agent.scheduled_params, before, run.history)
-            _put_in_force(agent, asked)
-        effective = agent.get_hyperparams()
-        if effective.params != before.params:
-            self._changed_in = run.window_id
-        accepted = self._tuner.accepted(effective)
-        return events.Tuned(
-            before=before.params,
-            asked=dict(asked.params),
-            effective=effective.params,
-            accepted=dict(accepted.params) if accepted else None,
-            tuner=self._tuner.describe(),
-        )
-
-    def _ask(
-        self, scheduled: frozenset[str], before: HyperparamSet, history: Sequence[EvalMetrics]
-    ) -> HyperparamSet:
-        """Let the tuner choose; what follows a schedule is not shown to it, and stays as it is."""
-        if not scheduled:
-            return self._tuner.suggest(before.copy(), history)
-        free = {name: value for name, value in before.params.items() if name not in scheduled}
-        asked = self._tuner.suggest(replace(before, params=free), history)
-        kept = {name: before.params[name] for name in before.params if name in scheduled}
-        return replace(asked, params=asked.params | kept)
-
-
-def _put_in_force(agent: BaseAgent, asked: HyperparamSet) -> None:
-    try:
-        agent.set_hyperparams(asked)
-    except ValueError as error:
-        # A tuner's mistake must not end a run; agents leave everything as it was.
-        logger.warning("the agent refused suggested hyperparameters: %s", error)
 
 
 def _diagnostics(returned: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tensor_optix.core.loop_controller import Tuning
+from tensor_optix.core.decisions.tuning import Tuning
 from tensor_optix.core.types import HyperparamSet
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
 from tests.scripted import ScriptedOptimizer
