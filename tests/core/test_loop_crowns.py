@@ -97,6 +97,29 @@ def test_every_rise_in_the_same_episodes_is_found_however_lucky_they_are(tmp_pat
     assert agent.action == pytest.approx(0.1 * (WINDOWS - 1))
 
 
+class Falling(Rising):
+    """Every `learn` makes its action a little worse."""
+
+    def learn(self, episode_data: Any) -> dict[str, Any]:
+        self.action -= 0.1
+        return {}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 5])
+def test_none_is_crowned_for_lucky_first_episodes_that_the_best_had_too(tmp_path, seed):
+    """The best played further episodes, less lucky ones: the first ones alone would look better."""
+    agent = Falling()
+    RLOptimizer(
+        agent,
+        pipeline(),
+        val_pipeline=pipeline(),
+        seed=seed,
+        max_episodes=WINDOWS,
+        checkpoint_dir=tmp_path,
+    ).run()
+    assert agent.action == 0.0
+
+
 class Recording(CountingAgent):
     """Learns from what it recorded in `act`, and counts the windows where that is something else."""
 
