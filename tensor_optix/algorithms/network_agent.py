@@ -12,6 +12,7 @@ import tempfile
 from abc import abstractmethod
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
@@ -256,6 +257,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
         for before, after in zip((networks, self._optimizers), parts, strict=True):
             memo |= {id(part): after[name] for name, part in before.items()}
         return parts
+
+    @cached_property
+    def sees_rows(self) -> bool:
+        """Whether the networks act or learn; a subclass that overrides both methods sees what there is."""
+        return not (self._acts_itself and self._learns_itself)
 
     def check_spaces(self, observation_space: Any, action_space: Any) -> None:
         """Try the networks on zeros; those of a subclass that overrides `act` and `learn` are its own.

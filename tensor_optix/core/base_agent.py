@@ -59,6 +59,24 @@ class BaseAgent(ABC):
         """Whether continuous actions are in [-1, 1], to be stretched to the bounds of the action space."""
         return False
 
+    @cached_property
+    def sees_rows(self) -> bool:
+        """Whether a Dict or a Tuple is to come in one row, as `core.observation_layout` lays it out."""
+        return False
+
+    @cached_property
+    def takes_action_masks(self) -> bool:
+        """Whether observations come with the mask of the actions behind them, where the environment has one.
+
+        The observation space is a `core.observation_layout.MaskedSpace` then.
+        """
+        return False
+
+    @cached_property
+    def counts_from_zero(self) -> bool:
+        """Whether discrete actions are counted from 0 and in one row, whatever the action space starts at."""
+        return False
+
     @abstractmethod
     def act(self, observation: Any) -> Any:
         """Choose an action for one observation.

@@ -91,6 +91,21 @@ class EnsembleAgent(BaseEnsemble):
         return self._primary.has_unit_actions
 
     @property
+    def sees_rows(self) -> bool:
+        """Whether the agents do."""
+        return self._primary.sees_rows
+
+    @property
+    def takes_action_masks(self) -> bool:
+        """Whether the agents do."""
+        return self._primary.takes_action_masks
+
+    @property
+    def counts_from_zero(self) -> bool:
+        """Whether the agents do."""
+        return self._primary.counts_from_zero
+
+    @property
     def is_on_policy(self) -> bool:
         """Whether the agents are."""
         return self._primary.is_on_policy

@@ -64,6 +64,9 @@ STATEMENTS = {
     "default_log_params": (list, tuple),
     "default_min_episodes_before_dormant": int,
     "has_unit_actions": bool,
+    "sees_rows": bool,
+    "takes_action_masks": bool,
+    "counts_from_zero": bool,
 }
 """Optional attributes of `BaseAgent`, and their kinds."""
 WHOLE_LEARNER = ("save_state", "load_state")

@@ -14,10 +14,11 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from tensor_optix.core.types import Array
-from tensor_optix.pipeline.vector_contract import AnySpace, has_arrays, objects, space_dtype
+from tensor_optix.pipeline.vector_contract import has_arrays, objects, space_dtype
 
 if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.observation_layout import AnySpace
 
 ActionMap: TypeAlias = Callable[[Array], Array]
 """An agent's actions `[B]` or `[B, A]` -> the environments' actions, same shape, the space's dtype."""

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     import gymnasium
 
+    from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
-    from tensor_optix.pipeline.vector_contract import AnySpace
 
 GymVectorEnv: TypeAlias = "gymnasium.vector.VectorEnv[Any, Any, Any]"
 StepResult: TypeAlias = tuple[Any, Any, Any, Any, dict[str, Any]]

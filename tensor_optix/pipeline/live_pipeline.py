@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_pipeline import EpisodeBoundaryFn
     from tensor_optix.core.foreign_agent import Actor
-    from tensor_optix.pipeline.vector_contract import AnySpace
+    from tensor_optix.core.observation_layout import AnySpace
 
 logger = logging.getLogger(__name__)
 

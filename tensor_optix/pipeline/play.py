@@ -15,6 +15,7 @@ from tensor_optix.core.decisions.validation import GreedyAgent
 from tensor_optix.core.episode_returns import EpisodeCounter, FirstEpisodes
 from tensor_optix.core.foreign_agent import as_actor
 from tensor_optix.pipeline.action_scaling import chooser_of, environment_actions
+from tensor_optix.pipeline.agent_view import seen_by
 
 if TYPE_CHECKING:
     from tensor_optix.core.foreign_agent import Actor
@@ -96,6 +97,7 @@ def _play(
     seed, rescale_actions = options
     counter, played = EpisodeCounter(env.num_envs), FirstEpisodes(episodes, env.num_envs)
     actor = as_actor(agent)
+    env = seen_by(actor, env)
     to_env = environment_actions(actor, env.action_space, rescale_actions)
     chooser = chooser_of(GreedyAgent(actor), env.action_space)
     most = math.inf if most_steps is None else most_steps * env.num_envs

@@ -13,6 +13,7 @@ from tensor_optix.core.episode_returns import EpisodeCounter
 from tensor_optix.core.foreign_agent import as_actor
 from tensor_optix.core.types import Array, EpisodeData, Transitions
 from tensor_optix.pipeline.action_scaling import chooser_of, environment_actions, kept_dtype
+from tensor_optix.pipeline.agent_view import seen_by
 from tensor_optix.pipeline.vector_contract import VectorStep, space_dtype, space_shape, spread_seed
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Rollout:
     Args:
         env: Tells the number of environments and the spaces.
         window_size: Rows per environment; on average, where the environments run at their own pace.
-        action_dtype: In which actions are stored; can be read again.
+        action_dtype: In which actions are stored.
     """
 
     def __init__(self, env: VectorEnv, window_size: int, action_dtype: np.dtype[Any]) -> None:
@@ -45,7 +46,6 @@ class Rollout:
         self._lockstep = env.batch_size == env.num_envs
         self._budget = window_size * env.num_envs
         self._capacity = window_size if self._lockstep else 2 * window_size
-        self.action_dtype = action_dtype
         shape = (self._capacity, env.num_envs)
         obs, action = env.observation_space, env.action_space
         # One row more, for what the last action led to.
@@ -359,6 +359,8 @@ class RolloutPipeline(BasePipeline):
         self._renewals = 0
         self._env: VectorEnv | None = None
         self._rollouts: list[Rollout] = []
+        self._seen_space: Any = None
+        self._action_dtype: np.dtype[Any] | None = None
         self._is_set_up = False
 
     @property
@@ -401,9 +403,13 @@ class RolloutPipeline(BasePipeline):
         Raises:
             ValueError: If its actions cannot be stretched to the action space.
         """
-        if self._is_set_up:
-            self._fit_to(as_actor(agent))
         self._agent = as_actor(agent)
+        if not self._is_set_up:
+            return
+        before = self._seen_space
+        if self._fit_to(self._agent).observation_space != before:
+            # What it sees of the environments has another form: its rows cannot go on from those before.
+            self._begin(self._seed)
 
     def seed(self, seed: int) -> None:
         """Make the environments follow from `seed`, from the next `setup` on."""
@@ -449,8 +455,8 @@ class RolloutPipeline(BasePipeline):
     def _begin(self, seed: int | None) -> None:
         env = self.env
         if self._agent is not None:
+            env = self._fit_to(self._agent)
             self._agent.check_spaces(env.observation_space, env.action_space)
-            self._fit_to(self._agent)
             self._agent.begin_episodes()
         env.reset(seed)
         self._window = 0
@@ -480,22 +486,26 @@ class RolloutPipeline(BasePipeline):
             self._env = None
             self._rollouts = []
 
-    def _fit_to(self, agent: BaseAgent) -> None:
-        """Choose what is done at every step, so that no step has to ask."""
-        space = self.env.action_space
+    def _fit_to(self, agent: BaseAgent) -> VectorEnv:
+        """Choose what is done at every step, so that no step has to ask; return the environments it sees."""
+        view = seen_by(agent, self.env)
+        space = view.action_space
         self._to_env = environment_actions(agent, space, self._rescale_actions)
         self._actor = chooser_of(agent, space)
         self._finish = Rollout.finish if agent.is_on_policy else self._observing(agent)
         dtype = kept_dtype(agent, space)
-        self._rollouts = [rollout for rollout in self._rollouts if rollout.action_dtype == dtype]
-        self._action_dtype = dtype
+        if view.observation_space != self._seen_space or dtype != self._action_dtype:
+            self._rollouts = []
+        self._view, self._seen_space, self._action_dtype = view, view.observation_space, dtype
+        return view
 
     def _free_rollout(self) -> Rollout:
         """Return one of which nobody holds a row."""
         for rollout in self._rollouts:
             if not rollout.is_held:
                 return rollout
-        rollout = Rollout(self.env, self.window_size, self._action_dtype)
+        assert self._action_dtype is not None
+        rollout = Rollout(self._view, self.window_size, self._action_dtype)
         self._rollouts = [*self._rollouts, rollout][-MOST_ROLLOUTS:]
         return rollout
 
@@ -506,7 +516,7 @@ class RolloutPipeline(BasePipeline):
             )
         rollout = self._free_rollout()
         rollout.start(self._observations)
-        env = self.env
+        env = self._view
         self._act(rollout, self._all_ids)
         in_flight = env.num_envs
         while in_flight:
@@ -526,7 +536,7 @@ class RolloutPipeline(BasePipeline):
     def _act(self, rollout: Rollout, env_ids: Array) -> None:
         # Of the rollout's own rows, as the environment's may be written over: an agent may keep them.
         actions = self._actor.act_batch(rollout.shown(env_ids))
-        self.env.send(self._to_env(rollout.begin(env_ids, actions)), env_ids)
+        self._view.send(self._to_env(rollout.begin(env_ids, actions)), env_ids)
 
     def _observing(self, agent: BaseAgent) -> Finisher:
         """Return a finisher that shows every step to `agent`, unless it holds nothing but resets."""

@@ -7,21 +7,20 @@ this module fulfil, and `VectorStep`, the value that travels from a backend to a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from tensor_optix.core.argument_checks import whole_number
+from tensor_optix.core.observation_layout import AnySpace, ObservationLayout, layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tensor_optix.core.types import Array
     from tensor_optix.pipeline.info_keys import InfoKeys
-
-AnySpace: TypeAlias = Space[Any]
 
 NO_REWARD = np.float32(0)
 SEEDS = 2**31
@@ -118,6 +117,11 @@ class VectorEnv(ABC):
             _require_arrays("action", self.action_space)
         self.max_episode_steps = max_episode_steps
         self._is_held = True
+
+    @property
+    def observation_layout(self) -> ObservationLayout:
+        """In which columns of a row ready-made agents see the parts of an observation."""
+        return layout_of(self.observation_space)
 
     @abstractmethod
     def reset(self, seed: int | None = None) -> None:

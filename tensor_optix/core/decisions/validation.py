@@ -33,6 +33,9 @@ class GreedyAgent(BaseAgent):
     def __init__(self, agent: BaseAgent) -> None:
         self._agent = agent
         self.has_unit_actions = agent.has_unit_actions
+        self.sees_rows = agent.sees_rows
+        self.takes_action_masks = agent.takes_action_masks
+        self.counts_from_zero = agent.counts_from_zero
 
     def check_spaces(self, observation_space: Any, action_space: Any) -> None:
         """Ask the agent."""
