@@ -151,6 +151,9 @@ class Backend(Protocol):
     def clip(self, x: Tensor, low: Tensor, high: Tensor, /) -> Tensor:
         """Limit to [low, high]."""
 
+    def where(self, condition: Tensor, x: Tensor, other: float, /) -> Tensor:
+        """Take `x` where a bool tensor of its shape holds, and a number elsewhere."""
+
     def sum_last(self, x: Tensor, /) -> Tensor:
         """Sum over the last axis."""
 

@@ -92,6 +92,28 @@ categorical = Distribution(
 )
 """A choice among A actions; the actor returns `[B, A]` unnormalised log-probabilities (logits)."""
 
+MASKED_LOGIT = -1e9
+"""In place of the logit, or the value, of an action that is not allowed: its probability is 0, and finite
+numbers keep the logarithm of it, and the entropy, finite."""
+
+
+def masked(ops: Backend, outputs: Tensor, masks: Tensor) -> Tensor:
+    """Return logits or values `[B, A]` by which no action is chosen that the masks `[B, A]` do not allow.
+
+    Of logits, what comes out are those of the distribution over the allowed actions (Huang and Ontanon 2022,
+    "A closer look at invalid action masking in policy gradient algorithms", section 4).
+    """
+    return ops.where(masks, outputs, MASKED_LOGIT)
+
+
+def masked_array(outputs: Array, masks: Array | None) -> Array:
+    """Return what `masked` does, for acting: even where networks have lost all measure. None: all allowed."""
+    if masks is None:
+        return outputs
+    lowest = np.finfo(outputs.dtype).min
+    return np.where(masks, np.maximum(outputs, lowest), -np.inf).astype(outputs.dtype, copy=False)
+
+
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 """The actor's log standard deviations are clamped to this range."""
 SQUASH_EPSILON = 1e-6

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Discrete
 
 from tensor_optix.adapters.backend import UpdateTally
+from tensor_optix.algorithms.distributions import masked, masked_array
 from tensor_optix.algorithms.network_agent import LEAST_REMAINING, try_network
 from tensor_optix.algorithms.off_policy import OffPolicyAgent, ReplayHyperparams, weighted_squares
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
@@ -100,6 +102,11 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
             compile=compile,
         )
 
+    @cached_property
+    def takes_action_masks(self) -> bool:
+        """True; but a subclass that overrides `act` sees what there is."""
+        return not self._acts_itself
+
     def _bind(self) -> None:
         super()._bind()
         ops, q_network = self.ops, self._q_network
@@ -142,11 +149,19 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         greedy = self._greedy if "act_greedy" in self._older_than_act else self.act_greedy
         actions = greedy(observations)
         random = self._rng.random(len(actions)) < self._hyperparams.epsilon
-        drawn = self._rng.integers(self._n_actions, size=len(actions))
-        return np.where(random, drawn, actions)
+        return np.where(random, self._drawn_actions(observations), actions)
+
+    def _drawn_actions(self, rows: Array) -> Array:
+        """Draw one of the allowed actions for each row, `[N]`, each alike."""
+        _, masks = self._split(rows)
+        if masks is None:
+            return np.asarray(self._rng.integers(self._n_actions, size=len(rows)))
+        places = self._rng.integers(masks.sum(axis=1))
+        return np.asarray(np.argmax(masks.cumsum(axis=1) > places[:, None], axis=1))
 
     def _greedy(self, observations: Array) -> Array:
-        return np.asarray(np.argmax(self._values(self._normalized(observations)), axis=-1))
+        seen, masks = self._seen(observations)
+        return np.asarray(np.argmax(masked_array(self._values(seen), masks), axis=-1))
 
     def _probs(self, observations: Array) -> Array:
         """Return the probabilities `[N, A]` float64 with which epsilon-greedy actions are chosen.
@@ -154,7 +169,9 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         At an epsilon of 1 the greedy action stays ahead by a trifle, so that an argmax finds it.
         """
         epsilon = min(self._hyperparams.epsilon, 1.0 - SMALLEST_LEAD)
-        probs = np.full((len(observations), self._n_actions), epsilon / self._n_actions)
+        _, masks = self._split(observations)
+        allowed = np.ones((len(observations), self._n_actions)) if masks is None else masks
+        probs = epsilon * allowed / allowed.sum(axis=1, keepdims=True)
         probs[np.arange(len(probs)), self.act_greedy(observations)] += 1.0 - epsilon
         return probs
 
@@ -227,8 +244,10 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         return self.ops.forward(self._q_network, observations)
 
     def _td_targets_tensor(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Compute `r + gamma^n * max_a Q_target(s', a)`, algorithm 1 of the paper."""
+        """Compute `r + gamma^n * max_a Q_target(s', a)`, algorithm 1 of the paper, over allowed actions."""
         values = self.ops.forward(self._target, batch["next_observations"])
+        if "next_masks" in batch:
+            values = masked(self.ops, values, batch["next_masks"])
         return batch["rewards"] + batch["discounts"] * self.ops.max_last(values)
 
     def _loss(

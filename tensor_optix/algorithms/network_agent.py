@@ -29,6 +29,7 @@ from tensor_optix.core.argument_checks import (
 )
 from tensor_optix.core.base_agent import BaseAgent, older_than_act, overrides
 from tensor_optix.core.json_values import to_json
+from tensor_optix.core.observation_layout import MaskedSpace
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 from tensor_optix.pipeline.vector_contract import has_arrays
 
@@ -200,6 +201,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._remaining = 1.0
         self._hyperparams: H = self._read({} if hyperparams is None else hyperparams.params)
         self._has_warned_of_actions = False
+        self._masked: MaskedSpace | None = None
         self._older_than_act = older_than_act(type(self))
         self._acts_itself = overrides(type(self), "act", "_sample")
         self._learns_itself = overrides(type(self), "learn", "_sample")
@@ -266,9 +268,13 @@ class NetworkAgent(BaseAgent, Generic[H]):
     def check_spaces(self, observation_space: Any, action_space: Any) -> None:
         """Try the networks on zeros; those of a subclass that overrides `act` and `learn` are its own.
 
+        Rows of a `MaskedSpace` are split from now on: networks and normalizer see the observations alone.
+
         Raises:
             ValueError: If a network cannot take them, or returns what does not fit.
         """
+        if isinstance(observation_space, MaskedSpace):
+            self._masked, observation_space = observation_space, observation_space.plain
         if not (self._acts_itself and self._learns_itself):
             self._try_networks(observation_space, action_space)
 
@@ -520,6 +526,20 @@ class NetworkAgent(BaseAgent, Generic[H]):
         """Take on what `_progress` returned."""
         self._rng.bit_generator.state = progress["rng"]
 
+    def _split(self, rows: Array) -> tuple[Array, Array | None]:
+        """Return observations `[B, ...]`, and which actions are allowed, `[B, A]` bool; None: all.
+
+        Rows without masks may come, too: where the same agent plays in other environments, say.
+        """
+        if self._masked is None or rows.shape[1:] != self._masked.shape:
+            return rows, None
+        return self._masked.split(rows)
+
+    def _seen(self, rows: Array) -> tuple[Array, Array | None]:
+        """Return observations as the networks are to see them, and the masks, as `_split` does."""
+        observations, masks = self._split(rows)
+        return self._normalized(observations), masks
+
     def _normalized(self, observations: Array) -> Array:
         """Return observations as the networks are to see them."""
         if self._obs_normalizer is None:
@@ -540,8 +560,9 @@ class NetworkAgent(BaseAgent, Generic[H]):
         return np.where(is_finite, actions, np.zeros((), actions.dtype))
 
     def _learn_observations(self, observations: Array, valid: Array | None = None) -> None:
-        """Let the normalizer take in observations `[R, ...]`, of which `valid` marks the real ones."""
+        """Let the normalizer take in the observations of rows, of which `valid` `[R]` marks the real ones."""
         if self._obs_normalizer is not None:
+            observations, _ = self._split(observations)
             self._obs_normalizer.update(observations if valid is None else observations[valid])
 
     def _rewards(self, episode: EpisodeData) -> Array:

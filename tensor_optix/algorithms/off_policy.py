@@ -211,7 +211,8 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
 
         Args:
             fields: `observations`, `actions`, `rewards`, `next_observations`, `discounts` (0 where nothing
-                follows), `weights`; `[batches * batch_size, ...]`.
+                follows), `weights`, and `next_masks` (the actions allowed at `next_observations`) where
+                there are masks; `[batches * batch_size, ...]`.
             batches: How many.
 
         Returns:
@@ -272,14 +273,18 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
             self._drawn = None
         drawn = self._drawn = replay.sample(params.batch_size, batches, out=self._drawn)
         discounts = params.gamma**drawn.n_steps * ~drawn.dones
+        observations, _ = self._seen(drawn.observations)
+        next_observations, next_masks = self._seen(drawn.next_observations)
         fields = {
-            "observations": self._normalized(drawn.observations),
+            "observations": observations,
             "actions": drawn.actions,
             "rewards": self._scaled(drawn.rewards),
-            "next_observations": self._normalized(drawn.next_observations),
+            "next_observations": next_observations,
             "discounts": discounts.astype(np.float32),
             "weights": drawn.weights,
         }
+        if next_masks is not None:
+            fields["next_masks"] = next_masks
         diagnostics, td_errors = self._make_updates(fields, batches)
         self._tally.add(diagnostics, batches)
         if params.per_alpha > 0.0:

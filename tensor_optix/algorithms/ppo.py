@@ -10,6 +10,7 @@ import json
 import logging
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -130,6 +131,11 @@ class PPO(NetworkAgent[PPOHyperparams]):
             compile=compile,
         )
 
+    @cached_property
+    def takes_action_masks(self) -> bool:
+        """Whether actions are choices; a subclass that overrides `act` sees what there is."""
+        return not (self.has_unit_actions or self._acts_itself)
+
     def _bind(self) -> None:
         ops, actor, critic = self.ops, self._actor, self._critic
         self._policy = ops.inference(self._policy_tensor, [actor])
@@ -151,8 +157,14 @@ class PPO(NetworkAgent[PPOHyperparams]):
     def _values_tensor(self, observations: Tensor) -> Tensor:
         return self.ops.flatten_values(self.ops.forward(self._critic, observations))
 
-    def _log_probs_tensor(self, observations: Tensor, actions: Tensor) -> Tensor:
+    def _outputs_tensor(self, observations: Tensor, masks: Tensor | None) -> Tensor:
         outputs = self._policy_tensor(observations)
+        return outputs if masks is None else distributions.masked(self.ops, outputs, masks)
+
+    def _log_probs_tensor(
+        self, observations: Tensor, actions: Tensor, masks: Tensor | None = None
+    ) -> Tensor:
+        outputs = self._outputs_tensor(observations, masks)
         return self.distribution.log_prob(self.ops, outputs, actions)
 
     def _loss(
@@ -160,7 +172,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute `L = policy loss + vf_coef * MSE(V, R) - entropy_coef * entropy`, eq. 9 of the paper."""
         ops, distribution = self.ops, self.distribution
-        outputs = self._policy_tensor(batch["observations"])
+        outputs = self._outputs_tensor(batch["observations"], batch.get("action_masks"))
         log_ratio = distribution.log_prob(ops, outputs, batch["actions"]) - batch["log_probs"]
         policy_loss = clipped_surrogate(ops, log_ratio, batch["advantages"], scalars["clip_ratio"])
         values = self._values_tensor(batch["observations"])
@@ -187,19 +199,23 @@ class PPO(NetworkAgent[PPOHyperparams]):
         _require_values(try_network("critic", self._values, observation_space))
 
     def _sample(self, observations: Array) -> Array:
-        outputs = self._policy(self._normalized(observations))
+        outputs = self._outputs(observations)
         return self._finite_actions(self.distribution.sample(self._rng, outputs))
 
     def _greedy(self, observations: Array) -> Array:
-        outputs = self._policy(self._normalized(observations))
-        return self._finite_actions(self.distribution.greedy(outputs))
+        return self._finite_actions(self.distribution.greedy(self._outputs(observations)))
 
     def _probs(self, observations: Array) -> Array | None:
         if self.distribution is not distributions.categorical:
             return None
-        logits = self._policy(self._normalized(observations)).astype(np.float64)
+        logits = self._outputs(observations).astype(np.float64)
         powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+    def _outputs(self, rows: Array) -> Array:
+        """Return what the actor makes of rows, for acting."""
+        observations, masks = self._seen(rows)
+        return distributions.masked_array(self._policy(observations), masks)
 
     def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
         """Make `n_epochs` passes of clipped updates over a window.
@@ -263,11 +279,12 @@ class PPO(NetworkAgent[PPOHyperparams]):
 
     def _prepare(self, episode: EpisodeData) -> tuple[dict[str, Array], Array]:
         """Compute what the loss needs of every row, and which rows can be learned from."""
-        observations = self._normalized(episode.observations)
+        observations, masks = self._seen(episode.observations)
+        with_masks = {} if masks is None else {"action_masks": masks}
         actions = self.distribution.recover(np.ascontiguousarray(episode.actions))
         values = self._values(observations)
         if episode.log_probs is None:
-            log_probs = self._log_probs(observations, actions)
+            log_probs = self._log_probs(observations, actions, *with_masks.values())
         else:
             log_probs = np.ascontiguousarray(episode.log_probs, np.float32)
         advantages, returns, usable = episode_advantages(
@@ -293,7 +310,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
             "returns": returns,
             "values": values,
         }
-        return rollout, rows
+        return rollout | with_masks, rows
 
     def _scaled_rewards(self, episode: EpisodeData) -> Array:
         """Return the rewards `[R]` in the unit that the critic counts in, chosen as soon as one is paid."""
@@ -308,13 +325,14 @@ class PPO(NetworkAgent[PPOHyperparams]):
     def _end_values(self, episode: EpisodeData) -> Array:
         if episode.end_observations is None or not len(episode.end_observations):
             return np.empty(0, np.float32)
-        return self._values(self._normalized(episode.end_observations))
+        return self._values(self._seen(episode.end_observations)[0])
 
     def _last_values(self, episode: EpisodeData) -> Array:
         if episode.final_obs is None:
             return np.zeros(episode.num_envs, np.float32)
-        final_obs = self._normalized(np.asarray(episode.final_obs))
-        return self._values(final_obs if episode.num_envs > 1 else final_obs[None])
+        final_obs = np.asarray(episode.final_obs)
+        rows = final_obs if episode.num_envs > 1 else final_obs[None]
+        return self._values(self._seen(rows)[0])
 
     def save_weights(self, path: PathLike) -> None:
         """Write the networks, what normalises their observations, and the unit that the critic counts in."""

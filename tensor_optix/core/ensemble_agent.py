@@ -97,8 +97,8 @@ class EnsembleAgent(BaseEnsemble):
 
     @property
     def takes_action_masks(self) -> bool:
-        """Whether the agents do."""
-        return self._primary.takes_action_masks
+        """Whether all agents do."""
+        return all(agent.takes_action_masks for agent in self._learners())
 
     @property
     def counts_from_zero(self) -> bool:

@@ -1,7 +1,7 @@
 """Environments as an agent sees them: in come a backend's rows, out go those that fit the agent.
 
-Ready-made agents see the parts of a Dict or a Tuple side by side in one row; an agent of the user's sees what
-the environment gave.
+Ready-made agents see the parts of a Dict or a Tuple side by side in one row, and behind them which actions
+are allowed, if the environment tells it; an agent of the user's sees what the environment gave.
 """
 
 from __future__ import annotations
@@ -9,53 +9,57 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 
-from tensor_optix.core.observation_layout import FlatSpace, has_parts, seen_space
-from tensor_optix.pipeline.vector_contract import VectorEnv, VectorStep
+from tensor_optix.core.observation_layout import (
+    ACTION_MASK,
+    FlatSpace,
+    MaskedSpace,
+    has_parts,
+    layout_of,
+    seen_space,
+)
+from tensor_optix.pipeline.vector_contract import VectorEnv, VectorStep, has_arrays
 
 if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
 
 
 def seen_by(agent: BaseAgent, env: VectorEnv) -> VectorEnv:
-    """Return `env` as `agent` sees it: itself where nothing has to be translated.
+    """Return `env`, which was reset, as `agent` sees it: itself where nothing has to be translated.
 
     Raises:
-        ValueError: If no part of the observation space is made of numbers.
+        ValueError: If no part of the observation space is made of numbers, or masks do not fit the actions.
     """
+    choices = _choices(env.action_space) if agent.takes_action_masks else None
+    env.needs_masks = choices is not None
     if agent.sees_rows and has_parts(env.observation_space):
-        return FlatView(env)
-    return env
+        env = FlatView(env)
+    if choices is None or not env.mask_size or not has_arrays(env.observation_space):
+        return env
+    return MaskedView(env, choices)
 
 
-class FlatView(VectorEnv):
-    """Environments whose observations come as objects, seen as rows of numbers.
+class View(VectorEnv):
+    """Environments whose observations are translated.
 
     Args:
         env: It is stepped, reset and closed through this view.
+        space: Of an observation, as it is seen.
     """
 
-    def __init__(self, env: VectorEnv) -> None:
-        space = seen_space(env.observation_space)
-        assert isinstance(space, FlatSpace)
+    def __init__(self, env: VectorEnv, space: AnySpace) -> None:
         super().__init__(
             env.name, (space, env.action_space), env.num_envs, env.batch_size, env.max_episode_steps
         )
-        self._env, self._space = env, space
-        self.env_id, self.info_keys = env.env_id, env.info_keys
+        self._env = env
+        self.env_id, self.info_keys, self.mask_size = env.env_id, env.info_keys, env.mask_size
 
     def reset(self, seed: int | None = None) -> None:
         """Reset every environment."""
         self._env.reset(seed)
-
-    def recv(self) -> VectorStep:
-        """Wait for rows, and lay their observations out."""
-        step = self._env.recv()
-        return step._replace(
-            observations=self._rows(step.observations),
-            end_observations=self._rows(step.end_observations),
-        )
 
     def send(self, actions: Array, env_ids: Array) -> None:
         """Send one action to each environment."""
@@ -65,6 +69,94 @@ class FlatView(VectorEnv):
         """Close what the library made."""
         self._env.close()
 
+
+class FlatView(View):
+    """Environments whose observations come as objects, seen as rows of numbers.
+
+    An `action_mask` among them is none of the numbers: it tells what is allowed.
+
+    Args:
+        env: It is stepped, reset and closed through this view.
+    """
+
+    def __init__(self, env: VectorEnv) -> None:
+        space = seen_space(env.observation_space)
+        super().__init__(env, space.plain if isinstance(space, MaskedSpace) else space)
+        self._all = FlatSpace(layout_of(env.observation_space))
+        mask = self._all.layout.mask
+        self._size = self._all.layout.without_mask().size
+        self._has_mask = mask is not None
+        if mask is not None:
+            self.mask_size = mask.size
+
+    def recv(self) -> VectorStep:
+        """Wait for rows, and lay their observations out."""
+        step = self._env.recv()
+        rows, ends = self._rows(step.observations), self._rows(step.end_observations)
+        shown = step._replace(observations=self._plain(rows), end_observations=self._plain(ends))
+        if not self._has_mask:
+            return shown
+        return shown._replace(action_masks=self._mask(rows), end_masks=self._mask(ends))
+
     def _rows(self, observations: Array) -> Array:
-        rows = [self._space.flattened(one) for one in observations]
-        return np.stack(rows) if rows else np.empty((0, self._space.shape[0]), self._space.dtype)
+        rows = [self._all.flattened(one) for one in observations]
+        return np.stack(rows) if rows else np.empty((0, *self._all.shape), self._all.dtype)
+
+    def _plain(self, rows: Array) -> Array:
+        plain: Array = rows[:, : self._size].astype(self.observation_space.dtype, copy=False)
+        return plain
+
+    def _mask(self, rows: Array) -> Array:
+        mask: Array = rows[:, self._size :] != 0
+        return mask
+
+
+class MaskedView(View):
+    """Environments that tell which actions are allowed, with these masks behind their observations.
+
+    Args:
+        env: It is stepped, reset and closed through this view.
+        choices: How many actions each choice of an action has.
+
+    Raises:
+        ValueError: If the masks have not one number for each of these.
+    """
+
+    def __init__(self, env: VectorEnv, choices: Array) -> None:
+        if env.mask_size != choices.sum():
+            raise ValueError(
+                f"{ACTION_MASK!r} must have a number for each of the {choices.sum()} actions of "
+                f"{env.action_space}, got {env.mask_size}: give it that length, or take it out of infos and "
+                "observations"
+            )
+        self._space = MaskedSpace(env.observation_space, env.mask_size)
+        super().__init__(env, self._space)
+        self._choices, self._firsts = choices, np.cumsum(choices) - choices
+
+    def recv(self) -> VectorStep:
+        """Wait for rows, and put their masks behind their observations."""
+        step = self._env.recv()
+        return step._replace(
+            observations=self._joined(step.observations, step.action_masks),
+            end_observations=self._joined(step.end_observations, step.end_masks),
+            action_masks=None,
+            end_masks=None,
+        )
+
+    def _joined(self, observations: Array, masks: Array | None) -> Array:
+        assert masks is not None
+        # Of a choice of which nothing is allowed nothing is said.
+        is_silent = ~np.logical_or.reduceat(masks, self._firsts, axis=1)
+        masks = masks | np.repeat(is_silent, self._choices, axis=1)
+        return self._space.joined(observations, masks)
+
+
+def _choices(space: AnySpace) -> Array | None:
+    """Return how many actions each choice of an action has, `[K]`; None where actions are no choices."""
+    if isinstance(space, Discrete):
+        return np.array([space.n])
+    if isinstance(space, MultiDiscrete):
+        return np.asarray(space.nvec).reshape(-1)
+    if isinstance(space, MultiBinary):
+        return np.full(int(np.prod(space.shape)), 2)
+    return None

@@ -15,16 +15,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Space
+from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete, Space
 from gymnasium.vector import SyncVectorEnv
 
+from tensor_optix.core.observation_layout import ACTION_MASK
 from tensor_optix.pipeline.vector_contract import has_arrays, objects
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tensor_optix.core.types import Array
 
 logger = logging.getLogger(__name__)
 
+MASK_METHODS = ("action_masks", "action_mask")
+"""By which environments tell what is allowed, where their infos do not."""
 FITTING_KINDS = {"f": "fiub", "i": "iub", "u": "iub", "b": "iub"}
 """Kinds of dtypes (float, int, unsigned, bool) that an observation may come in, by that of its space."""
 
@@ -34,7 +39,8 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
 
     Observations come out as arrays of the space's shape and dtype, rewards as floats, flags as bools. An
     observation of a space without arrays (a Dict, a Graph, one of the user's) comes out unchecked, as a copy
-    that the environment does not write into, in an array of objects of the shape `()`.
+    that the environment does not write into, in an array of objects of the shape `()`. What a method
+    `action_masks` or `action_mask` tells is put into the infos as "action_mask", where they have none.
 
     Args:
         env: A `gymnasium.Env`, or an object with `reset`, `step` and both spaces.
@@ -52,6 +58,8 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
         if isinstance(env, gymnasium.Env):
             self.spec, self.metadata, self.render_mode = env.spec, env.metadata, env.render_mode
         self._reset = _Resetting(env)
+        self._masks: Callable[[], Any] | None = None
+        self._is_begun = False
         is_checked = has_arrays(self.observation_space)
         self._shape = self.observation_space.shape if is_checked else None
         self._dtype = self.observation_space.dtype
@@ -66,7 +74,11 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
         observation, info = reset_answer(self._reset(seed, options), self._name)
-        return self._observation(observation, "reset"), {} if info is None else info
+        info = {} if info is None else info
+        if not self._is_begun:
+            self._is_begun = True
+            self._masks = None if ACTION_MASK in info else _mask_method(self._env)
+        return self._observation(observation, "reset"), self._with_mask(info)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step."""
@@ -83,7 +95,7 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
             reward if isinstance(reward, float) else self._reward(reward),
             terminated if terminated.__class__ is bool else self._flag("terminated", terminated),
             truncated if truncated.__class__ is bool else self._flag("truncated", truncated),
-            {} if info is None else info,
+            self._with_mask({} if info is None else info),
         )
 
     def close(self) -> None:
@@ -91,6 +103,9 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
         close = getattr(self._env, "close", None)
         if close is not None:
             close()
+
+    def _with_mask(self, info: dict[str, Any]) -> dict[str, Any]:
+        return info if self._masks is None else {**info, ACTION_MASK: self._masks()}
 
     def _observation(self, value: Any, call: str) -> Any:
         if (
@@ -118,6 +133,28 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
                 f"{self._name}: step must return {name} as a bool, got {described(value)}"
             )
         return bool(number)
+
+
+def _mask_method(env: Any) -> Callable[[], Any] | None:
+    """Return the method without arguments by which an environment tells which actions are allowed."""
+    if not isinstance(env.action_space, Discrete | MultiDiscrete | MultiBinary):
+        return None
+    for name in MASK_METHODS:
+        is_wrapped = isinstance(env, gymnasium.Env) and env.has_wrapper_attr(name)
+        method = env.get_wrapper_attr(name) if is_wrapped else getattr(env, name, None)
+        if inspect.isroutine(method) and not _required(method):
+            return method
+    return None
+
+
+def _required(method: Callable[..., Any]) -> list[str]:
+    """Return the arguments that a method cannot be called without."""
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        name
+        for name, one in inspect.signature(method).parameters.items()
+        if one.default is inspect.Parameter.empty and one.kind not in optional
+    ]
 
 
 class _Resetting:

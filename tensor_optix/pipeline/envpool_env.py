@@ -7,6 +7,7 @@ imported only by the function that makes one.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import warnings
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MASKS = ("action_mask", "legal_action_mask")
+"""The infos in which tasks tell which actions are allowed."""
 CHEAP_FAMILIES = ("envpool.classic_control", "envpool.toy_text")
 
 
@@ -78,6 +81,10 @@ class EnvPoolEnv(VectorEnv):
         self._all_valid = constant(np.ones(self.batch_size, bool))
         shape = self.observation_space.shape or ()
         self._no_ends = constant(np.empty((0, *shape), space_dtype(self.observation_space)))
+        told = pool.spec.state_array_spec
+        self._mask_key = next((key for key in MASKS if f"info:{key}" in told), "")
+        if self._mask_key:
+            self.mask_size = math.prod(told[f"info:{self._mask_key}"].shape)
 
     def reset(self, seed: int | None = None) -> None:
         """Reset every environment. A seed makes the pool anew, as only then it can be seeded."""
@@ -122,7 +129,11 @@ class EnvPoolEnv(VectorEnv):
         done = terminated | truncated
         ends = observations.compress(done, 0) if np.count_nonzero(done) else self._no_ends
         infos = () if self.info_keys is None else self.info_keys.of_rows(info, valid, done)
-        return VectorStep(ids, observations, rewards, terminated, truncated, valid, ends, infos)
+        rows = VectorStep(ids, observations, rewards, terminated, truncated, valid, ends, infos)
+        if not (self._mask_key and self.needs_masks):
+            return rows
+        masks = info[self._mask_key].reshape(self.batch_size, -1) != 0
+        return rows._replace(action_masks=masks, end_masks=masks[done])
 
     def send(self, actions: Array, env_ids: Array) -> None:
         """Hand the actions to EnvPool's threads, without waiting for them."""

@@ -15,6 +15,8 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
+from tensor_optix.core.observation_layout import ACTION_MASK
+from tensor_optix.pipeline.action_masks import MaskReader
 from tensor_optix.pipeline.checked_env import (
     CheckedEnv,
     cores,
@@ -34,7 +36,7 @@ from tensor_optix.pipeline.vector_contract import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import gymnasium
 
@@ -83,14 +85,20 @@ class LockstepEnv(VectorEnv):
         shape = space_shape(self.observation_space)
         self._shape = (num_envs, *shape)
         self._no_ends = constant(np.empty((0, *shape), self._dtype))
+        self._masks = MaskReader(f"environment {type(env.unwrapped).__name__}", num_envs)
 
     def reset(self, seed: int | None = None) -> None:
         """Reset every environment."""
         self._take_over(cores(self._env))
-        observations = self._reset_all(None if seed is None else int(seed))
+        observations, infos = self._reset_all(None if seed is None else int(seed))
+        masks = self._masks.begin(infos)
+        self.mask_size = self._masks.size
         flags = self._no_flags
-        self._received = VectorStep(
+        first = VectorStep(
             self._ids, observations, self._no_rewards, flags, flags, flags, self._no_ends
+        )
+        self._received = (
+            first if masks is None else first._replace(action_masks=masks, end_masks=masks[:0])
         )
         self._sendable = False
 
@@ -133,8 +141,8 @@ class LockstepEnv(VectorEnv):
         self._sendable = False
 
     @abstractmethod
-    def _reset_all(self, seed: int | None) -> Array:
-        """Reset every environment and return the first observations, `[N, ...]`."""
+    def _reset_all(self, seed: int | None) -> tuple[Array, Mapping[str, Any]]:
+        """Reset every environment and return the first observations, `[N, ...]`, and a vector's infos."""
 
     @abstractmethod
     def _step(self, actions: Array) -> VectorStep:
@@ -160,19 +168,22 @@ class SingleEnv(LockstepEnv):
         super().__init__(env, name, (env.observation_space, env.action_space), 1, env.spec, owned)
         self._action = _action_maker(env.action_space)
 
-    def _reset_all(self, seed: int | None) -> Array:
-        observation, _ = self._env.reset(seed=seed)
-        return np.asarray(observation, self._dtype)[None]
+    def _reset_all(self, seed: int | None) -> tuple[Array, Mapping[str, Any]]:
+        observation, info = self._env.reset(seed=seed)
+        return np.asarray(observation, self._dtype)[None], _of_one(info)
 
     def _step(self, actions: Array) -> VectorStep:
         action = self._action(actions[0])
         observation, reward, terminated, truncated, info = self._env.step(action)
         observations = np.asarray(observation, self._dtype)[None]
-        ends = self._no_ends
-        if terminated or truncated:
+        ends, done = self._no_ends, terminated or truncated
+        masks, end_masks = self._masks_of(info, done) if self.needs_masks else (None, None)
+        if done:
             # The reset may overwrite the buffer that the observation lies in.
             ends = observations.copy()
-            observations = self._reset_all(None)
+            observations, first_info = self._reset_all(None)
+            if masks is not None:
+                masks = self._masks.read(first_info, self._all_valid)
         return VectorStep(
             self._ids,
             observations,
@@ -182,7 +193,17 @@ class SingleEnv(LockstepEnv):
             self._all_valid,
             ends,
             (self._kept(info or {}),),
+            masks,
+            end_masks,
         )
+
+    def _masks_of(self, info: Mapping[str, Any], done: bool) -> tuple[Array | None, Array | None]:
+        """Return the mask after a step, and that of the last observation where an episode is done."""
+        if not self.mask_size:
+            self._masks.refuse(info)
+            return None, None
+        masks = self._masks.read(_of_one(info), ~self._all_valid if done else self._all_valid)
+        return masks, masks[: int(done)]
 
     def _kept(self, info: dict[str, Any]) -> dict[str, Any]:
         # A copy, as the environment may go on writing into its own.
@@ -212,20 +233,26 @@ class GymnasiumEnv(LockstepEnv):
         self._resetting = self._no_flags
         self._who = f"vector environment {type(env.unwrapped).__name__}"
 
-    def _reset_all(self, seed: int | None) -> Array:
-        observations = self._first_observations(self._env.reset(seed=seed))
+    def _reset_all(self, seed: int | None) -> tuple[Array, Mapping[str, Any]]:
+        first = self._first_observations(self._env.reset(seed=seed))
         self._resetting = self._no_flags
-        return observations
+        return first
 
     def _step(self, actions: Array) -> VectorStep:
         return self._rows(self._env.step(np.asarray(actions, self._action_dtype)))
 
     def _rows(self, result: StepResult) -> VectorStep:
         rows = self._rows_without_infos(result)
+        if self.needs_masks and not self.mask_size:
+            self._masks.refuse(result[4])
         if self.info_keys is None:
             return rows
         dones = rows.terminated | rows.truncated
         return rows._replace(infos=self.info_keys.of_rows(result[4], rows.valid, dones))
+
+    @property
+    def _reads_masks(self) -> bool:
+        return self.needs_masks and self.mask_size > 0
 
     def _next_step_rows(self, result: StepResult) -> VectorStep:
         observations, rewards, terminated, truncated, done = self._arrays(result)
@@ -236,7 +263,11 @@ class GymnasiumEnv(LockstepEnv):
             rewards = np.where(resetting, NO_REWARD, rewards)
             terminated, truncated, done = terminated & valid, truncated & valid, done & valid
         ends = observations.compress(done, 0) if np.count_nonzero(done) else self._no_ends
-        return VectorStep(self._ids, observations, rewards, terminated, truncated, valid, ends)
+        rows = VectorStep(self._ids, observations, rewards, terminated, truncated, valid, ends)
+        if not self._reads_masks:
+            return rows
+        masks = self._masks.read(result[4], ~done)
+        return rows._replace(action_masks=masks, end_masks=masks[done])
 
     def _same_step_rows(self, result: StepResult) -> VectorStep:
         observations, rewards, terminated, truncated, done = self._arrays(result)
@@ -244,17 +275,25 @@ class GymnasiumEnv(LockstepEnv):
             self._final_observations(result[4], done) if np.count_nonzero(done) else self._no_ends
         )
         valid = self._all_valid
-        return VectorStep(self._ids, observations, rewards, terminated, truncated, valid, ends)
+        rows = VectorStep(self._ids, observations, rewards, terminated, truncated, valid, ends)
+        if not self._reads_masks:
+            return rows
+        masks = self._masks.read(result[4], self._all_valid)
+        return rows._replace(action_masks=masks, end_masks=self._masks.ends(result[4], done))
 
     def _disabled_rows(self, result: StepResult) -> VectorStep:
         observations, rewards, terminated, truncated, done = self._arrays(result)
-        ends = self._no_ends
+        ends, valid = self._no_ends, self._all_valid
+        masks = self._masks.read(result[4], ~done) if self._reads_masks else None
+        end_masks = None if masks is None else masks[done]
         if np.count_nonzero(done):
             ends = observations.compress(done, 0)
             fresh = self._env.reset(options={"reset_mask": done})
-            observations = self._first_observations(fresh)
-        valid = self._all_valid
-        return VectorStep(self._ids, observations, rewards, terminated, truncated, valid, ends)
+            observations, infos = self._first_observations(fresh)
+            if masks is not None:
+                masks[done] = self._masks.read(infos, done)[done]
+        rows = VectorStep(self._ids, observations, rewards, terminated, truncated, valid, ends)
+        return rows._replace(action_masks=masks, end_masks=end_masks)
 
     def _arrays(self, result: StepResult) -> tuple[Array, Array, Array, Array, Array]:
         observations, rewards, *flags, _ = step_answer(result, self._who)
@@ -267,9 +306,10 @@ class GymnasiumEnv(LockstepEnv):
             terminated | truncated,
         )
 
-    def _first_observations(self, result: Any) -> Array:
-        observations, _ = reset_answer(result, self._who)
-        return fitting(observations, self._shape, self._dtype, f"{self._who}: reset")
+    def _first_observations(self, result: Any) -> tuple[Array, Mapping[str, Any]]:
+        observations, infos = reset_answer(result, self._who)
+        kept = fitting(observations, self._shape, self._dtype, f"{self._who}: reset")
+        return kept, infos or {}
 
     def _of_each(self, name: str, value: Any) -> Array:
         """Return one number per environment; they may come as a column."""
@@ -318,7 +358,7 @@ class AsyncGymnasiumEnv(GymnasiumEnv):
         finally:
             super().close()
 
-    def _reset_all(self, seed: int | None) -> Array:
+    def _reset_all(self, seed: int | None) -> tuple[Array, Mapping[str, Any]]:
         self._finish_step()
         return super()._reset_all(seed)
 
@@ -342,6 +382,11 @@ def _action_maker(space: AnySpace) -> Callable[[Any], Any]:
         return _itself
     # An environment may keep the array that it is given, and the sender may reuse it: copy.
     return functools.partial(np.array, dtype=space_dtype(space))
+
+
+def _of_one(info: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a plain environment's info says of its mask, as a vector of one would."""
+    return {ACTION_MASK: [info[ACTION_MASK]]} if ACTION_MASK in info else {}
 
 
 def _itself(action: Any) -> Any:

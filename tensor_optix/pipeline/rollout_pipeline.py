@@ -11,6 +11,7 @@ import numpy as np
 from tensor_optix.core.base_pipeline import BasePipeline, Source
 from tensor_optix.core.episode_returns import EpisodeCounter
 from tensor_optix.core.foreign_agent import as_actor
+from tensor_optix.core.observation_layout import MaskedSpace
 from tensor_optix.core.types import Array, EpisodeData, Transitions
 from tensor_optix.pipeline.action_scaling import chooser_of, environment_actions, kept_dtype
 from tensor_optix.pipeline.agent_view import seen_by
@@ -52,6 +53,7 @@ class Rollout:
         grid = (self._capacity + 1, env.num_envs)
         self._observations = np.zeros((*grid, *space_shape(obs)), space_dtype(obs))
         self._has_floats = np.issubdtype(self._observations.dtype, np.floating)
+        self._mask_size = obs.mask_size if isinstance(obs, MaskedSpace) else 0
         self._actions = np.zeros((*shape, *space_shape(action)), action_dtype)
         self._rewards = np.zeros(shape, np.float32)
         self._terminated = np.zeros(shape, bool)
@@ -224,6 +226,7 @@ class Rollout:
             end_observations=end_observations,
             finished_returns=returns,
             finished_lengths=lengths,
+            mask_size=self._mask_size,
         )
 
     def _references(self) -> int:
@@ -454,11 +457,12 @@ class RolloutPipeline(BasePipeline):
 
     def _begin(self, seed: int | None) -> None:
         env = self.env
+        # Only then it is known whether they tell which actions are allowed.
+        env.reset(seed)
         if self._agent is not None:
             env = self._fit_to(self._agent)
             self._agent.check_spaces(env.observation_space, env.action_space)
             self._agent.begin_episodes()
-        env.reset(seed)
         self._window = 0
         self._counter = EpisodeCounter(env.num_envs)
         space = env.observation_space

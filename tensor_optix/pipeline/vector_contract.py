@@ -57,6 +57,11 @@ class VectorStep(NamedTuple):
     `terminated | truncated`, in row order."""
     infos: Sequence[dict[str, Any]] = ()
     """What is kept of the environment's own remarks, one dict per row, or nothing at all."""
+    action_masks: Array | None = None
+    """`[B, A]` bool, which actions are allowed at `observations`; None where masks are not told or not
+    needed."""
+    end_masks: Array | None = None
+    """`[K, A]` bool, which are at `end_observations`; all where nothing is told of these."""
 
 
 class VectorEnv(ABC):
@@ -80,12 +85,17 @@ class VectorEnv(ABC):
         env_id: From which the same environments can be made again; empty where there is none.
         info_keys: Which of the environment's infos come with the rows. None: all of a plain
             environment's, none of a vector's.
+        mask_size: A, the length of the masks that tell which actions are allowed, 0 where none are told.
+            Known after the first reset.
+        needs_masks: Whether the rows are to have the masks, or whoever sees them acts without.
     """
 
     takes_any_space: ClassVar[bool] = False
     """Whether spaces may be other than `ARRAY_SPACES`."""
     env_id: str = ""
     info_keys: InfoKeys | None = None
+    mask_size: int = 0
+    needs_masks: bool = False
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Discrete
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from tensor_optix.core.environment_ids import (
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gymnasium.envs.registration import EnvSpec
+
+    from tensor_optix.core.observation_layout import AnySpace
+    from tensor_optix.core.types import Array
 
 __all__ = ["VectorEnv", "VectorStep", "from_env_fns", "make_vector_env", "wrap_env"]
 
@@ -168,7 +172,7 @@ def half_batch(num_envs: int) -> int:
 
 
 def steps_per_second(env: VectorEnv) -> float:
-    """Step `env` with random actions for a moment.
+    """Step `env` for a moment, with random actions, or with allowed ones where it tells which these are.
 
     Returns:
         Environment steps a second, resets not counted.
@@ -177,16 +181,24 @@ def steps_per_second(env: VectorEnv) -> float:
     space = copy.deepcopy(env.action_space)
     space.seed(0)
     batches = [np.stack([space.sample() for _ in range(env.batch_size)]) for _ in range(8)]
+    env.needs_masks = True
     env.reset()
     step = env.recv()
     count, start = 0, time.perf_counter()
     for actions in itertools.islice(itertools.cycle(batches), PROBE_STEPS):
-        env.send(actions, step.env_ids)
+        env.send(_allowed(actions, step.action_masks, space), step.env_ids)
         step = env.recv()
         count += int(np.count_nonzero(step.valid))
         if time.perf_counter() - start > PROBE_SECONDS:
             break
     return count / (time.perf_counter() - start)
+
+
+def _allowed(actions: Array, masks: Array | None, space: AnySpace) -> Array:
+    """Return the actions, or the first that are allowed where `[B, A]` masks of single choices tell."""
+    if masks is None or not isinstance(space, Discrete) or masks.shape[1] != space.n:
+        return actions
+    return np.asarray(np.argmax(masks, axis=1) + space.start, actions.dtype)
 
 
 def _make_checked(env_fn: Callable[[], Any], number: int) -> CheckedEnv:

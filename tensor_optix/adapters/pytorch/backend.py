@@ -53,6 +53,7 @@ log = torch.log
 tanh = torch.tanh
 minimum = torch.minimum
 clip = torch.clip
+where = torch.where
 
 
 def placed_on(device: str) -> AbstractContextManager[None]:

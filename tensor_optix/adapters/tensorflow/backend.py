@@ -48,6 +48,7 @@ log = tf.math.log
 tanh = tf.tanh
 minimum = tf.minimum
 clip = tf.clip_by_value
+where = tf.where
 log_softmax = tf.nn.log_softmax
 twin_critics = KerasTwinCritics
 inference = Inference
