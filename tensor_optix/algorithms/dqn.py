@@ -156,7 +156,7 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         _, masks = self._split(rows)
         if masks is None:
             return np.asarray(self._rng.integers(self._n_actions, size=len(rows)))
-        places = self._rng.integers(masks.sum(axis=1))
+        places = np.asarray(self._rng.integers(masks.sum(axis=1)))
         return np.asarray(np.argmax(masks.cumsum(axis=1) > places[:, None], axis=1))
 
     def _greedy(self, observations: Array) -> Array:

@@ -153,8 +153,10 @@ class MaskedSpace(Box):
 
     def joined(self, observations: Array, masks: Array) -> Array:
         """Return the rows `[N, D + A]` of observations `[N, ...]` and masks `[N, A]`."""
-        flat = observations.reshape(len(observations), -1)
-        rows: Array = np.concatenate([flat, masks], axis=1, dtype=self.dtype, casting="unsafe")
+        count, size = len(observations), self.shape[0] - self.mask_size
+        rows = np.empty((count, *self.shape), self.dtype)
+        rows[:, :size] = observations.reshape(count, size)
+        rows[:, size:] = masks != 0
         return rows
 
     def split(self, rows: Array) -> tuple[Array, Array]:
