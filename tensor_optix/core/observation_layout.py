@@ -112,7 +112,7 @@ class FlatSpace(Box):
         is_bytes = all(_fits_byte(field) for field in layout.fields)
         dtype = np.dtype(np.uint8 if is_bytes else np.float32)
         low, high = (_end(layout.fields, end, dtype) for end in (0, 1))
-        super().__init__(low, high, dtype=dtype.type)
+        super().__init__(low, high, dtype=dtype.type)  # type: ignore[arg-type]
         self.layout = layout
         self._columns = [_Columns(field) for field in layout.fields]
 
@@ -161,7 +161,7 @@ class _Columns:
     """Fills the columns of one field. Numbers that overflow are to raise, by the caller's `np.errstate`."""
 
     def __init__(self, field: ObservationField) -> None:
-        space = field.space
+        space: Any = field.space
         self._field, self._door = field, ObservationDoor(space, field.name)
         self._slice = field.columns
         self._size = int(np.prod(space.shape or (), dtype=np.int64))

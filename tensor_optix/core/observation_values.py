@@ -5,15 +5,13 @@ What does not fit is refused in one line that names the environment; nothing is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, MultiBinary, MultiDiscrete, Space
 
 if TYPE_CHECKING:
     from tensor_optix.core.types import Array
-
-ArraySpace: TypeAlias = "Box | Discrete | MultiBinary | MultiDiscrete"
 
 FITTING_KINDS = {"f": "fiub", "i": "iub", "u": "iub", "b": "iub"}
 """Kinds of dtypes (float, int, unsigned, bool) that an observation may come in, by that of its space."""
@@ -30,7 +28,7 @@ class ObservationDoor:
         part: What messages call it, if it is one part of several.
     """
 
-    def __init__(self, space: ArraySpace, part: str = "") -> None:
+    def __init__(self, space: Space[Any], part: str = "") -> None:
         self._space = space
         self._of_part = f" (part {part})" if part else ""
         self._shape: tuple[int, ...] = space.shape or ()
@@ -81,20 +79,26 @@ class ObservationDoor:
         )
 
 
-def limits(space: ArraySpace) -> tuple[Array, Array]:
+def limits(space: Space[Any]) -> tuple[Array, Array]:
     """Return the least and the largest numbers of a space's elements, in their shape and dtype."""
     if isinstance(space, Box):
-        if space.dtype.kind != "f":
-            return space.low, space.high
-        # EnvPool states the smallest positive number where it means that there is no bound.
-        is_open = space.low == np.finfo(space.dtype).tiny
-        return np.where(is_open, space.dtype.type(-np.inf), space.low), space.high
+        return _lowest(space), space.high
     shape, dtype = space.shape or (), np.dtype(space.dtype)
     if isinstance(space, MultiBinary):
         return np.zeros(shape, dtype), np.ones(shape, dtype)
-    counts = space.n if isinstance(space, Discrete) else space.nvec
-    start = np.asarray(space.start, np.int64)
+    discrete: Any = space
+    counts = space.nvec if isinstance(space, MultiDiscrete) else discrete.n
+    start = np.asarray(discrete.start, np.int64)
     return start.astype(dtype), (start + np.asarray(counts, np.int64) - 1).astype(dtype)
+
+
+def _lowest(space: Box) -> Array:
+    low: Array = space.low
+    if low.dtype.kind != "f":
+        return low
+    # EnvPool states the smallest positive number where it means that there is no bound.
+    unbounded = low.dtype.type(-np.inf)
+    return np.where(low == np.finfo(low.dtype).tiny, unbounded, low)
 
 
 def fitting(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], who: str) -> Array:
@@ -133,7 +137,7 @@ def fitting(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], who: str) 
     if not is_kept:
         raise ValueError(
             f"{who} must return observations within {dtype}, as in the observation space, got "
-            f"numbers from {given.min()} to {given.max()}: give the space a larger dtype"
+            f"numbers from {given.min()} to {given.max()}: correct them, or give the space a larger dtype"
         )
     return kept
 

@@ -18,7 +18,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from tensor_optix.core.observation_layout import has_parts, laid_out, seen_space
 from tensor_optix.core.observation_values import ObservationDoor, described
-from tensor_optix.pipeline.checked_env import CheckedEnv, cores, reset_answer, step_answer
+from tensor_optix.pipeline.checked_env import CheckedEnv, core, cores, reset_answer, step_answer
 from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
     VectorEnv,
@@ -218,7 +218,9 @@ class GymnasiumEnv(LockstepEnv):
         }
         self._rows_without_infos = makers[_autoreset_mode(env)]
         self._resetting = self._no_flags
-        self.label = self._who = f"vector environment {type(env.unwrapped).__name__}"
+        self._who = f"vector environment {type(env.unwrapped).__name__}"
+        own = core(env.envs[0]) if isinstance(env, SyncVectorEnv) else None
+        self.label = self._who if own is None else f"environment {type(own).__name__}"
 
     def _reset_all(self, seed: int | None) -> Array:
         observations = self._first_observations(self._env.reset(seed=seed))
