@@ -236,7 +236,7 @@ def test_the_place_of_a_number_outside_is_named_in_a_batch():
 def test_numbers_that_overflow_in_the_row_are_refused():
     flat = laid_out(Dict(a=Box(-np.inf, np.inf, (2,), np.float64)))
     with pytest.raises(
-        ValueError, match=r"\(part a\) must .*within float32, .*got numbers from 0.0 to 1e\+39"
+        ValueError, match=r"\(part a\) must .*float32, .*numbers from 0.0 to 1e\+39"
     ):
         flat.flattened({"a": np.array([0, 1e39])})
     row = flat.flattened({"a": np.array([np.inf, np.nan])})
@@ -250,11 +250,8 @@ def test_leaves_of_several_lengths_are_refused():
         flat.flattened_batch({"a": np.zeros((3, 2), np.float32), "b": np.zeros(2, int)})
     with pytest.raises(ValueError, match=r"\(part a\) must .*shape \(4, 2\).*got \(3, 2\)"):
         flat.flattened_batch({"a": np.zeros((3, 2), np.float32), "b": np.zeros(3, int)}, count=4)
-    assert (
-        flat.flattened_batch({"a": np.zeros((0, 2), np.float32), "b": []}).shape == (0, 4)
-        if False
-        else True
-    )
+    none = {"a": np.zeros((0, 2), np.float32), "b": np.zeros(0, int)}
+    assert flat.flattened_batch(none).shape == (0, 4)
 
 
 MASKS = [
@@ -267,7 +264,7 @@ MASKS = [
 
 @pytest.mark.parametrize("mask", MASKS, ids=str)
 def test_a_mask_of_the_actions_comes_last(mask):
-    space = Dict(action_mask=mask, z=VECTOR, b=Discrete(2))
+    space = Dict({"action_mask": mask, "z": VECTOR, "b": Discrete(2)})
     layout = layout_of(space)
     assert [field.name for field in layout.fields] == ["b", "z", "action_mask"]
     assert layout.mask is not None
