@@ -171,7 +171,7 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         epsilon = min(self._hyperparams.epsilon, 1.0 - SMALLEST_LEAD)
         _, masks = self._split(observations)
         allowed = np.ones((len(observations), self._n_actions)) if masks is None else masks
-        probs = epsilon * allowed / allowed.sum(axis=1, keepdims=True)
+        probs: Array = epsilon * allowed / allowed.sum(axis=1, keepdims=True)
         probs[np.arange(len(probs)), self.act_greedy(observations)] += 1.0 - epsilon
         return probs
 

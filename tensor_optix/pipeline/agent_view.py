@@ -13,10 +13,9 @@ from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 
 from tensor_optix.core.observation_layout import (
     ACTION_MASK,
-    FlatSpace,
     MaskedSpace,
     has_parts,
-    layout_of,
+    laid_out,
     seen_space,
 )
 from tensor_optix.pipeline.vector_contract import VectorEnv, VectorStep, has_arrays
@@ -35,7 +34,8 @@ def seen_by(agent: BaseAgent, env: VectorEnv) -> VectorEnv:
     """
     choices = _choices(env.action_space) if agent.takes_action_masks else None
     env.needs_masks = choices is not None
-    if agent.sees_rows and has_parts(env.observation_space):
+    space = env.observation_space
+    if agent.sees_rows and (has_parts(space) or isinstance(space, MaskedSpace)):
         env = FlatView(env)
     if choices is None or not env.mask_size or not has_arrays(env.observation_space):
         return env
@@ -55,7 +55,8 @@ class View(VectorEnv):
             env.name, (space, env.action_space), env.num_envs, env.batch_size, env.max_episode_steps
         )
         self._env = env
-        self.env_id, self.info_keys, self.mask_size = env.env_id, env.info_keys, env.mask_size
+        self.env_id, self.info_keys, self.label = env.env_id, env.info_keys, env.label
+        self.mask_size = env.mask_size
 
     def reset(self, seed: int | None = None) -> None:
         """Reset every environment."""
@@ -71,44 +72,42 @@ class View(VectorEnv):
 
 
 class FlatView(View):
-    """Environments whose observations come as objects, seen as rows of numbers.
-
-    An `action_mask` among them is none of the numbers: it tells what is allowed.
+    """Environments whose observations are seen as rows of numbers, and an `action_mask` among them apart.
 
     Args:
-        env: It is stepped, reset and closed through this view.
+        env: Its observations come as objects, or as rows with masks behind them.
     """
 
     def __init__(self, env: VectorEnv) -> None:
-        space = seen_space(env.observation_space)
-        super().__init__(env, space.plain if isinstance(space, MaskedSpace) else space)
-        self._all = FlatSpace(layout_of(env.observation_space))
-        mask = self._all.layout.mask
-        self._size = self._all.layout.without_mask().size
-        self._has_mask = mask is not None
-        if mask is not None:
-            self.mask_size = mask.size
+        whole = env.observation_space
+        space = seen_space(whole)
+        masked = space if isinstance(space, MaskedSpace) else None
+        super().__init__(env, space if masked is None else masked.plain)
+        self._flat = laid_out(whole) if has_parts(whole) else None
+        self._masked = masked
+        if masked is not None:
+            self.mask_size = masked.mask_size
 
     def recv(self) -> VectorStep:
         """Wait for rows, and lay their observations out."""
         step = self._env.recv()
         rows, ends = self._rows(step.observations), self._rows(step.end_observations)
-        shown = step._replace(observations=self._plain(rows), end_observations=self._plain(ends))
-        if not self._has_mask:
-            return shown
-        return shown._replace(action_masks=self._mask(rows), end_masks=self._mask(ends))
+        if self._masked is None:
+            return step._replace(observations=rows, end_observations=ends)
+        (shown, masks), (last, end_masks) = self._masked.split(rows), self._masked.split(ends)
+        dtype = self.observation_space.dtype
+        return step._replace(
+            observations=shown.astype(dtype, copy=False),
+            end_observations=last.astype(dtype, copy=False),
+            action_masks=masks,
+            end_masks=end_masks,
+        )
 
     def _rows(self, observations: Array) -> Array:
-        rows = [self._all.flattened(one) for one in observations]
-        return np.stack(rows) if rows else np.empty((0, *self._all.shape), self._all.dtype)
-
-    def _plain(self, rows: Array) -> Array:
-        plain: Array = rows[:, : self._size].astype(self.observation_space.dtype, copy=False)
-        return plain
-
-    def _mask(self, rows: Array) -> Array:
-        mask: Array = rows[:, self._size :] != 0
-        return mask
+        if self._flat is None:
+            return observations
+        rows = [self._flat.flattened(one, self.label) for one in observations]
+        return np.stack(rows) if rows else np.empty((0, *self._flat.shape), self._flat.dtype)
 
 
 class MaskedView(View):

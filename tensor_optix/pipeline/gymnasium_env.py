@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import warnings
 from abc import abstractmethod
+from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,16 +16,10 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
-from tensor_optix.core.observation_layout import ACTION_MASK
+from tensor_optix.core.observation_layout import ACTION_MASK, has_parts, laid_out, seen_space
+from tensor_optix.core.observation_values import ObservationDoor, described
 from tensor_optix.pipeline.action_masks import MaskReader
-from tensor_optix.pipeline.checked_env import (
-    CheckedEnv,
-    cores,
-    described,
-    fitting,
-    reset_answer,
-    step_answer,
-)
+from tensor_optix.pipeline.checked_env import CheckedEnv, core, cores, reset_answer, step_answer
 from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
     VectorEnv,
@@ -36,7 +31,7 @@ from tensor_optix.pipeline.vector_contract import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import gymnasium
 
@@ -166,6 +161,7 @@ class SingleEnv(LockstepEnv):
 
     def __init__(self, env: CheckedEnv, name: str = "single", owned: bool = False) -> None:
         super().__init__(env, name, (env.observation_space, env.action_space), 1, env.spec, owned)
+        self.label = env.name
         self._action = _action_maker(env.action_space)
 
     def _reset_all(self, seed: int | None) -> tuple[Array, Mapping[str, Any]]:
@@ -213,6 +209,8 @@ class SingleEnv(LockstepEnv):
 class GymnasiumEnv(LockstepEnv):
     """A `gymnasium.vector.VectorEnv`, in whatever way it resets its environments.
 
+    Observations of several parts, a Dict or a Tuple, come as rows, a mask of the actions behind them.
+
     Args:
         env: The vector environment; `metadata["autoreset_mode"]` says how it resets.
         name: The backend's name.
@@ -222,8 +220,17 @@ class GymnasiumEnv(LockstepEnv):
     def __init__(self, env: GymVectorEnv, name: str, owned: bool = False) -> None:
         # A vector environment of separate ones has no spec of its own.
         spec = env.envs[0].spec if isinstance(env, SyncVectorEnv) else env.spec
-        spaces = (env.single_observation_space, env.single_action_space)
-        super().__init__(env, name, spaces, env.num_envs, spec, owned)
+        space = env.single_observation_space
+        seen = seen_space(space)
+        super().__init__(env, name, (seen, env.single_action_space), env.num_envs, spec, owned)
+        self._has_parts = has_parts(space)
+        self._take_one: Callable[..., Array]
+        self._take: Callable[..., Array]
+        if self._has_parts:
+            rows = laid_out(space)
+            self._take_one, self._take = rows.flattened, rows.flattened_batch
+        else:
+            self._take_one = self._take = ObservationDoor(seen)
         makers = {
             NEXT_STEP: self._next_step_rows,
             SAME_STEP: self._same_step_rows,
@@ -232,6 +239,8 @@ class GymnasiumEnv(LockstepEnv):
         self._rows_without_infos = makers[_autoreset_mode(env)]
         self._resetting = self._no_flags
         self._who = f"vector environment {type(env.unwrapped).__name__}"
+        own = core(env.envs[0]) if isinstance(env, SyncVectorEnv) else None
+        self.label = self._who if own is None else f"environment {type(own).__name__}"
 
     def _reset_all(self, seed: int | None) -> tuple[Array, Mapping[str, Any]]:
         first = self._first_observations(self._env.reset(seed=seed))
@@ -299,7 +308,7 @@ class GymnasiumEnv(LockstepEnv):
         observations, rewards, *flags, _ = step_answer(result, self._who)
         terminated, truncated = (self._of_each("flags", each).astype(bool) for each in flags)
         return (
-            fitting(observations, self._shape, self._dtype, f"{self._who}: step"),
+            self._take(observations, f"{self._who}: step", self.num_envs),
             self._of_each("rewards", rewards).astype(np.float32),
             terminated,
             truncated,
@@ -308,8 +317,7 @@ class GymnasiumEnv(LockstepEnv):
 
     def _first_observations(self, result: Any) -> tuple[Array, Mapping[str, Any]]:
         observations, infos = reset_answer(result, self._who)
-        kept = fitting(observations, self._shape, self._dtype, f"{self._who}: reset")
-        return kept, infos or {}
+        return self._take(observations, f"{self._who}: reset", self.num_envs), infos or {}
 
     def _of_each(self, name: str, value: Any) -> Array:
         """Return one number per environment; they may come as a column."""
@@ -322,14 +330,16 @@ class GymnasiumEnv(LockstepEnv):
         return given.reshape(self.num_envs)
 
     def _final_observations(self, infos: dict[str, Any], done: Array) -> Array:
-        final = infos.get("final_obs")
+        final, who = infos.get("final_obs"), f"{self._who}: step"
+        if self._has_parts and isinstance(final, Mapping | tuple):
+            return self._take(_rows_at(final, done), who, np.count_nonzero(done))
         if final is None or len(final) != self.num_envs:
             raise RuntimeError(
                 f"a vector environment that resets in the same step must give "
                 f"infos['final_obs'] with {self.num_envs} entries when an episode ends, got {final}"
             )
         # Gymnasium gives an array of objects, others one plain array [N, ...].
-        return np.stack([final[row] for row in np.flatnonzero(done)]).astype(self._dtype)
+        return np.stack([self._take_one(final[row], who) for row in np.flatnonzero(done)])
 
 
 class AsyncGymnasiumEnv(GymnasiumEnv):
@@ -372,6 +382,15 @@ def wrap_gymnasium(env: GymVectorEnv, name: str, owned: bool = False) -> Gymnasi
     """Return the adapter that fits a Gymnasium vector environment."""
     adapter = AsyncGymnasiumEnv if isinstance(env, AsyncVectorEnv) else GymnasiumEnv
     return adapter(env, name, owned)
+
+
+def _rows_at(nested: Any, chosen: Array) -> Any:
+    """Return the chosen rows of nested observations, whose leaves are arrays `[N, ...]`."""
+    if isinstance(nested, Mapping):
+        return {key: _rows_at(part, chosen) for key, part in nested.items()}
+    if isinstance(nested, tuple):
+        return tuple(_rows_at(part, chosen) for part in nested)
+    return np.asarray(nested)[chosen]
 
 
 def _action_maker(space: AnySpace) -> Callable[[Any], Any]:

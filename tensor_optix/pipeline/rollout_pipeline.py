@@ -15,6 +15,7 @@ from tensor_optix.core.observation_layout import MaskedSpace
 from tensor_optix.core.types import Array, EpisodeData, Transitions
 from tensor_optix.pipeline.action_scaling import chooser_of, environment_actions, kept_dtype
 from tensor_optix.pipeline.agent_view import seen_by
+from tensor_optix.pipeline.observation_report import ObservationReport
 from tensor_optix.pipeline.vector_contract import VectorStep, space_dtype, space_shape, spread_seed
 
 if TYPE_CHECKING:
@@ -337,6 +338,7 @@ class RolloutPipeline(BasePipeline):
         makes_new: Whether every call of `make_env` makes new environments.
         info_keys: Which of the environments' infos windows have. None: all of a plain environment's,
             none of a vector's.
+        report: Says what there is to say of observations. None: one of its own.
     """
 
     def __init__(
@@ -349,6 +351,7 @@ class RolloutPipeline(BasePipeline):
         *,
         makes_new: bool = False,
         info_keys: InfoKeys | None = None,
+        report: ObservationReport | None = None,
     ) -> None:
         if not isinstance(window_size, int | np.integer) or window_size < 1:
             raise ValueError(f"window_size must be a whole number >= 1, got {window_size!r}")
@@ -357,6 +360,7 @@ class RolloutPipeline(BasePipeline):
         self._seed = None if seed is None else spread_seed(seed)
         self._rescale_actions = rescale_actions
         self._info_keys = info_keys
+        self._report = report or ObservationReport()
         self._make_env = make_env
         self._makes_new = makes_new
         self._renewals = 0
@@ -449,6 +453,7 @@ class RolloutPipeline(BasePipeline):
             self._rescale_actions,
             makes_new=True,
             info_keys=self._info_keys,
+            report=self._report,
         )
 
     @property
@@ -493,6 +498,7 @@ class RolloutPipeline(BasePipeline):
     def _fit_to(self, agent: BaseAgent) -> VectorEnv:
         """Choose what is done at every step, so that no step has to ask; return the environments it sees."""
         view = seen_by(agent, self.env)
+        self._report.parts(view)
         space = view.action_space
         self._to_env = environment_actions(agent, space, self._rescale_actions)
         self._actor = chooser_of(agent, space)
@@ -532,8 +538,10 @@ class RolloutPipeline(BasePipeline):
                 self._act(rollout, step.env_ids)
         window = rollout.to_window(self._window, self._counter)
         self._observations = rollout.following()
-        if self._window == 0 and self._info_keys is not None:
-            self._info_keys.report_missing()
+        if self._window == 0:
+            self._report.bounds(env, window)
+            if self._info_keys is not None:
+                self._info_keys.report_missing()
         self._window += 1
         return window
 
