@@ -341,7 +341,7 @@ def test_infos_count_before_a_method():
 
 def test_a_measurement_of_speed_takes_allowed_actions():
     class Measured(OnlyMasksTell):
-        pass
+        forbidden = steps = 0
 
     assert steps_per_second(from_env_fns([Measured] * N)) > 0
     assert Measured.steps > 100
@@ -350,7 +350,7 @@ def test_a_measurement_of_speed_takes_allowed_actions():
 
 def test_evaluation_takes_allowed_actions():
     class Played(OnlyMasksTell):
-        pass
+        forbidden = steps = 0
 
     returns, lengths = play_episodes(Taker(), from_env_fns([Played] * N), 6, seed=1)
     assert Played.forbidden == 0

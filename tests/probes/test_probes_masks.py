@@ -26,6 +26,8 @@ def fresh(way: str) -> Any:
     base = OnlyItsMethodTells if way == "method" else OnlyMasksTell
 
     class Counted(base):  # type: ignore[misc, valid-type]
+        forbidden = steps = 0
+
         def __init__(self) -> None:
             super().__init__(*([] if way == "method" else [way]))
 
