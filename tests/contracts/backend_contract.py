@@ -50,6 +50,10 @@ class BackendContract(NetworkContract):
                 ops.clip(tensors[1], framework.tensor(-0.5), framework.tensor(0.2)),
                 np.clip(y, -0.5, 0.2),
             ),
+            "where": (
+                ops.where(framework.tensor(y > 0), tensors[0], -1e9),
+                np.where(y > 0, x, -1e9),
+            ),
             "first half": (first, x[:, :3]),
             "second half": (second, x[:, 3:]),
             "take": (ops.take_along(tensors[1], framework.tensor(index)), y[range(4), index]),
