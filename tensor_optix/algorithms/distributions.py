@@ -280,7 +280,7 @@ def require_action_dim(action_dim: int, action_space: Any) -> None:
     if not isinstance(action_space, Box) or math.prod(action_space.shape) != action_dim:
         raise ValueError(
             f"this agent, made with action_dim={action_dim}, needs a Box action space of "
-            f"{action_dim} components, such as one of shape ({action_dim},), got {action_space}"
+            f"{action_dim} components, got {action_space}"
         )
 
 
