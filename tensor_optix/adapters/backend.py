@@ -163,11 +163,14 @@ class Backend(Protocol):
     def split_last(self, x: Tensor, /) -> tuple[Tensor, Tensor]:
         """Split the last axis into two halves."""
 
+    def fold_last(self, x: Tensor, size: int, /) -> Tensor:
+        """Fold the last axis into rows of one size: `[B, K * size]` -> `[B, K, size]`."""
+
     def log_softmax(self, logits: Tensor, /) -> Tensor:
-        """Normalise `[B, A]` logits to log-probabilities."""
+        """Normalise `[..., A]` logits to log-probabilities."""
 
     def take_along(self, x: Tensor, index: Tensor, /) -> Tensor:
-        """Pick `x[b, index[b]]`: `[B, A]`, `[B]` -> `[B]`."""
+        """Pick `x[b, index[b]]`: `[B, A]`, `[B]` -> `[B]`; likewise `[B, K, A]`, `[B, K]` -> `[B, K]`."""
 
     def flatten_values(self, values: Tensor, /) -> Tensor:
         """Turn a critic's `[B, 1]` or `[B]` into `[B]`."""

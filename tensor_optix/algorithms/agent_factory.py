@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.observation_layout import AnySpace
 
 IMAGE_AXES = 3
 PACKAGE = "tensor_optix"
@@ -118,6 +119,7 @@ def make_agent(
     with agent_class.backend.placed_on(device):
         agent: BaseAgent = agent_class(
             *kind.arguments(parts),
+            **kind.keywords(parts),
             hyperparams=HyperparamSet(params),
             device=device,
             reward_normalizer=RewardNormalizer(at_first.gamma) if normalize_rewards else None,
@@ -173,25 +175,19 @@ def _require_observations(space: Any) -> None:
     )
 
 
-def _require_actions(algorithm: Algorithm, space: Any) -> None:
+def _require_actions(algorithm: Algorithm, space: AnySpace) -> None:
     if not isinstance(space, algorithm.action_spaces):
         fitting = [one.name for one in ALGORITHMS.values() if isinstance(space, one.action_spaces)]
         remedy = (
             f"use {' or '.join(map(repr, fitting))}"
             if fitting
-            else "gymnasium.wrappers.TransformAction can translate it into a Discrete or a Box"
+            else "gymnasium.wrappers.TransformAction can translate it into one of these"
         )
         takes = " or ".join(one.__name__ for one in algorithm.action_spaces)
         raise ValueError(f"{algorithm.name!r} takes {takes} actions, got {space}; {remedy}")
-    if isinstance(space, Discrete) and space.start != 0:
+    if space.shape is not None and 0 in space.shape:
         raise ValueError(
-            f"a Discrete action space must start at 0, got {space}; "
-            "gymnasium.wrappers.TransformAction can shift it"
-        )
-    if isinstance(space, Box) and (len(space.shape) != 1 or not space.shape[0]):
-        raise ValueError(
-            f"a Box of actions must have one axis, got {space}; "
-            "gymnasium.wrappers.TransformAction can flatten it"
+            f"an action must hold at least one number, got {space}: there is nothing to choose"
         )
 
 

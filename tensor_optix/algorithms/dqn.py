@@ -14,6 +14,7 @@ from tensor_optix.algorithms.distributions import masked, masked_array
 from tensor_optix.algorithms.network_agent import LEAST_REMAINING, try_network
 from tensor_optix.algorithms.off_policy import OffPolicyAgent, ReplayHyperparams, weighted_squares
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
+from tensor_optix.core.discrete_actions import has_many_choices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,6 +59,8 @@ class DQNHyperparams(ReplayHyperparams):
 
 class DQN(OffPolicyAgent[DQNHyperparams]):
     """DQN: discrete actions, learned while they are taken.
+
+    They are counted from 0; pipelines add what the action space starts at.
 
     Args:
         q_network: `[B, ...]` observations to `[B, A]` values, one per action.
@@ -131,11 +134,11 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
 
     def _try_networks(self, observation_space: Any, action_space: Any) -> None:
         size = self._n_actions
-        is_fitting = isinstance(action_space, Discrete) and action_space.n == size
-        if not is_fitting or action_space.start != 0:
+        if not isinstance(action_space, Discrete) or action_space.n != size:
+            remedy = "; PPO agents act in it" if has_many_choices(action_space) else ""
             raise ValueError(
                 f"this agent, made with n_actions={size}, needs the action space Discrete({size}), got "
-                f"{action_space}"
+                f"{action_space}{remedy}"
             )
         values = try_network("q_network", self._values, observation_space)
         if values.shape != (len(values), size):

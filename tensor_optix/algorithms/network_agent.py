@@ -265,6 +265,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
         """Whether the networks act or learn; a subclass that overrides both methods sees what there is."""
         return not (self._acts_itself and self._learns_itself)
 
+    @cached_property
+    def counts_from_zero(self) -> bool:
+        """Whether actions are the networks'; a subclass that overrides both methods has its own."""
+        return self.sees_rows
+
     def check_spaces(self, observation_space: Any, action_space: Any) -> None:
         """Try the networks on zeros; those of a subclass that overrides `act` and `learn` are its own.
 
@@ -291,14 +296,19 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._rng = np.random.default_rng(seed)
 
     def act(self, observation: Any) -> Any:
-        """Choose an action for one observation: an int where actions are discrete, else `[A]` float32.
+        """Choose an action for one observation: an int where it is one choice, else `[A]` float32.
+
+        Of several choices it is a row of them, `[K]` int64.
 
         A subclass may override it alone: batches, evaluations and ensembles then go by it.
         """
         is_overridden = type(self).act is not NetworkAgent.act
         choose = self._sample if is_overridden else self.act_batch
         action = choose(np.asarray(observation)[None])[0]
-        return np.asarray(action, np.float32) if np.ndim(action) else int(action)
+        if np.ndim(action) == 0:
+            return int(action)
+        is_choice = np.issubdtype(np.asarray(action).dtype, np.integer)
+        return np.asarray(action, np.int64 if is_choice else np.float32)
 
     def act_batch(self, observations: Array) -> Array:
         """Choose actions for `[N, ...]` observations, with exploration."""
@@ -314,6 +324,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
 
     def action_probs(self, observations: Array) -> Array:
         """Return the probabilities `[N, A]` float64 of the actions for `[N, ...]` observations.
+
+        Those of several choices stand side by side.
 
         Raises:
             NotImplementedError: If actions are continuous, or a subclass overrides `act`.

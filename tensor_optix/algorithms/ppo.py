@@ -82,21 +82,27 @@ class PPOHyperparams(Hyperparams):
 
 
 class PPO(NetworkAgent[PPOHyperparams]):
-    """PPO for discrete actions.
+    """PPO for discrete actions: a Discrete, a MultiDiscrete, a MultiBinary.
+
+    Actions are counted from 0; pipelines add where those of the action space start. With `choices` they are
+    rows `[K]`, which pipelines give the shape of the space.
 
     What is learned does not depend on the unit of the rewards. The critic's values are returns in the unit of
     the rewards, unless the first window that pays shows returns far from ordinary ones and there is no
     reward normalizer: then one power of two is chosen as the unit, once, and saved with the weights.
 
     Args:
-        actor: `[B, ...]` observations to `[B, A]` logits.
+        actor: `[B, ...]` observations to `[B, A]` logits; with `choices`, those of each choice side by side,
+            `[B, sum(choices)]`.
         critic: `[B, ...]` observations to values, `[B, 1]` or `[B]`.
         optimizer: Of both.
         hyperparams: See `PPOHyperparams`; all are optional.
         reward_normalizer, device, obs_normalizer, compile: As for every `NetworkAgent`.
+        choices: `[K]`, among how many actions each of the independent choices is: the `nvec` of a
+            MultiDiscrete, in one row; a 2 for each number of a MultiBinary. None: one choice, a Discrete.
     """
 
-    distribution: ClassVar[Distribution] = distributions.categorical
+    distribution: Distribution = distributions.categorical
     hyperparams_type = PPOHyperparams
 
     default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
@@ -117,7 +123,11 @@ class PPO(NetworkAgent[PPOHyperparams]):
         device: str = "auto",
         obs_normalizer: ObsNormalizer | None = None,
         compile: bool = False,
+        *,
+        choices: Sequence[int] | None = None,
     ) -> None:
+        if choices is not None:
+            self.distribution = distributions.factorized(choices)
         self._actor, self._critic = actor, critic
         self._reward_unit: float | None = None
         self._still_windows = 0
@@ -206,11 +216,9 @@ class PPO(NetworkAgent[PPOHyperparams]):
         return self._finite_actions(self.distribution.greedy(self._outputs(observations)))
 
     def _probs(self, observations: Array) -> Array | None:
-        if self.distribution is not distributions.categorical:
+        if self.distribution.probs is None:
             return None
-        logits = self._outputs(observations).astype(np.float64)
-        powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+        return self.distribution.probs(self._outputs(observations))
 
     def _outputs(self, rows: Array) -> Array:
         """Return what the actor makes of rows, for acting."""

@@ -6,18 +6,20 @@ an algorithm takes is in `catalogue`.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Discrete
+
+from tensor_optix.core.discrete_actions import choice_counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gymnasium.spaces import Box
-
     from tensor_optix.adapters.backend import Network, Optimizer
     from tensor_optix.adapters.network_recipes import NetworkRecipes, Perceptron
+    from tensor_optix.core.discrete_actions import DiscreteSpace
 
 POLICY_GAIN = 0.01
 """Scale of a policy's last layer: it starts out almost uniform. A Gaussian's mean and log_std then start
@@ -33,23 +35,23 @@ class AgentParts(NamedTuple):
     recipes: NetworkRecipes
     """The framework's."""
     observation_space: Box | Discrete
-    action_space: Box | Discrete
+    action_space: Box | DiscreteSpace
     hidden_sizes: tuple[int, ...]
     learning_rate: float
     network_seeds: tuple[int, ...]
     """Different ones, one for each network."""
 
     @property
-    def num_actions(self) -> int:
-        """The number of discrete actions."""
-        assert isinstance(self.action_space, Discrete)
-        return int(self.action_space.n)
+    def choices(self) -> tuple[int, ...]:
+        """Among how many discrete actions each choice is."""
+        assert not isinstance(self.action_space, Box)
+        return choice_counts(self.action_space)
 
     @property
     def action_dim(self) -> int:
         """The number of components of a continuous action."""
-        assert self.action_space.shape is not None
-        return self.action_space.shape[0]
+        assert isinstance(self.action_space, Box)
+        return math.prod(self.action_space.shape)
 
     def network(
         self, perceptron: Perceptron, outputs: int, index: int, output_gain: float = 1.0

@@ -74,7 +74,10 @@ class BaseAgent(ABC):
 
     @cached_property
     def counts_from_zero(self) -> bool:
-        """Whether discrete actions are counted from 0 and in one row, whatever the action space starts at."""
+        """Whether actions are numbers or rows, `[N]` or `[N, K]`, and discrete ones counted from 0.
+
+        Pipelines then give them the shape that the action space has, and add what it starts at.
+        """
         return False
 
     @abstractmethod
@@ -194,6 +197,8 @@ class BaseAgent(ABC):
 
     def action_probs(self, observations: Array) -> Array:
         """Return the probabilities `[N, A]` of the A discrete actions for `[N, ...]` observations.
+
+        Where an action is a row of choices, those of each choice side by side.
 
         Raises:
             NotImplementedError: If the agent has none: its actions are continuous, or it hides them.

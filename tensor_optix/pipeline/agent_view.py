@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 
+from tensor_optix.core.discrete_actions import DiscreteSpace, choice_counts
 from tensor_optix.core.observation_layout import (
     ACTION_MASK,
     MaskedSpace,
@@ -32,14 +32,14 @@ def seen_by(agent: BaseAgent, env: VectorEnv) -> VectorEnv:
     Raises:
         ValueError: If no part of the observation space is made of numbers, or masks do not fit the actions.
     """
-    choices = _choices(env.action_space) if agent.takes_action_masks else None
-    env.needs_masks = choices is not None
+    are_choices = isinstance(env.action_space, DiscreteSpace)
+    env.needs_masks = are_choices and agent.takes_action_masks
     space = env.observation_space
     if agent.sees_rows and (has_parts(space) or isinstance(space, MaskedSpace)):
         env = FlatView(env)
-    if choices is None or not env.mask_size or not has_arrays(env.observation_space):
-        return env
-    return MaskedView(env, choices)
+    if env.needs_masks and env.mask_size and has_arrays(env.observation_space):
+        return MaskedView(env)
+    return env
 
 
 class View(VectorEnv):
@@ -56,7 +56,7 @@ class View(VectorEnv):
         )
         self._env = env
         self.env_id, self.info_keys, self.label = env.env_id, env.info_keys, env.label
-        self.mask_size = env.mask_size
+        self.mask_size, self.needs_masks = env.mask_size, env.needs_masks
 
     def reset(self, seed: int | None = None) -> None:
         """Reset every environment."""
@@ -115,13 +115,14 @@ class MaskedView(View):
 
     Args:
         env: It is stepped, reset and closed through this view.
-        choices: How many actions each choice of an action has.
 
     Raises:
-        ValueError: If the masks have not one number for each of these.
+        ValueError: If the masks have not one number for each action of every choice.
     """
 
-    def __init__(self, env: VectorEnv, choices: Array) -> None:
+    def __init__(self, env: VectorEnv) -> None:
+        assert isinstance(env.action_space, DiscreteSpace)
+        choices = np.array(choice_counts(env.action_space), np.int64)
         if env.mask_size != choices.sum():
             raise ValueError(
                 f"{ACTION_MASK!r} must have a number for each of the {choices.sum()} actions of "
@@ -148,14 +149,3 @@ class MaskedView(View):
         is_silent = ~np.logical_or.reduceat(masks, self._firsts, axis=1)
         masks = masks | np.repeat(is_silent, self._choices, axis=1)
         return self._space.joined(observations, masks)
-
-
-def _choices(space: AnySpace) -> Array | None:
-    """Return how many actions each choice of an action has, `[K]`; None where actions are no choices."""
-    if isinstance(space, Discrete):
-        return np.array([space.n])
-    if isinstance(space, MultiDiscrete):
-        return np.asarray(space.nvec).reshape(-1)
-    if isinstance(space, MultiBinary):
-        return np.full(int(np.prod(space.shape)), 2)
-    return None

@@ -14,9 +14,10 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import gymnasium
-from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete, Space
+from gymnasium.spaces import Space
 from gymnasium.vector import SyncVectorEnv
 
+from tensor_optix.core.discrete_actions import DiscreteSpace
 from tensor_optix.core.observation_layout import ACTION_MASK, has_parts, laid_out, seen_space
 from tensor_optix.core.observation_values import ObservationDoor, as_array, described
 from tensor_optix.pipeline.vector_contract import has_arrays, objects
@@ -142,7 +143,7 @@ def _copied(value: Any, _: str) -> Array:
 
 def _mask_method(env: Any) -> Callable[[], Any] | None:
     """Return the method without arguments by which an environment tells which actions are allowed."""
-    if not isinstance(env.action_space, Discrete | MultiDiscrete | MultiBinary):
+    if not isinstance(env.action_space, DiscreteSpace):
         return None
     for name in MASK_METHODS:
         is_wrapped = isinstance(env, gymnasium.Env) and env.has_wrapper_attr(name)

@@ -13,7 +13,12 @@ from tensor_optix.core.episode_returns import EpisodeCounter
 from tensor_optix.core.foreign_agent import as_actor
 from tensor_optix.core.observation_layout import MaskedSpace
 from tensor_optix.core.types import Array, EpisodeData, Transitions
-from tensor_optix.pipeline.action_scaling import chooser_of, environment_actions, kept_dtype
+from tensor_optix.pipeline.action_scaling import (
+    chooser_of,
+    environment_actions,
+    kept_dtype,
+    kept_shape,
+)
 from tensor_optix.pipeline.agent_view import seen_by
 from tensor_optix.pipeline.observation_report import ObservationReport
 from tensor_optix.pipeline.vector_contract import VectorStep, space_dtype, space_shape, spread_seed
@@ -39,23 +44,25 @@ class Rollout:
     Args:
         env: Tells the number of environments and the spaces.
         window_size: Rows per environment; on average, where the environments run at their own pace.
-        action_dtype: In which actions are stored.
+        actions: Shape of one, and dtype, in which actions are stored.
     """
 
-    def __init__(self, env: VectorEnv, window_size: int, action_dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, env: VectorEnv, window_size: int, actions: tuple[tuple[int, ...], np.dtype[Any]]
+    ) -> None:
         self._num_envs = env.num_envs
         self._all_ids = np.arange(env.num_envs)
         self._lockstep = env.batch_size == env.num_envs
         self._budget = window_size * env.num_envs
         self._capacity = window_size if self._lockstep else 2 * window_size
         shape = (self._capacity, env.num_envs)
-        obs, action = env.observation_space, env.action_space
+        obs, (action_shape, action_dtype) = env.observation_space, actions
         # One row more, for what the last action led to.
         grid = (self._capacity + 1, env.num_envs)
         self._observations = np.zeros((*grid, *space_shape(obs)), space_dtype(obs))
         self._has_floats = np.issubdtype(self._observations.dtype, np.floating)
         self._mask_size = obs.mask_size if isinstance(obs, MaskedSpace) else 0
-        self._actions = np.zeros((*shape, *space_shape(action)), action_dtype)
+        self._actions = np.zeros((*shape, *action_shape), action_dtype)
         self._rewards = np.zeros(shape, np.float32)
         self._terminated = np.zeros(shape, bool)
         self._truncated = np.zeros(shape, bool)
@@ -101,11 +108,11 @@ class Rollout:
         return observations
 
     def begin(self, env_ids: Array, actions: Array) -> Array:
-        """Store what was done; return the actions as stored, in `action_dtype`.
+        """Store what was done; return the actions as stored.
 
         Raises:
             TypeError: If the actions are of another kind than those stored (floats for ints).
-            ValueError: If there is not one action of the action space's shape per environment.
+            ValueError: If there is not one action of the shape that is stored per environment.
         """
         rows = self._rows(env_ids)
         stored: Array = self._actions[rows]  # a view of the row in lockstep, else a copy
@@ -367,7 +374,7 @@ class RolloutPipeline(BasePipeline):
         self._env: VectorEnv | None = None
         self._rollouts: list[Rollout] = []
         self._seen_space: Any = None
-        self._action_dtype: np.dtype[Any] | None = None
+        self._kept: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._is_set_up = False
 
     @property
@@ -405,11 +412,7 @@ class RolloutPipeline(BasePipeline):
         return self.env.max_episode_steps
 
     def set_agent(self, agent: Actor) -> None:
-        """Let `agent` choose the actions from the next window on.
-
-        Raises:
-            ValueError: If its actions cannot be stretched to the action space.
-        """
+        """Let `agent` choose the actions from the next window on."""
         self._agent = as_actor(agent)
         if not self._is_set_up:
             return
@@ -503,10 +506,10 @@ class RolloutPipeline(BasePipeline):
         self._to_env = environment_actions(agent, space, self._rescale_actions)
         self._actor = chooser_of(agent, space)
         self._finish = Rollout.finish if agent.is_on_policy else self._observing(agent)
-        dtype = kept_dtype(agent, space)
-        if view.observation_space != self._seen_space or dtype != self._action_dtype:
+        kept = kept_shape(agent, space), kept_dtype(agent, space)
+        if view.observation_space != self._seen_space or kept != self._kept:
             self._rollouts = []
-        self._view, self._seen_space, self._action_dtype = view, view.observation_space, dtype
+        self._view, self._seen_space, self._kept = view, view.observation_space, kept
         return view
 
     def _free_rollout(self) -> Rollout:
@@ -514,8 +517,8 @@ class RolloutPipeline(BasePipeline):
         for rollout in self._rollouts:
             if not rollout.is_held:
                 return rollout
-        assert self._action_dtype is not None
-        rollout = Rollout(self._view, self.window_size, self._action_dtype)
+        assert self._kept is not None
+        rollout = Rollout(self._view, self.window_size, self._kept)
         self._rollouts = [*self._rollouts, rollout][-MOST_ROLLOUTS:]
         return rollout
 

@@ -6,9 +6,10 @@ import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from tensor_optix.algorithms import distributions
 from tensor_optix.core.evolution.variants import vary
@@ -169,6 +170,54 @@ def test_both_frameworks_learn_the_same(torch_framework, tensorflow_framework, a
         weights.append(framework.weights(policy_of(agent)))
     for one, other in zip(*weights, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+CHOICES = (2, 3, 3)
+
+
+class ChoicesUnderMasks(gymnasium.Env[Any, Any]):
+    """Pays for the greatest of the allowed actions of each choice; of one of them nothing may be allowed."""
+
+    observation_space = Box(0, 1, (2,), np.float32)
+    action_space = MultiDiscrete(CHOICES)
+
+    def __init__(self) -> None:
+        self.forbidden = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self._t = 0
+        return self._told()
+
+    def step(self, action: Any) -> Any:
+        reward = 0.0
+        for chosen, mask in zip(action, self._masks, strict=True):
+            self.forbidden += int(mask.any() and not mask[chosen])
+            reward += float(chosen == (np.flatnonzero(mask)[-1] if mask.any() else len(mask) - 1))
+        self._t += 1
+        observation, info = self._told()
+        return observation, reward, False, self._t == LENGTH, info
+
+    def _told(self) -> Any:
+        self._masks = [self.np_random.random(count) < 0.6 for count in CHOICES]
+        return np.ones(2, np.float32), {"action_mask": np.concatenate(self._masks)}
+
+
+def test_several_choices_keep_to_their_masks_and_learn_by_them(framework):
+    actor, critic = framework.perceptron((2, 8), 0), framework.perceptron((2, 1), 1)
+    optimizer = framework.adam(0.03, actor, critic)
+    params = HyperparamSet({"learning_rate": 0.03, "n_epochs": 4, "entropy_coef": 0.0})
+    agent = framework.PPO(actor, critic, optimizer, params, device="cpu", choices=CHOICES)
+    agent.seed(0)
+    envs = [ChoicesUnderMasks() for _ in range(4)]
+    makers = [lambda env=env: env for env in envs]
+    pipeline = VectorBatchPipeline(makers, agent, window_size=64, seed=0)
+    for _, one in zip(range(20), pipeline.episodes(), strict=False):
+        assert one.observations.shape == (256, 2 + sum(CHOICES))
+        agent.learn(one)
+    returns, _ = play_episodes(agent, from_env_fns(makers), 20, seed=1)
+    assert sum(env.forbidden for env in envs) == 0
+    assert returns.tolist() == [LENGTH * len(CHOICES)] * 20
 
 
 def test_updates_are_traced_once_for_windows_with_masks(tensorflow_framework):

@@ -29,7 +29,7 @@ from tensor_optix.algorithms.torch_td3 import TorchTD3Agent
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.types import HyperparamSet
 from tests.parity.twins import Twins, Within, keras_twin
-from tests.parity.windows import ACTION_DIM, IMAGE, NUM_ACTIONS, VECTOR
+from tests.parity.windows import ACTION_DIM, CHOICES, IMAGE, NUM_ACTIONS, VECTOR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,6 +100,20 @@ def make_ppo(
     """Return PPO agents for discrete actions."""
     actor, critic = network_for(obs_shape, NUM_ACTIONS, 1), network_for(obs_shape, 1, 2)
     both = TorchPPOAgent, TFPPOAgent
+    return _made(both, [actor, critic], obs_shape, (kind, rate), (), options, params)
+
+
+def make_ppo_of_choices(
+    kind: str = "sgd",
+    rate: float = 0.1,
+    obs_shape: Any = VECTOR,
+    options: Any = None,
+    **params: Any,
+) -> Twins:
+    """Return PPO agents for several discrete choices."""
+    actor, critic = network_for(obs_shape, sum(CHOICES), 1), network_for(obs_shape, 1, 2)
+    both = TorchPPOAgent, TFPPOAgent
+    options = {"choices": CHOICES} | (options or {})
     return _made(both, [actor, critic], obs_shape, (kind, rate), (), options, params)
 
 

@@ -93,13 +93,18 @@ def split_last(x: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
+def fold_last(x: Tensor, size: int) -> Tensor:
+    """Fold the last axis into rows of one size: `[B, K * size]` -> `[B, K, size]`."""
+    return x.reshape(x.shape[0], x.shape[-1] // size, size)
+
+
 def log_softmax(logits: Tensor) -> Tensor:
-    """Normalise `[B, A]` logits to log-probabilities."""
+    """Normalise `[..., A]` logits to log-probabilities."""
     return torch.log_softmax(logits, dim=-1)
 
 
 def take_along(x: Tensor, index: Tensor) -> Tensor:
-    """Pick `x[b, index[b]]`: `[B, A]`, `[B]` -> `[B]`."""
+    """Pick `x[b, index[b]]`: `[B, A]`, `[B]` -> `[B]`; likewise `[B, K, A]`, `[B, K]` -> `[B, K]`."""
     return x.gather(-1, index.unsqueeze(-1)).squeeze(-1)
 
 

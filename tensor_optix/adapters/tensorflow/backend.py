@@ -86,11 +86,19 @@ def split_last(x: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
+def fold_last(x: Tensor, size: int) -> Tensor:
+    """Fold the last axis into rows of one size: `[B, K * size]` -> `[B, K, size]`."""
+    return tf.reshape(x, [-1, x.shape[-1] // size, size])
+
+
 def take_along(x: Tensor, index: Tensor) -> Tensor:
-    """Pick `x[b, index[b]]`: `[B, A]`, `[B]` -> `[B]`; NaN for an index that is out of range."""
+    """Pick `x[b, index[b]]`: `[B, A]`, `[B]` -> `[B]`; likewise `[B, K, A]`, `[B, K]` -> `[B, K]`.
+
+    It is NaN for an index that is out of range.
+    """
     # XLA would take the nearest one that there is, and learn from it.
     is_known = (index >= 0) & (index < tf.shape(x, index.dtype)[-1])
-    picked = tf.gather(x, tf.where(is_known, index, 0), batch_dims=1)
+    picked = tf.gather(x, tf.where(is_known, index, 0), batch_dims=index.shape.rank)
     return picked * tf.where(is_known, tf.ones([], x.dtype), tf.constant(np.nan, x.dtype))
 
 
