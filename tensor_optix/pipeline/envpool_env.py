@@ -13,6 +13,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
 import numpy as np
 
 from tensor_optix.pipeline.vector_contract import (
@@ -49,8 +50,10 @@ class EnvPoolEnv(VectorEnv):
             seed: The seed that `pool` was made with.
 
         Raises:
+            TypeError: If the pool has another interface than Gymnasium's.
             ValueError: If the environment has several players or a space is not supported.
         """
+        require_gymnasium_pool(pool)
         config = pool.config
         if config["max_num_players"] != 1:
             raise ValueError(
@@ -167,6 +170,19 @@ class EnvPoolEnv(VectorEnv):
 def is_envpool(env: object) -> bool:
     """Whether `env` is an EnvPool. Does not import it: who has such an object has done so."""
     return any(base.__module__.split(".")[0] == "envpool" for base in type(env).__mro__)
+
+
+def require_gymnasium_pool(pool: Any) -> None:
+    """Check that an EnvPool has Gymnasium's interface.
+
+    Raises:
+        TypeError: If it has another one, with the argument that gives it.
+    """
+    if not isinstance(pool, gymnasium.vector.VectorEnv):
+        raise TypeError(
+            f'env must be an EnvPool made with env_type="gymnasium", got {type(pool).__name__}: '
+            'envpool.make(env_id, env_type="gymnasium", num_envs=...)'
+        )
 
 
 def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) -> EnvPoolEnv:

@@ -6,8 +6,10 @@ In come `gymnasium.Env` and `gymnasium.vector.VectorEnv` objects; out come `Vect
 from __future__ import annotations
 
 import functools
+import logging
 import warnings
 from abc import abstractmethod
+from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,6 +18,7 @@ from gymnasium.spaces import Discrete
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from tensor_optix.pipeline.checked_env import (
+    ONE_REWARD,
     CheckedEnv,
     cores,
     described,
@@ -44,7 +47,11 @@ if TYPE_CHECKING:
 GymVectorEnv: TypeAlias = "gymnasium.vector.VectorEnv[Any, Any, Any]"
 StepResult: TypeAlias = tuple[Any, Any, Any, Any, dict[str, Any]]
 
-NEXT_STEP, SAME_STEP, DISABLED = "nextstep", "samestep", "disabled"
+logger = logging.getLogger(__name__)
+
+NEXT_STEP, SAME_STEP, DISABLED, UNSAID = "nextstep", "samestep", "disabled", ""
+FINAL_OBSERVATIONS = ("final_obs", "final_observation")
+"""Where vector environments that reset in the same step put the last observations: now, and once."""
 
 
 class LockstepEnv(VectorEnv):
@@ -193,7 +200,10 @@ class GymnasiumEnv(LockstepEnv):
     """A `gymnasium.vector.VectorEnv`, in whatever way it resets its environments.
 
     Args:
-        env: The vector environment; `metadata["autoreset_mode"]` says how it resets.
+        env: The vector environment; its own `autoreset_mode`, else that of its metadata, says how it resets.
+            Where neither does, the first end of an episode tells. One that resets in the same step gives the
+            last observation of an episode in `infos["final_obs"]`; where it does not, the observation before
+            that stands in for it.
         name: The backend's name.
         owned: Whether `close()` closes it.
     """
@@ -207,18 +217,23 @@ class GymnasiumEnv(LockstepEnv):
             NEXT_STEP: self._next_step_rows,
             SAME_STEP: self._same_step_rows,
             DISABLED: self._disabled_rows,
+            UNSAID: self._rows_until_an_end,
         }
         self._rows_without_infos = makers[_autoreset_mode(env)]
         self._resetting = self._no_flags
+        self._shown = self._no_ends
+        self._has_warned = False
         self._who = f"vector environment {type(env.unwrapped).__name__}"
 
     def _reset_all(self, seed: int | None) -> Array:
         observations = self._first_observations(self._env.reset(seed=seed))
         self._resetting = self._no_flags
+        self._shown = observations.copy()
         return observations
 
     def _step(self, actions: Array) -> VectorStep:
-        return self._rows(self._env.step(np.asarray(actions, self._action_dtype)))
+        # A copy, as an environment may clip in place what it is given, or keep it.
+        return self._rows(self._env.step(np.array(actions, self._action_dtype)))
 
     def _rows(self, result: StepResult) -> VectorStep:
         rows = self._rows_without_infos(result)
@@ -238,11 +253,22 @@ class GymnasiumEnv(LockstepEnv):
         ends = observations.compress(done, 0) if np.count_nonzero(done) else self._no_ends
         return VectorStep(self._ids, observations, rewards, terminated, truncated, valid, ends)
 
+    def _rows_until_an_end(self, result: StepResult) -> VectorStep:
+        """Return rows of which none ended; with the first one that did, choose how rows are made."""
+        *_, done = self._arrays(result)
+        if not np.count_nonzero(done):
+            return self._same_step_rows(result)
+        resets_at_once = any(name in result[4] for name in FINAL_OBSERVATIONS)
+        self._rows_without_infos = self._same_step_rows if resets_at_once else self._next_step_rows
+        return self._rows_without_infos(result)
+
     def _same_step_rows(self, result: StepResult) -> VectorStep:
         observations, rewards, terminated, truncated, done = self._arrays(result)
-        ends = (
-            self._final_observations(result[4], done) if np.count_nonzero(done) else self._no_ends
-        )
+        ends = self._no_ends
+        if np.count_nonzero(done):
+            ends = self._final_observations(result[4], done, truncated & ~terminated)
+        # A copy, as the environment may write over its own.
+        self._shown = observations.copy()
         valid = self._all_valid
         return VectorStep(self._ids, observations, rewards, terminated, truncated, valid, ends)
 
@@ -275,21 +301,35 @@ class GymnasiumEnv(LockstepEnv):
         """Return one number per environment; they may come as a column."""
         given = np.asarray(value)
         if given.size != self.num_envs or given.dtype.kind not in "biuf":
+            several = name == "rewards" and given.ndim > 1
             raise TypeError(
                 f"{self._who}: step must return {name} of the shape ({self.num_envs},), got "
-                f"{described(value)}: one number for each environment"
+                f"{described(value)}: {ONE_REWARD if several else 'one number for each environment'}"
             )
         return given.reshape(self.num_envs)
 
-    def _final_observations(self, infos: dict[str, Any], done: Array) -> Array:
-        final = infos.get("final_obs")
-        if final is None or len(final) != self.num_envs:
-            raise RuntimeError(
-                f"a vector environment that resets in the same step must give "
-                f"infos['final_obs'] with {self.num_envs} entries when an episode ends, got {final}"
-            )
-        # Gymnasium gives an array of objects, others one plain array [N, ...].
-        return np.stack([final[row] for row in np.flatnonzero(done)]).astype(self._dtype)
+    def _final_observations(self, infos: dict[str, Any], done: Array, cut: Array) -> Array:
+        """Return the last observations, `[K, ...]`, of the K rows of which episodes are `done`."""
+        given = _given_finals(infos, self.num_envs)
+        shape, dtype = self._shape[1:], self._dtype
+        ends = self._shown.copy()
+        for row in np.flatnonzero(done):
+            if given[row] is not None:
+                ends[row] = fitting(given[row], shape, dtype, f"{self._who}: infos['final_obs']")
+            elif cut[row]:
+                self._warn_of_a_stand_in()
+        return ends.compress(done, 0)
+
+    def _warn_of_a_stand_in(self) -> None:
+        if self._has_warned:
+            return
+        self._has_warned = True
+        logger.warning(
+            "%s resets in the step that ends an episode, and does not give that episode's last observation: "
+            "where a time limit cuts, the observation before it stands in. Put the last ones into "
+            "infos['final_obs']",
+            self._who,
+        )
 
 
 class AsyncGymnasiumEnv(GymnasiumEnv):
@@ -351,27 +391,51 @@ def _itself(action: Any) -> Any:
 def _autoreset_mode(env: GymVectorEnv) -> str:
     """Return when `env` resets an environment whose episode ended.
 
-    Gymnasium 1.0 knows only the next step and has neither tag nor enum; a vector environment of
-    another origin that does not say is assumed to do the same, with a warning.
+    The instance is asked before its metadata, which Gymnasium 1.1 to 1.3 write into a dict that the class
+    shares. Gymnasium 1.0 knows only the next step and has neither tag nor enum.
 
     Returns:
-        `NEXT_STEP`, `SAME_STEP` or `DISABLED`.
+        `NEXT_STEP`, `SAME_STEP`, `DISABLED` or, with a warning, `UNSAID`.
 
     Raises:
         ValueError: If the tag is none of the three.
     """
-    tag = env.metadata.get("autoreset_mode")
-    if tag is None:
-        if not isinstance(env.unwrapped, AsyncVectorEnv | SyncVectorEnv):
-            warnings.warn(
-                f"{type(env).__name__} does not say how it resets its environments: assuming the "
-                f"step after the end. Set metadata['autoreset_mode'] to be sure.",
-                stacklevel=2,
-            )
+    tag = getattr(env.unwrapped, "autoreset_mode", None) or env.metadata.get("autoreset_mode")
+    if tag is None and isinstance(env.unwrapped, AsyncVectorEnv | SyncVectorEnv):
         return NEXT_STEP
+    if tag is None:
+        warnings.warn(
+            f"{type(env).__name__} does not say how it resets its environments: assuming the same step if it "
+            f"gives final observations, else the step after the end. Set metadata['autoreset_mode'] to be "
+            f"sure.",
+            stacklevel=2,
+        )
+        return UNSAID
     mode = str(tag.value if isinstance(tag, Enum) else tag).replace("_", "").lower()
     if mode not in (NEXT_STEP, SAME_STEP, DISABLED):
         raise ValueError(
             f"metadata['autoreset_mode'] must be NEXT_STEP, SAME_STEP or DISABLED, got {tag!r}"
         )
     return mode
+
+
+def _given_finals(infos: Mapping[str, Any], num_envs: int) -> list[Any]:
+    """Return the last observation of each environment whose episode ended, None where none was given.
+
+    Gymnasium gives an array of objects, others one plain array `[N, ...]`, a list, or a dict of arrays.
+
+    Raises:
+        RuntimeError: If they are not as many as there are environments.
+    """
+    name = next((name for name in FINAL_OBSERVATIONS if infos.get(name) is not None), None)
+    if name is None:
+        return [None] * num_envs
+    given = infos[name]
+    if isinstance(given, Mapping):
+        given = [{part: rows[row] for part, rows in given.items()} for row in range(num_envs)]
+    if len(given) != num_envs:
+        raise RuntimeError(
+            f"infos[{name!r}] must have {num_envs} entries, one for each environment, got {len(given)}"
+        )
+    has_one = infos.get(f"_{name}", [True] * num_envs)
+    return [each if has else None for each, has in zip(given, has_one, strict=True)]

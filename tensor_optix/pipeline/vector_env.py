@@ -26,8 +26,21 @@ from tensor_optix.core.environment_ids import (
     require_envpool,
     require_gymnasium,
 )
-from tensor_optix.pipeline.checked_env import CheckedEnv, core, cores, require_environment
-from tensor_optix.pipeline.envpool_env import EnvPoolEnv, is_envpool, make_envpool, quiet_making
+from tensor_optix.pipeline.checked_env import (
+    CheckedEnv,
+    core,
+    cores,
+    require_environment,
+    require_one_reward,
+)
+from tensor_optix.pipeline.envpool_env import (
+    EnvPoolEnv,
+    is_envpool,
+    make_envpool,
+    quiet_making,
+    require_gymnasium_pool,
+)
+from tensor_optix.pipeline.foreign_vectors import as_vector
 from tensor_optix.pipeline.gymnasium_env import SingleEnv, wrap_gymnasium
 from tensor_optix.pipeline.vector_contract import VectorEnv, VectorStep, check_batch_size
 
@@ -100,10 +113,13 @@ def wrap_env(env: Any) -> VectorEnv:
     """
     if is_envpool(env):
         return EnvPoolEnv(env)
-    if isinstance(env, gymnasium.vector.VectorEnv):
-        _require_different(cores(env))
-        name = "sync" if isinstance(env, SyncVectorEnv) else "vector"
-        return _named(wrap_gymnasium(env, name), *_single_envs(env))
+    vector = as_vector(env)
+    if vector is not None:
+        _require_different(cores(vector))
+        for each in (vector, *_single_envs(vector)):
+            require_one_reward(each)
+        name = "sync" if isinstance(vector, SyncVectorEnv) else "vector"
+        return _named(wrap_gymnasium(vector, name), *_single_envs(vector))
     checked = CheckedEnv(env)
     return _named(SingleEnv(checked), checked)
 
@@ -114,7 +130,9 @@ def check_env(env: Any) -> None:
     Raises:
         TypeError: If it is no environment, saying what to do.
     """
-    if not is_envpool(env) and not isinstance(env, gymnasium.vector.VectorEnv):
+    if is_envpool(env):
+        require_gymnasium_pool(env)
+    elif as_vector(env) is None:
         require_environment(env)
 
 
@@ -192,7 +210,7 @@ def steps_per_second(env: VectorEnv) -> float:
 def _make_checked(env_fn: Callable[[], Any], number: int) -> CheckedEnv:
     """Make environment `number` of several, in a process of its own perhaps."""
     env = env_fn()
-    if isinstance(env, gymnasium.vector.VectorEnv) or is_envpool(env):
+    if is_envpool(env) or as_vector(env) is not None:
         raise TypeError(
             f"env_fns must make one environment each, env_fns[{number}] made the vector environment "
             f"{type(env).__name__}: give it as env="

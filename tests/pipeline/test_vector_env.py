@@ -235,11 +235,16 @@ def test_an_unknown_reset_tag_is_refused():
         wrap_env(ScriptedVectorEnv(N, autoreset_mode="Sometimes"))
 
 
-def test_a_same_step_environment_without_final_observations_is_refused():
-    env = ScriptedVectorEnv(N)
-    env.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-    with pytest.raises(RuntimeError, match=r"must give infos\['final_obs'\] with 3 entries"):
-        record(wrap_env(env), steps=3)
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_the_reset_mode_is_that_of_the_instance(mode, opened):
+    """Gymnasium 1.1 to 1.3 write it into a dict that all environments of the class share."""
+    env = SyncVectorEnv([NoiseEnv] * 2, autoreset_mode=mode)
+    others = [other for other in AutoresetMode if other != mode]
+    found = []
+    for other in (mode, *others):
+        env.metadata = {"autoreset_mode": other}
+        found.append(record(opened(wrap_env(env)), 12, action_of=lambda *_: 0).rows)
+    assert found[0] == found[1] == found[2]
 
 
 def test_something_else_than_an_environment_is_refused():
