@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
+from tensor_optix.core.plain_warnings import warnings_once
 from tensor_optix.pipeline.checked_env import (
     ONE_REWARD,
     CheckedEnv,
@@ -80,6 +81,7 @@ class LockstepEnv(VectorEnv):
         self._env = env
         self._owned = owned
         self._received: VectorStep | None = None
+        self._begun_with: int | None = None
         self._sendable = False
         self._ids = constant(np.arange(num_envs))
         self._no_flags = constant(np.zeros(num_envs, bool))
@@ -90,11 +92,16 @@ class LockstepEnv(VectorEnv):
         shape = space_shape(self.observation_space)
         self._shape = (num_envs, *shape)
         self._no_ends = constant(np.empty((0, *shape), self._dtype))
+        self._take_step = self._first_step
 
     def reset(self, seed: int | None = None) -> None:
-        """Reset every environment."""
+        """Reset every environment, unless that has just been done with this seed."""
+        if self._received is not None and seed is not None and seed == self._begun_with:
+            return
         self._take_over(cores(self._env))
-        observations = self._reset_all(None if seed is None else int(seed))
+        with warnings_once():
+            observations = self._reset_all(None if seed is None else int(seed))
+        self._begun_with = seed
         flags = self._no_flags
         self._received = VectorStep(
             self._ids, observations, self._no_rewards, flags, flags, flags, self._no_ends
@@ -107,14 +114,14 @@ class LockstepEnv(VectorEnv):
         if rows is None:
             self._require_held()
             raise RuntimeError("recv() has nothing to return: call reset() or send() before it")
-        self._received = None
+        self._received = self._begun_with = None
         self._sendable = True
         return rows
 
     def send(self, actions: Array, env_ids: Array) -> None:
         """Step every environment."""
         self._check_turn(env_ids)
-        self._received = self._step(actions)
+        self._received = self._take_step(actions)
 
     def close(self) -> None:
         """Close the environments if they are the library's."""
@@ -138,6 +145,12 @@ class LockstepEnv(VectorEnv):
         super().let_go()
         self._received = None
         self._sendable = False
+
+    def _first_step(self, actions: Array) -> VectorStep:
+        """Take the step in which Gymnasium looks at an environment, and warns of it."""
+        self._take_step = self._step
+        with warnings_once():
+            return self._step(actions)
 
     @abstractmethod
     def _reset_all(self, seed: int | None) -> Array:

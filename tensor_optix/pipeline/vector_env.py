@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from gymnasium.vector import SyncVectorEnv
 
 from tensor_optix.core.environment_ids import (
     envpool_ids,
@@ -26,6 +26,7 @@ from tensor_optix.core.environment_ids import (
     require_envpool,
     require_gymnasium,
 )
+from tensor_optix.core.plain_warnings import quiet_making
 from tensor_optix.pipeline.checked_env import (
     CheckedEnv,
     core,
@@ -37,12 +38,12 @@ from tensor_optix.pipeline.envpool_env import (
     EnvPoolEnv,
     is_envpool,
     make_envpool,
-    quiet_making,
     require_gymnasium_pool,
 )
 from tensor_optix.pipeline.foreign_vectors import as_vector
 from tensor_optix.pipeline.gymnasium_env import SingleEnv, wrap_gymnasium
 from tensor_optix.pipeline.vector_contract import VectorEnv, VectorStep, check_batch_size
+from tensor_optix.pipeline.worker_processes import WorkerVectorEnv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -158,7 +159,7 @@ def from_env_fns(env_fns: Sequence[Callable[[], Any]], asynchronous: bool = Fals
     makers = [functools.partial(_make_checked, each, n) for n, each in enumerate(env_fns)]
     with quiet_making():
         if asynchronous:
-            return wrap_gymnasium(AsyncVectorEnv(makers, copy=False), "async", owned=True)
+            return wrap_gymnasium(WorkerVectorEnv(makers), "async", owned=True)
         if len(makers) == 1:
             env = makers[0]()
             return _named(SingleEnv(env, "sync", owned=True), env)
@@ -292,7 +293,8 @@ def _make_gymnasium(spec: EnvSpec, num_envs: int, backend: str) -> VectorEnv:
             with quiet_making():
                 env = gymnasium.make_vec(spec.id, num_envs, "vector_entry_point")
             return wrap_gymnasium(env, "vector", owned=True)
-        make = functools.partial(gymnasium.make, spec.id)
+        # A worker process may not know the id: the spec itself travels to it.
+        make = functools.partial(gymnasium.make, spec if backend == "async" else spec.id)
         adapter = from_env_fns([make] * num_envs, backend == "async")
         adapter.max_episode_steps = spec.max_episode_steps
         return adapter
