@@ -414,7 +414,7 @@ def _autoreset_mode(env: GymVectorEnv) -> str:
         ValueError: If the tag is none of the three.
     """
     tag = getattr(env.unwrapped, "autoreset_mode", None) or env.metadata.get("autoreset_mode")
-    if tag is None and isinstance(env.unwrapped, AsyncVectorEnv | SyncVectorEnv):
+    if tag is None and _is_gymnasiums(env.unwrapped):
         return NEXT_STEP
     if tag is None:
         warnings.warn(
@@ -430,6 +430,11 @@ def _autoreset_mode(env: GymVectorEnv) -> str:
             f"metadata['autoreset_mode'] must be NEXT_STEP, SAME_STEP or DISABLED, got {tag!r}"
         )
     return mode
+
+
+def _is_gymnasiums(env: GymVectorEnv) -> bool:
+    own_module = type(env).__module__.startswith("gymnasium.")
+    return own_module or isinstance(env, AsyncVectorEnv | SyncVectorEnv)
 
 
 def _given_finals(infos: Mapping[str, Any], num_envs: int) -> list[Any]:
