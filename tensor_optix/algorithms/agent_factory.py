@@ -9,7 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
@@ -26,6 +25,7 @@ from tensor_optix.core.base_agent import AgentRecipe
 from tensor_optix.core.environment_ids import spaces_of_id
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.types import HyperparamSet
+from tensor_optix.pipeline.foreign_vectors import as_vector
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,8 +151,9 @@ def _spaces(env: Any) -> tuple[Any, Any]:
     """Return the observation and the action space of one environment."""
     if isinstance(env, str):
         return spaces_of_id(env)
-    if isinstance(env, gymnasium.vector.VectorEnv):
-        return env.single_observation_space, env.single_action_space
+    vector = as_vector(env)
+    if vector is not None:
+        return vector.single_observation_space, vector.single_action_space
     if isinstance(env, HasSpaces):
         return env.observation_space, env.action_space
     raise TypeError(

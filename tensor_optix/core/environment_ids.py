@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 from tensor_optix.core.argument_checks import closest
+from tensor_optix.core.plain_warnings import quiet_making
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,8 @@ def gymnasium_spec(env_id: str) -> EnvSpec | None:
     """Return the registered spec, after importing the module of `module:id`; None if unknown."""
     module, colon, name = env_id.rpartition(":")
     if colon:
-        importlib.import_module(module)
+        with quiet_making():
+            importlib.import_module(module)
     return gymnasium.registry.get(name)
 
 

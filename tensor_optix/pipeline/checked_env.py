@@ -9,11 +9,13 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import gymnasium
+import numpy as np
 from gymnasium.spaces import Space
 from gymnasium.vector import SyncVectorEnv
 
@@ -33,6 +35,10 @@ logger = logging.getLogger(__name__)
 MASK_METHODS = ("action_masks", "action_mask")
 """By which environments tell what is allowed, where their infos do not."""
 
+ONE_REWARD = (
+    "make one number of them, with mo_gymnasium.wrappers.LinearReward(env, weight=...) for instance"
+)
+
 
 class CheckedEnv(gymnasium.Env[Any, Any]):
     """An environment of anybody's, whose every answer is checked.
@@ -51,12 +57,13 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
         name: What messages call it.
 
     Raises:
-        TypeError: If it is no environment, or says nothing of its spaces.
+        TypeError: If it is no environment, says nothing of its spaces, or has rewards of several numbers.
         ValueError: If a row is wanted, and no part can be laid out in numbers.
     """
 
     def __init__(self, env: Any, name: str | None = None, in_rows: bool = False) -> None:
         require_environment(env)
+        require_one_reward(env)
         self._env = env
         self.name = name or f"environment {type(core(env)).__name__}"
         self.observation_space, self.action_space = env.observation_space, env.action_space
@@ -116,8 +123,9 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
     def _reward(self, value: Any) -> float:
         number = value if isinstance(value, Real) else _only_number(value, "fiub")
         if number is None:
+            remedy = f": {ONE_REWARD}" if np.ndim(value) else ""
             raise TypeError(
-                f"{self.name}: step must return one number as reward, got {described(value)}"
+                f"{self.name}: step must return one number as reward, got {described(value)}{remedy}"
             )
         return float(number)
 
@@ -218,6 +226,36 @@ def require_environment(env: Any) -> None:
                 f"{type(env).__name__}.{attribute} must be a space of gymnasium.spaces, got {got}: set the "
                 f"attribute {attribute}, to gymnasium.spaces.Box(-1, 1, (4,)) for instance"
             )
+
+
+def require_one_reward(env: Any) -> None:
+    """Refuse an environment that says that its rewards are vectors: a number for each of several objectives.
+
+    Wrappers that may make one number of them are trusted; the first step tells.
+
+    Raises:
+        TypeError: If it does, saying what to do.
+    """
+    space = getattr(core(env), "reward_space", None)
+    several = isinstance(space, Space) and math.prod(space.shape or ()) > 1
+    if several and not _may_change_rewards(env):
+        raise TypeError(
+            f"environment {type(core(env)).__name__}: rewards must be one number, got vectors of the space "
+            f"{space}: {ONE_REWARD}"
+        )
+
+
+def _may_change_rewards(env: Any) -> bool:
+    """Whether there is a wrapper around `env` of which it is not known that it leaves rewards alone."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, gymnasium.RewardWrapper) or not _is_gymnasiums(env):
+            return True
+        env = env.env
+    return env is not core(env)
+
+
+def _is_gymnasiums(wrapper: Any) -> bool:
+    return type(wrapper).__module__.startswith("gymnasium.")
 
 
 def core(env: Any) -> Any:

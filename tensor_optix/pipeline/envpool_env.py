@@ -10,15 +10,15 @@ import logging
 import math
 import os
 import sys
-import warnings
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
 from tensor_optix.core.observation_layout import has_parts, laid_out, seen_space
 from tensor_optix.core.observation_values import ObservationDoor
+from tensor_optix.core.plain_warnings import quiet_making
 from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
     SEEDS,
@@ -30,7 +30,7 @@ from tensor_optix.pipeline.vector_contract import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
@@ -57,8 +57,10 @@ class EnvPoolEnv(VectorEnv):
             seed: The seed that `pool` was made with.
 
         Raises:
+            TypeError: If the pool has another interface than Gymnasium's.
             ValueError: If the environment has several players or a space is not supported.
         """
+        require_gymnasium_pool(pool)
         config = pool.config
         if config["max_num_players"] != 1:
             raise ValueError(
@@ -79,6 +81,7 @@ class EnvPoolEnv(VectorEnv):
         self._pool = pool
         self._make = make
         self._unused_seed = seed
+        self._begun_with: int | None = None
         self._has_warned = False
         self._under_way = 0
         # False while a call is open: an exception in it, Ctrl-C say, leaves it unknown which rows are
@@ -95,10 +98,15 @@ class EnvPoolEnv(VectorEnv):
             self.mask_size = math.prod(told[f"info:{self._mask_key}"].shape)
 
     def reset(self, seed: int | None = None) -> None:
-        """Reset every environment. A seed makes the pool anew, as only then it can be seeded."""
+        """Reset every environment. A seed makes the pool anew, as only then it can be seeded.
+
+        Nothing is done where that has just been done with this seed.
+        """
         pool = self._open_pool()
         if not self._is_certain:
             raise RuntimeError("the environment was interrupted in the middle of a step: close it")
+        if seed is not None and seed == self._begun_with:
+            return
         if self._make is None:
             self._take_over([pool])
         self._drain(pool)
@@ -112,6 +120,7 @@ class EnvPoolEnv(VectorEnv):
             self._pool = pool = self._make(seed)
             _spaces(pool)
         self._unused_seed = None
+        self._begun_with = None if self._make is None else seed
         pool.async_reset()
         self._under_way = self.num_envs
         self._unanswered = 0
@@ -122,6 +131,7 @@ class EnvPoolEnv(VectorEnv):
         if not self._under_way:
             raise RuntimeError("recv() has nothing to return: call reset() or send() before it")
         self._is_certain = False
+        self._begun_with = None
         observations, rewards, terminated, truncated, info = pool.recv()
         self._under_way -= self.batch_size
         self._is_certain = True
@@ -190,6 +200,19 @@ def is_envpool(env: object) -> bool:
     return any(base.__module__.split(".")[0] == "envpool" for base in type(env).__mro__)
 
 
+def require_gymnasium_pool(pool: Any) -> None:
+    """Check that an EnvPool has Gymnasium's interface.
+
+    Raises:
+        TypeError: If it has another one, with the argument that gives it.
+    """
+    if not isinstance(pool, gymnasium.vector.VectorEnv):
+        raise TypeError(
+            f'env must be an EnvPool made with env_type="gymnasium", got {type(pool).__name__}: '
+            'envpool.make(env_id, env_type="gymnasium", num_envs=...)'
+        )
+
+
 def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) -> EnvPoolEnv:
     """Make a pool of `num_envs` environments that delivers `batch_size` of them at a time.
 
@@ -217,19 +240,6 @@ def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) 
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
     return EnvPoolEnv(make(seed), make, seed)
-
-
-@contextmanager
-def quiet_making() -> Iterator[None]:
-    """Keep from the user the warnings that the makers of environments, not users, can act upon."""
-    with warnings.catch_warnings():
-        # EnvPool states the limits of its float32 boxes in float64.
-        warnings.filterwarnings("ignore", r".*Box (low|high)'s precision lowered", UserWarning)
-        # Box2D's bindings were made by a SWIG that newer Pythons complain about.
-        warnings.filterwarnings(
-            "ignore", r"builtin type \w+ has no __module__ attribute", DeprecationWarning
-        )
-        yield
 
 
 def _spaces(pool: Any) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Discrete
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from gymnasium.vector import SyncVectorEnv
 
 from tensor_optix.core.environment_ids import (
     envpool_ids,
@@ -27,10 +27,24 @@ from tensor_optix.core.environment_ids import (
     require_envpool,
     require_gymnasium,
 )
-from tensor_optix.pipeline.checked_env import CheckedEnv, core, cores, require_environment
-from tensor_optix.pipeline.envpool_env import EnvPoolEnv, is_envpool, make_envpool, quiet_making
+from tensor_optix.core.plain_warnings import quiet_making
+from tensor_optix.pipeline.checked_env import (
+    CheckedEnv,
+    core,
+    cores,
+    require_environment,
+    require_one_reward,
+)
+from tensor_optix.pipeline.envpool_env import (
+    EnvPoolEnv,
+    is_envpool,
+    make_envpool,
+    require_gymnasium_pool,
+)
+from tensor_optix.pipeline.foreign_vectors import as_vector
 from tensor_optix.pipeline.gymnasium_env import SingleEnv, wrap_gymnasium
 from tensor_optix.pipeline.vector_contract import VectorEnv, VectorStep, check_batch_size
+from tensor_optix.pipeline.worker_processes import WorkerVectorEnv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,10 +118,13 @@ def wrap_env(env: Any) -> VectorEnv:
     """
     if is_envpool(env):
         return EnvPoolEnv(env)
-    if isinstance(env, gymnasium.vector.VectorEnv):
-        _require_different(cores(env))
-        name = "sync" if isinstance(env, SyncVectorEnv) else "vector"
-        return _named(wrap_gymnasium(env, name), *_single_envs(env))
+    vector = as_vector(env)
+    if vector is not None:
+        _require_different(cores(vector))
+        for each in (vector, *_single_envs(vector)):
+            require_one_reward(each)
+        name = "sync" if isinstance(vector, SyncVectorEnv) else "vector"
+        return _named(wrap_gymnasium(vector, name), *_single_envs(vector))
     checked = CheckedEnv(env)
     return _named(SingleEnv(checked), checked)
 
@@ -118,7 +135,9 @@ def check_env(env: Any) -> None:
     Raises:
         TypeError: If it is no environment, saying what to do.
     """
-    if not is_envpool(env) and not isinstance(env, gymnasium.vector.VectorEnv):
+    if is_envpool(env):
+        require_gymnasium_pool(env)
+    elif as_vector(env) is None:
         require_environment(env)
 
 
@@ -145,7 +164,7 @@ def from_env_fns(env_fns: Sequence[Callable[[], Any]], asynchronous: bool = Fals
     makers = [functools.partial(_make_checked, each, n, in_rows) for n, each in enumerate(env_fns)]
     with quiet_making():
         if asynchronous:
-            return wrap_gymnasium(AsyncVectorEnv(makers, copy=False), "async", owned=True)
+            return wrap_gymnasium(WorkerVectorEnv(makers), "async", owned=True)
         if len(makers) == 1:
             env = makers[0]()
             return _named(SingleEnv(env, "sync", owned=True), env)
@@ -211,7 +230,7 @@ def _make_checked(env_fn: Callable[[], Any], number: int, in_rows: bool) -> Chec
         in_rows: Whether observations of several parts come as rows.
     """
     env = env_fn()
-    if isinstance(env, gymnasium.vector.VectorEnv) or is_envpool(env):
+    if is_envpool(env) or as_vector(env) is not None:
         raise TypeError(
             f"env_fns must make one environment each, env_fns[{number}] made the vector environment "
             f"{type(env).__name__}: give it as env="
@@ -293,7 +312,8 @@ def _make_gymnasium(spec: EnvSpec, num_envs: int, backend: str) -> VectorEnv:
             with quiet_making():
                 env = gymnasium.make_vec(spec.id, num_envs, "vector_entry_point")
             return wrap_gymnasium(env, "vector", owned=True)
-        make = functools.partial(gymnasium.make, spec.id)
+        # A worker process may not know the id: the spec itself travels to it.
+        make = functools.partial(gymnasium.make, spec if backend == "async" else spec.id)
         adapter = from_env_fns([make] * num_envs, backend == "async")
         adapter.max_episode_steps = spec.max_episode_steps
         return adapter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tensor_optix.core.plain_warnings import quiet_making
 from tensor_optix.pipeline.checked_env import CheckedEnv, core
 from tensor_optix.pipeline.info_keys import InfoKeys
 from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
@@ -112,6 +113,10 @@ class _Factory:
         self._function = function
         self._made: Any = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What was made here has no business in another process, and may not be fit to travel.
+        return {"_function": self._function, "_made": None}
+
     def __call__(self) -> Any:
         self._made = self._function()
         return self._made
@@ -120,7 +125,8 @@ class _Factory:
         """Whether it gives the environment that it gave before: to step this one would disturb that one."""
         if self._made is None:
             return False
-        another = self._function()
+        with quiet_making():
+            another = self._function()
         if core(another) is core(self._made):
             return True
         CheckedEnv(another).close()
