@@ -73,8 +73,9 @@ class ObservationDoor:
         env_id, element = first[:are_several], ", ".join(map(str, first[are_several:]))
         where = f" in element {element}" if element else ""
         of = f" from environment {env_id[0]}" if env_id else ""
+        space = " ".join(str(self._space).split())
         raise ValueError(
-            f"{who}{self._of_part} must return observations within the observation space {self._space}, got "
+            f"{who}{self._of_part} must return observations within the observation space {space}, got "
             f"{values[tuple(first)]}{where}{of}: correct them, or change the space"
         )
 
