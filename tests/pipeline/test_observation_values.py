@@ -120,10 +120,10 @@ def test_those_of_a_reset_are_too(kind):
     ids=str,
 )
 def test_the_limits_themselves_are_inside(space, least, largest):
-    for door in (single, users_own):
+    for door in (several, users_own):
         window = next(iter(door(space, least, largest).episodes()))
-        assert window.observations[0].tolist() == np.asarray(least).tolist()
-        assert window.observations[-1].tolist() == np.asarray(largest).tolist()
+        shown = np.array([window.observations[0], window.observations[-1]])
+        np.testing.assert_array_equal(shown, [least, largest])
 
 
 def test_a_number_outside_is_placed():
@@ -163,6 +163,31 @@ def test_doubles_that_overflow_are_refused_and_not_made_infinite():
             ValueError, match=rf"^{name} must return observations within float32, .*-1e\+39"
         ):
             next(iter(door(Box(-1, 1, (2,), np.float32), first, second).episodes()))
+
+
+class Learning(CountingAgent):
+    """Computes in float32, as ready-made agents do."""
+
+    sees_rows = True
+
+
+class Observing(Learning):
+    """Learns while collecting."""
+
+    is_on_policy = False
+
+
+@pytest.mark.parametrize("length", [1, 9])
+@pytest.mark.parametrize("agent", [Learning, Observing])
+def test_doubles_that_an_agent_would_see_as_infinite_are_refused(agent, length):
+    space, large = Box(-np.inf, np.inf, (2,), np.float64), np.array([0.0, 1e39])
+    said = r"must be finite in float32, got 1e\+39 in element 1 from environment 0 at step"
+    with pytest.raises(ValueError, match=f"^(final )?observations {said}"):
+        next(iter(BatchPipeline(Showing(space, np.zeros(2), large, length), agent(), 3).episodes()))
+    with pytest.raises(ValueError, match=f"^observations {said} 0 of window 0"):
+        BatchPipeline(Showing(space, large, large), agent(), 3).setup()
+    own = BatchPipeline(Showing(space, large, large), CountingAgent(), 3)
+    assert next(iter(own.episodes())).observations.max() == 1e39
 
 
 BOX = Box(np.array([-1, 0], np.float32), np.array([1, np.inf], np.float32))
