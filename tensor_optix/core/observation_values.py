@@ -128,11 +128,12 @@ def fitting(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], who: str) 
         )
     if given.dtype == dtype:
         return given
+    if np.can_cast(given.dtype, dtype):
+        return given.astype(dtype)
     try:
         with np.errstate(over="raise"):
             kept = given.astype(dtype)
-        is_kept = np.can_cast(given.dtype, dtype, "same_kind" if dtype.kind == "f" else "safe")
-        is_kept = is_kept or np.array_equal(kept, given)
+        is_kept = dtype.kind == "f" or np.array_equal(kept, given)
     except FloatingPointError:
         is_kept = False
     if not is_kept:
