@@ -73,8 +73,9 @@ class ObservationDoor:
         env_id, element = first[:are_several], ", ".join(map(str, first[are_several:]))
         where = f" in element {element}" if element else ""
         of = f" from environment {env_id[0]}" if env_id else ""
+        space = " ".join(str(self._space).split())
         raise ValueError(
-            f"{who}{self._of_part} must return observations within the observation space {self._space}, got "
+            f"{who}{self._of_part} must return observations within the observation space {space}, got "
             f"{values[tuple(first)]}{where}{of}: correct them, or change the space"
         )
 
@@ -127,11 +128,12 @@ def fitting(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], who: str) 
         )
     if given.dtype == dtype:
         return given
+    if np.can_cast(given.dtype, dtype):
+        return given.astype(dtype)
     try:
         with np.errstate(over="raise"):
             kept = given.astype(dtype)
-        is_kept = np.can_cast(given.dtype, dtype, "same_kind" if dtype.kind == "f" else "safe")
-        is_kept = is_kept or np.array_equal(kept, given)
+        is_kept = dtype.kind == "f" or np.array_equal(kept, given)
     except FloatingPointError:
         is_kept = False
     if not is_kept:

@@ -83,8 +83,14 @@ class Rollout:
         """Whether somebody holds a row: whatever shows a part of an array, refers to the array."""
         return self._references() > self._own_references
 
-    def start(self, observations: Array) -> None:
-        """Write a new window over the old rows; its first actions are chosen from `[N, ...]`."""
+    def start(self, observations: Array, seen_dtype: np.dtype[Any] | None) -> None:
+        """Write a new window over the old rows; its first actions are chosen from `[N, ...]`.
+
+        Args:
+            observations: What they are chosen from.
+            seen_dtype: In which the agent computes with observations of floats. None: in their own.
+        """
+        self._seen_dtype = seen_dtype
         self._cursor = 0
         self._cursors = np.zeros(self._num_envs, np.int64)
         self._rows_begun = 0
@@ -183,10 +189,11 @@ class Rollout:
         _require_finite("reward", step.rewards, window, lambda i: (times[i], ids[i]))
         if self._has_floats:
             shown, last = step.observations, step.end_observations
-            _require_finite("observation", shown, window, lambda i: (times[i] + 1, ids[i]))
+            dtype = self._seen_dtype
+            _require_finite("observation", shown, window, lambda i: (times[i] + 1, ids[i]), dtype)
             ended = np.flatnonzero(step.terminated | step.truncated)
             _require_finite(
-                "final observation", last, window, lambda i: (times[ended[i]], ids[ended[i]])
+                "final observation", last, window, lambda i: (times[ended[i]], ids[ended[i]]), dtype
             )
 
     def following(self) -> Array:
@@ -246,10 +253,11 @@ class Rollout:
 
     def _require_finite_observations(self, length: int, window: int) -> None:
         """Check what the window shows: observations acted on, those at its end, and those of episodes."""
-        n, rows = self._num_envs, _flat(self._observations[: length + 1])
-        _require_finite("observation", rows, window, lambda i: divmod(i, n))
+        n, rows, dtype = self._num_envs, _flat(self._observations[: length + 1]), self._seen_dtype
+        _require_finite("observation", rows, window, lambda i: divmod(i, n), dtype)
         end_rows, last = self._sorted_ends()
-        _require_finite("final observation", last, window, lambda i: divmod(int(end_rows[i]), n))
+        places = [divmod(int(row), n) for row in end_rows]
+        _require_finite("final observation", last, window, places.__getitem__, dtype)
 
     def _rows(self, env_ids: Array) -> Any:
         return self._cursor if self._lockstep else (self._cursors[env_ids], env_ids)
@@ -289,22 +297,32 @@ class Rollout:
 
 
 def _require_finite(
-    name: str, rows: Array, window: int, place: Callable[[int], tuple[int, int]]
+    name: str,
+    rows: Array,
+    window: int,
+    place: Callable[[int], tuple[int, int]],
+    dtype: np.dtype[Any] | None = None,
 ) -> None:
     """Check rewards `[B]`, or observations `[B, ...]`; `place` gives the step and the environment of a row.
 
     Raises:
-        ValueError: If a number is NaN or infinite: the first one, and where it is.
+        ValueError: If a number is NaN or infinite, as it is or in `dtype`: the first one, and where it is.
     """
-    is_finite = np.isfinite(rows)
+    seen = rows
+    if dtype is not None and rows.dtype.itemsize > dtype.itemsize:
+        with np.errstate(over="ignore"):
+            seen = rows.astype(dtype)
+    is_finite = np.isfinite(seen)
     if np.count_nonzero(is_finite) == is_finite.size:
         return
     row, *element = np.argwhere(~is_finite)[0].tolist()
     step, env_id = place(row)
     where = f" in element {', '.join(map(str, element))}" if element else ""
+    value = rows[(row, *element)]
+    within = f" in {dtype}" if np.isfinite(value) else ""
     raise ValueError(
-        f"{name}s must be finite, got {rows[(row, *element)]}{where} from environment {env_id} at step "
-        f"{step} of window {window}: no policy can be learned from it, so look into the environment's {name}"
+        f"{name}s must be finite{within}, got {value}{where} from environment {env_id} at step {step} of "
+        f"window {window}: no policy can be learned from it, so look into the environment's {name}"
     )
 
 
@@ -374,6 +392,7 @@ class RolloutPipeline(BasePipeline):
         self._env: VectorEnv | None = None
         self._rollouts: list[Rollout] = []
         self._seen_space: Any = None
+        self._seen_dtype: np.dtype[Any] | None = None
         self._kept: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._is_set_up = False
 
@@ -480,7 +499,8 @@ class RolloutPipeline(BasePipeline):
             first = env.recv()
             self._observations[first.env_ids] = first.observations
         if np.issubdtype(self._observations.dtype, np.floating):
-            _require_finite("observation", self._observations, 0, lambda env_id: (0, env_id))
+            place, dtype = lambda env_id: (0, env_id), self._seen_dtype
+            _require_finite("observation", self._observations, 0, place, dtype)
         self._is_set_up = True
 
     def episodes(self) -> Iterator[EpisodeData]:
@@ -502,6 +522,8 @@ class RolloutPipeline(BasePipeline):
         """Choose what is done at every step, so that no step has to ask; return the environments it sees."""
         view = seen_by(agent, self.env)
         self._report.parts(view)
+        # Ready-made agents compute in it, and so see an infinite number in place of a larger one.
+        self._seen_dtype = np.dtype(np.float32) if agent.sees_rows else None
         space = view.action_space
         self._to_env = environment_actions(agent, space, self._rescale_actions)
         self._actor = chooser_of(agent, space)
@@ -528,7 +550,7 @@ class RolloutPipeline(BasePipeline):
                 f"{type(self).__name__} has no agent: pass agent=, or give the pipeline to RLOptimizer"
             )
         rollout = self._free_rollout()
-        rollout.start(self._observations)
+        rollout.start(self._observations, self._seen_dtype)
         env = self._view
         self._act(rollout, self._all_ids)
         in_flight = env.num_envs
