@@ -141,6 +141,10 @@ def test_envpools_numbers_are_held_to_their_space():
         def __init__(self, pool: Any) -> None:
             self.pool = pool
 
+        @property
+        def __class__(self) -> Any:
+            return type(self.pool)
+
         def __getattr__(self, name: str) -> Any:
             return getattr(self.pool, name)
 

@@ -206,7 +206,7 @@ def test_a_final_observation_is_held_to_its_space_too():
             return {"a": rows[:, :1] + 0.5, "b": self.form(rows)["b"]}
 
     with pytest.raises(
-        TypeError, match=r"Wrong: step \(part a\) must return observations of int16"
+        TypeError, match=r"Wrong: infos\['final_obs'\] \(part a\) must return observations of int16"
     ):
         record(wrap_env(Wrong(as_dict, "SameStep")), steps=4)
 
