@@ -78,6 +78,7 @@ ALONE = {
     "pipeline.gymnasium_env": "an environment adapter",
     "pipeline.live_stream": "the producer's thread of live data, tested by itself",
     "pipeline.worker_processes": "the processes' side of an environment adapter",
+    "pipeline.observation_report": "what is said of observations, a subject beside collecting them",
     "pipeline.play": "plays policies without a pipeline, for benchmarks as well",
     "trials.factory_run": "the factory mode, below the face",
     "trials.study": "all that needs Optuna, imported when a search is made",

@@ -43,7 +43,7 @@ class FlatView(VectorEnv):
             env.name, (space, env.action_space), env.num_envs, env.batch_size, env.max_episode_steps
         )
         self._env, self._space = env, space
-        self.env_id, self.info_keys = env.env_id, env.info_keys
+        self.env_id, self.info_keys, self.label = env.env_id, env.info_keys, env.label
 
     def reset(self, seed: int | None = None) -> None:
         """Reset every environment."""
@@ -66,5 +66,5 @@ class FlatView(VectorEnv):
         self._env.close()
 
     def _rows(self, observations: Array) -> Array:
-        rows = [self._space.flattened(one) for one in observations]
+        rows = [self._space.flattened(one, self.label) for one in observations]
         return np.stack(rows) if rows else np.empty((0, self._space.shape[0]), self._space.dtype)

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Box
 
+from tensor_optix.core.observation_layout import has_parts, laid_out, seen_space
+from tensor_optix.core.observation_values import ObservationDoor
 from tensor_optix.core.plain_warnings import quiet_making
 from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
@@ -21,12 +24,14 @@ from tensor_optix.pipeline.vector_contract import (
     VectorEnv,
     VectorStep,
     constant,
+    has_arrays,
     space_dtype,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
 
 logger = logging.getLogger(__name__)
@@ -60,13 +65,16 @@ class EnvPoolEnv(VectorEnv):
                 f"{config['max_num_players']}"
             )
         asynchronous = bool(pool.is_async)
+        space, action_space = _spaces(pool)
         super().__init__(
             "envpool-async" if asynchronous else "envpool",
-            _spaces(pool),
+            (seen_space(space), action_space),
             num_envs=config["num_envs"],
             batch_size=config["batch_size"],
             max_episode_steps=config["max_episode_steps"],
         )
+        self.label = f"environment {type(pool).__name__}"
+        self._take = _taking(space)
         self._pool = pool
         self._make = make
         self._unused_seed = seed
@@ -121,6 +129,8 @@ class EnvPoolEnv(VectorEnv):
         self._under_way -= self.batch_size
         self._is_certain = True
         self._unanswered += self.batch_size
+        if self._take is not None:
+            observations = self._take(observations, self.label, self.batch_size)
         ids = info["env_id"].astype(np.int64) if self._ids is None else self._ids
         rewards = np.asarray(rewards, np.float32)
         elapsed = info["elapsed_step"]
@@ -225,6 +235,16 @@ def _spaces(pool: Any) -> tuple[Any, Any]:
     """Return both spaces. EnvPool builds them when first asked, which must happen in here."""
     with quiet_making():
         return pool.observation_space, pool.action_space
+
+
+def _taking(space: AnySpace) -> Callable[..., Array] | None:
+    """Return what makes rows of the observations of a batch, or checks them; None for those of a Box.
+
+    EnvPool's arrays have the declared shape and dtype.
+    """
+    if has_parts(space):
+        return laid_out(space).flattened_batch
+    return None if isinstance(space, Box) or not has_arrays(space) else ObservationDoor(space)
 
 
 def _num_threads(spec: object, num_envs: int) -> int:

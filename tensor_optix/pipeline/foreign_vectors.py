@@ -13,7 +13,8 @@ import numpy as np
 from gymnasium.spaces import Space
 from gymnasium.vector.utils import batch_space
 
-from tensor_optix.pipeline.checked_env import core, described
+from tensor_optix.core.observation_values import described
+from tensor_optix.pipeline.checked_env import core
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,13 +17,14 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
+from tensor_optix.core.observation_layout import has_parts, laid_out, seen_space
+from tensor_optix.core.observation_values import ObservationDoor, described
 from tensor_optix.core.plain_warnings import warnings_once
 from tensor_optix.pipeline.checked_env import (
     ONE_REWARD,
     CheckedEnv,
+    core,
     cores,
-    described,
-    fitting,
     reset_answer,
     step_answer,
 )
@@ -178,6 +179,7 @@ class SingleEnv(LockstepEnv):
 
     def __init__(self, env: CheckedEnv, name: str = "single", owned: bool = False) -> None:
         super().__init__(env, name, (env.observation_space, env.action_space), 1, env.spec, owned)
+        self.label = env.name
         self._action = _action_maker(env.action_space)
 
     def _reset_all(self, seed: int | None) -> Array:
@@ -212,6 +214,8 @@ class SingleEnv(LockstepEnv):
 class GymnasiumEnv(LockstepEnv):
     """A `gymnasium.vector.VectorEnv`, in whatever way it resets its environments.
 
+    Observations of several parts, a Dict or a Tuple, come as rows, a mask of the actions behind them.
+
     Args:
         env: The vector environment; its own `autoreset_mode`, else that of its metadata, says how it resets.
             Where neither does, the first end of an episode tells. One that resets in the same step gives the
@@ -224,8 +228,17 @@ class GymnasiumEnv(LockstepEnv):
     def __init__(self, env: GymVectorEnv, name: str, owned: bool = False) -> None:
         # A vector environment of separate ones has no spec of its own.
         spec = env.envs[0].spec if isinstance(env, SyncVectorEnv) else env.spec
-        spaces = (env.single_observation_space, env.single_action_space)
-        super().__init__(env, name, spaces, env.num_envs, spec, owned)
+        space = env.single_observation_space
+        seen = seen_space(space)
+        super().__init__(env, name, (seen, env.single_action_space), env.num_envs, spec, owned)
+        self._has_parts = has_parts(space)
+        self._take_one: Callable[..., Array]
+        self._take: Callable[..., Array]
+        if self._has_parts:
+            rows = laid_out(space)
+            self._take_one, self._take = rows.flattened, rows.flattened_batch
+        else:
+            self._take_one = self._take = ObservationDoor(seen)
         makers = {
             NEXT_STEP: self._next_step_rows,
             SAME_STEP: self._same_step_rows,
@@ -237,6 +250,8 @@ class GymnasiumEnv(LockstepEnv):
         self._shown = self._no_ends
         self._has_warned = False
         self._who = f"vector environment {type(env.unwrapped).__name__}"
+        own = core(env.envs[0]) if isinstance(env, SyncVectorEnv) else None
+        self.label = self._who if own is None else f"environment {type(own).__name__}"
 
     def _reset_all(self, seed: int | None) -> Array:
         observations = self._first_observations(self._env.reset(seed=seed))
@@ -299,7 +314,7 @@ class GymnasiumEnv(LockstepEnv):
         observations, rewards, *flags, _ = step_answer(result, self._who)
         terminated, truncated = (self._of_each("flags", each).astype(bool) for each in flags)
         return (
-            fitting(observations, self._shape, self._dtype, f"{self._who}: step"),
+            self._take(observations, f"{self._who}: step", self.num_envs),
             self._of_each("rewards", rewards).astype(np.float32),
             terminated,
             truncated,
@@ -308,7 +323,7 @@ class GymnasiumEnv(LockstepEnv):
 
     def _first_observations(self, result: Any) -> Array:
         observations, _ = reset_answer(result, self._who)
-        return fitting(observations, self._shape, self._dtype, f"{self._who}: reset")
+        return self._take(observations, f"{self._who}: reset", self.num_envs)
 
     def _of_each(self, name: str, value: Any) -> Array:
         """Return one number per environment; they may come as a column."""
@@ -324,11 +339,10 @@ class GymnasiumEnv(LockstepEnv):
     def _final_observations(self, infos: dict[str, Any], done: Array, cut: Array) -> Array:
         """Return the last observations, `[K, ...]`, of the K rows of which episodes are `done`."""
         given = _given_finals(infos, self.num_envs)
-        shape, dtype = self._shape[1:], self._dtype
         ends = self._shown.copy()
         for row in np.flatnonzero(done):
             if given[row] is not None:
-                ends[row] = fitting(given[row], shape, dtype, f"{self._who}: infos['final_obs']")
+                ends[row] = self._take_one(given[row], f"{self._who}: infos['final_obs']")
             elif cut[row]:
                 self._warn_of_a_stand_in()
         return ends.compress(done, 0)
@@ -387,6 +401,15 @@ def wrap_gymnasium(env: GymVectorEnv, name: str, owned: bool = False) -> Gymnasi
     return adapter(env, name, owned)
 
 
+def _row_of(nested: Any, row: int) -> Any:
+    """Return one row of nested observations, whose leaves are arrays `[N, ...]`."""
+    if isinstance(nested, Mapping):
+        return {key: _row_of(part, row) for key, part in nested.items()}
+    if isinstance(nested, tuple):
+        return tuple(_row_of(part, row) for part in nested)
+    return nested[row]
+
+
 def _action_maker(space: AnySpace) -> Callable[[Any], Any]:
     """Return what makes an action for one plain environment of an element of an array of them."""
     if isinstance(space, Discrete):
@@ -440,7 +463,8 @@ def _is_gymnasiums(env: GymVectorEnv) -> bool:
 def _given_finals(infos: Mapping[str, Any], num_envs: int) -> list[Any]:
     """Return the last observation of each environment whose episode ended, None where none was given.
 
-    Gymnasium gives an array of objects, others one plain array `[N, ...]`, a list, or a dict of arrays.
+    Gymnasium gives an array of objects, others one plain array `[N, ...]`, a list, or a dict or tuple of
+    arrays.
 
     Raises:
         RuntimeError: If they are not as many as there are environments.
@@ -449,8 +473,8 @@ def _given_finals(infos: Mapping[str, Any], num_envs: int) -> list[Any]:
     if name is None:
         return [None] * num_envs
     given = infos[name]
-    if isinstance(given, Mapping):
-        given = [{part: rows[row] for part, rows in given.items()} for row in range(num_envs)]
+    if isinstance(given, Mapping | tuple):
+        given = [_row_of(given, row) for row in range(num_envs)]
     if len(given) != num_envs:
         raise RuntimeError(
             f"infos[{name!r}] must have {num_envs} entries, one for each environment, got {len(given)}"

@@ -77,6 +77,7 @@ class VectorEnv(ABC):
         observation_space: The space of one environment's observation.
         action_space: The space of one environment's action.
         max_episode_steps: The time limit of an episode in steps, None where unknown.
+        label: What messages call the environments.
         env_id: From which the same environments can be made again; empty where there is none.
         info_keys: Which of the environment's infos come with the rows. None: all of a plain
             environment's, none of a vector's.
@@ -108,6 +109,7 @@ class VectorEnv(ABC):
             ValueError: If a space is not supported or N is no multiple of B.
         """
         self.name = name
+        self.label = f"{name} environment"
         self.num_envs = num_envs
         self.batch_size = num_envs if batch_size is None else batch_size
         check_batch_size(num_envs, self.batch_size)
@@ -254,12 +256,13 @@ def _require_arrays(role: str, space: AnySpace) -> None:
     if has_arrays(space):
         return
     remedy = (
-        "gymnasium.wrappers.FlattenObservation makes a Dict or a Tuple a Box"
+        "gymnasium.wrappers.TransformObservation"
         if role == "observation"
-        else "gymnasium.wrappers.TransformAction can translate it"
+        else "gymnasium.wrappers.TransformAction"
     )
+    also = ", or a Dict or a Tuple with one of them in it" if role == "observation" else ""
     raise ValueError(
         f"unsupported {role} space {space} of a vector environment: expected Box, Discrete, MultiDiscrete or "
-        f"MultiBinary; {remedy}, or let BatchPipeline(env=...) step one plain environment, with an agent of "
-        "your own"
+        f"MultiBinary{also}; {remedy} can translate it, or let BatchPipeline(env=...) step one plain "
+        "environment, with an agent of your own"
     )

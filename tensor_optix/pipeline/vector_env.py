@@ -156,7 +156,8 @@ def from_env_fns(env_fns: Sequence[Callable[[], Any]], asynchronous: bool = Fals
     """
     if not env_fns:
         raise ValueError("env_fns must name at least one environment, got none")
-    makers = [functools.partial(_make_checked, each, n) for n, each in enumerate(env_fns)]
+    in_rows = asynchronous or len(env_fns) > 1
+    makers = [functools.partial(_make_checked, each, n, in_rows) for n, each in enumerate(env_fns)]
     with quiet_making():
         if asynchronous:
             return wrap_gymnasium(WorkerVectorEnv(makers), "async", owned=True)
@@ -208,15 +209,21 @@ def steps_per_second(env: VectorEnv) -> float:
     return count / (time.perf_counter() - start)
 
 
-def _make_checked(env_fn: Callable[[], Any], number: int) -> CheckedEnv:
-    """Make environment `number` of several, in a process of its own perhaps."""
+def _make_checked(env_fn: Callable[[], Any], number: int, in_rows: bool) -> CheckedEnv:
+    """Make environment `number` of several, in a process of its own perhaps.
+
+    Args:
+        env_fn: Makes it.
+        number: Its number, for messages.
+        in_rows: Whether observations of several parts come as rows.
+    """
     env = env_fn()
     if is_envpool(env) or as_vector(env) is not None:
         raise TypeError(
             f"env_fns must make one environment each, env_fns[{number}] made the vector environment "
             f"{type(env).__name__}: give it as env="
         )
-    return CheckedEnv(env, f"environment {number} ({type(core(env)).__name__})")
+    return CheckedEnv(env, f"environment {number} ({type(core(env)).__name__})", in_rows)
 
 
 def _require_different(environments: Sequence[Any]) -> None:

@@ -29,6 +29,9 @@ DEFAULT_NUM_ENVS = 8
 class VectorBatchPipeline(RolloutPipeline):
     """Steps N environments at once and lets the agent act on all of them in one call.
 
+    Where an observation has several parts, a Dict or a Tuple, every agent sees them in one row, whose columns
+    `pipeline.env.observation_layout` names; a mask of the actions, under the key `action_mask`, comes last.
+
     Args:
         env_fns: Functions that each make an environment of its own: Gymnasium's, or any object with
             `reset`, `step` and both spaces. Or None, with `env` or `env_id`.
