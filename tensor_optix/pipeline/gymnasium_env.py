@@ -376,11 +376,11 @@ class GymnasiumEnv(LockstepEnv):
 
     def _final_observations(self, infos: dict[str, Any], done: Array, cut: Array) -> Array:
         """Return the last observations, `[K, ...]`, of the K rows of which episodes are `done`."""
-        given = _given_finals(infos, self.num_envs, self._has_parts)
-        ends, who = self._shown.copy(), f"{self._who}: infos['final_obs']"
+        given = _given_finals(infos, self.num_envs)
+        ends = self._shown.copy()
         for row in np.flatnonzero(done):
             if given[row] is not None:
-                ends[row] = self._take_one(given[row], who)
+                ends[row] = self._take_one(given[row], f"{self._who}: infos['final_obs']")
             elif cut[row]:
                 self._warn_of_a_stand_in()
         return ends.compress(done, 0)
@@ -439,13 +439,13 @@ def wrap_gymnasium(env: GymVectorEnv, name: str, owned: bool = False) -> Gymnasi
     return adapter(env, name, owned)
 
 
-def _row_at(nested: Any, row: int) -> Any:
+def _row_of(nested: Any, row: int) -> Any:
     """Return one row of nested observations, whose leaves are arrays `[N, ...]`."""
     if isinstance(nested, Mapping):
-        return {key: _row_at(part, row) for key, part in nested.items()}
+        return {key: _row_of(part, row) for key, part in nested.items()}
     if isinstance(nested, tuple):
-        return tuple(_row_at(part, row) for part in nested)
-    return np.asarray(nested)[row]
+        return tuple(_row_of(part, row) for part in nested)
+    return nested[row]
 
 
 def _action_maker(space: AnySpace) -> Callable[[Any], Any]:
@@ -503,11 +503,11 @@ def _is_gymnasiums(env: GymVectorEnv) -> bool:
     return own_module or isinstance(env, AsyncVectorEnv | SyncVectorEnv)
 
 
-def _given_finals(infos: Mapping[str, Any], num_envs: int, has_parts: bool) -> list[Any]:
+def _given_finals(infos: Mapping[str, Any], num_envs: int) -> list[Any]:
     """Return the last observation of each environment whose episode ended, None where none was given.
 
-    Gymnasium gives an array of objects, others one plain array `[N, ...]`, a list, or a dict of arrays;
-    where observations have parts also what is nested as they are.
+    Gymnasium gives an array of objects, others one plain array `[N, ...]`, a list, or a dict or tuple of
+    arrays.
 
     Raises:
         RuntimeError: If they are not as many as there are environments.
@@ -516,8 +516,8 @@ def _given_finals(infos: Mapping[str, Any], num_envs: int, has_parts: bool) -> l
     if name is None:
         return [None] * num_envs
     given = infos[name]
-    if isinstance(given, Mapping) or (has_parts and isinstance(given, tuple)):
-        given = [_row_at(given, row) for row in range(num_envs)]
+    if isinstance(given, Mapping | tuple):
+        given = [_row_of(given, row) for row in range(num_envs)]
     if len(given) != num_envs:
         raise RuntimeError(
             f"infos[{name!r}] must have {num_envs} entries, one for each environment, got {len(given)}"
