@@ -105,10 +105,12 @@ class FlatSpace(Box):
 
     def __init__(self, layout: ObservationLayout) -> None:
         is_bytes = all(_fits_byte(field) for field in layout.fields)
+        dtype = np.uint8 if is_bytes else np.float32
         low, high = (
-            np.concatenate([_bounds(field)[end] for field in layout.fields]) for end in (0, 1)
+            np.concatenate([_bounds(field)[end] for field in layout.fields]).astype(dtype)
+            for end in (0, 1)
         )
-        super().__init__(low, high, dtype=np.uint8 if is_bytes else np.float32)
+        super().__init__(low, high, dtype=dtype)
         self.layout = layout
         self._parts = [(field, _reader(field)) for field in layout.fields]
 
