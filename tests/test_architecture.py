@@ -50,8 +50,13 @@ ALIASES = {
 """Modules that only give a class its documented path, and what they take it from. Nobody imports them."""
 
 SHARED_BY_FRAMEWORKS = {
+    "tensor_optix.adapters.backend.ByteDivisors",
+    "tensor_optix.adapters.backend.ByteField",
     "tensor_optix.adapters.backend.UpdateTally",
     "tensor_optix.adapters.network_recipes.NetworkRecipes",
+    "tensor_optix.adapters.network_recipes.Part",
+    "tensor_optix.adapters.network_recipes.Sight",
+    "tensor_optix.adapters.network_recipes.plan_image",
 }
 """What algorithms may take of the adapters: rules that know no framework."""
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 DEFAULT_ALGORITHM = "ppo"
 IMAGE_HIDDEN_SIZES = (512,)
 """Behind the convolutions of Mnih et al. 2015."""
+SMALL_IMAGE_HIDDEN_SIZES = (128,)
+"""Behind those of images of a few pixels a side, which leave a few hundred features."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Algorithm:
     agents: Mapping[type, AgentClass]
     """By the kind of action space that they act in."""
     hidden_sizes: tuple[int, ...]
-    """Of its networks for vectors; `IMAGE_HIDDEN_SIZES` for images."""
+    """Of its networks for vectors; `IMAGE_HIDDEN_SIZES` or `SMALL_IMAGE_HIDDEN_SIZES` with images."""
     num_envs: int
     """Environments that suit it."""
     window_size: int
