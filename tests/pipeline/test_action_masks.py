@@ -244,7 +244,7 @@ def test_masks_that_come_and_go_or_change_are_an_error(kind, count):
         next(pipeline.episodes())
 
 
-@pytest.mark.parametrize("kind", [OnlyWhenStepped, OnlyWhenReset, Growing])
+@pytest.mark.parametrize("kind", WRONG)
 @pytest.mark.parametrize("count", [1, N])
 def test_to_who_takes_no_masks_they_do_not_matter(kind, count):
     pipeline = VectorBatchPipeline([kind] * count, CountingAgent(), window_size=8)
@@ -253,8 +253,11 @@ def test_to_who_takes_no_masks_they_do_not_matter(kind, count):
 
 def test_masks_of_some_environments_only_are_an_error():
     makers = [MaskedScript, lambda: gymnasium.make("RowScript-v0", reuse_buffer=False)]
+    pipeline = VectorBatchPipeline(makers, Taker(), window_size=4)
     with pytest.raises(ValueError, match="of every environment, or at none"):
-        from_env_fns(makers).reset(0)
+        pipeline.setup()
+    pipeline.set_agent(CountingAgent())
+    assert next(pipeline.episodes()).length == 8
 
 
 class Masking(ShapedEnv):
