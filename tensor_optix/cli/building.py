@@ -13,7 +13,6 @@ from tensor_optix.algorithms.agent_factory import default_hidden_sizes, has_imag
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import computing_device, load, require_framework
 from tensor_optix.core.types import HyperparamSet
-from tensor_optix.pipeline.action_scaling import environment_actions
 from tensor_optix.pipeline.agent_view import seen_by
 from tensor_optix.runs.run_directory import RunConfig
 
@@ -99,7 +98,6 @@ def build_agent(env: VectorEnv, config: RunConfig) -> BaseAgent:
             channels=config.channels,
         )
         agent.check_spaces(seen_by(agent, env).observation_space, env.action_space)
-        environment_actions(agent, env.action_space, rescale=True)
     except ValueError as error:
         raise CommandError(f'cannot train in "{config.env_id}": {error}') from error
     return agent

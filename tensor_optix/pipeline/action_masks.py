@@ -31,18 +31,31 @@ class MaskReader:
     def __init__(self, who: str, num_envs: int) -> None:
         self.size = 0
         self._who, self._num_envs = who, num_envs
+        self._problem: Exception | None = None
 
     def begin(self, infos: Mapping[str, Any]) -> Array | None:
         """Return the masks `[N, A]` bool that a reset of all environments tells; None where it tells none.
+
+        Those that are none are told as none, until `require` is called: not everybody needs masks.
+        """
+        self.size, self._problem = 0, None
+        if ACTION_MASK not in infos:
+            return None
+        try:
+            return self.read(infos, np.ones(self._num_envs, bool))
+        except (TypeError, ValueError) as error:
+            self.size, self._problem = 0, error
+            return None
+
+    def require(self) -> None:
+        """Refuse what the last reset told, if that was no mask.
 
         Raises:
             TypeError: If a mask is not made of 0 and 1.
             ValueError: If some environments have masks and others none, or masks differ in length.
         """
-        self.size = 0
-        if ACTION_MASK not in infos:
-            return None
-        return self.read(infos, np.ones(self._num_envs, bool))
+        if self._problem is not None:
+            raise self._problem
 
     def read(self, infos: Mapping[str, Any], needed: Array) -> Array:
         """Return the masks `[N, A]` bool of a vector step: all actions of a row that has none.

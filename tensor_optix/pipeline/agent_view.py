@@ -33,7 +33,7 @@ def seen_by(agent: BaseAgent, env: VectorEnv) -> VectorEnv:
         ValueError: If no part of the observation space is made of numbers, or masks do not fit the actions.
     """
     are_choices = isinstance(env.action_space, DiscreteSpace)
-    env.needs_masks = are_choices and agent.takes_action_masks
+    env.need_masks(are_choices and agent.takes_action_masks)
     space = env.observation_space
     if agent.sees_rows and (has_parts(space) or isinstance(space, MaskedSpace)):
         env = FlatView(env)

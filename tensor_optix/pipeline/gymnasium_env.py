@@ -116,6 +116,12 @@ class LockstepEnv(VectorEnv):
         )
         self._sendable = False
 
+    def need_masks(self, is_needed: bool) -> None:
+        """Note it; what was told must be masks then."""
+        super().need_masks(is_needed)
+        if is_needed:
+            self._masks.require()
+
     def recv(self) -> VectorStep:
         """Return the rows of the last `send` or `reset`."""
         rows = self._received

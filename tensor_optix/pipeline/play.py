@@ -64,7 +64,7 @@ def play_episodes(
         one environment together.
 
     Raises:
-        ValueError: If `episodes` is below 1, or actions cannot be stretched to the action space.
+        ValueError: If `episodes` is below 1, or actions do not have the form that the action space asks for.
     """
     played = _play(agent, env, episodes, None, (seed, rescale_actions))
     return played.returns, played.lengths
@@ -81,7 +81,7 @@ def play_bounded(agent: Actor, env: VectorEnv, episodes: int, most_steps: int) -
             as many steps for each, the others are given up.
 
     Raises:
-        ValueError: If `episodes` is below 1, or actions cannot be stretched to the action space.
+        ValueError: If `episodes` is below 1, or actions do not have the form that the action space asks for.
     """
     return _play(agent, env, episodes, most_steps, (None, True))
 

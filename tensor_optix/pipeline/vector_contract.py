@@ -144,6 +144,15 @@ class VectorEnv(ABC):
                 the random state that the environments have.
         """
 
+    def need_masks(self, is_needed: bool) -> None:
+        """Note whether whoever sees the rows, from now on, acts by masks; the environments were reset.
+
+        Raises:
+            TypeError: If what they told is no mask.
+            ValueError: If only some told a mask, or masks differ in length.
+        """
+        self.needs_masks = is_needed
+
     @abstractmethod
     def recv(self) -> VectorStep:
         """Wait for B rows and return them.

@@ -201,8 +201,8 @@ def steps_per_second(env: VectorEnv) -> float:
     space = copy.deepcopy(env.action_space)
     space.seed(0)
     batches = [np.stack([space.sample() for _ in range(env.batch_size)]) for _ in range(8)]
-    env.needs_masks = True
     env.reset()
+    env.need_masks(env.mask_size > 0)
     step = env.recv()
     count, start = 0, time.perf_counter()
     for actions in itertools.islice(itertools.cycle(batches), PROBE_STEPS):
@@ -211,6 +211,7 @@ def steps_per_second(env: VectorEnv) -> float:
         count += int(np.count_nonzero(step.valid))
         if time.perf_counter() - start > PROBE_SECONDS:
             break
+    env.need_masks(False)
     return count / (time.perf_counter() - start)
 
 

@@ -244,7 +244,7 @@ def test_masks_that_come_and_go_or_change_are_an_error(kind, count):
         next(pipeline.episodes())
 
 
-@pytest.mark.parametrize("kind", [OnlyWhenStepped, OnlyWhenReset, Growing])
+@pytest.mark.parametrize("kind", WRONG)
 @pytest.mark.parametrize("count", [1, N])
 def test_to_who_takes_no_masks_they_do_not_matter(kind, count):
     pipeline = VectorBatchPipeline([kind] * count, CountingAgent(), window_size=8)
@@ -253,8 +253,11 @@ def test_to_who_takes_no_masks_they_do_not_matter(kind, count):
 
 def test_masks_of_some_environments_only_are_an_error():
     makers = [MaskedScript, lambda: gymnasium.make("RowScript-v0", reuse_buffer=False)]
+    pipeline = VectorBatchPipeline(makers, Taker(), window_size=4)
     with pytest.raises(ValueError, match="of every environment, or at none"):
-        from_env_fns(makers).reset(0)
+        pipeline.setup()
+    pipeline.set_agent(CountingAgent())
+    assert next(pipeline.episodes()).length == 8
 
 
 class Masking(ShapedEnv):
@@ -415,6 +418,37 @@ def test_envpool_tells_masks_in_its_infos(batch_size):
     assert ends > 0
     for env_id, rows in expected.items():
         assert found[env_id][:400] == [[int(n) for n in row] for row in rows]
+
+
+@pytest.mark.parametrize("batch_size", [4, 2])
+def test_envpool_tells_masks_in_its_observations(batch_size):
+    envpool = pytest.importorskip("envpool")
+    pool = envpool.make(
+        "Game2048-v1", env_type="gymnasium", num_envs=4, seed=3, batch_size=batch_size
+    )
+    env, agent = wrap_env(pool), Taker()
+    env.reset()
+    view = seen_by(agent, env)
+    agent.check_spaces(view.observation_space, view.action_space)
+    assert view.observation_space.shape == (16 + 4,)
+    is_masked = False
+    for _ in range(200):
+        step = view.recv()
+        boards, masks = np.split(step.observations, [16], axis=1)
+        for board, mask in zip(boards.reshape(-1, 4, 4), masks, strict=True):
+            # In 2048 a move is allowed if it moves something: up, right, down, left.
+            moved = [_moves(np.rot90(board, turns)) for turns in (1, 2, 3, 0)]
+            if any(moved):
+                assert mask.tolist() == moved
+            is_masked |= not mask.all()
+        view.send(agent.act_batch(step.observations), step.env_ids)
+    assert is_masked
+
+
+def _moves(board: Any) -> bool:
+    """Whether a move to the left moves a tile or joins two."""
+    before, after = board[:, :-1], board[:, 1:]
+    return bool((((before == 0) | (before == after)) & (after != 0)).any())
 
 
 def test_masks_of_bools_and_of_images_are_kept_in_the_dtype_of_the_observations():
