@@ -106,11 +106,11 @@ class FlatSpace(Box):
     def __init__(self, layout: ObservationLayout) -> None:
         is_bytes = all(_fits_byte(field) for field in layout.fields)
         dtype = np.uint8 if is_bytes else np.float32
-        low, high = (
-            np.concatenate([_bounds(field)[end] for field in layout.fields]).astype(dtype)
-            for end in (0, 1)
-        )
-        super().__init__(low, high, dtype=dtype)
+        bounds = [_bounds(field) for field in layout.fields]
+        low: Any = np.concatenate([low for low, _ in bounds])
+        high: Any = np.concatenate([high for _, high in bounds])
+        # Gymnasium would warn that it casts them.
+        super().__init__(low.astype(dtype), high.astype(dtype), dtype=dtype)
         self.layout = layout
         self._parts = [(field, _reader(field)) for field in layout.fields]
 
