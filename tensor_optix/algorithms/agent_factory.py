@@ -16,7 +16,6 @@ from tensor_optix.adapters.network_recipes import NetworkRecipes
 from tensor_optix.algorithms.catalogue import (
     ALGORITHMS,
     IMAGE_HIDDEN_SIZES,
-    SMALL_IMAGE_HIDDEN_SIZES,
     Algorithm,
     find_algorithm,
 )
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.observation_layout import AnySpace
 
-SMALL_IMAGE = 16
-"""Pixels of the longer side."""
 CHANNELS = ("first", "last")
 PACKAGE = "tensor_optix"
 
@@ -95,8 +92,7 @@ def make_agent(
         framework: `"torch"` or `"tensorflow"`. None: PyTorch where it is installed, else TensorFlow.
         hyperparams: Those that differ from the defaults.
         hidden_sizes: Widths of the hidden layers of each network; with images, of those behind the
-            convolutions. None: as in the table; 512 behind images, 128 where none has a side of more than 16
-            pixels.
+            convolutions. None: as in the table, 512 with images.
         seed: Networks and agent follow from it; no global random state is used or changed. The same
             one gives other numbers, of the same distributions, on the other framework. None: they
             differ each time.
@@ -158,20 +154,12 @@ def make_agent(
 
 def default_hidden_sizes(algorithm: Algorithm, observation_space: AnySpace) -> tuple[int, ...]:
     """Return the widths of hidden layers that `make_agent` chooses."""
-    sides = [max(shape) for shape in _image_shapes(observation_space)]
-    if not sides:
-        return algorithm.hidden_sizes
-    return IMAGE_HIDDEN_SIZES if max(sides) > SMALL_IMAGE else SMALL_IMAGE_HIDDEN_SIZES
+    return IMAGE_HIDDEN_SIZES if has_images(observation_space) else algorithm.hidden_sizes
 
 
 def has_images(space: AnySpace) -> bool:
     """Whether observations of a space are, or have among their parts, images: a Box with three axes."""
-    return bool(_image_shapes(space))
-
-
-def _image_shapes(space: AnySpace) -> list[tuple[int, ...]]:
-    fields = layout_of(space).fields
-    return [field.shape for field in fields if field.encoding is Encoding.IMAGE]
+    return any(field.encoding is Encoding.IMAGE for field in layout_of(space).fields)
 
 
 def _spaces(env: Any) -> tuple[Any, Any]:
