@@ -23,6 +23,7 @@ from tensor_optix.pipeline.checked_env import (
     reset_answer,
     step_answer,
 )
+from tensor_optix.pipeline.game import game_infos
 from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
     VectorEnv,
@@ -159,6 +160,7 @@ class SingleEnv(LockstepEnv):
     def __init__(self, env: CheckedEnv, name: str = "single", owned: bool = False) -> None:
         super().__init__(env, name, (env.observation_space, env.action_space), 1, env.spec, owned)
         self._action = _action_maker(env.action_space)
+        self._game = game_infos(env.metadata)
 
     def _reset_all(self, seed: int | None) -> Array:
         observation, _ = self._env.reset(seed=seed)
@@ -182,6 +184,7 @@ class SingleEnv(LockstepEnv):
             self._all_valid,
             ends,
             (self._kept(info or {}),),
+            self._game and self._game.of_row(info),
         )
 
     def _kept(self, info: dict[str, Any]) -> dict[str, Any]:
@@ -209,6 +212,7 @@ class GymnasiumEnv(LockstepEnv):
             DISABLED: self._disabled_rows,
         }
         self._rows_without_infos = makers[_autoreset_mode(env)]
+        self._game = game_infos(env.metadata)
         self._resetting = self._no_flags
         self._who = f"vector environment {type(env.unwrapped).__name__}"
 
@@ -222,9 +226,11 @@ class GymnasiumEnv(LockstepEnv):
 
     def _rows(self, result: StepResult) -> VectorStep:
         rows = self._rows_without_infos(result)
+        dones = rows.terminated | rows.truncated
+        if self._game is not None:
+            rows = rows._replace(game=self._game.of_rows(result[4], rows.valid, dones))
         if self.info_keys is None:
             return rows
-        dones = rows.terminated | rows.truncated
         return rows._replace(infos=self.info_keys.of_rows(result[4], rows.valid, dones))
 
     def _next_step_rows(self, result: StepResult) -> VectorStep:
