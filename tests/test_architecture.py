@@ -74,6 +74,7 @@ ALONE = {
     "kernels._replay": "a face of the kernels",
     "kernels._rollout": "a face of the kernels",
     "kernels._sum_tree": "a face of the kernels",
+    "pipeline.atari": "how Atari games are made, for users as well",
     "pipeline.envpool_env": "an environment adapter",
     "pipeline.gymnasium_env": "an environment adapter",
     "pipeline.live_stream": "the producer's thread of live data, tested by itself",

@@ -2,8 +2,8 @@
 
 Grey images of 84 by 84 pixels, four of them as one observation, each action for four frames, up to 30 no-ops
 at the start, FIRE where a game waits for it, an episode for each life, rewards clipped to [-1, 1] (Mnih et
-al. 2015, Methods). The score stays the game's own, and the same environments serve to evaluate. Sticky actions
-(Machado et al. 2018) are the id's: `ALE/Pong-v5` has them, EnvPool's `Pong-v5` does not.
+al. 2015, Methods). The score stays the game's own, and the same environments serve to evaluate. Sticky
+actions (Machado et al. 2018) are the id's: `ALE/Pong-v5` has them, EnvPool's `Pong-v5` does not.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class EpisodicLife(gymnasium.Wrapper[Any, Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Begin with the next life where one was lost, else, or with a seed, begin a game."""
         next_life, self._next_life = self._next_life, None
-        if next_life is not None and seed is None and options is None:
+        if next_life is not None and seed is None and not options:
             return next_life
         observation, info = self.env.reset(seed=seed, options=options)
         if self._fires:
