@@ -184,7 +184,7 @@ class SingleEnv(LockstepEnv):
             self._all_valid,
             ends,
             (self._kept(info or {}),),
-            self._game and self._game.of_row(info),
+            None if self._game is None else self._game.of_row(info),
         )
 
     def _kept(self, info: dict[str, Any]) -> dict[str, Any]:
