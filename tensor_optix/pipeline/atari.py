@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium
 from gymnasium.wrappers import AtariPreprocessing, ClipReward, FrameStackObservation
 
-from tensor_optix.core.environment_ids import envpool_ids, gymnasium_spec
+from tensor_optix.core.environment_ids import ATARI_NAMES, envpool_ids
 from tensor_optix.pipeline.game import GAME_OVER, GAME_REWARD, TELLS_GAME
 
 FRAMES = 4
@@ -25,10 +25,12 @@ ENVPOOL_KWARGS = {"episodic_life": True, "reward_clip": True}
 
 def is_atari(env_id: str) -> bool:
     """Whether an id is that of an Atari game, of EnvPool's or of ale-py's."""
-    if _is_envpools(env_id):
-        return True
-    spec = gymnasium_spec(env_id)
-    return spec is not None and str(spec.entry_point).startswith("ale_py.")
+    module, _, name = env_id.rpartition(":")
+    spec = gymnasium.registry.get(name)
+    is_registered = spec is not None and str(spec.entry_point).startswith("ale_py.")
+    return (
+        name.startswith(ATARI_NAMES) or module == "ale_py" or is_registered or _is_envpools(env_id)
+    )
 
 
 def atari(env_id: str, backend: str = "auto") -> dict[str, Any]:
@@ -64,7 +66,15 @@ def preprocessed(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
 
     Args:
         env: Of `gymnasium.make(env_id, frameskip=1)`.
+
+    Raises:
+        ValueError: If its observations are no pictures.
     """
+    if len(env.observation_space.shape or ()) not in (2, 3):
+        raise ValueError(
+            f"the Atari preprocessing needs pictures, got {env.observation_space}: leave it out, on the "
+            "command line by --no-atari"
+        )
     frames = FrameStackObservation(AtariPreprocessing(env, frame_skip=FRAMES), FRAMES)
     return ClipReward(EpisodicLife(frames), -1.0, 1.0)
 

@@ -234,6 +234,14 @@ def test_environments_that_are_no_games_carry_nothing_of_them():
 def test_the_preset_of_an_id():
     pytest.importorskip("envpool")
     assert is_atari("Pong-v5")
+    assert is_atari("ALE/Pong-v5")
+    assert is_atari("ale_py:PongNoFrameskip-v4")
+    assert atari("ALE/Pong-v5") == {
+        "env_id": "ALE/Pong-v5",
+        "backend": "auto",
+        "env_kwargs": {"frameskip": 1},
+        "wrappers": ("tensor_optix.pipeline.atari:preprocessed",),
+    }
     assert not is_atari("CartPole-v1")
     assert not is_atari("no-such-id")
     assert atari("Pong-v5") == {
@@ -246,10 +254,14 @@ def test_the_preset_of_an_id():
         atari("CartPole-v1")
 
 
+def test_games_without_pictures_are_refused():
+    with pytest.raises(ValueError, match="needs pictures, got Box.*--no-atari"):
+        preprocessed(Arcade())
+
+
 def test_ale_py_scores_are_those_of_the_emulator():
-    pytest.importorskip("ale_py")
+    gymnasium.register_envs(pytest.importorskip("ale_py"))
     pytest.importorskip("cv2")
-    assert is_atari("ALE/Breakout-v5")
 
     class Emulator(gymnasium.Wrapper):
         """Adds up what every frame pays."""
