@@ -56,8 +56,8 @@ def test_atari_games_are_registered_when_one_is_asked_for(monkeypatch, tmp_path)
     needed = r'^"ALE/Invented-v5" needs ale-py: pip install "tensor-optix\[atari\]"$'
     with pytest.raises(ImportError, match=needed):
         spaces_of_id("ALE/Invented-v5")
-    registering = "import gymnasium as g\ng.register('ALE/Invented-v5', 'tests.pipeline.row_envs:ScriptedEnv')"
-    (tmp_path / "ale_py.py").write_text(registering)
+    registers = "gymnasium.register('ALE/Invented-v5', 'tests.pipeline.row_envs:ScriptedEnv')"
+    (tmp_path / "ale_py.py").write_text(f"import gymnasium\n{registers}\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "ale_py")
     try:

@@ -255,7 +255,7 @@ def test_the_preset_of_an_id():
 
 
 def test_games_without_pictures_are_refused():
-    with pytest.raises(ValueError, match="needs pictures, got Box.*--no-atari"):
+    with pytest.raises(ValueError, match=r"needs pictures, got Box.*--no-atari"):
         preprocessed(Arcade())
 
 
