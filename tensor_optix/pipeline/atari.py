@@ -9,7 +9,7 @@ actions (Machado et al. 2018) are the id's: `ALE/Pong-v5` has them, EnvPool's `P
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, TypedDict
 
 import gymnasium
 from gymnasium.wrappers import AtariPreprocessing, ClipReward, FrameStackObservation
@@ -33,10 +33,19 @@ def is_atari(env_id: str) -> bool:
     )
 
 
-def atari(env_id: str, backend: str = "auto") -> dict[str, Any]:
+class AtariArguments(TypedDict):
+    """How a game is made with the standard preprocessing."""
+
+    env_id: str
+    backend: str
+    env_kwargs: dict[str, Any]
+    wrappers: tuple[str, ...]
+
+
+def atari(env_id: str, backend: str = "auto") -> AtariArguments:
     """Return the arguments with which `VectorBatchPipeline` makes a game with the standard preprocessing.
 
-    `VectorBatchPipeline(**atari("Pong-v5"), num_envs=8)`
+    `VectorBatchPipeline(**atari("Pong-v5"), num_envs=8)`, for instance.
 
     Args:
         env_id: A game of EnvPool's, such as `"Pong-v5"`, or of ale-py's, such as `"ALE/Pong-v5"`.
@@ -52,13 +61,13 @@ def atari(env_id: str, backend: str = "auto") -> dict[str, Any]:
         )
     if _is_envpools(env_id):
         chosen = "envpool" if backend == "auto" else backend
-        return {"env_id": env_id, "backend": chosen, "env_kwargs": dict(ENVPOOL_KWARGS)}
-    return {
-        "env_id": env_id,
-        "backend": backend,
-        "env_kwargs": {"frameskip": 1},
-        "wrappers": (f"{__name__}:{preprocessed.__name__}",),
-    }
+        return AtariArguments(
+            env_id=env_id, backend=chosen, env_kwargs=dict(ENVPOOL_KWARGS), wrappers=()
+        )
+    wrappers = (f"{__name__}:{preprocessed.__name__}",)
+    return AtariArguments(
+        env_id=env_id, backend=backend, env_kwargs={"frameskip": 1}, wrappers=wrappers
+    )
 
 
 def preprocessed(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:

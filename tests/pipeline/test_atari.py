@@ -248,6 +248,7 @@ def test_the_preset_of_an_id():
         "env_id": "Pong-v5",
         "backend": "envpool",
         "env_kwargs": {"episodic_life": True, "reward_clip": True},
+        "wrappers": (),
     }
     assert atari("Pong-v5", "envpool-async")["backend"] == "envpool-async"
     with pytest.raises(ValueError, match=re.escape('needs an Atari game, such as "Pong-v5"')):
