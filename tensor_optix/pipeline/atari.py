@@ -154,4 +154,8 @@ def _is_envpools(env_id: str) -> bool:
         return False
     import envpool
 
-    return "reward_clip" in envpool.make_spec(env_id).config._fields
+    try:
+        return "reward_clip" in envpool.make_spec(env_id).config._fields
+    except Exception:
+        # Some ids of EnvPool's cannot be made; whoever makes them says why.
+        return False

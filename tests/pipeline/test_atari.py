@@ -231,7 +231,7 @@ def test_environments_that_are_no_games_carry_nothing_of_them():
     np.testing.assert_array_equal(window.finished_rows, window.end_rows)
 
 
-def test_the_preset_of_an_id():
+def test_the_preset_of_an_id(monkeypatch):
     pytest.importorskip("envpool")
     assert is_atari("Pong-v5")
     assert is_atari("ALE/Pong-v5")
@@ -244,6 +244,9 @@ def test_the_preset_of_an_id():
     }
     assert not is_atari("CartPole-v1")
     assert not is_atari("no-such-id")
+    monkeypatch.setattr("envpool.make_spec", lambda env_id: 1 / 0)
+    assert not is_atari("Pong-v5")
+    monkeypatch.undo()
     assert atari("Pong-v5") == {
         "env_id": "Pong-v5",
         "backend": "envpool",
