@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ATARI_NAMES = "ALE/"
+"""Where the names of ale-py's games begin."""
+
 
 def spaces_of_id(env_id: str) -> tuple[Any, Any]:
     """Return the observation and the action space of an environment as pipelines make it.
@@ -65,7 +68,21 @@ def gymnasium_spec(env_id: str) -> EnvSpec | None:
     if colon:
         with quiet_making():
             importlib.import_module(module)
+    if name.startswith(ATARI_NAMES) and name not in gymnasium.registry:
+        _import_ale_py(name)
     return gymnasium.registry.get(name)
+
+
+def _import_ale_py(name: str) -> None:
+    """Let ale-py register its games, which Gymnasium does not know before.
+
+    Raises:
+        ImportError: If it is missing, with the command that installs it.
+    """
+    try:
+        importlib.import_module("ale_py")
+    except ImportError as error:
+        raise ImportError(f'"{name}" needs ale-py: pip install "tensor-optix[atari]"') from error
 
 
 def require_envpool(env_id: str) -> None:

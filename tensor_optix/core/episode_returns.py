@@ -69,6 +69,11 @@ class EpisodeCounter:
                 lengths.append(self._finished[1][:count].copy())
         return np.concatenate(returns), np.concatenate(lengths)
 
+    @property
+    def under_way(self) -> Array:
+        """`[N]` bool, which environments are in the middle of an episode."""
+        return self._lengths > 0
+
 
 class FirstEpisodes:
     """The first E episodes that N environments finish, with the same number of each.

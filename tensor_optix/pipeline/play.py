@@ -109,12 +109,12 @@ def _play(
     steps, rewards = 0, 0.0
     while True:
         step = env.recv()
-        valid, dones = step.valid, step.terminated | step.truncated
-        finished = counter.add_step(step.env_ids[valid], step.rewards[valid], dones[valid])
+        valid, (paid, dones) = step.valid, step.scored
+        finished = counter.add_step(step.env_ids[valid], paid[valid], dones[valid])
         for env_id, total, length in zip(*finished, strict=True):
             played.add(env_id, total, length)
         steps += int(np.count_nonzero(valid))
-        rewards += float(np.sum(step.rewards[valid], dtype=np.float64))
+        rewards += float(np.sum(paid[valid], dtype=np.float64))
         if played.is_complete or steps >= (each * most if played.lengths.any() else most):
             ended = played.lengths > 0
             return Played(played.returns[ended], played.lengths[ended], steps, rewards / steps)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tensor_optix.core.types import Array
+    from tensor_optix.pipeline.game import Game
     from tensor_optix.pipeline.info_keys import InfoKeys
 
 NO_REWARD = np.float32(0)
@@ -62,6 +63,13 @@ class VectorStep(NamedTuple):
     needed."""
     end_masks: Array | None = None
     """`[K, A]` bool, which are at `end_observations`; all where nothing is told of these."""
+    game: Game | None = None
+    """What is scored, where that is neither the rewards nor the episodes. None: each episode is a game."""
+
+    @property
+    def scored(self) -> tuple[Array, Array]:
+        """The rewards `[B]` that count for a score, and the ends `[B]` of what is scored."""
+        return self.game or (self.rewards, self.terminated | self.truncated)
 
 
 class VectorEnv(ABC):

@@ -237,7 +237,7 @@ class EpisodeRecord:
         """Return the next window."""
         window = next(self._windows)
         self._returns = self._returns or [[] for _ in range(window.num_envs)]
-        if window.num_envs == 1 or window.end_rows is not None:
+        if window.num_envs == 1 or _rows_of_ends(window) is not None:
             for env_id, total, _ in _episodes_by_env(window):
                 self._returns[env_id].append(total)
         if self._begins_part:
@@ -297,7 +297,7 @@ def first_returns(windows: Iterator[EpisodeData], episodes: int) -> Array:
 
 def _episodes_by_env(window: EpisodeData) -> list[tuple[int, float, int]]:
     """Return environment, return and length of each episode that finished, in order."""
-    if window.end_rows is not None and window.finished_returns is not None:
+    if _rows_of_ends(window) is not None and window.finished_returns is not None:
         return [(row % window.num_envs, total, length) for row, total, length in _finished(window)]
     if window.num_envs > 1:
         raise RuntimeError("a pipeline of several environments must say which episode is whose")
@@ -344,14 +344,21 @@ def whole_episodes(windows: Iterator[EpisodeData], most: int = MOST_WINDOWS) -> 
 
 def _finished(window: EpisodeData) -> list[tuple[int, float, int]]:
     """Return the last row, the return and the length of each episode that finished."""
-    fields = (window.end_rows, window.finished_returns, window.finished_lengths)
+    fields = (_rows_of_ends(window), window.finished_returns, window.finished_lengths)
     if any(field is None for field in fields):
         return []
     return list(zip(*(np.asarray(field).tolist() for field in fields), strict=True))
 
 
+def _rows_of_ends(window: EpisodeData) -> Array | None:
+    """Return the flat rows at which the episodes that count ended; None where nobody knows."""
+    return window.end_rows if window.finished_rows is None else window.finished_rows
+
+
 def _under_way(window: EpisodeData) -> set[int]:
     """Return the environments that are in the middle of an episode after the window's last row."""
+    if window.under_way is not None:
+        return {int(n) for n in np.flatnonzero(window.under_way)}
     dones = window.grid(window.dones)[-1]
     valid = np.ones(len(dones), bool) if window.valid is None else window.grid(window.valid)[-1]
     return {int(n) for n in np.flatnonzero(valid & ~dones)}
