@@ -24,6 +24,7 @@ from tensor_optix.algorithms.frameworks import find_framework
 from tensor_optix.algorithms.ready_made import AgentParts
 from tensor_optix.core.base_agent import AgentRecipe
 from tensor_optix.core.environment_ids import spaces_of_id
+from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.types import HyperparamSet
 
@@ -73,7 +74,8 @@ def make_agent(
 
     Args:
         env: A Gymnasium environment or vector environment, an EnvPool, a pipeline's `env`, or an id
-            such as `"CartPole-v1"`. It is only looked at; what an id makes is closed again.
+            such as `"CartPole-v1"`, or, with arguments or wrappers, an `EnvironmentRecipe`. It is only looked
+            at; what an id makes is closed again.
         algorithm: A name in the catalogue, such as `"sac"`. None: PPO, for discrete and continuous actions
             alike, because it takes the least time to a good policy where the environment is fast, and no
             memory for a replay. Those with a replay need fewer steps where steps are dear: ask by name.
@@ -147,7 +149,7 @@ def is_image(space: Any) -> bool:
 
 def _spaces(env: Any) -> tuple[Any, Any]:
     """Return the observation and the action space of one environment."""
-    if isinstance(env, str):
+    if isinstance(env, str | EnvironmentRecipe):
         return spaces_of_id(env)
     if isinstance(env, gymnasium.vector.VectorEnv):
         return env.single_observation_space, env.single_action_space

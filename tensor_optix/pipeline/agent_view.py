@@ -43,7 +43,7 @@ class FlatView(VectorEnv):
             env.name, (space, env.action_space), env.num_envs, env.batch_size, env.max_episode_steps
         )
         self._env, self._space = env, space
-        self.env_id, self.info_keys = env.env_id, env.info_keys
+        self.recipe, self.info_keys = env.recipe, env.info_keys
 
     def reset(self, seed: int | None = None) -> None:
         """Reset every environment."""

@@ -19,6 +19,7 @@ from tensor_optix.core.observation_layout import AnySpace, ObservationLayout, la
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from tensor_optix.core.environment_recipe import EnvironmentRecipe
     from tensor_optix.core.types import Array
     from tensor_optix.pipeline.info_keys import InfoKeys
 
@@ -77,14 +78,14 @@ class VectorEnv(ABC):
         observation_space: The space of one environment's observation.
         action_space: The space of one environment's action.
         max_episode_steps: The time limit of an episode in steps, None where unknown.
-        env_id: From which the same environments can be made again; empty where there is none.
+        recipe: From which the same environments can be made again; None where there is none.
         info_keys: Which of the environment's infos come with the rows. None: all of a plain
             environment's, none of a vector's.
     """
 
     takes_any_space: ClassVar[bool] = False
     """Whether spaces may be other than `ARRAY_SPACES`."""
-    env_id: str = ""
+    recipe: EnvironmentRecipe | None = None
     info_keys: InfoKeys | None = None
 
     def __init__(
