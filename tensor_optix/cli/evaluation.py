@@ -71,7 +71,11 @@ def evaluate(options: EvaluateOptions) -> int:
         CommandError: If there is no run, or none of its policies is intact.
     """
     with Interruption() as interruption:
-        played = _play(options, interruption)
+        try:
+            played = _play(options, interruption)
+        except KeyboardInterrupt:
+            print("tensor-optix: interrupted before anything was played", file=sys.stderr)
+            return interruption.exit_code
         if options.json:
             print(json.dumps(_as_json(played), indent=1, allow_nan=False))
         else:
@@ -250,7 +254,7 @@ def _as_text(evaluation: Evaluation) -> str:
     if evaluation.signal:
         lines.append(
             f"{evaluation.signal} ended it after {played.steps:,} steps, with {count} of "
-            f"{evaluation.episodes} episodes: the short ones are the first to end"
+            f"{evaluation.episodes} episodes{': the short ones are the first to end' * bool(count)}"
         )
     lost = int(np.count_nonzero(~np.isfinite(played.returns)))
     if lost:

@@ -127,8 +127,7 @@ class LearnerOptions(AlgorithmOptions):  # type: ignore[misc]
         tyro.conf.UseAppendAction,
         tyro.conf.arg(metavar="KEY=VALUE [KEY=VALUE ...]", help_behavior_hint="(default: none)"),
     ] = ()
-    """Arguments of the environment's constructor: Python or JSON values, for instance size=8
-    reward_type=dense 'config={"lanes": 3}'; what is neither is text."""
+    """Of the environment, such as size=8 'config={"lanes": 3}': Python or JSON values, or else text."""
     wrapper: Annotated[
         tuple[str, ...],
         tyro.conf.UseAppendAction,

@@ -187,7 +187,9 @@ def arguments_of(entry_point: Any) -> list[str]:
         entry_point: As an environment's spec has it: `"module:Class"`, a class or a function.
     """
     creator = entry_point if callable(entry_point) else load_env_creator(str(entry_point))
-    makers = [base.__init__ for base in creator.__mro__] if inspect.isclass(creator) else [creator]
+    makers = [creator]
+    if inspect.isclass(creator):
+        makers = [vars(base)["__init__"] for base in creator.__mro__ if "__init__" in vars(base)]
     found = [one for maker in makers for one in inspect.signature(maker).parameters.values()]
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     names = [one.name for one in found if one.kind in named and one.name != "self"]
@@ -247,7 +249,10 @@ def _found(wrapper: str) -> Any:
         raise ValueError(str(error)) from error
     for part in name.split("."):
         if not hasattr(place, part):
-            near = closest(part, [one for one in dir(place) if not one.startswith("_")])
+            near = closest(
+                part,
+                [name for name, one in getattr(place, "__dict__", {}).items() if _can_wrap(one)],
+            )
             remedy = "" if near is None else f'; did you mean "{near}"?'
             raise ValueError(f'wrapper "{wrapper}": there is no "{part}" in {module}{remedy}')
         place = getattr(place, part)
@@ -261,7 +266,7 @@ def _wrapped(env: Any, wrapper: Wrapper, env_id: str) -> Any:
         ValueError: If there is no such wrapper, it is none, needs arguments, or does not fit.
     """
     wrap, said = wrapper if callable(wrapper) else _found(wrapper), f'wrapper "{_title(wrapper)}"'
-    if not callable(wrap) or (inspect.isclass(wrap) and not issubclass(wrap, gymnasium.Wrapper)):
+    if not _can_wrap(wrap):
         raise ValueError(
             f"{said} is none: expected a subclass of gymnasium.Wrapper or a function that takes an "
             f"environment and returns one, got {wrap!r}"
@@ -278,6 +283,10 @@ def _wrapped(env: Any, wrapper: Wrapper, env_id: str) -> Any:
     return outer
 
 
+def _can_wrap(wrap: Any) -> bool:
+    return issubclass(wrap, gymnasium.Wrapper) if inspect.isclass(wrap) else callable(wrap)
+
+
 def _require_no_arguments(wrap: Callable[..., Any], said: str) -> None:
     """Refuse a wrapper that cannot be made from an environment alone."""
     try:
@@ -288,7 +297,7 @@ def _require_no_arguments(wrap: Callable[..., Any], said: str) -> None:
         signature.bind(None)
     except TypeError:
         raise ValueError(
-            f"{said} needs more than an environment, {signature}: name a function of your own instead, "
-            'such as "my_module:wrapped" with def wrapped(env): return '
+            f"{said} needs more than an environment ({', '.join(signature.parameters)}): name a function "
+            'of your own instead, such as "my_module:wrapped" with def wrapped(env): return '
             f"{getattr(wrap, '__name__', 'Wrapper')}(env, ...)"
         ) from None

@@ -73,8 +73,9 @@ class BatchPipeline(RolloutPipeline):
         def make_env(seed: int | None) -> VectorEnv:
             if env_id is None:
                 return _require_one(wrap_env(env))
-            more = {"env_kwargs": env_kwargs, "wrappers": wrappers}
-            return make_vector_env(env_id, 1, "sync", seed, **more)
+            return make_vector_env(
+                env_id, 1, "sync", seed, env_kwargs=env_kwargs, wrappers=wrappers
+            )
 
         chosen = window_size if window_size is not None else n_steps
         size = 200 if chosen is None else chosen

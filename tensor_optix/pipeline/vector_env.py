@@ -325,9 +325,11 @@ def _make_gymnasium(
             known = functools.partial(arguments_of, spec.vector_entry_point)
             with quiet_making(), arguments_named(spec.id, recipe.kwargs, known):
                 env = gymnasium.make_vec(spec, num_envs, "vector_entry_point", **recipe.kwargs)
-            return wrap_gymnasium(env, "vector", owned=True)
-        make = functools.partial(make_environment, spec, recipe)
-        adapter = from_env_fns([make] * num_envs, backend == "async")
-        limit = recipe.kwargs.get("max_episode_steps", spec.max_episode_steps)
-        adapter.max_episode_steps = None if limit == NO_LIMIT else limit
-        return adapter
+            adapter: VectorEnv = wrap_gymnasium(env, "vector", owned=True)
+        else:
+            make = functools.partial(make_environment, spec, recipe)
+            adapter = from_env_fns([make] * num_envs, backend == "async")
+    known = adapter.max_episode_steps or spec.max_episode_steps
+    limit = recipe.kwargs.get("max_episode_steps", known)
+    adapter.max_episode_steps = None if limit == NO_LIMIT else limit
+    return adapter

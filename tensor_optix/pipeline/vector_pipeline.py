@@ -90,8 +90,9 @@ class VectorBatchPipeline(RolloutPipeline):
             if env_id is None:
                 return wrap_env(env)
             number = DEFAULT_NUM_ENVS if num_envs is None else num_envs
-            chosen = {"env_kwargs": env_kwargs, "wrappers": wrappers}
-            return make_vector_env(env_id, number, backend, seed, **chosen)
+            return make_vector_env(
+                env_id, number, backend, seed, env_kwargs=env_kwargs, wrappers=wrappers
+            )
 
         kept = None if info_keys is None else InfoKeys(info_keys)
         shared = (make_env, agent, window_size, seed, rescale_actions)
