@@ -322,8 +322,8 @@ def _make_gymnasium(
         )
     with missing_package_named(spec):
         if backend == "vector":
-            known = functools.partial(arguments_of, spec.vector_entry_point)
-            with quiet_making(), arguments_named(spec.id, recipe.kwargs, known):
+            takes = functools.partial(arguments_of, spec.vector_entry_point)
+            with quiet_making(), arguments_named(spec.id, recipe.kwargs, takes):
                 env = gymnasium.make_vec(spec, num_envs, "vector_entry_point", **recipe.kwargs)
             adapter: VectorEnv = wrap_gymnasium(env, "vector", owned=True)
         else:
