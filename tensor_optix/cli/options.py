@@ -308,9 +308,12 @@ class EvaluateOptions:
     episodes: int = 20
     """How many episodes to play."""
     backend: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the training's)")
+        str | None,
+        tyro.conf.arg(
+            metavar="auto|envpool|sync|async|vector", help_behavior_hint="(default: the training's)"
+        ),
     ] = None
-    """Who steps the environments: auto, envpool, sync, async or vector."""
+    """Who steps the environments."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Of these episodes; never those of the training. None: one that follows from the run's."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -145,7 +145,7 @@ def imported(module: str, purpose: str) -> Any:
 
     Args:
         module: Its full name.
-        purpose: What needs it, for the error.
+        purpose: Whose module it is, for the error.
 
     Raises:
         ImportError: If there is none of that name, with a name that is near; or if it cannot be imported.
@@ -153,14 +153,10 @@ def imported(module: str, purpose: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if module != missing and not module.startswith(f"{missing}."):
-            raise ImportError(
-                f'cannot import "{module}" for {purpose}: {error}; install that module'
-            ) from error
-        near = _near_module(missing)
-        remedy = "install it, or run where it lies" if near is None else f'did you mean "{near}"?'
-        raise ImportError(f'there is no module "{missing}" for {purpose}; {remedy}') from error
+        missing, remedy = error.name or "", "install it, or run where it lies"
+        if f"{module}.".startswith(f"{missing}.") and (near := _near_module(missing)) is not None:
+            remedy = f'did you mean "{near}"?'
+        raise ImportError(f"cannot import the module of {purpose}: {error}; {remedy}") from error
     except (ValueError, TypeError) as error:
         raise ImportError(f'"{module}" is no name of a module, for {purpose}: {error}') from error
 
@@ -243,7 +239,7 @@ def _found(wrapper: str) -> Any:
     """
     module, _, name = wrapper.partition(":")
     try:
-        place = imported(module, f'the wrapper "{wrapper}"')
+        place = imported(module, f'wrapper "{wrapper}"')
     except ImportError as error:
         # Of another kind than that which an environment's own missing packages raise.
         raise ValueError(str(error)) from error

@@ -122,8 +122,14 @@ def test_arguments_of_envpool_are_its_own():
             'as "module:Class", got "TimeLimit"; did you mean "gymnasium.wrappers:TimeLimit"?',
         ),
         (f"{PLACE}:Halv", f'there is no "Halv" in {PLACE}; did you mean "Half"?'),
-        ("tests.core.chosen_env:Half", f'there is no module "tests.core.chosen_env" .*"{PLACE}"'),
-        ("no_such_module_at_all:Half", 'no module "no_such_module_at_all" .* install it, or run'),
+        (
+            "tests.core.chosen_env:Half",
+            f"No module named 'tests.core.chosen_env'; did you mean \"{PLACE}\"",
+        ),
+        (
+            "no_such_module_at_all:Half",
+            "No module named 'no_such_module_at_all'; install it, or run",
+        ),
         (f"{PLACE}:Hall", "is none: expected a subclass of gymnasium.Wrapper or a function"),
         (f"{PLACE}:NUMBER", "is none: expected a subclass of gymnasium.Wrapper or a function"),
         (f"{PLACE}:nothing", "is none: it made no environment, but None"),
@@ -190,10 +196,10 @@ def test_of_an_unknown_id_the_ids_of_its_module_are_looked_through_first(env_id,
 @pytest.mark.parametrize(
     ("env_id", "said"),
     [
-        ("gymnasum:CartPole-v1", 'no module "gymnasum" for .*; did you mean "gymnasium"'),
+        ("gymnasum:CartPole-v1", "No module named 'gymnasum'; did you mean \"gymnasium\""),
         (
             "gymnasium.env:CartPole-v1",
-            'no module "gymnasium.env" .*; did you mean "gymnasium.envs"',
+            "No module named 'gymnasium.env'; did you mean \"gymnasium.envs\"",
         ),
         ("qwertyuiop:CartPole-v1", "; install it, or run where it lies"),
         (".:CartPole-v1", "is no name of a module"),
@@ -208,5 +214,7 @@ def test_a_module_that_is_not_there_is_an_import_error_with_a_near_name(env_id, 
 def test_a_module_that_lacks_another_one_says_which(tmp_path, monkeypatch):
     (tmp_path / "lacks_another.py").write_text("import qwertyuiop\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ImportError, match=r'cannot import "lacks_another" .*qwertyuiop.*; install'):
+    with pytest.raises(
+        ImportError, match="module of \"lacks_another:.*No module named 'qwertyuiop'; install"
+    ):
         make_vector_env("lacks_another:Some-v0", 2)
