@@ -24,6 +24,7 @@ from tensor_optix.algorithms.ready_made import AgentParts, sight_of
 from tensor_optix.core.argument_checks import closest
 from tensor_optix.core.base_agent import AgentRecipe
 from tensor_optix.core.environment_ids import spaces_of_id
+from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.observation_layout import Encoding, MaskedSpace, layout_of, seen_space
 from tensor_optix.core.types import HyperparamSet
@@ -85,7 +86,8 @@ def make_agent(
 
     Args:
         env: A Gymnasium environment or vector environment, an EnvPool, a pipeline's `env`, or an id
-            such as `"CartPole-v1"`. It is only looked at; what an id makes is closed again.
+            such as `"CartPole-v1"`, or, with arguments or wrappers, an `EnvironmentRecipe`. It is only looked
+            at; what an id makes is closed again.
         algorithm: A name in the catalogue, such as `"sac"`. None: PPO, for discrete and continuous actions
             alike, because it takes the least time to a good policy where the environment is fast, and no
             memory for a replay. Those with a replay need fewer steps where steps are dear: ask by name.
@@ -164,7 +166,7 @@ def has_images(space: AnySpace) -> bool:
 
 def _spaces(env: Any) -> tuple[Any, Any]:
     """Return the observation and the action space of one environment."""
-    if isinstance(env, str):
+    if isinstance(env, str | EnvironmentRecipe):
         return spaces_of_id(env)
     vector = as_vector(env)
     if vector is not None:

@@ -5,9 +5,9 @@ EnvPool is imported only where it is asked.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import logging
+import re
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 from tensor_optix.core.argument_checks import closest
+from tensor_optix.core.environment_recipe import EnvironmentRecipe, imported, make_environment
 from tensor_optix.core.plain_warnings import quiet_making
 
 if TYPE_CHECKING:
@@ -26,30 +27,33 @@ logger = logging.getLogger(__name__)
 
 ATARI_NAMES = "ALE/"
 """Where the names of ale-py's games begin."""
+_MOST_NAMED = 8
 
 
-def spaces_of_id(env_id: str) -> tuple[Any, Any]:
+def spaces_of_id(env: str | EnvironmentRecipe) -> tuple[Any, Any]:
     """Return the observation and the action space of an environment as pipelines make it.
 
-    It is EnvPool's where that has it, else Gymnasium's. Its warnings are left to those who step it.
+    It is EnvPool's where that has it and neither arguments nor wrappers are given, else Gymnasium's. Its
+    warnings are left to those who step it.
 
     Raises:
         ValueError: If the id is not known.
         ImportError: If a package is missing, with the command that installs it.
     """
+    recipe = env if isinstance(env, EnvironmentRecipe) else EnvironmentRecipe(env)
     with warnings.catch_warnings(action="ignore"):
-        if env_id in envpool_ids():
+        if recipe.is_plain and recipe.env_id in envpool_ids():
             import envpool
 
-            pool = envpool.make_spec(env_id)
+            pool = envpool.make_spec(recipe.env_id)
             return pool.gymnasium_observation_space, pool.gymnasium_action_space
-        spec = require_gymnasium(env_id)
+        spec = require_gymnasium(recipe.env_id)
         with missing_package_named(spec):
-            env = gymnasium.make(spec.id)
+            made = make_environment(spec, recipe)
     try:
-        return env.observation_space, env.action_space
+        return made.observation_space, made.action_space
     finally:
-        env.close()
+        made.close()
 
 
 def envpool_ids() -> list[str]:
@@ -63,11 +67,15 @@ def envpool_ids() -> list[str]:
 
 
 def gymnasium_spec(env_id: str) -> EnvSpec | None:
-    """Return the registered spec, after importing the module of `module:id`; None if unknown."""
+    """Return the registered spec, after importing the module of `module:id`; None if unknown.
+
+    Raises:
+        ImportError: If the module cannot be imported; with a name that is near, if there is none of its name.
+    """
     module, colon, name = env_id.rpartition(":")
     if colon:
         with quiet_making():
-            importlib.import_module(module)
+            imported(module, f'"{env_id}"')
     if name.startswith(ATARI_NAMES) and name not in gymnasium.registry:
         _import_ale_py(name)
     return gymnasium.registry.get(name)
@@ -146,13 +154,31 @@ def _install_command(spec: EnvSpec) -> str:
 
 
 def _unknown(env_id: str) -> ValueError:
-    near = closest(env_id, [*gymnasium.registry, *envpool_ids()])
-    remedy = (
-        f'; did you mean "{near}"?'
-        if near is not None
-        else '; import the package that registers it first, or name its module, as in "my_package:MyEnv-v0"'
-    )
-    return ValueError(f'unknown environment "{env_id}"{remedy}')
+    module, colon, name = env_id.rpartition(":")
+    own = _registered_by(module) if colon else []
+    near = closest(name, own) or closest(name, [*gymnasium.registry, *envpool_ids()])
+    if near is not None:
+        prefix = f"{module}:" if near in own else ""
+        remedy = f'did you mean "{prefix}{near}"?'
+    elif colon:
+        remedy = f'"{module}" registers {", ".join(own[:_MOST_NAMED]) or "none"}'
+        remedy += f" and {len(own) - _MOST_NAMED} more" if len(own) > _MOST_NAMED else ""
+    else:
+        remedy = "import the package that registers it first, or name its module, as in "
+        remedy += '"my_package:MyEnv-v0"'
+    return ValueError(f'unknown environment "{env_id}"; {remedy}')
+
+
+def _registered_by(module: str) -> list[str]:
+    """Return the ids of the environments that lie in a module's package."""
+    package = module.partition(".")[0]
+    found = []
+    for env_id, spec in gymnasium.registry.items():
+        entry = spec.entry_point
+        home = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
+        if re.split(r"[.:]", home, maxsplit=1)[0] == package:
+            found.append(env_id)
+    return found
 
 
 def plain_id(spec: EnvSpec | None) -> str:

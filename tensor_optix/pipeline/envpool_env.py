@@ -10,12 +10,14 @@ import logging
 import math
 import os
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
+from tensor_optix.core.environment_recipe import arguments_named
 from tensor_optix.core.observation_layout import has_parts, laid_out, seen_space
 from tensor_optix.core.observation_values import ObservationDoor
 from tensor_optix.core.plain_warnings import quiet_making
@@ -31,7 +33,7 @@ from tensor_optix.pipeline.vector_contract import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
@@ -235,7 +237,13 @@ def require_gymnasium_pool(pool: Any) -> None:
         )
 
 
-def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) -> EnvPoolEnv:
+def make_envpool(
+    env_id: str,
+    num_envs: int,
+    batch_size: int,
+    seed: int | None,
+    kwargs: Mapping[str, Any] = MappingProxyType({}),
+) -> EnvPoolEnv:
     """Make a pool of `num_envs` environments that delivers `batch_size` of them at a time.
 
     Args:
@@ -243,13 +251,18 @@ def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) 
         num_envs: N.
         batch_size: B, a divisor of N; N makes the pool synchronous.
         seed: None draws one: left to itself, EnvPool would always take the same.
+        kwargs: Further arguments of `envpool.make`.
+
+    Raises:
+        ValueError: If EnvPool does not know one of these.
     """
     import envpool
 
-    threads = _num_threads(envpool.make_spec(env_id), num_envs)
+    spec = envpool.make_spec(env_id)
+    threads = _num_threads(spec, num_envs)
 
     def make(pool_seed: int) -> Any:
-        with quiet_making():
+        with quiet_making(), arguments_named(env_id, kwargs, lambda: spec.config._fields):
             return envpool.make(
                 env_id,
                 env_type="gymnasium",
@@ -257,6 +270,7 @@ def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) 
                 batch_size=batch_size,
                 num_threads=threads,
                 seed=int(pool_seed) % SEEDS,
+                **kwargs,
             )
 
     if seed is None:

@@ -431,7 +431,7 @@ class RolloutPipeline(BasePipeline):
         """Where the windows come from."""
         env = self.env
         return Source(
-            env_id=env.env_id,
+            recipe=env.recipe,
             backend=env.name,
             num_envs=env.num_envs,
             window_size=int(self.window_size),
