@@ -9,9 +9,9 @@ import ast
 import inspect
 import json
 import textwrap
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path  # noqa: TC003 (the parser reads the annotations)
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Self, get_type_hints
 
 import tyro
 from gymnasium.spaces import Box, Discrete
@@ -24,6 +24,7 @@ from tensor_optix.algorithms.catalogue import (
 )
 from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.json_values import to_json
+from tensor_optix.pipeline.atari import atari, is_atari
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,6 +137,9 @@ class LearnerOptions(AlgorithmOptions):  # type: ignore[misc]
         ),
     ] = ()
     """A gymnasium.Wrapper, or a function from an environment to one, put around each environment."""
+    atari: bool = True
+    """Atari games with the standard preprocessing: 84x84 grey, 4 frames, frame skip 4, no-ops, FIRE; an
+    episode for each life and clipped rewards to learn from, the game's own score. Else without effect."""
     algo: Annotated[
         str | None,
         tyro.conf.arg(
@@ -211,6 +215,22 @@ class LearnerOptions(AlgorithmOptions):  # type: ignore[misc]
     def hyperparams(self) -> dict[str, Any]:
         """The hyperparameters that were given for the algorithm."""
         return self._given(self.algorithm.name)
+
+    def in_full(self) -> Self:
+        """Return options in which what `atari` stands for is said by the others; what was given stays."""
+        if not (self.atari and is_atari(self.env_id)):
+            return self
+        preset, given = atari(self.env_id, self.backend), environment_arguments(self.arguments)
+        words = (
+            f"{name}={value!r}" for name, value in preset["env_kwargs"].items() if name not in given
+        )
+        return replace(
+            self,
+            atari=False,
+            backend=preset["backend"],
+            env_kwargs=((*words, *self.arguments),),
+            wrapper=(*preset["wrappers"], *self.wrapper),
+        )
 
     def check(self) -> None:
         """Check every number.
