@@ -60,6 +60,8 @@ class DQNHyperparams(ReplayHyperparams):
 class DQN(OffPolicyAgent[DQNHyperparams]):
     """DQN: discrete actions, learned while they are taken.
 
+    Where an environment tells which actions are allowed, no other is taken, and targets are over these.
+
     They are counted from 0; pipelines add what the action space starts at.
 
     Args:

@@ -85,7 +85,8 @@ class PPO(NetworkAgent[PPOHyperparams]):
     """PPO for discrete actions: a Discrete, a MultiDiscrete, a MultiBinary.
 
     Actions are counted from 0; pipelines add where those of the action space start. With `choices` they are
-    rows `[K]`, which pipelines give the shape of the space.
+    rows `[K]`, which pipelines give the shape of the space. Where an environment tells which are allowed, the
+    policy is a distribution over these, in acting and in learning.
 
     What is learned does not depend on the unit of the rewards. The critic's values are returns in the unit of
     the rewards, unless the first window that pays shows returns far from ordinary ones and there is no

@@ -32,6 +32,11 @@ class VectorBatchPipeline(RolloutPipeline):
     Where an observation has several parts, a Dict or a Tuple, every agent sees them in one row, whose columns
     `pipeline.env.observation_layout` names; a mask of the actions, under the key `action_mask`, comes last.
 
+    Environments may tell which actions are allowed, 1 for each that is and 0 for the others: in every info,
+    under "action_mask"; in a part of that name of a Dict observation; as EnvPool does; or by a method
+    `action_masks()`. PPO of discrete actions and DQN never take another then, nor learn of one; their windows
+    have the mask behind each observation.
+
     Args:
         env_fns: Functions that each make an environment of its own: Gymnasium's, or any object with
             `reset`, `step` and both spaces. Or None, with `env` or `env_id`.
