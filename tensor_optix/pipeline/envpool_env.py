@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensor_optix.core.problem import Problem, envpool_problem
 from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
     SEEDS,
@@ -51,19 +52,14 @@ class EnvPoolEnv(VectorEnv):
         Raises:
             ValueError: If the environment has several players or a space is not supported.
         """
-        config = pool.config
-        if config["max_num_players"] != 1:
-            raise ValueError(
-                f"environments must have one player, got max_num_players="
-                f"{config['max_num_players']}"
-            )
+        config, problem = pool.config, _problem(pool)
         asynchronous = bool(pool.is_async)
         super().__init__(
             "envpool-async" if asynchronous else "envpool",
-            _spaces(pool),
+            problem.spaces,
             num_envs=config["num_envs"],
             batch_size=config["batch_size"],
-            max_episode_steps=config["max_episode_steps"],
+            max_episode_steps=problem.max_episode_steps,
         )
         self._pool = pool
         self._make = make
@@ -95,7 +91,7 @@ class EnvPoolEnv(VectorEnv):
             del pool
             self._pool = None
             self._pool = pool = self._make(seed)
-            _spaces(pool)
+            _problem(pool)
         self._unused_seed = None
         pool.async_reset()
         self._under_way = self.num_envs
@@ -211,10 +207,10 @@ def quiet_making() -> Iterator[None]:
         yield
 
 
-def _spaces(pool: Any) -> tuple[Any, Any]:
-    """Return both spaces. EnvPool builds them when first asked, which must happen in here."""
+def _problem(pool: Any) -> Problem:
+    """Return spaces and time limit. EnvPool builds spaces when first asked, which must happen in here."""
     with quiet_making():
-        return pool.observation_space, pool.action_space
+        return envpool_problem(pool.config, (pool.observation_space, pool.action_space))
 
 
 def _num_threads(spec: object, num_envs: int) -> int:

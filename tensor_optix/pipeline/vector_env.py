@@ -7,6 +7,7 @@ In comes an environment id, an environment of the user's or functions that make 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import itertools
@@ -19,13 +20,16 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from tensor_optix.core.environment_ids import (
-    envpool_ids,
+    envpool_difference,
     gymnasium_spec,
+    is_envpools,
     missing_package_named,
     plain_id,
     require_envpool,
     require_gymnasium,
+    say_once,
 )
+from tensor_optix.core.problem import Problem
 from tensor_optix.pipeline.checked_env import CheckedEnv, core, cores, require_environment
 from tensor_optix.pipeline.envpool_env import EnvPoolEnv, is_envpool, make_envpool, quiet_making
 from tensor_optix.pipeline.gymnasium_env import SingleEnv, wrap_gymnasium
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
 
     from gymnasium.envs.registration import EnvSpec
 
+    from tensor_optix.core.types import Array
+
 __all__ = ["VectorEnv", "VectorStep", "from_env_fns", "make_vector_env", "wrap_env"]
 
 logger = logging.getLogger(__name__)
@@ -43,6 +49,8 @@ logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "envpool", "envpool-async", "sync", "async", "vector")
 PROBE_STEPS = 300
 PROBE_SECONDS = 0.25
+REWARD_TOLERANCE = 1e-4
+"""Of what is float64 in one, float32 in the other."""
 
 
 def make_vector_env(
@@ -60,8 +68,10 @@ def make_vector_env(
         backend: `"envpool"` and `"envpool-async"`, EnvPool in lock step or first come, first
             served; `"sync"` and `"async"`, Gymnasium in this process or in one worker process each;
             `"vector"`, the environment's own vector entry point; `"auto"`, EnvPool where it is
-            installed and has the id, else the fastest of the others, measured for a moment. The
-            choice is in `name`.
+            installed and has the id, else the fastest of the others, measured for a moment; it takes
+            only those that give the problem of `gymnasium.make`: its spaces, its rewards, its time
+            limit. One that is asked for by name is taken, with a warning that says what differs.
+            The choice is in `name`.
         seed: Resets them with this seed at once, so that `recv()` can follow. None leaves that to
             `reset()`.
         batch_size: B, only for `"envpool-async"`: a divisor of N. None: half of N or less.
@@ -79,10 +89,14 @@ def make_vector_env(
         env = _make_best(env_id, num_envs, seed)
     elif backend.startswith("envpool"):
         require_envpool(env_id)
+        _warn_of_another_problem(env_id, "EnvPool's", envpool_difference(env_id))
         size = num_envs if backend == "envpool" else batch_size or half_batch(num_envs)
         env = make_envpool(env_id, num_envs, size, seed)
     else:
-        env = _make_gymnasium(require_gymnasium(env_id), num_envs, backend)
+        spec = require_gymnasium(env_id)
+        env = _make_gymnasium(spec, num_envs, backend)
+        if backend == "vector":
+            _warn_of_another_problem(env_id, "its vector entry point", _vector_difference(spec))
     env.env_id = env_id
     if seed is not None:
         env.reset(seed)
@@ -173,10 +187,7 @@ def steps_per_second(env: VectorEnv) -> float:
     Returns:
         Environment steps a second, resets not counted.
     """
-    # The environment's own space keeps its random state.
-    space = copy.deepcopy(env.action_space)
-    space.seed(0)
-    batches = [np.stack([space.sample() for _ in range(env.batch_size)]) for _ in range(8)]
+    batches = _random_actions(env, 8)
     env.reset()
     step = env.recv()
     count, start = 0, time.perf_counter()
@@ -187,6 +198,14 @@ def steps_per_second(env: VectorEnv) -> float:
         if time.perf_counter() - start > PROBE_SECONDS:
             break
     return count / (time.perf_counter() - start)
+
+
+def _random_actions(env: VectorEnv, count: int) -> list[Array]:
+    """Return `count` batches of actions, always the same."""
+    # The environment's own space keeps its random state.
+    space = copy.deepcopy(env.action_space)
+    space.seed(0)
+    return [np.stack([space.sample() for _ in range(env.batch_size)]) for _ in range(count)]
 
 
 def _make_checked(env_fn: Callable[[], Any], number: int) -> CheckedEnv:
@@ -213,7 +232,7 @@ def _require_different(environments: Sequence[Any]) -> None:
 
 
 def _make_best(env_id: str, num_envs: int, seed: int | None) -> VectorEnv:
-    if env_id in envpool_ids():
+    if is_envpools(env_id):
         try:
             return make_envpool(env_id, num_envs, num_envs, seed)
         except Exception as error:
@@ -221,10 +240,79 @@ def _make_best(env_id: str, num_envs: int, seed: int | None) -> VectorEnv:
                 raise
             logger.info("EnvPool cannot make %s (%s): trying Gymnasium", env_id, error)
     spec = require_gymnasium(env_id)
-    names = ["sync"] if spec.vector_entry_point is None else ["vector", "sync"]
+    names = ["sync"]
+    if spec.vector_entry_point is not None and _is_same_as_vector(spec):
+        names.insert(0, "vector")
     if num_envs > 1:
         names.append("async")
     return _fastest(spec, num_envs, names)
+
+
+def _is_same_as_vector(spec: EnvSpec) -> bool:
+    try:
+        difference = _vector_difference(spec)
+    except Exception as error:
+        difference = f"it cannot be compared: {error}"
+    if difference:
+        say_once(
+            logging.INFO,
+            f'"{spec.id}": backend vector is another problem than that of gymnasium.make ({difference}) and '
+            f'is left out; backend="vector" takes it',
+        )
+    return not difference
+
+
+def _vector_difference(spec: EnvSpec) -> str:
+    """Say in what the vector entry point is another problem than `gymnasium.make`, if it is.
+
+    From the same seed, with the same actions, one environment of each must give the same rewards and ends
+    for some hundred steps, as long as that takes no time.
+    """
+    with contextlib.ExitStack() as opened, quiet_making():
+        envs = []
+        for name in ("sync", "vector"):
+            envs.append(_make_gymnasium(spec, 1, name))
+            opened.callback(envs[-1].close)
+        plain, vector = (
+            Problem(env.observation_space, env.action_space, env.max_episode_steps) for env in envs
+        )
+        return ", ".join(vector.differences(plain)) or _row_difference(*envs)
+
+
+def _row_difference(plain: VectorEnv, vector: VectorEnv) -> str:
+    actions = _random_actions(plain, PROBE_STEPS)
+    rows = [_played(env, actions) for env in (plain, vector)]
+    for number, (expected, given) in enumerate(zip(*rows, strict=False)):
+        if not np.allclose(expected, given, rtol=REWARD_TOLERANCE, atol=REWARD_TOLERANCE):
+            reward, *ends = given.tolist()
+            return (
+                f"the reward {reward:g} and not {expected[0]:g} in step {number} from seed 0"
+                if ends == expected[1:].tolist()
+                else f"episodes that end otherwise from seed 0, in step {number}"
+            )
+    return ""
+
+
+def _played(env: VectorEnv, actions: list[Array]) -> list[Array]:
+    """Step one environment for a moment; return of each step the reward, and how its episode ended if so."""
+    env.reset(0)
+    step, start = env.recv(), time.perf_counter()
+    rows: list[Array] = []
+    while len(rows) < len(actions) and time.perf_counter() - start < PROBE_SECONDS:
+        env.send(actions[len(rows)], step.env_ids)
+        step = env.recv()
+        if step.valid[0]:
+            rows.append(np.array([step.rewards[0], step.terminated[0], step.truncated[0]], float))
+    return rows
+
+
+def _warn_of_another_problem(env_id: str, whose: str, difference: str) -> None:
+    if difference:
+        say_once(
+            logging.WARNING,
+            f'"{env_id}": {whose} is another problem than that of gymnasium.make ({difference}), so the '
+            "scores of the two cannot be compared",
+        )
 
 
 def _fastest(spec: EnvSpec, num_envs: int, names: list[str]) -> VectorEnv:
