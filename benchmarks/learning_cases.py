@@ -120,6 +120,15 @@ CASES = {
         },
         validation_envs=10,
     ),
+    # Which actions move is told by masks, as Gymnasium's Taxi does; EnvPool's tells none.
+    "taxi-ppo": Case(
+        "Taxi-v4",
+        "ppo",
+        300_000,
+        7,
+        hyperparams={"learning_rate": 1e-3, "minibatch_size": 256, "entropy_coef": 0.0},
+        validation_envs=10,
+    ),
     "pendulum-sac": Case(
         "Pendulum-v1",
         "sac",

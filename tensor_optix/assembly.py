@@ -129,6 +129,7 @@ def _described(
         normalize_observations=recipe is not None and recipe.normalize_observations,
         normalize_rewards=recipe is not None and recipe.normalize_rewards,
         framework="" if recipe is None else recipe.framework,
+        channels=None if recipe is None else recipe.channels,
         tune=not isinstance(settings.optimizer, FixedHyperparams),
         agent_class=type(own_object(agent)).__name__,
     )

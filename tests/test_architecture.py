@@ -50,8 +50,13 @@ ALIASES = {
 """Modules that only give a class its documented path, and what they take it from. Nobody imports them."""
 
 SHARED_BY_FRAMEWORKS = {
+    "tensor_optix.adapters.backend.ByteDivisors",
+    "tensor_optix.adapters.backend.ByteField",
     "tensor_optix.adapters.backend.UpdateTally",
     "tensor_optix.adapters.network_recipes.NetworkRecipes",
+    "tensor_optix.adapters.network_recipes.Part",
+    "tensor_optix.adapters.network_recipes.Sight",
+    "tensor_optix.adapters.network_recipes.plan_image",
 }
 """What algorithms may take of the adapters: rules that know no framework."""
 
@@ -74,9 +79,12 @@ ALONE = {
     "kernels._replay": "a face of the kernels",
     "kernels._rollout": "a face of the kernels",
     "kernels._sum_tree": "a face of the kernels",
+    "pipeline.action_masks": "what infos say of actions, in every form of infos; tested by itself",
     "pipeline.envpool_env": "an environment adapter",
     "pipeline.gymnasium_env": "an environment adapter",
     "pipeline.live_stream": "the producer's thread of live data, tested by itself",
+    "pipeline.worker_processes": "the processes' side of an environment adapter",
+    "pipeline.observation_report": "what is said of observations, a subject beside collecting them",
     "pipeline.play": "plays policies without a pipeline, for benchmarks as well",
     "trials.factory_run": "the factory mode, below the face",
     "trials.study": "all that needs Optuna, imported when a search is made",

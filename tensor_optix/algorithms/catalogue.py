@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from tensor_optix.algorithms.dqn import DQNHyperparams
 from tensor_optix.algorithms.ppo import PPOHyperparams
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 DEFAULT_ALGORITHM = "ppo"
 IMAGE_HIDDEN_SIZES = (512,)
 """Behind the convolutions of Mnih et al. 2015."""
+SMALL_IMAGE_HIDDEN_SIZES = (128,)
+"""Behind those of images of a few pixels a side, which leave a few hundred features."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ class AgentClass:
     """Behind the framework's prefix."""
     arguments: Callable[[AgentParts], tuple[Any, ...]]
     """The positional arguments of a ready-made one."""
+    takes_choices: bool = False
+    """Whether it is told among how many actions each of several choices is."""
+
+    def keywords(self, parts: AgentParts) -> dict[str, Any]:
+        """Return the arguments that a ready-made one gets by name."""
+        return {"choices": parts.choices} if self.takes_choices else {}
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Algorithm:
     agents: Mapping[type, AgentClass]
     """By the kind of action space that they act in."""
     hidden_sizes: tuple[int, ...]
-    """Of its networks for vectors; `IMAGE_HIDDEN_SIZES` for images."""
+    """Of its networks for vectors; `IMAGE_HIDDEN_SIZES` or `SMALL_IMAGE_HIDDEN_SIZES` with images."""
     num_envs: int
     """Environments that suit it."""
     window_size: int
@@ -78,7 +86,7 @@ class Algorithm:
 
 def _ppo(parts: AgentParts) -> tuple[Any, ...]:
     """Return actor of logits, critic, optimizer."""
-    return _actor_and_critic(parts, parts.num_actions)
+    return _actor_and_critic(parts, sum(parts.choices))
 
 
 def _gaussian_ppo(parts: AgentParts) -> tuple[Any, ...]:
@@ -88,8 +96,9 @@ def _gaussian_ppo(parts: AgentParts) -> tuple[Any, ...]:
 
 def _dqn(parts: AgentParts) -> tuple[Any, ...]:
     """Return q_network, the number of actions, optimizer."""
-    q_network = parts.network(parts.recipes.relu_mlp, parts.num_actions, 0)
-    return q_network, parts.num_actions, parts.replay_adam([q_network])
+    (num_actions,) = parts.choices
+    q_network = parts.network(parts.recipes.relu_mlp, num_actions, 0)
+    return q_network, num_actions, parts.replay_adam([q_network])
 
 
 def _sac(parts: AgentParts) -> tuple[Any, ...]:
@@ -116,12 +125,16 @@ def _td3(parts: AgentParts) -> tuple[Any, ...]:
     return _actor_and_twin_critics(parts, parts.action_dim)
 
 
+_PPO_OF_CHOICES = AgentClass("ppo", "PPOAgent", _ppo, takes_choices=True)
+
 ALGORITHMS: Mapping[str, Algorithm] = {
     "ppo": Algorithm(
         name="ppo",
         hyperparams_type=PPOHyperparams,
         agents={
             Discrete: AgentClass("ppo", "PPOAgent", _ppo),
+            MultiDiscrete: _PPO_OF_CHOICES,
+            MultiBinary: _PPO_OF_CHOICES,
             Box: AgentClass("ppo_continuous", "GaussianPPOAgent", _gaussian_ppo),
         },
         hidden_sizes=(64, 64),

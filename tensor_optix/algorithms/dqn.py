@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Discrete
 
 from tensor_optix.adapters.backend import UpdateTally
+from tensor_optix.algorithms.distributions import masked, masked_array
 from tensor_optix.algorithms.network_agent import LEAST_REMAINING, try_network
 from tensor_optix.algorithms.off_policy import OffPolicyAgent, ReplayHyperparams, weighted_squares
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
+from tensor_optix.core.discrete_actions import has_many_choices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,6 +60,10 @@ class DQNHyperparams(ReplayHyperparams):
 class DQN(OffPolicyAgent[DQNHyperparams]):
     """DQN: discrete actions, learned while they are taken.
 
+    Where an environment tells which actions are allowed, no other is taken, and targets are over these.
+
+    They are counted from 0; pipelines add what the action space starts at.
+
     Args:
         q_network: `[B, ...]` observations to `[B, A]` values, one per action.
         n_actions: A.
@@ -100,6 +107,11 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
             compile=compile,
         )
 
+    @cached_property
+    def takes_action_masks(self) -> bool:
+        """True; but a subclass that overrides `act` sees what there is."""
+        return not self._acts_itself
+
     def _bind(self) -> None:
         super()._bind()
         ops, q_network = self.ops, self._q_network
@@ -124,11 +136,11 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
 
     def _try_networks(self, observation_space: Any, action_space: Any) -> None:
         size = self._n_actions
-        is_fitting = isinstance(action_space, Discrete) and action_space.n == size
-        if not is_fitting or action_space.start != 0:
+        if not isinstance(action_space, Discrete) or action_space.n != size:
+            remedy = "; PPO agents act in it" if has_many_choices(action_space) else ""
             raise ValueError(
                 f"this agent, made with n_actions={size}, needs the action space Discrete({size}), got "
-                f"{action_space}"
+                f"{action_space}{remedy}"
             )
         values = try_network("q_network", self._values, observation_space)
         if values.shape != (len(values), size):
@@ -142,11 +154,19 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         greedy = self._greedy if "act_greedy" in self._older_than_act else self.act_greedy
         actions = greedy(observations)
         random = self._rng.random(len(actions)) < self._hyperparams.epsilon
-        drawn = self._rng.integers(self._n_actions, size=len(actions))
-        return np.where(random, drawn, actions)
+        return np.where(random, self._drawn_actions(observations), actions)
+
+    def _drawn_actions(self, rows: Array) -> Array:
+        """Draw one of the allowed actions for each row, `[N]`, each alike."""
+        _, masks = self._split(rows)
+        if masks is None:
+            return np.asarray(self._rng.integers(self._n_actions, size=len(rows)))
+        places = np.asarray(self._rng.integers(masks.sum(axis=1)))
+        return np.asarray(np.argmax(masks.cumsum(axis=1) > places[:, None], axis=1))
 
     def _greedy(self, observations: Array) -> Array:
-        return np.asarray(np.argmax(self._values(self._normalized(observations)), axis=-1))
+        seen, masks = self._seen(observations)
+        return np.asarray(np.argmax(masked_array(self._values(seen), masks), axis=-1))
 
     def _probs(self, observations: Array) -> Array:
         """Return the probabilities `[N, A]` float64 with which epsilon-greedy actions are chosen.
@@ -154,7 +174,9 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         At an epsilon of 1 the greedy action stays ahead by a trifle, so that an argmax finds it.
         """
         epsilon = min(self._hyperparams.epsilon, 1.0 - SMALLEST_LEAD)
-        probs = np.full((len(observations), self._n_actions), epsilon / self._n_actions)
+        _, masks = self._split(observations)
+        allowed = np.ones((len(observations), self._n_actions)) if masks is None else masks
+        probs: Array = epsilon * allowed / allowed.sum(axis=1, keepdims=True)
         probs[np.arange(len(probs)), self.act_greedy(observations)] += 1.0 - epsilon
         return probs
 
@@ -227,8 +249,10 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         return self.ops.forward(self._q_network, observations)
 
     def _td_targets_tensor(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Compute `r + gamma^n * max_a Q_target(s', a)`, algorithm 1 of the paper."""
+        """Compute `r + gamma^n * max_a Q_target(s', a)`, algorithm 1 of the paper, over allowed actions."""
         values = self.ops.forward(self._target, batch["next_observations"])
+        if "next_masks" in batch:
+            values = masked(self.ops, values, batch["next_masks"])
         return batch["rewards"] + batch["discounts"] * self.ops.max_last(values)
 
     def _loss(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
+from tensor_optix.adapters.backend import ByteDivisors
 from tensor_optix.core.argument_checks import (
     closest,
     finite_number,
@@ -29,6 +30,7 @@ from tensor_optix.core.argument_checks import (
 )
 from tensor_optix.core.base_agent import BaseAgent, older_than_act, overrides
 from tensor_optix.core.json_values import to_json
+from tensor_optix.core.observation_layout import MaskedSpace
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 from tensor_optix.pipeline.vector_contract import has_arrays
 
@@ -200,11 +202,13 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._remaining = 1.0
         self._hyperparams: H = self._read({} if hyperparams is None else hyperparams.params)
         self._has_warned_of_actions = False
+        self._masked: MaskedSpace | None = None
         self._older_than_act = older_than_act(type(self))
         self._acts_itself = overrides(type(self), "act", "_sample")
         self._learns_itself = overrides(type(self), "learn", "_sample")
         before = set(vars(self))
         self._bind()
+        self._bytes = self._new_byte_divisors()
         self._bound = frozenset(vars(self)) - before
         self._hyperparams = replace(self._hyperparams, learning_rate=self._learning_rate())
         self.seed(int(np.random.SeedSequence().generate_state(1)[0]))
@@ -237,6 +241,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
                 setattr(copied, name, copy.deepcopy(value, memo))
         copied._bound = self._bound
         copied._bind()
+        copied._bytes = copied._new_byte_divisors()
         with tempfile.TemporaryDirectory(prefix="tensor-optix-copy-") as directory:
             self.save_state(directory)
             copied.load_state(directory)
@@ -263,12 +268,21 @@ class NetworkAgent(BaseAgent, Generic[H]):
         """Whether the networks act or learn; a subclass that overrides both methods sees what there is."""
         return not (self._acts_itself and self._learns_itself)
 
+    @cached_property
+    def counts_from_zero(self) -> bool:
+        """Whether actions are the networks'; a subclass that overrides both methods has its own."""
+        return self.sees_rows
+
     def check_spaces(self, observation_space: Any, action_space: Any) -> None:
         """Try the networks on zeros; those of a subclass that overrides `act` and `learn` are its own.
+
+        Rows of a `MaskedSpace` are split from now on: networks and normalizer see the observations alone.
 
         Raises:
             ValueError: If a network cannot take them, or returns what does not fit.
         """
+        if isinstance(observation_space, MaskedSpace):
+            self._masked, observation_space = observation_space, observation_space.plain
         if not (self._acts_itself and self._learns_itself):
             self._try_networks(observation_space, action_space)
 
@@ -285,14 +299,19 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._rng = np.random.default_rng(seed)
 
     def act(self, observation: Any) -> Any:
-        """Choose an action for one observation: an int where actions are discrete, else `[A]` float32.
+        """Choose an action for one observation: an int where it is one choice, else `[A]` float32.
+
+        Of several choices it is a row of them, `[K]` int64.
 
         A subclass may override it alone: batches, evaluations and ensembles then go by it.
         """
         is_overridden = type(self).act is not NetworkAgent.act
         choose = self._sample if is_overridden else self.act_batch
         action = choose(np.asarray(observation)[None])[0]
-        return np.asarray(action, np.float32) if np.ndim(action) else int(action)
+        if np.ndim(action) == 0:
+            return int(action)
+        is_choice = np.issubdtype(np.asarray(action).dtype, np.integer)
+        return np.asarray(action, np.int64 if is_choice else np.float32)
 
     def act_batch(self, observations: Array) -> Array:
         """Choose actions for `[N, ...]` observations, with exploration."""
@@ -308,6 +327,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
 
     def action_probs(self, observations: Array) -> Array:
         """Return the probabilities `[N, A]` float64 of the actions for `[N, ...]` observations.
+
+        Those of several choices stand side by side.
 
         Raises:
             NotImplementedError: If actions are continuous, or a subclass overrides `act`.
@@ -509,16 +530,48 @@ class NetworkAgent(BaseAgent, Generic[H]):
     def _weights_changed(self) -> None:
         """Follow a change of weights that no update made: target networks take it on."""
         self._has_warned_of_actions = False
+        self._copy_into_targets()
+        self._bytes.look()
+
+    def _copy_into_targets(self) -> None:
         for target, network in self._targets.values():
             self.ops.blend(target, network, 1.0)
 
     def _progress(self) -> dict[str, Any]:
         """Return what a learner must remember beside weights and optimizers, as JSON takes it."""
-        return {"rng": self._rng.bit_generator.state}
+        progress: dict[str, Any] = {"rng": self._rng.bit_generator.state}
+        if self._bytes.largest is not None:
+            progress["largest_bytes"] = self._bytes.largest.tolist()
+        return progress
 
     def _resume(self, progress: Mapping[str, Any]) -> None:
         """Take on what `_progress` returned."""
         self._rng.bit_generator.state = progress["rng"]
+        if "largest_bytes" in progress:
+            self._bytes.largest = np.array(progress["largest_bytes"])
+
+    def _new_byte_divisors(self) -> ByteDivisors:
+        found = map(self.ops.byte_scale, self._networks.values())
+        return ByteDivisors([scale for scale in found if scale is not None])
+
+    def _settle_bytes(self) -> None:
+        """Decide, if it is open, what the networks divide bytes by, given those that were seen."""
+        if self._bytes.settle():
+            self._copy_into_targets()
+
+    def _split(self, rows: Array) -> tuple[Array, Array | None]:
+        """Return observations `[B, ...]`, and which actions are allowed, `[B, A]` bool; None: all.
+
+        Rows without masks may come, too: where the same agent plays in other environments, say.
+        """
+        if self._masked is None or rows.shape[1:] != self._masked.shape:
+            return rows, None
+        return self._masked.split(rows)
+
+    def _seen(self, rows: Array) -> tuple[Array, Array | None]:
+        """Return observations as the networks are to see them, and the masks, as `_split` does."""
+        observations, masks = self._split(rows)
+        return self._normalized(observations), masks
 
     def _normalized(self, observations: Array) -> Array:
         """Return observations as the networks are to see them."""
@@ -540,8 +593,9 @@ class NetworkAgent(BaseAgent, Generic[H]):
         return np.where(is_finite, actions, np.zeros((), actions.dtype))
 
     def _learn_observations(self, observations: Array, valid: Array | None = None) -> None:
-        """Let the normalizer take in observations `[R, ...]`, of which `valid` marks the real ones."""
+        """Let the normalizer take in the observations of rows, of which `valid` `[R]` marks the real ones."""
         if self._obs_normalizer is not None:
+            observations, _ = self._split(observations)
             self._obs_normalizer.update(observations if valid is None else observations[valid])
 
     def _rewards(self, episode: EpisodeData) -> Array:

@@ -211,7 +211,8 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
 
         Args:
             fields: `observations`, `actions`, `rewards`, `next_observations`, `discounts` (0 where nothing
-                follows), `weights`; `[batches * batch_size, ...]`.
+                follows), `weights`, and `next_masks` (the actions allowed at `next_observations`) where
+                there are masks; `[batches * batch_size, ...]`.
             batches: How many.
 
         Returns:
@@ -237,6 +238,7 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         actions = transitions.actions.astype(self.action_dtype, copy=False)
         self._replay.extend(*transitions._replace(actions=actions)[:7])
         self._learn_observations(transitions.observations)
+        self._bytes.see(transitions.observations)
         if self._reward_normalizer is not None:
             self._learn_rewards(transitions)
         self._steps += len(transitions.rewards)
@@ -271,15 +273,21 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         if self._drawn is not None and len(self._drawn.rewards) != batches * params.batch_size:
             self._drawn = None
         drawn = self._drawn = replay.sample(params.batch_size, batches, out=self._drawn)
+        self._bytes.see(drawn.observations)
+        self._settle_bytes()
         discounts = params.gamma**drawn.n_steps * ~drawn.dones
+        observations, _ = self._seen(drawn.observations)
+        next_observations, next_masks = self._seen(drawn.next_observations)
         fields = {
-            "observations": self._normalized(drawn.observations),
+            "observations": observations,
             "actions": drawn.actions,
             "rewards": self._scaled(drawn.rewards),
-            "next_observations": self._normalized(drawn.next_observations),
+            "next_observations": next_observations,
             "discounts": discounts.astype(np.float32),
             "weights": drawn.weights,
         }
+        if next_masks is not None:
+            fields["next_masks"] = next_masks
         diagnostics, td_errors = self._make_updates(fields, batches)
         self._tally.add(diagnostics, batches)
         if params.per_alpha > 0.0:

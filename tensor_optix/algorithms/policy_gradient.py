@@ -41,7 +41,7 @@ class PolicyGradientHyperparams(Hyperparams):
 
 
 class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
-    """REINFORCE (Williams 1992) for discrete actions: one network, one update per window.
+    """REINFORCE (Williams 1992) for discrete actions, counted from 0: one network, one update per window.
 
     The loss is `-mean(log pi(a_t) * A_t)`. Where a window has `values`, `A_t = G_t - V_t` (A2C); where not,
     A_t is G_t normalised over the window. `G_t` is the discounted sum of the rewards from row t to the

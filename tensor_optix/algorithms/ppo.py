@@ -10,6 +10,7 @@ import json
 import logging
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -81,21 +82,28 @@ class PPOHyperparams(Hyperparams):
 
 
 class PPO(NetworkAgent[PPOHyperparams]):
-    """PPO for discrete actions.
+    """PPO for discrete actions: a Discrete, a MultiDiscrete, a MultiBinary.
+
+    Actions are counted from 0; pipelines add where those of the action space start. With `choices` they are
+    rows `[K]`, which pipelines give the shape of the space. Where an environment tells which are allowed, the
+    policy is a distribution over these, in acting and in learning.
 
     What is learned does not depend on the unit of the rewards. The critic's values are returns in the unit of
     the rewards, unless the first window that pays shows returns far from ordinary ones and there is no
     reward normalizer: then one power of two is chosen as the unit, once, and saved with the weights.
 
     Args:
-        actor: `[B, ...]` observations to `[B, A]` logits.
+        actor: `[B, ...]` observations to `[B, A]` logits; with `choices`, those of each choice side by side,
+            `[B, sum(choices)]`.
         critic: `[B, ...]` observations to values, `[B, 1]` or `[B]`.
         optimizer: Of both.
         hyperparams: See `PPOHyperparams`; all are optional.
         reward_normalizer, device, obs_normalizer, compile: As for every `NetworkAgent`.
+        choices: `[K]`, among how many actions each of the independent choices is: the `nvec` of a
+            MultiDiscrete, in one row; a 2 for each number of a MultiBinary. None: one choice, a Discrete.
     """
 
-    distribution: ClassVar[Distribution] = distributions.categorical
+    distribution: Distribution = distributions.categorical
     hyperparams_type = PPOHyperparams
 
     default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
@@ -116,7 +124,11 @@ class PPO(NetworkAgent[PPOHyperparams]):
         device: str = "auto",
         obs_normalizer: ObsNormalizer | None = None,
         compile: bool = False,
+        *,
+        choices: Sequence[int] | None = None,
     ) -> None:
+        if choices is not None:
+            self.distribution = distributions.factorized(choices)
         self._actor, self._critic = actor, critic
         self._reward_unit: float | None = None
         self._still_windows = 0
@@ -129,6 +141,11 @@ class PPO(NetworkAgent[PPOHyperparams]):
             device=device,
             compile=compile,
         )
+
+    @cached_property
+    def takes_action_masks(self) -> bool:
+        """Whether actions are choices; a subclass that overrides `act` sees what there is."""
+        return not (self.has_unit_actions or self._acts_itself)
 
     def _bind(self) -> None:
         ops, actor, critic = self.ops, self._actor, self._critic
@@ -151,8 +168,14 @@ class PPO(NetworkAgent[PPOHyperparams]):
     def _values_tensor(self, observations: Tensor) -> Tensor:
         return self.ops.flatten_values(self.ops.forward(self._critic, observations))
 
-    def _log_probs_tensor(self, observations: Tensor, actions: Tensor) -> Tensor:
+    def _outputs_tensor(self, observations: Tensor, masks: Tensor | None) -> Tensor:
         outputs = self._policy_tensor(observations)
+        return outputs if masks is None else distributions.masked(self.ops, outputs, masks)
+
+    def _log_probs_tensor(
+        self, observations: Tensor, actions: Tensor, masks: Tensor | None = None
+    ) -> Tensor:
+        outputs = self._outputs_tensor(observations, masks)
         return self.distribution.log_prob(self.ops, outputs, actions)
 
     def _loss(
@@ -160,7 +183,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute `L = policy loss + vf_coef * MSE(V, R) - entropy_coef * entropy`, eq. 9 of the paper."""
         ops, distribution = self.ops, self.distribution
-        outputs = self._policy_tensor(batch["observations"])
+        outputs = self._outputs_tensor(batch["observations"], batch.get("action_masks"))
         log_ratio = distribution.log_prob(ops, outputs, batch["actions"]) - batch["log_probs"]
         policy_loss = clipped_surrogate(ops, log_ratio, batch["advantages"], scalars["clip_ratio"])
         values = self._values_tensor(batch["observations"])
@@ -187,19 +210,21 @@ class PPO(NetworkAgent[PPOHyperparams]):
         _require_values(try_network("critic", self._values, observation_space))
 
     def _sample(self, observations: Array) -> Array:
-        outputs = self._policy(self._normalized(observations))
+        outputs = self._outputs(observations)
         return self._finite_actions(self.distribution.sample(self._rng, outputs))
 
     def _greedy(self, observations: Array) -> Array:
-        outputs = self._policy(self._normalized(observations))
-        return self._finite_actions(self.distribution.greedy(outputs))
+        return self._finite_actions(self.distribution.greedy(self._outputs(observations)))
 
     def _probs(self, observations: Array) -> Array | None:
-        if self.distribution is not distributions.categorical:
+        if self.distribution.probs is None:
             return None
-        logits = self._policy(self._normalized(observations)).astype(np.float64)
-        powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+        return self.distribution.probs(self._outputs(observations))
+
+    def _outputs(self, rows: Array) -> Array:
+        """Return what the actor makes of rows, for acting."""
+        observations, masks = self._seen(rows)
+        return distributions.masked_array(self._policy(observations), masks)
 
     def learn(self, episode_data: EpisodeData) -> dict[str, Any]:
         """Make `n_epochs` passes of clipped updates over a window.
@@ -216,6 +241,9 @@ class PPO(NetworkAgent[PPOHyperparams]):
             logger.warning("the window holds no row that can be learned from; nothing was changed")
             return UpdateTally().take()
         explained = explained_variance(rollout.pop("values")[rows], rollout["returns"][rows])
+        self._bytes.see(np.asarray(episode_data.observations), rows)
+        # Only now: the log-probabilities are those of the networks that acted.
+        self._settle_bytes()
         diagnostics = self._run_epochs(rollout, rows)
         self._learn_observations(np.asarray(episode_data.observations), episode_data.valid)
         if diagnostics["n_skipped_updates"]:
@@ -263,11 +291,12 @@ class PPO(NetworkAgent[PPOHyperparams]):
 
     def _prepare(self, episode: EpisodeData) -> tuple[dict[str, Array], Array]:
         """Compute what the loss needs of every row, and which rows can be learned from."""
-        observations = self._normalized(episode.observations)
+        observations, masks = self._seen(episode.observations)
+        with_masks = {} if masks is None else {"action_masks": masks}
         actions = self.distribution.recover(np.ascontiguousarray(episode.actions))
         values = self._values(observations)
         if episode.log_probs is None:
-            log_probs = self._log_probs(observations, actions)
+            log_probs = self._log_probs(observations, actions, *with_masks.values())
         else:
             log_probs = np.ascontiguousarray(episode.log_probs, np.float32)
         advantages, returns, usable = episode_advantages(
@@ -293,7 +322,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
             "returns": returns,
             "values": values,
         }
-        return rollout, rows
+        return rollout | with_masks, rows
 
     def _scaled_rewards(self, episode: EpisodeData) -> Array:
         """Return the rewards `[R]` in the unit that the critic counts in, chosen as soon as one is paid."""
@@ -308,13 +337,14 @@ class PPO(NetworkAgent[PPOHyperparams]):
     def _end_values(self, episode: EpisodeData) -> Array:
         if episode.end_observations is None or not len(episode.end_observations):
             return np.empty(0, np.float32)
-        return self._values(self._normalized(episode.end_observations))
+        return self._values(self._seen(episode.end_observations)[0])
 
     def _last_values(self, episode: EpisodeData) -> Array:
         if episode.final_obs is None:
             return np.zeros(episode.num_envs, np.float32)
-        final_obs = self._normalized(np.asarray(episode.final_obs))
-        return self._values(final_obs if episode.num_envs > 1 else final_obs[None])
+        final_obs = np.asarray(episode.final_obs)
+        rows = final_obs if episode.num_envs > 1 else final_obs[None]
+        return self._values(self._seen(rows)[0])
 
     def save_weights(self, path: PathLike) -> None:
         """Write the networks, what normalises their observations, and the unit that the critic counts in."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.algorithms.agent_factory import default_hidden_sizes, is_image, make_agent
+from tensor_optix.algorithms.agent_factory import default_hidden_sizes, has_images, make_agent
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import computing_device, load, require_framework
 from tensor_optix.core.types import HyperparamSet
-from tensor_optix.pipeline.action_scaling import environment_actions
+from tensor_optix.pipeline.agent_view import seen_by
 from tensor_optix.runs.run_directory import RunConfig
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ def build_agent(env: VectorEnv, config: RunConfig) -> BaseAgent:
             device=config.device,
             normalize_observations=config.normalize_observations,
             normalize_rewards=config.normalize_rewards,
+            channels=config.channels,
         )
-        agent.check_spaces(env.observation_space, env.action_space)
-        environment_actions(agent, env.action_space, rescale=True)
+        agent.check_spaces(seen_by(agent, env).observation_space, env.action_space)
     except ValueError as error:
         raise CommandError(f'cannot train in "{config.env_id}": {error}') from error
     return agent
@@ -125,7 +125,7 @@ def run_config(
         window_size=options.window,
         hidden_sizes=default_hidden_sizes(algorithm, space) if sizes is None else sizes,
         device=options.device,
-        hyperparams=algorithm.default_params(is_image(space)) | options.hyperparams,
+        hyperparams=algorithm.default_params(has_images(space)) | options.hyperparams,
         algorithm=algorithm.name,
         normalize_observations=options.normalize_observations,
         normalize_rewards=options.normalize_rewards,

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class AgentRecipe:
     device: str
     normalize_observations: bool
     normalize_rewards: bool
+    channels: Literal["first", "last"] | None = None
 
 
 class BaseAgent(ABC):
@@ -74,7 +75,10 @@ class BaseAgent(ABC):
 
     @cached_property
     def counts_from_zero(self) -> bool:
-        """Whether discrete actions are counted from 0 and in one row, whatever the action space starts at."""
+        """Whether actions are numbers or rows, `[N]` or `[N, K]`, and discrete ones counted from 0.
+
+        Pipelines then give them the shape that the action space has, and add what it starts at.
+        """
         return False
 
     @abstractmethod
@@ -194,6 +198,8 @@ class BaseAgent(ABC):
 
     def action_probs(self, observations: Array) -> Array:
         """Return the probabilities `[N, A]` of the A discrete actions for `[N, ...]` observations.
+
+        Where an action is a row of choices, those of each choice side by side.
 
         Raises:
             NotImplementedError: If the agent has none: its actions are continuous, or it hides them.

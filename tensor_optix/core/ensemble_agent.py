@@ -12,8 +12,9 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from tensor_optix.core.base_agent import older_than_act
+from tensor_optix.core.discrete_actions import DiscreteSpace, first_choices
 from tensor_optix.core.evolution import members as mixing
-from tensor_optix.core.evolution.members import BaseEnsemble
+from tensor_optix.core.evolution.members import BaseEnsemble, Choices
 from tensor_optix.core.foreign_agent import as_agent, has_averaged, own_object
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ class EnsembleAgent(BaseEnsemble):
     """Acts by the weighted opinion of the agents of a `PolicyManager`, and trains all of them.
 
     Continuous actions are averaged; discrete ones are drawn from the mixed probabilities, and the most
-    probable one is the greedy action. Agents without `action_probs` count as certain of the action that
-    they chose. On-policy agents with them learn with the probabilities of the mixture, which is what
-    really acted.
+    probable one is the greedy action; of several choices each by itself. Agents without `action_probs`
+    count as certain of the action that they chose. On-policy agents with them learn with the probabilities of
+    the mixture, which is what really acted.
 
     Hyperparameters are the primary agent's. Files are, too: it writes into the directory itself, the
     others into folders below it, so that a single agent can load an ensemble's directory, and an ensemble
@@ -58,7 +59,7 @@ class EnsembleAgent(BaseEnsemble):
         self.policy_manager = policy_manager
         """Holds the agents and their weights."""
         self._primary = as_agent(primary_agent, "primary_agent")
-        self._space: Discrete | None = None
+        self._choices: Choices | None = None
         self._is_discrete: bool | None = None
         self._stored: dict[int, Member] = {}
         self._older_than_act = older_than_act(type(self))
@@ -97,8 +98,8 @@ class EnsembleAgent(BaseEnsemble):
 
     @property
     def takes_action_masks(self) -> bool:
-        """Whether the agents do."""
-        return self._primary.takes_action_masks
+        """Whether all agents do."""
+        return all(agent.takes_action_masks for agent in self._learners())
 
     @property
     def counts_from_zero(self) -> bool:
@@ -120,17 +121,21 @@ class EnsembleAgent(BaseEnsemble):
 
         Raises:
             ValueError: If an agent refuses, if the agents differ in what they are, or if the action space
-                is neither Discrete nor Box.
+                is a Dict or of another kind whose elements are no arrays.
         """
-        if not isinstance(action_space, Discrete | Box):
+        if not isinstance(action_space, DiscreteSpace | Box):
             raise ValueError(
-                f"an ensemble needs a Discrete or a Box action space, got {action_space}"
+                "an ensemble needs a Discrete, MultiDiscrete, MultiBinary or Box action space, got "
+                f"{action_space}"
             )
         self._require_alike()
+        if not _is_plain(action_space):
+            self._require_alike(("counts_from_zero",))
         for agent in self._learners():
             agent.check_spaces(observation_space, action_space)
-        self._is_discrete = isinstance(action_space, Discrete)
-        self._space = action_space if isinstance(action_space, Discrete) else None
+        self._is_discrete, self._choices = not isinstance(action_space, Box), None
+        if isinstance(action_space, DiscreteSpace):
+            self._choices = Choices.of(action_space, self.counts_from_zero)
 
     def seed(self, seed: int) -> None:
         """Make every random choice follow from `seed`; each agent gets a stream of its own."""
@@ -141,14 +146,14 @@ class EnsembleAgent(BaseEnsemble):
             agent.seed(int(child))
 
     def act(self, observation: Any) -> Any:
-        """Choose an action for one observation `[...]`: an int where actions are discrete."""
+        """Choose an action for one observation `[...]`: an int where it is one choice."""
         members = self._members()
         if len(members) == 1:
             return members[0].agent.act(observation)
         is_overridden = type(self).act is not EnsembleAgent.act
         choose = self._sample if is_overridden else self.act_batch
         action = choose(np.asarray(observation)[None])[0]
-        return int(action) if self._is_discrete else action
+        return int(action) if self._is_discrete and np.ndim(action) == 0 else action
 
     def act_batch(self, observations: Array) -> Array:
         """Choose actions for `[N, ...]` observations, with one call per agent."""
@@ -284,10 +289,6 @@ class EnsembleAgent(BaseEnsemble):
             raise RuntimeError("the ensemble has no agents; add_agent(...) to its PolicyManager")
         return members
 
-    @property
-    def _first_action(self) -> int:
-        return 0 if self._space is None else int(self._space.start)
-
     def _places(self) -> list[tuple[BaseAgent, str]]:
         """Return every agent that learns with its place below a directory, the primary one first."""
         others = [one for one in self.policy_manager.members if one.agent is not self._primary]
@@ -329,9 +330,9 @@ class EnsembleAgent(BaseEnsemble):
         for agent, place in self._places():
             read(agent, _stored_at(directory, place))
 
-    def _require_alike(self) -> None:
+    def _require_alike(self, names: Sequence[str] = ("is_on_policy", "has_unit_actions")) -> None:
         for agent in self._learners():
-            for name in ("is_on_policy", "has_unit_actions"):
+            for name in names:
                 mine, other = getattr(self._primary, name), getattr(agent, name)
                 if mine != other:
                     raise ValueError(
@@ -350,14 +351,13 @@ class EnsembleAgent(BaseEnsemble):
         if len(members) == 1:
             return acts[0](observations)
         if self._is_discrete is None:
-            self._is_discrete = all(
-                mixing.are_discrete(np.asarray(agent.act_batch(observations))) for agent in agents
-            )
+            actions = [np.asarray(agent.act_batch(observations)) for agent in agents]
+            mixing.require_no_rows(members, [action[0] for action in actions])
+            self._is_discrete = all(map(mixing.are_discrete, actions))
         if not self._is_discrete:
             return mixing.weighted_mean(members, [act(observations) for act in acts])
-        probs = mixing.mixed_probs(members, observations, greedy, self._space)
-        chosen = np.argmax(probs, axis=1) if greedy else mixing.sample(probs, self._rng)
-        return chosen + self._first_action
+        probs = mixing.mixed_probs(members, observations, greedy, self._choices)
+        return self._choices_among(probs).actions(probs, None if greedy else self._rng)
 
     def _with_behaviour(self, episode: EpisodeData) -> EpisodeData:
         """Add the log-probabilities `[R]` with which the ensemble chose its actions, if it knows them."""
@@ -369,10 +369,20 @@ class EnsembleAgent(BaseEnsemble):
             probs = self.action_probs(np.asarray(episode.observations))
         except NotImplementedError:
             return episode
-        actions = np.asarray(episode.actions, np.int64) - self._first_action
-        chosen = np.take_along_axis(probs, actions[:, None], axis=1)[:, 0]
-        log_probs = np.log(np.maximum(chosen, LEAST_PROB)).astype(np.float32)
+        actions = np.asarray(episode.actions, np.int64)
+        chosen = self._choices_among(probs).probs_of(actions, probs)
+        log_probs = np.log(np.maximum(chosen, LEAST_PROB)).sum(axis=1).astype(np.float32)
         return replace(episode, log_probs=log_probs)
+
+    def _choices_among(self, probs: Array) -> Choices:
+        """Return what the probabilities `[N, A]` are of: one choice where no action space was named."""
+        return self._choices or Choices((probs.shape[1],), np.zeros(1, np.int64), ())
+
+
+def _is_plain(space: Any) -> bool:
+    """Whether actions are the same whether or not agents count from 0 and give rows."""
+    is_counted = isinstance(space, DiscreteSpace) and first_choices(space).any()
+    return not is_counted and (isinstance(space, Discrete) or len(space.shape) == 1)
 
 
 def _make_directory(path: Path) -> None:

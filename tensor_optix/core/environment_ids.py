@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 from tensor_optix.core.argument_checks import closest
+from tensor_optix.core.plain_warnings import quiet_making
 from tensor_optix.core.problem import Problem, envpool_problem
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ def gymnasium_spec(env_id: str) -> EnvSpec | None:
     """Return the registered spec, after importing the module of `module:id`; None if unknown."""
     module, colon, name = env_id.rpartition(":")
     if colon:
-        importlib.import_module(module)
+        with quiet_making():
+            importlib.import_module(module)
     return gymnasium.registry.get(name)
 
 

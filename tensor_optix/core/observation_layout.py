@@ -7,7 +7,7 @@ last columns of a row (`MaskedSpace`), so that whatever keeps observations keeps
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 
+from tensor_optix.core.observation_values import ObservationDoor, limits
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from tensor_optix.core.types import Array
 
 AnySpace: TypeAlias = Space[Any]
+Path: TypeAlias = "tuple[Any, ...]"
 
 ACTION_MASK = "action_mask"
 """The key, of a Dict space or of an info, under which environments tell which actions are allowed."""
+MASK_PATH = (ACTION_MASK,)
 IMAGE_AXES = 3
 ALONE = "observation"
 """The name of the field of a space that has no parts."""
@@ -47,7 +51,9 @@ class ObservationField:
     """One part of an observation, and where it lies in the row."""
 
     name: str
-    """The keys and indices that lead to it, joined by `/`; `"observation"` for a space without parts."""
+    """The path joined by `/`, for people to read; `"observation"` for a space without parts."""
+    path: Path
+    """The keys of Dicts and the indices of Tuples that lead to it, from the outside in."""
     first: int
     """Its first column."""
     shape: tuple[int, ...]
@@ -74,7 +80,7 @@ class ObservationLayout:
     fields: tuple[ObservationField, ...]
     """In the order of their columns, which have no gaps."""
     left_out: tuple[str, ...] = ()
-    """The names of parts that are no numbers of a fixed count: Text, Sequence, Graph."""
+    """The names of parts that are no numbers of a fixed count: Text, Sequence, Graph, OneOf."""
 
     @property
     def size(self) -> int:
@@ -96,8 +102,7 @@ class ObservationLayout:
 class FlatSpace(Box):
     """The rows `[D]` that the elements of a Dict or a Tuple are laid out in.
 
-    They are uint8 where every part fits, else float32. A top-level `action_mask` of a Dict is not among the
-    columns: see `MaskedSpace`.
+    They are uint8 where every part fits, else float32. Bounds are those of the parts.
 
     Attributes:
         layout: The columns.
@@ -105,27 +110,100 @@ class FlatSpace(Box):
 
     def __init__(self, layout: ObservationLayout) -> None:
         is_bytes = all(_fits_byte(field) for field in layout.fields)
-        low, high = (
-            np.concatenate([_bounds(field)[end] for field in layout.fields]) for end in (0, 1)
-        )
-        super().__init__(low, high, dtype=np.uint8 if is_bytes else np.float32)
+        dtype = np.dtype(np.uint8 if is_bytes else np.float32)
+        low, high = (_end(layout.fields, end, dtype) for end in (0, 1))
+        super().__init__(low, high, dtype=dtype.type)  # type: ignore[arg-type]
         self.layout = layout
-        self._parts = [(field, _reader(field)) for field in layout.fields]
+        self._columns = [_Columns(field) for field in layout.fields]
 
-    def flattened(self, observation: Any) -> Array:
-        """Return the row `[D]` of an element.
+    def __eq__(self, other: object) -> bool:
+        """Whether the other has the same columns, too."""
+        return isinstance(other, FlatSpace) and self.layout == other.layout
+
+    def flattened(self, observation: Any, who: str = "the environment") -> Array:
+        """Return the row `[D]` of an element; `who` is the environment in messages.
 
         Raises:
-            ValueError: If a part is missing, has another shape, or a number of a Discrete is outside of it.
+            TypeError: If a part is not made of numbers, or of floats where the space has integers.
+            ValueError: If a part is missing, has another shape, or holds numbers that are not in its space.
         """
-        row: Array = self.flattened_batch(_batch_of_one(observation))[0]
-        return row
+        row = np.empty((1, *self.shape), self.dtype)
+        with np.errstate(over="raise"):
+            for columns in self._columns:
+                columns.write(observation, row, who, None)
+        kept: Array = row[0]
+        return kept
 
-    def flattened_batch(self, observations: Any) -> Array:
-        """Return the rows `[N, D]` of N elements: nested as the space, with arrays `[N, ...]` as leaves."""
-        columns = [read(_part(observations, field.name), field.name) for field, read in self._parts]
-        rows: Array = np.concatenate(columns, axis=1, dtype=self.dtype, casting="unsafe")
+    def flattened_batch(
+        self, observations: Any, who: str = "the environment", count: int | None = None
+    ) -> Array:
+        """Return the rows `[N, D]` of N elements: nested as the space, with arrays `[N, ...]` as leaves.
+
+        Args:
+            observations: The elements.
+            who: The environment in messages.
+            count: N. None: as many as the first leaf has.
+
+        Raises:
+            TypeError: Like `flattened`.
+            ValueError: Like `flattened`, and if a leaf is not of N elements.
+        """
+        if count is None:
+            count = len(self._columns[0].part(observations, who))
+        rows = np.empty((count, *self.shape), self.dtype)
+        with np.errstate(over="raise"):
+            for columns in self._columns:
+                columns.write(observations, rows, who, count)
         return rows
+
+
+class _Columns:
+    """Fills the columns of one field. Numbers that overflow are to raise, by the caller's `np.errstate`."""
+
+    def __init__(self, field: ObservationField) -> None:
+        space: Any = field.space
+        self._field, self._door = field, ObservationDoor(space, field.name)
+        self._slice = field.columns
+        self._size = int(np.prod(space.shape or (), dtype=np.int64))
+        self._is_mask = field.encoding is Encoding.MASK
+        self._numbers: Array | None = None
+        if field.encoding is Encoding.ONE_HOT:
+            counts = np.ravel(space.nvec if isinstance(space, MultiDiscrete) else [space.n])
+            starts = np.ravel(space.start).astype(np.int64)
+            # Of each column: which of the part's numbers it is for, and for which value of it.
+            self._positions = np.repeat(np.arange(len(counts)), counts)
+            values = [np.arange(count) + start for count, start in zip(counts, starts, strict=True)]
+            self._numbers = np.concatenate(values)
+
+    def write(self, observations: Any, rows: Array, who: str, count: int | None) -> None:
+        """Write a part of the observations into `rows` `[N, D]`; `count` is N, or None for one element."""
+        part = self._door(self.part(observations, who), who, count)
+        values = part.reshape(len(rows), self._size)
+        if self._numbers is not None:
+            values = values[:, self._positions] == self._numbers
+        elif self._is_mask:
+            values = values != 0
+        try:
+            rows[:, self._slice] = values
+        except FloatingPointError:
+            raise ValueError(
+                f"{who} (part {self._field.name}) must return observations within {rows.dtype}, which rows "
+                f"of several parts have, got numbers from {values.min()} to {values.max()}: rescale them"
+            ) from None
+
+    def part(self, observations: Any, who: str) -> Any:
+        """Return what the field's path leads to."""
+        part = observations
+        for key in self._field.path:
+            try:
+                part = part[key]
+            except (KeyError, IndexError, TypeError):
+                has = list(part) if isinstance(part, Mapping) else f"a {type(part).__name__}"
+                raise ValueError(
+                    f"{who} must return observations with all parts of the observation space, got none for "
+                    f"{self._field.name}: {key!r} is not in {has}"
+                ) from None
+        return part
 
 
 class MaskedSpace(Box):
@@ -140,21 +218,30 @@ class MaskedSpace(Box):
     """
 
     def __init__(self, plain: AnySpace, mask_size: int) -> None:
-        shape = plain.shape or ()
-        size = int(np.prod(shape, dtype=np.int64)) + mask_size
         dtype = np.dtype(plain.dtype)
-        limits = (
-            (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        low, high = (
+            np.concatenate([np.ravel(end), np.full(mask_size, masked, dtype)])
+            for end, masked in zip(limits(plain), (0, 1), strict=True)
         )
-        super().__init__(*limits, shape=(size,), dtype=dtype.type)  # type: ignore[call-overload]
+        super().__init__(low, high, dtype=dtype.type)
         self.plain = plain
         self.mask_size = mask_size
-        self._plain_shape = shape
+        self._plain_shape = plain.shape or ()
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other has the same observations and masks."""
+        return (
+            isinstance(other, MaskedSpace)
+            and self.plain == other.plain
+            and self.mask_size == other.mask_size
+        )
 
     def joined(self, observations: Array, masks: Array) -> Array:
         """Return the rows `[N, D + A]` of observations `[N, ...]` and masks `[N, A]`."""
-        flat = observations.reshape(len(observations), -1)
-        rows: Array = np.concatenate([flat, masks], axis=1, dtype=self.dtype, casting="unsafe")
+        count, size = len(observations), self.shape[0] - self.mask_size
+        rows = np.empty((count, *self.shape), self.dtype)
+        rows[:, :size] = observations.reshape(count, size)
+        rows[:, size:] = masks != 0
         return rows
 
     def split(self, rows: Array) -> tuple[Array, Array]:
@@ -176,15 +263,14 @@ def layout_of(space: AnySpace) -> ObservationLayout:
     if isinstance(space, FlatSpace):
         return space.layout
     if isinstance(space, MaskedSpace):
-        mask = Box(0, 1, (space.mask_size,), np.int8)
-        return _laid_out(
-            [*_parts_again(layout_of(space.plain)), (ACTION_MASK, mask)], has_mask=True
-        )
-    parts = list(_parts(space, ""))
+        plain, mask = layout_of(space.plain), Box(0, 1, (space.mask_size,), np.int8)
+        paths = ((field.path, field.space) for field in plain.fields)
+        return _layout(paths, mask, plain.left_out)
     masked = mask_space(space)
+    parts = _parts(space, ())
     if masked is not None:
-        parts = [one for one in parts if one[0] != ACTION_MASK] + [(ACTION_MASK, masked)]
-    return _laid_out(parts, has_mask=masked is not None)
+        parts = (one for one in parts if one[0] != MASK_PATH)
+    return _layout(parts, masked)
 
 
 def has_parts(space: AnySpace) -> bool:
@@ -192,14 +278,13 @@ def has_parts(space: AnySpace) -> bool:
     return isinstance(space, Dict | Tuple)
 
 
-def mask_space(space: AnySpace) -> Box | MultiBinary | Discrete | None:
-    """Return the part of a Dict that tells which actions are allowed; None where there is none."""
+def mask_space(space: AnySpace) -> Box | MultiBinary | None:
+    """Return the part of a Dict that tells which actions are allowed; None where there is none.
+
+    It may have any number of axes; a mask is laid out row-major.
+    """
     part = space.spaces.get(ACTION_MASK) if isinstance(space, Dict) else None
-    return (
-        part
-        if isinstance(part, Box | MultiBinary) and part.shape and len(part.shape) == 1
-        else None
-    )
+    return part if isinstance(part, Box | MultiBinary) and _encoding(part) and part.shape else None
 
 
 def seen_space(space: AnySpace) -> AnySpace:
@@ -210,43 +295,54 @@ def seen_space(space: AnySpace) -> AnySpace:
     """
     if not has_parts(space):
         return space
+    layout = laid_out(space).layout
+    flat = FlatSpace(layout.without_mask())
+    return flat if layout.mask is None else MaskedSpace(flat, layout.mask.size)
+
+
+def laid_out(space: AnySpace) -> FlatSpace:
+    """Return the rows of a Dict or a Tuple, the mask of the actions among their columns where there is one.
+
+    Raises:
+        ValueError: If nothing of it can be laid out in numbers.
+    """
     layout = layout_of(space)
-    rest = layout.without_mask()
-    if not rest.fields:
+    if not layout.without_mask().fields:
         raise ValueError(
             f"no part of the observation space {space} is made of numbers of a fixed count: leave out "
             f"{', '.join(layout.left_out) or 'empty spaces'}, or bring an agent of your own"
         )
-    flat = FlatSpace(rest)
-    return flat if layout.mask is None else MaskedSpace(flat, layout.mask.size)
+    return FlatSpace(layout)
 
 
-def _parts(space: AnySpace, name: str) -> Iterator[tuple[str, AnySpace]]:
-    """Yield the parts without parts of their own, by name."""
+def _parts(space: AnySpace, path: Path) -> Iterator[tuple[Path, AnySpace]]:
+    """Yield the parts without parts of their own, each with the path to it."""
     if isinstance(space, Dict | Tuple):
         items = space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
         for key, part in items:
-            yield from _parts(part, f"{name}/{key}" if name else str(key))
+            yield from _parts(part, (*path, key))
     else:
-        yield name or ALONE, space
+        yield path, space
 
 
-def _parts_again(layout: ObservationLayout) -> list[tuple[str, AnySpace]]:
-    return [(field.name, field.space) for field in layout.fields]
-
-
-def _laid_out(parts: Sequence[tuple[str, AnySpace]], has_mask: bool) -> ObservationLayout:
-    fields, left_out, first = [], [], 0
-    for number, (name, space) in enumerate(parts):
-        is_mask = has_mask and number == len(parts) - 1
-        encoding = Encoding.MASK if is_mask else _encoding(space)
+def _layout(
+    parts: Iterable[tuple[Path, AnySpace]], mask: AnySpace | None, left_out: tuple[str, ...] = ()
+) -> ObservationLayout:
+    fields: list[ObservationField] = []
+    first = 0
+    for path, space in parts:
+        name = "/".join(map(str, path)) if path else ALONE
+        encoding = _encoding(space)
         if encoding is None:
-            left_out.append(name)
+            left_out = (*left_out, name)
             continue
-        field = ObservationField(name, first, _encoded_shape(space), encoding, space)
-        fields.append(field)
-        first += field.size
-    return ObservationLayout(tuple(fields), tuple(left_out))
+        fields.append(ObservationField(name, path, first, _encoded_shape(space), encoding, space))
+        first += fields[-1].size
+    if mask is not None:
+        shape = _encoded_shape(mask)
+        mask_field = ObservationField(ACTION_MASK, MASK_PATH, first, shape, Encoding.MASK, mask)
+        fields.append(mask_field)
+    return ObservationLayout(tuple(fields), left_out)
 
 
 def _encoding(space: AnySpace) -> Encoding | None:
@@ -271,71 +367,20 @@ def _encoded_shape(space: AnySpace) -> tuple[int, ...]:
 
 def _fits_byte(field: ObservationField) -> bool:
     is_bytes = field.space.dtype in (np.uint8, np.bool_)
-    return field.encoding is Encoding.ONE_HOT or isinstance(field.space, MultiBinary) or is_bytes
+    return (
+        field.encoding in (Encoding.ONE_HOT, Encoding.MASK)
+        or is_bytes
+        or isinstance(field.space, MultiBinary)
+    )
 
 
-def _bounds(field: ObservationField) -> tuple[Array, Array]:
-    """Return the least and the largest numbers of a field's columns."""
-    if isinstance(field.space, Box):
-        low, high = field.space.low, field.space.high
-        return low.astype(np.float64).ravel(), high.astype(np.float64).ravel()
-    return np.zeros(field.size), np.ones(field.size)
-
-
-def _reader(field: ObservationField) -> Callable[[Any, str], Array]:
-    """Return the function of a batch of a part to its columns `[N, size]`."""
-    space = field.space
-    if isinstance(space, Discrete | MultiDiscrete):
-        counts = np.ravel(space.nvec if isinstance(space, MultiDiscrete) else [space.n])
-        starts = np.ravel(space.start)
-        return lambda values, name: _one_hot(values, counts, starts, name)
-    shape = field.shape
-    return lambda values, name: _values(values, shape, name)
-
-
-def _values(values: Any, shape: tuple[int, ...], name: str) -> Array:
-    given = np.asarray(values)
-    if given.shape[1:] != shape:
-        raise ValueError(
-            f"observations must have the shape {shape} of the observation space in {name}, got "
-            f"{given.shape[1:]}: reshape them, or change the space"
-        )
-    return given.reshape(len(given), -1)
-
-
-def _one_hot(values: Any, counts: Array, starts: Array, name: str) -> Array:
-    numbers = np.asarray(values).reshape(-1, len(counts)) - starts
-    if ((numbers < 0) | (numbers >= counts) | (numbers != np.rint(numbers))).any():
-        raise ValueError(
-            f"observations must be whole numbers within the observation space in {name}, from "
-            f"{starts.tolist()} on {counts.tolist()} of them, got {np.asarray(values).tolist()}"
-        )
-    rows = np.zeros((len(numbers), int(counts.sum())), np.uint8)
-    ends = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    np.put_along_axis(rows, numbers.astype(np.int64) + ends, 1, axis=1)
-    return rows
-
-
-def _part(observations: Any, name: str) -> Any:
-    """Return the part of nested observations that a field's name leads to."""
-    if name == ALONE and not isinstance(observations, Mapping):
-        return observations
-    part = observations
-    for key in name.split("/"):
-        try:
-            part = part[key] if isinstance(part, Mapping) else part[int(key)]
-        except (KeyError, IndexError, ValueError, TypeError):
-            has = list(part) if isinstance(part, Mapping) else type(part).__name__
-            raise ValueError(
-                f"observations must have all parts of the observation space, got none for {name}: "
-                f"{key!r} is not in {has}"
-            ) from None
-    return part
-
-
-def _batch_of_one(observation: Any) -> Any:
-    if isinstance(observation, Mapping):
-        return {key: _batch_of_one(part) for key, part in observation.items()}
-    if isinstance(observation, tuple):
-        return tuple(_batch_of_one(part) for part in observation)
-    return [observation]
+def _end(fields: tuple[ObservationField, ...], end: int, dtype: np.dtype[Any]) -> Array:
+    """Return the least (end 0) or the largest (end 1) numbers `[D]` of the fields' columns."""
+    columns = [
+        np.ravel(limits(field.space)[end])
+        if field.encoding in (Encoding.VALUES, Encoding.IMAGE)
+        else np.full(field.size, end)
+        for field in fields
+    ]
+    with np.errstate(over="ignore"):
+        return np.concatenate([each.astype(dtype) for each in columns])

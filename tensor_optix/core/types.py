@@ -97,6 +97,9 @@ class EpisodeData:
     first step, also where that lies in an earlier window. None: the data source does not track it."""
     finished_lengths: Array | None = None
     """`[K]` int, their lengths in steps."""
+    mask_size: int = 0
+    """How many of the last numbers of each observation tell which actions are allowed, 1 or 0, as agents with
+    `takes_action_masks` get them. 0: none."""
 
     @property
     def dones(self) -> list[bool]:

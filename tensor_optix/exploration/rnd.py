@@ -179,28 +179,29 @@ class RNDPipeline(BasePipeline):
 
     def _reached(self, episode: EpisodeData) -> Array:
         """Return what each row led to, `[R, D]`, with NaN where there is no row or nobody knows."""
-        observations = self._flat(episode.observations)
+        observations = self._flat(episode.observations, episode.mask_size)
         reached = np.full(observations.shape, np.nan, np.float32)
         reached[: -episode.num_envs] = observations[episode.num_envs :]
         if episode.final_obs is not None:
             final = np.asarray(episode.final_obs)
-            reached[-episode.num_envs :] = self._flat(
-                final if episode.num_envs > 1 else final[None]
-            )
+            rows = final if episode.num_envs > 1 else final[None]
+            reached[-episode.num_envs :] = self._flat(rows, episode.mask_size)
         reached[np.asarray(episode.terminated, bool) | np.asarray(episode.truncated, bool)] = np.nan
         if episode.end_rows is not None and episode.end_observations is not None:
-            reached[episode.end_rows] = self._flat(episode.end_observations)
+            reached[episode.end_rows] = self._flat(episode.end_observations, episode.mask_size)
         if episode.valid is not None:
             reached[~np.asarray(episode.valid, bool)] = np.nan
         return reached
 
-    def _flat(self, observations: Array) -> Array:
-        size = math.prod(np.shape(observations)[1:])
+    def _flat(self, observations: Array, mask_size: int) -> Array:
+        """Return observations as rows `[R, D]`, without what they say of allowed actions."""
+        size = math.prod(np.shape(observations)[1:]) - mask_size
         if size != self._obs_dim:
             raise ValueError(
                 f"obs_dim must be the numbers in one observation, {size}, got {self._obs_dim}"
             )
-        return np.asarray(observations, np.float32).reshape(-1, size)
+        rows = np.asarray(observations, np.float32).reshape(-1, size + mask_size)
+        return rows[:, :size]
 
     def _novelty(self, reached: Array) -> Array:
         """Return the novelty `[R]` of observations `[R, D]`, 0 where they are not finite, and learn them."""

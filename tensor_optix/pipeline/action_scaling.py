@@ -1,27 +1,36 @@
 """From the actions that an agent chooses to those that an environment takes.
 
 In come an agent, an action space and the user's wish; out come a function for every vector step and
-the dtype in which the agent's own actions are kept. Pipelines and `play_episodes` share them.
+the form in which the agent's own actions are kept. Pipelines and `play_episodes` share them.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
+import logging
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 
+from tensor_optix.core.discrete_actions import DiscreteSpace, first_choices
 from tensor_optix.core.types import Array
-from tensor_optix.pipeline.vector_contract import has_arrays, objects, space_dtype
+from tensor_optix.pipeline.vector_contract import has_arrays, objects, space_dtype, space_shape
 
 if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.observation_layout import AnySpace
 
+logger = logging.getLogger(__name__)
+
+UNIT_WIDTH = 2.0
+"""Of the interval that a component without bounds is given, that of the agent's own actions."""
+
 ActionMap: TypeAlias = Callable[[Array], Array]
-"""An agent's actions `[B]` or `[B, A]` -> the environments' actions, same shape, the space's dtype."""
+"""An agent's actions, as they are kept, -> the environments' actions `[B, ...]` in the space's dtype."""
 
 
 class Chooser(Protocol):
@@ -57,22 +66,28 @@ def environment_actions(agent: BaseAgent, space: AnySpace, rescale: bool) -> Act
 
     Actions in [-1, 1] of an agent with `has_unit_actions` are stretched to the bounds of a Box,
     component by component: `low + (action + 1) / 2 * (high - low)`, clipped to the bounds, rounded
-    where the space holds integers. The function raises a ValueError where such an action is not
-    finite or not of the space's shape. All other actions are only cast, or returned as they are; those of
+    where the space holds integers. Where a component has one bound only, the other is taken to be 2 away;
+    where it has none, the action stays as it is: that is said once. The function raises a ValueError where
+    such an action is not finite or not of the shape that is kept.
+
+    To discrete actions of an agent that `counts_from_zero`, what the space starts at is added; its rows get
+    the space's shape. All other actions are only cast, or returned as they are; those of
     a space without arrays are copied, as the environment may keep them or write into them.
 
     Args:
-        agent: Says whether its actions are in [-1, 1].
+        agent: Says what its actions are.
         space: One environment's action space.
         rescale: Whether to stretch at all.
-
-    Raises:
-        ValueError: If the actions are to be stretched to a Box without finite bounds.
     """
-    if rescale and agent.has_unit_actions and isinstance(space, Box):
-        return _stretcher(space)
     if not has_arrays(space):
         return copy.deepcopy
+    if isinstance(space, Box):
+        is_stretched = rescale and agent.has_unit_actions
+        shape = kept_shape(agent, space)
+        to_env = _stretcher(space, shape) if is_stretched else _caster(space_dtype(space))
+        return to_env if shape == space.shape else _shaper(to_env, space.shape)
+    if agent.counts_from_zero and isinstance(space, DiscreteSpace):
+        return _counter(space)
     return _caster(space_dtype(space))
 
 
@@ -80,11 +95,25 @@ def kept_dtype(agent: BaseAgent, space: AnySpace) -> np.dtype[Any]:
     """Return the dtype in which the agent's actions are kept for learning.
 
     It is the action space's, but float64 for actions in [-1, 1]: near the ends of the interval
-    float32 has lost what they were before the tanh.
+    float32 has lost what they were before the tanh; and int64 for choices that are counted from 0.
     """
     if agent.has_unit_actions and isinstance(space, Box):
         return np.dtype(np.float64)
+    if agent.counts_from_zero and isinstance(space, DiscreteSpace):
+        return np.dtype(np.int64)
     return space_dtype(space)
+
+
+def kept_shape(agent: BaseAgent, space: AnySpace) -> tuple[int, ...]:
+    """Return the shape in which one of the agent's actions is kept for learning.
+
+    It is the action space's, but one row, `[A]` or `[K]`, where actions come as rows.
+    """
+    shape = space_shape(space)
+    if not has_arrays(space) or not agent.counts_from_zero or isinstance(space, Discrete):
+        return shape
+    is_row = agent.has_unit_actions or not isinstance(space, Box)
+    return (math.prod(shape),) if is_row else shape
 
 
 def _caster(dtype: np.dtype[Any]) -> ActionMap:
@@ -94,17 +123,34 @@ def _caster(dtype: np.dtype[Any]) -> ActionMap:
     return cast
 
 
-def _stretcher(space: Box) -> ActionMap:
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    if not (np.isfinite(low) & np.isfinite(high)).all():
-        raise ValueError(
-            f"the agent's actions in [-1, 1] can only be stretched to finite bounds, got the action "
-            f"space {space}: bound it with gymnasium.wrappers.TransformAction, or pass "
-            f"rescale_actions=False to let the environment have the actions as they are"
-        )
+def _shaper(to_env: ActionMap, shape: tuple[int, ...]) -> ActionMap:
+    def shape_rows(actions: Array) -> Array:
+        rows: Array = to_env(actions)
+        return rows.reshape(len(rows), *shape)
+
+    return shape_rows
+
+
+def _counter(space: DiscreteSpace) -> ActionMap:
+    """Return what makes elements of a space of choices that are counted from 0."""
+    dtype, shape = space_dtype(space), space_shape(space)
+    first = first_choices(space).reshape(shape)
+    if not first.any() and dtype == np.int64 and len(shape) < 2:
+        return _caster(dtype)
+
+    def count(actions: Array) -> Array:
+        # The dtype holds every element of the space, and one without a sign is of another kind.
+        return (actions.reshape(len(actions), *shape) + first).astype(dtype)
+
+    return count
+
+
+def _stretcher(space: Box, shape: tuple[int, ...]) -> ActionMap:
+    """Return what stretches actions `[B, *shape]` to the bounds of a Box of as many components."""
+    low, high = (bound.reshape(shape) for bound in _finite_bounds(space))
     # The formula around its middle: bounds of -1 and 1 leave every action exactly as it is.
     middle, half = high / 2 + low / 2, high / 2 - low / 2
-    dtype, shape = space_dtype(space), space.shape
+    dtype = space_dtype(space)
     holds_integers = dtype.kind in "iu"
 
     def stretch(actions: Array) -> Array:
@@ -117,6 +163,42 @@ def _stretcher(space: Box) -> ActionMap:
         return stretched.astype(dtype, copy=False)
 
     return stretch
+
+
+def _finite_bounds(space: Box) -> tuple[Array, Array]:
+    """Return the bounds of a Box in float64; a component that lacks some gets them as near as can be."""
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    dtype = space_dtype(space)
+    if dtype.kind in "iu":
+        # The greatest number of 64 bits is none in double precision: it is rounded to one beyond it.
+        beyond = 2.0 ** (8 * dtype.itemsize - (dtype.kind == "i"))
+        high = np.minimum(high, np.nextafter(beyond, 0.0))
+    has_low, has_high = space.bounded_below, space.bounded_above
+    if not (has_low & has_high).all():
+        _say_unbounded(str(space), _names(space, ~(has_low & has_high)))
+    free = np.where(has_high, high - UNIT_WIDTH, -UNIT_WIDTH / 2)
+    low = np.where(has_low, low, free)
+    return low, np.where(has_high, high, low + UNIT_WIDTH)
+
+
+def _names(space: Box, chosen: Array) -> str:
+    """Return the indices of the components that are chosen, in words."""
+    if chosen.all():
+        return "no component has both bounds"
+    named = [str(list(map(int, index))).strip("[]") for index in np.argwhere(chosen)]
+    return f"without both bounds: {'; '.join(named)} of shape {space.shape}"
+
+
+@functools.cache
+def _say_unbounded(space: str, components: str) -> None:
+    """Say of a space which of its components are not stretched; of each space once."""
+    logger.warning(
+        "actions in [-1, 1] are not stretched where the action space has no two bounds to stretch them to: "
+        "there they go to the environment as they are, or reach 2 from the one bound; %s, %s. To bound them: "
+        "gymnasium.wrappers.TransformAction(env, lambda action: 10 * action, Box(-1, 1, shape)), say",
+        components,
+        space,
+    )
 
 
 def _require_sound(actions: Array, shape: tuple[int, ...]) -> None:

@@ -26,7 +26,9 @@ class BatchPipeline(RolloutPipeline):
         env: A Gymnasium environment, or any object with `reset`, `step` and both spaces; it stays yours and
             is not closed. Or None, with `env_id`. Its spaces may be any, with an agent of your own: where the
             elements of one are no arrays (Dict, Tuple, Text, Sequence, Graph, spaces of yours), `act` gets or
-            gives them as they are, and windows keep copies in an array of objects, one a row.
+            gives them as they are, and windows keep copies in an array of objects, one a row. Ready-made
+            agents see the parts of a Dict or a Tuple in one row; `pipeline.env.observation_layout` names
+            its columns. Masks of the actions are heeded as `VectorBatchPipeline` says.
         agent: Chooses the actions: any object with `act`; `RLOptimizer` sets its own.
         window_size: Steps per window.
         env_id: The id of a registered environment, made and closed here.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,15 +19,25 @@ import numpy as np
 from gymnasium.spaces import Space
 from gymnasium.vector import SyncVectorEnv
 
+from tensor_optix.core.discrete_actions import DiscreteSpace
+from tensor_optix.core.observation_layout import ACTION_MASK, has_parts, laid_out, seen_space
+from tensor_optix.core.observation_values import ObservationDoor, as_array, described
 from tensor_optix.pipeline.vector_contract import has_arrays, objects
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
 
 logger = logging.getLogger(__name__)
 
-FITTING_KINDS = {"f": "fiub", "i": "iub", "u": "iub", "b": "iub"}
-"""Kinds of dtypes (float, int, unsigned, bool) that an observation may come in, by that of its space."""
+MASK_METHODS = ("action_masks", "action_mask")
+"""By which environments tell what is allowed, where their infos do not."""
+
+ONE_REWARD = (
+    "make one number of them, with mo_gymnasium.wrappers.LinearReward(env, weight=...) for instance"
+)
 
 
 class CheckedEnv(gymnasium.Env[Any, Any]):
@@ -34,27 +45,37 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
 
     Observations come out as arrays of the space's shape and dtype, rewards as floats, flags as bools. An
     observation of a space without arrays (a Dict, a Graph, one of the user's) comes out unchecked, as a copy
-    that the environment does not write into, in an array of objects of the shape `()`.
+    that the environment does not write into, in an array of objects of the shape `()`. What a method
+    `action_masks` or `action_mask` tells is put into the infos as "action_mask", where they have none.
 
     Args:
         env: A `gymnasium.Env`, or an object with `reset`, `step` and both spaces.
         name: What messages call it. None: its class.
+        in_rows: Whether a Dict or a Tuple comes out as one row of numbers.
+
+    Attributes:
+        name: What messages call it.
 
     Raises:
-        TypeError: If it is no environment, or says nothing of its spaces.
+        TypeError: If it is no environment, says nothing of its spaces, or has rewards of several numbers.
+        ValueError: If a row is wanted, and no part can be laid out in numbers.
     """
 
-    def __init__(self, env: Any, name: str | None = None) -> None:
+    def __init__(self, env: Any, name: str | None = None, in_rows: bool = False) -> None:
         require_environment(env)
+        require_one_reward(env)
         self._env = env
-        self._name = name or f"environment {type(core(env)).__name__}"
+        self.name = name or f"environment {type(core(env)).__name__}"
         self.observation_space, self.action_space = env.observation_space, env.action_space
         if isinstance(env, gymnasium.Env):
             self.spec, self.metadata, self.render_mode = env.spec, env.metadata, env.render_mode
         self._reset = _Resetting(env)
-        is_checked = has_arrays(self.observation_space)
-        self._shape = self.observation_space.shape if is_checked else None
-        self._dtype = self.observation_space.dtype
+        self._masks: Callable[[], Any] | None = None
+        self._is_begun = False
+        self._step_name = f"{self.name}: step"
+        self._taken_in = _taking_in(self.observation_space, in_rows)
+        if in_rows:
+            self.observation_space = seen_space(self.observation_space)
 
     @property
     def unwrapped(self) -> Any:
@@ -65,8 +86,12 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
-        observation, info = reset_answer(self._reset(seed, options), self._name)
-        return self._observation(observation, "reset"), {} if info is None else info
+        observation, info = reset_answer(self._reset(seed, options), self.name)
+        info = {} if info is None else info
+        if not self._is_begun:
+            self._is_begun = True
+            self._masks = None if ACTION_MASK in info else _mask_method(self._env)
+        return self._taken_in(observation, f"{self.name}: reset"), self._with_mask(info)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step."""
@@ -75,15 +100,15 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
         except ValueError as error:
             # Gymnasium's wrappers unpack what the environment in them returned, and say no more than this.
             if "expected 5, got 4" in str(error):
-                _refuse_step(self._name, "a tuple of 4", error)
+                _refuse_step(self.name, "a tuple of 4", error)
             raise
-        observation, reward, terminated, truncated, info = step_answer(result, self._name)
+        observation, reward, terminated, truncated, info = step_answer(result, self.name)
         return (
-            self._observation(observation, "step"),
+            self._taken_in(observation, self._step_name),
             reward if isinstance(reward, float) else self._reward(reward),
             terminated if terminated.__class__ is bool else self._flag("terminated", terminated),
             truncated if truncated.__class__ is bool else self._flag("truncated", truncated),
-            {} if info is None else info,
+            self._with_mask({} if info is None else info),
         )
 
     def close(self) -> None:
@@ -92,22 +117,15 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
         if close is not None:
             close()
 
-    def _observation(self, value: Any, call: str) -> Any:
-        if (
-            value.__class__ is np.ndarray
-            and value.dtype == self._dtype
-            and value.shape == self._shape
-        ):
-            return value
-        if self._shape is None or self._dtype is None:
-            return objects([copy.deepcopy(value)]).reshape(())
-        return fitting(value, self._shape, np.dtype(self._dtype), f"{self._name}: {call}")
+    def _with_mask(self, info: dict[str, Any]) -> dict[str, Any]:
+        return info if self._masks is None else {**info, ACTION_MASK: self._masks()}
 
     def _reward(self, value: Any) -> float:
         number = value if isinstance(value, Real) else _only_number(value, "fiub")
         if number is None:
+            remedy = f": {ONE_REWARD}" if np.ndim(value) else ""
             raise TypeError(
-                f"{self._name}: step must return one number as reward, got {described(value)}"
+                f"{self.name}: step must return one number as reward, got {described(value)}{remedy}"
             )
         return float(number)
 
@@ -115,9 +133,42 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
         number = _only_number(value, "biuf")
         if number not in (0, 1):
             raise TypeError(
-                f"{self._name}: step must return {name} as a bool, got {described(value)}"
+                f"{self.name}: step must return {name} as a bool, got {described(value)}"
             )
         return bool(number)
+
+
+def _taking_in(space: AnySpace, in_rows: bool) -> Callable[[Any, str], Any]:
+    """Return what makes an observation of what an environment shows, and of the name of its method."""
+    if in_rows and has_parts(space):
+        return laid_out(space).flattened
+    return ObservationDoor(space) if has_arrays(space) else _copied
+
+
+def _copied(value: Any, _: str) -> Array:
+    return objects([copy.deepcopy(value)]).reshape(())
+
+
+def _mask_method(env: Any) -> Callable[[], Any] | None:
+    """Return the method without arguments by which an environment tells which actions are allowed."""
+    if not isinstance(env.action_space, DiscreteSpace):
+        return None
+    for name in MASK_METHODS:
+        is_wrapped = isinstance(env, gymnasium.Env) and env.has_wrapper_attr(name)
+        method = env.get_wrapper_attr(name) if is_wrapped else getattr(env, name, None)
+        if inspect.isroutine(method) and not _required(method):
+            return method
+    return None
+
+
+def _required(method: Callable[..., Any]) -> list[str]:
+    """Return the arguments that a method cannot be called without."""
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        name
+        for name, one in inspect.signature(method).parameters.items()
+        if one.default is inspect.Parameter.empty and one.kind not in optional
+    ]
 
 
 class _Resetting:
@@ -177,6 +228,36 @@ def require_environment(env: Any) -> None:
             )
 
 
+def require_one_reward(env: Any) -> None:
+    """Refuse an environment that says that its rewards are vectors: a number for each of several objectives.
+
+    Wrappers that may make one number of them are trusted; the first step tells.
+
+    Raises:
+        TypeError: If it does, saying what to do.
+    """
+    space = getattr(core(env), "reward_space", None)
+    several = isinstance(space, Space) and math.prod(space.shape or ()) > 1
+    if several and not _may_change_rewards(env):
+        raise TypeError(
+            f"environment {type(core(env)).__name__}: rewards must be one number, got vectors of the space "
+            f"{space}: {ONE_REWARD}"
+        )
+
+
+def _may_change_rewards(env: Any) -> bool:
+    """Whether there is a wrapper around `env` of which it is not known that it leaves rewards alone."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, gymnasium.RewardWrapper) or not _is_gymnasiums(env):
+            return True
+        env = env.env
+    return env is not core(env)
+
+
+def _is_gymnasiums(wrapper: Any) -> bool:
+    return type(wrapper).__module__.startswith("gymnasium.")
+
+
 def core(env: Any) -> Any:
     """Return an environment without its wrappers: what two of them have in common if they are one."""
     return getattr(env, "unwrapped", env)
@@ -202,50 +283,6 @@ def step_answer(result: Any, who: str) -> Sequence[Any]:
     if not isinstance(result, tuple | list) or len(result) != 5 or not _is_info(result[4]):
         _refuse_step(who, described(result))
     return result
-
-
-def fitting(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], who: str) -> Array:
-    """Return an observation as an array of a shape and a dtype; it is never rounded, wrapped or broadcast.
-
-    Args:
-        value: What an environment gave.
-        shape: The one wanted.
-        dtype: The one wanted.
-        who: The environment and its method, for the message.
-
-    Raises:
-        TypeError: If it is not made of numbers, or of floats where the space has integers.
-        ValueError: If it has another shape, or numbers that the dtype cannot hold.
-    """
-    given = _as_array(value)
-    if given is None or given.dtype.kind not in FITTING_KINDS.get(dtype.kind, dtype.kind):
-        raise TypeError(
-            f"{who} must return observations of {dtype}, as in the observation space, got "
-            f"{described(value)}: convert them, or change the space's dtype"
-        )
-    if given.shape != shape:
-        raise ValueError(
-            f"{who} must return observations of the shape {shape} of the observation space, got "
-            f"{given.shape}: reshape them, or change the space"
-        )
-    kept = given.astype(dtype, copy=False)
-    if dtype.kind != "f" and kept is not given and not np.array_equal(kept, given):
-        raise ValueError(
-            f"{who} must return observations within {dtype}, as in the observation space, got "
-            f"numbers from {given.min()} to {given.max()}: give the space a larger dtype"
-        )
-    return kept
-
-
-def described(value: Any) -> str:
-    """Return in a few words what a value is."""
-    if value is None:
-        return "None"
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype} with the shape {value.shape}"
-    return f"the {type(value).__name__} {value!r}"[:80]
 
 
 def _refuse_step(who: str, got: str, cause: Exception | None = None) -> NoReturn:
@@ -279,16 +316,9 @@ def _keywords(function: Any) -> set[str]:
     return wanted & set(parameters)
 
 
-def _as_array(value: Any) -> Array | None:
-    try:
-        return np.asarray(value)
-    except ValueError:  # rows of different lengths
-        return None
-
-
 def _only_number(value: Any, kinds: str) -> Any:
     """Return the number that an array holds alone; None where it holds none, or several."""
-    given = _as_array(value)
+    given = as_array(value)
     if given is None or given.size != 1 or given.dtype.kind not in kinds:
         return None
     return given.item()

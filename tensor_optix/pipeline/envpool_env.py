@@ -7,14 +7,18 @@ imported only by the function that makes one.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
-import warnings
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
 import numpy as np
+from gymnasium.spaces import Box
 
+from tensor_optix.core.observation_layout import has_parts, laid_out, seen_space
+from tensor_optix.core.observation_values import ObservationDoor
+from tensor_optix.core.plain_warnings import quiet_making
 from tensor_optix.core.problem import Problem, envpool_problem
 from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
@@ -22,16 +26,20 @@ from tensor_optix.pipeline.vector_contract import (
     VectorEnv,
     VectorStep,
     constant,
+    has_arrays,
     space_dtype,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
 
 logger = logging.getLogger(__name__)
 
+MASKS = ("action_mask", "legal_action_mask")
+"""The infos in which tasks tell which actions are allowed."""
 CHEAP_FAMILIES = ("envpool.classic_control", "envpool.toy_text")
 
 
@@ -50,20 +58,25 @@ class EnvPoolEnv(VectorEnv):
             seed: The seed that `pool` was made with.
 
         Raises:
+            TypeError: If the pool has another interface than Gymnasium's.
             ValueError: If the environment has several players or a space is not supported.
         """
+        require_gymnasium_pool(pool)
         config, problem = pool.config, _problem(pool)
         asynchronous = bool(pool.is_async)
         super().__init__(
             "envpool-async" if asynchronous else "envpool",
-            problem.spaces,
+            (seen_space(problem.observation_space), problem.action_space),
             num_envs=config["num_envs"],
             batch_size=config["batch_size"],
             max_episode_steps=problem.max_episode_steps,
         )
+        self.label = f"environment {type(pool).__name__}"
+        self._take = _taking(problem.observation_space)
         self._pool = pool
         self._make = make
         self._unused_seed = seed
+        self._begun_with: int | None = None
         self._has_warned = False
         self._under_way = 0
         # False while a call is open: an exception in it, Ctrl-C say, leaves it unknown which rows are
@@ -74,12 +87,21 @@ class EnvPoolEnv(VectorEnv):
         self._all_valid = constant(np.ones(self.batch_size, bool))
         shape = self.observation_space.shape or ()
         self._no_ends = constant(np.empty((0, *shape), space_dtype(self.observation_space)))
+        told = pool.spec.state_array_spec
+        self._mask_key = next((key for key in MASKS if f"info:{key}" in told), "")
+        if self._mask_key:
+            self.mask_size = math.prod(told[f"info:{self._mask_key}"].shape)
 
     def reset(self, seed: int | None = None) -> None:
-        """Reset every environment. A seed makes the pool anew, as only then it can be seeded."""
+        """Reset every environment. A seed makes the pool anew, as only then it can be seeded.
+
+        Nothing is done where that has just been done with this seed.
+        """
         pool = self._open_pool()
         if not self._is_certain:
             raise RuntimeError("the environment was interrupted in the middle of a step: close it")
+        if seed is not None and seed == self._begun_with:
+            return
         if self._make is None:
             self._take_over([pool])
         self._drain(pool)
@@ -93,6 +115,7 @@ class EnvPoolEnv(VectorEnv):
             self._pool = pool = self._make(seed)
             _problem(pool)
         self._unused_seed = None
+        self._begun_with = None if self._make is None else seed
         pool.async_reset()
         self._under_way = self.num_envs
         self._unanswered = 0
@@ -103,10 +126,13 @@ class EnvPoolEnv(VectorEnv):
         if not self._under_way:
             raise RuntimeError("recv() has nothing to return: call reset() or send() before it")
         self._is_certain = False
+        self._begun_with = None
         observations, rewards, terminated, truncated, info = pool.recv()
         self._under_way -= self.batch_size
         self._is_certain = True
         self._unanswered += self.batch_size
+        if self._take is not None:
+            observations = self._take(observations, self.label, self.batch_size)
         ids = info["env_id"].astype(np.int64) if self._ids is None else self._ids
         rewards = np.asarray(rewards, np.float32)
         elapsed = info["elapsed_step"]
@@ -118,7 +144,11 @@ class EnvPoolEnv(VectorEnv):
         done = terminated | truncated
         ends = observations.compress(done, 0) if np.count_nonzero(done) else self._no_ends
         infos = () if self.info_keys is None else self.info_keys.of_rows(info, valid, done)
-        return VectorStep(ids, observations, rewards, terminated, truncated, valid, ends, infos)
+        rows = VectorStep(ids, observations, rewards, terminated, truncated, valid, ends, infos)
+        if not (self._mask_key and self.needs_masks):
+            return rows
+        masks = info[self._mask_key].reshape(self.batch_size, -1) != 0
+        return rows._replace(action_masks=masks, end_masks=masks[done])
 
     def send(self, actions: Array, env_ids: Array) -> None:
         """Hand the actions to EnvPool's threads, without waiting for them."""
@@ -165,6 +195,19 @@ def is_envpool(env: object) -> bool:
     return any(base.__module__.split(".")[0] == "envpool" for base in type(env).__mro__)
 
 
+def require_gymnasium_pool(pool: Any) -> None:
+    """Check that an EnvPool has Gymnasium's interface.
+
+    Raises:
+        TypeError: If it has another one, with the argument that gives it.
+    """
+    if not isinstance(pool, gymnasium.vector.VectorEnv):
+        raise TypeError(
+            f'env must be an EnvPool made with env_type="gymnasium", got {type(pool).__name__}: '
+            'envpool.make(env_id, env_type="gymnasium", num_envs=...)'
+        )
+
+
 def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) -> EnvPoolEnv:
     """Make a pool of `num_envs` environments that delivers `batch_size` of them at a time.
 
@@ -194,23 +237,20 @@ def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) 
     return EnvPoolEnv(make(seed), make, seed)
 
 
-@contextmanager
-def quiet_making() -> Iterator[None]:
-    """Keep from the user the warnings that the makers of environments, not users, can act upon."""
-    with warnings.catch_warnings():
-        # EnvPool states the limits of its float32 boxes in float64.
-        warnings.filterwarnings("ignore", r".*Box (low|high)'s precision lowered", UserWarning)
-        # Box2D's bindings were made by a SWIG that newer Pythons complain about.
-        warnings.filterwarnings(
-            "ignore", r"builtin type \w+ has no __module__ attribute", DeprecationWarning
-        )
-        yield
-
-
 def _problem(pool: Any) -> Problem:
     """Return spaces and time limit. EnvPool builds spaces when first asked, which must happen in here."""
     with quiet_making():
         return envpool_problem(pool.config, (pool.observation_space, pool.action_space))
+
+
+def _taking(space: AnySpace) -> Callable[..., Array] | None:
+    """Return what makes rows of the observations of a batch, or checks them; None for those of a Box.
+
+    EnvPool's arrays have the declared shape and dtype.
+    """
+    if has_parts(space):
+        return laid_out(space).flattened_batch
+    return None if isinstance(space, Box) or not has_arrays(space) else ObservationDoor(space)
 
 
 def _num_threads(spec: object, num_envs: int) -> int:

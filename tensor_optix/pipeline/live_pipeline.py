@@ -12,7 +12,12 @@ from tensor_optix.core.base_pipeline import BasePipeline
 from tensor_optix.core.episode_returns import EpisodeCounter
 from tensor_optix.core.foreign_agent import as_actor
 from tensor_optix.core.types import Array, EpisodeData, Transitions
-from tensor_optix.pipeline.action_scaling import ActionMap, environment_actions, kept_dtype
+from tensor_optix.pipeline.action_scaling import (
+    ActionMap,
+    environment_actions,
+    kept_dtype,
+    kept_shape,
+)
 from tensor_optix.pipeline.live_stream import DataSource, LiveRow, LiveStream, sender_of
 from tensor_optix.pipeline.vector_contract import has_arrays
 
@@ -64,8 +69,9 @@ class LivePipeline(BasePipeline):
             that row is not learned from. 1: they belong to the action before, as in `env.step`, and an
             observation that comes with an end is the last of its episode: no action follows it. The reward of
             the first row after it, or after a lost connection, belongs to no action and is left out.
-        action_space: If given, an agent whose actions are in [-1, 1] has them stretched to its bounds;
-            windows keep them as they were chosen.
+        action_space: If given, an agent whose actions are in [-1, 1] has them stretched to its bounds, and
+            one that counts its actions from 0 has what it starts at added; windows keep them as they were
+            chosen.
 
     Raises:
         TypeError: If the data source has no `stream()`.
@@ -139,11 +145,7 @@ class LivePipeline(BasePipeline):
         return True
 
     def set_agent(self, agent: Actor) -> None:
-        """Let `agent` choose the actions from the next row on.
-
-        Raises:
-            ValueError: If its actions cannot be stretched to the action space.
-        """
+        """Let `agent` choose the actions from the next row on."""
         space = self._action_space
         actor = as_actor(agent)
         to_env = _as_chosen if space is None else environment_actions(actor, space, rescale=True)
@@ -369,7 +371,7 @@ def _keeper(agent: BaseAgent, space: AnySpace | None) -> ActionMap:
     """Return what makes a copy `[1, ...]` of the agent's actions, to learn from."""
     if space is None:
         return np.array
-    dtype, shape = kept_dtype(agent, space), (1, *(space.shape or ()))
+    dtype, shape = kept_dtype(agent, space), (1, *kept_shape(agent, space))
 
     def keep(actions: Array) -> Array:
         if actions.shape != shape:

@@ -14,6 +14,7 @@ import numpy as np
 from tensor_optix.core.decisions.validation import GreedyAgent
 from tensor_optix.core.episode_returns import EpisodeCounter, FirstEpisodes
 from tensor_optix.core.foreign_agent import as_actor
+from tensor_optix.core.observation_layout import MaskedSpace
 from tensor_optix.pipeline.action_scaling import chooser_of, environment_actions
 from tensor_optix.pipeline.agent_view import seen_by
 
@@ -63,7 +64,7 @@ def play_episodes(
         one environment together.
 
     Raises:
-        ValueError: If `episodes` is below 1, or actions cannot be stretched to the action space.
+        ValueError: If `episodes` is below 1, or actions do not have the form that the action space asks for.
     """
     played = _play(agent, env, episodes, None, (seed, rescale_actions))
     return played.returns, played.lengths
@@ -80,7 +81,7 @@ def play_bounded(agent: Actor, env: VectorEnv, episodes: int, most_steps: int) -
             as many steps for each, the others are given up.
 
     Raises:
-        ValueError: If `episodes` is below 1, or actions cannot be stretched to the action space.
+        ValueError: If `episodes` is below 1, or actions do not have the form that the action space asks for.
     """
     return _play(agent, env, episodes, most_steps, (None, True))
 
@@ -97,13 +98,15 @@ def _play(
     seed, rescale_actions = options
     counter, played = EpisodeCounter(env.num_envs), FirstEpisodes(episodes, env.num_envs)
     actor = as_actor(agent)
+    env.reset(seed)
     env = seen_by(actor, env)
+    if isinstance(env.observation_space, MaskedSpace):
+        actor.check_spaces(env.observation_space, env.action_space)
     to_env = environment_actions(actor, env.action_space, rescale_actions)
     chooser = chooser_of(GreedyAgent(actor), env.action_space)
     most = math.inf if most_steps is None else most_steps * env.num_envs
     each = math.ceil(episodes / env.num_envs)
     steps, rewards = 0, 0.0
-    env.reset(seed)
     while True:
         step = env.recv()
         valid, dones = step.valid, step.terminated | step.truncated

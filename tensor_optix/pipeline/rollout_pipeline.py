@@ -11,9 +11,16 @@ import numpy as np
 from tensor_optix.core.base_pipeline import BasePipeline, Source
 from tensor_optix.core.episode_returns import EpisodeCounter
 from tensor_optix.core.foreign_agent import as_actor
+from tensor_optix.core.observation_layout import MaskedSpace
 from tensor_optix.core.types import Array, EpisodeData, Transitions
-from tensor_optix.pipeline.action_scaling import chooser_of, environment_actions, kept_dtype
+from tensor_optix.pipeline.action_scaling import (
+    chooser_of,
+    environment_actions,
+    kept_dtype,
+    kept_shape,
+)
 from tensor_optix.pipeline.agent_view import seen_by
+from tensor_optix.pipeline.observation_report import ObservationReport
 from tensor_optix.pipeline.vector_contract import VectorStep, space_dtype, space_shape, spread_seed
 
 if TYPE_CHECKING:
@@ -37,22 +44,25 @@ class Rollout:
     Args:
         env: Tells the number of environments and the spaces.
         window_size: Rows per environment; on average, where the environments run at their own pace.
-        action_dtype: In which actions are stored.
+        actions: Shape of one, and dtype, in which actions are stored.
     """
 
-    def __init__(self, env: VectorEnv, window_size: int, action_dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, env: VectorEnv, window_size: int, actions: tuple[tuple[int, ...], np.dtype[Any]]
+    ) -> None:
         self._num_envs = env.num_envs
         self._all_ids = np.arange(env.num_envs)
         self._lockstep = env.batch_size == env.num_envs
         self._budget = window_size * env.num_envs
         self._capacity = window_size if self._lockstep else 2 * window_size
         shape = (self._capacity, env.num_envs)
-        obs, action = env.observation_space, env.action_space
+        obs, (action_shape, action_dtype) = env.observation_space, actions
         # One row more, for what the last action led to.
         grid = (self._capacity + 1, env.num_envs)
         self._observations = np.zeros((*grid, *space_shape(obs)), space_dtype(obs))
         self._has_floats = np.issubdtype(self._observations.dtype, np.floating)
-        self._actions = np.zeros((*shape, *space_shape(action)), action_dtype)
+        self._mask_size = obs.mask_size if isinstance(obs, MaskedSpace) else 0
+        self._actions = np.zeros((*shape, *action_shape), action_dtype)
         self._rewards = np.zeros(shape, np.float32)
         self._terminated = np.zeros(shape, bool)
         self._truncated = np.zeros(shape, bool)
@@ -73,8 +83,14 @@ class Rollout:
         """Whether somebody holds a row: whatever shows a part of an array, refers to the array."""
         return self._references() > self._own_references
 
-    def start(self, observations: Array) -> None:
-        """Write a new window over the old rows; its first actions are chosen from `[N, ...]`."""
+    def start(self, observations: Array, seen_dtype: np.dtype[Any] | None) -> None:
+        """Write a new window over the old rows; its first actions are chosen from `[N, ...]`.
+
+        Args:
+            observations: What they are chosen from.
+            seen_dtype: In which the agent computes with observations of floats. None: in their own.
+        """
+        self._seen_dtype = seen_dtype
         self._cursor = 0
         self._cursors = np.zeros(self._num_envs, np.int64)
         self._rows_begun = 0
@@ -98,11 +114,11 @@ class Rollout:
         return observations
 
     def begin(self, env_ids: Array, actions: Array) -> Array:
-        """Store what was done; return the actions as stored, in `action_dtype`.
+        """Store what was done; return the actions as stored.
 
         Raises:
             TypeError: If the actions are of another kind than those stored (floats for ints).
-            ValueError: If there is not one action of the action space's shape per environment.
+            ValueError: If there is not one action of the shape that is stored per environment.
         """
         rows = self._rows(env_ids)
         stored: Array = self._actions[rows]  # a view of the row in lockstep, else a copy
@@ -173,10 +189,11 @@ class Rollout:
         _require_finite("reward", step.rewards, window, lambda i: (times[i], ids[i]))
         if self._has_floats:
             shown, last = step.observations, step.end_observations
-            _require_finite("observation", shown, window, lambda i: (times[i] + 1, ids[i]))
+            dtype = self._seen_dtype
+            _require_finite("observation", shown, window, lambda i: (times[i] + 1, ids[i]), dtype)
             ended = np.flatnonzero(step.terminated | step.truncated)
             _require_finite(
-                "final observation", last, window, lambda i: (times[ended[i]], ids[ended[i]])
+                "final observation", last, window, lambda i: (times[ended[i]], ids[ended[i]]), dtype
             )
 
     def following(self) -> Array:
@@ -224,6 +241,7 @@ class Rollout:
             end_observations=end_observations,
             finished_returns=returns,
             finished_lengths=lengths,
+            mask_size=self._mask_size,
         )
 
     def _references(self) -> int:
@@ -235,10 +253,11 @@ class Rollout:
 
     def _require_finite_observations(self, length: int, window: int) -> None:
         """Check what the window shows: observations acted on, those at its end, and those of episodes."""
-        n, rows = self._num_envs, _flat(self._observations[: length + 1])
-        _require_finite("observation", rows, window, lambda i: divmod(i, n))
+        n, rows, dtype = self._num_envs, _flat(self._observations[: length + 1]), self._seen_dtype
+        _require_finite("observation", rows, window, lambda i: divmod(i, n), dtype)
         end_rows, last = self._sorted_ends()
-        _require_finite("final observation", last, window, lambda i: divmod(int(end_rows[i]), n))
+        places = [divmod(int(row), n) for row in end_rows]
+        _require_finite("final observation", last, window, places.__getitem__, dtype)
 
     def _rows(self, env_ids: Array) -> Any:
         return self._cursor if self._lockstep else (self._cursors[env_ids], env_ids)
@@ -278,22 +297,32 @@ class Rollout:
 
 
 def _require_finite(
-    name: str, rows: Array, window: int, place: Callable[[int], tuple[int, int]]
+    name: str,
+    rows: Array,
+    window: int,
+    place: Callable[[int], tuple[int, int]],
+    dtype: np.dtype[Any] | None = None,
 ) -> None:
     """Check rewards `[B]`, or observations `[B, ...]`; `place` gives the step and the environment of a row.
 
     Raises:
-        ValueError: If a number is NaN or infinite: the first one, and where it is.
+        ValueError: If a number is NaN or infinite, as it is or in `dtype`: the first one, and where it is.
     """
-    is_finite = np.isfinite(rows)
+    seen = rows
+    if dtype is not None and rows.dtype.itemsize > dtype.itemsize:
+        with np.errstate(over="ignore"):
+            seen = rows.astype(dtype)
+    is_finite = np.isfinite(seen)
     if np.count_nonzero(is_finite) == is_finite.size:
         return
     row, *element = np.argwhere(~is_finite)[0].tolist()
     step, env_id = place(row)
     where = f" in element {', '.join(map(str, element))}" if element else ""
+    value = rows[(row, *element)]
+    within = f" in {dtype}" if np.isfinite(value) else ""
     raise ValueError(
-        f"{name}s must be finite, got {rows[(row, *element)]}{where} from environment {env_id} at step "
-        f"{step} of window {window}: no policy can be learned from it, so look into the environment's {name}"
+        f"{name}s must be finite{within}, got {value}{where} from environment {env_id} at step {step} of "
+        f"window {window}: no policy can be learned from it, so look into the environment's {name}"
     )
 
 
@@ -334,6 +363,7 @@ class RolloutPipeline(BasePipeline):
         makes_new: Whether every call of `make_env` makes new environments.
         info_keys: Which of the environments' infos windows have. None: all of a plain environment's,
             none of a vector's.
+        report: Says what there is to say of observations. None: one of its own.
     """
 
     def __init__(
@@ -346,6 +376,7 @@ class RolloutPipeline(BasePipeline):
         *,
         makes_new: bool = False,
         info_keys: InfoKeys | None = None,
+        report: ObservationReport | None = None,
     ) -> None:
         if not isinstance(window_size, int | np.integer) or window_size < 1:
             raise ValueError(f"window_size must be a whole number >= 1, got {window_size!r}")
@@ -354,13 +385,15 @@ class RolloutPipeline(BasePipeline):
         self._seed = None if seed is None else spread_seed(seed)
         self._rescale_actions = rescale_actions
         self._info_keys = info_keys
+        self._report = report or ObservationReport()
         self._make_env = make_env
         self._makes_new = makes_new
         self._renewals = 0
         self._env: VectorEnv | None = None
         self._rollouts: list[Rollout] = []
         self._seen_space: Any = None
-        self._action_dtype: np.dtype[Any] | None = None
+        self._seen_dtype: np.dtype[Any] | None = None
+        self._kept: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._is_set_up = False
 
     @property
@@ -398,11 +431,7 @@ class RolloutPipeline(BasePipeline):
         return self.env.max_episode_steps
 
     def set_agent(self, agent: Actor) -> None:
-        """Let `agent` choose the actions from the next window on.
-
-        Raises:
-            ValueError: If its actions cannot be stretched to the action space.
-        """
+        """Let `agent` choose the actions from the next window on."""
         self._agent = as_actor(agent)
         if not self._is_set_up:
             return
@@ -446,6 +475,7 @@ class RolloutPipeline(BasePipeline):
             self._rescale_actions,
             makes_new=True,
             info_keys=self._info_keys,
+            report=self._report,
         )
 
     @property
@@ -454,11 +484,12 @@ class RolloutPipeline(BasePipeline):
 
     def _begin(self, seed: int | None) -> None:
         env = self.env
+        # Only then it is known whether they tell which actions are allowed.
+        env.reset(seed)
         if self._agent is not None:
             env = self._fit_to(self._agent)
             self._agent.check_spaces(env.observation_space, env.action_space)
             self._agent.begin_episodes()
-        env.reset(seed)
         self._window = 0
         self._counter = EpisodeCounter(env.num_envs)
         space = env.observation_space
@@ -468,7 +499,8 @@ class RolloutPipeline(BasePipeline):
             first = env.recv()
             self._observations[first.env_ids] = first.observations
         if np.issubdtype(self._observations.dtype, np.floating):
-            _require_finite("observation", self._observations, 0, lambda env_id: (0, env_id))
+            place, dtype = lambda env_id: (0, env_id), self._seen_dtype
+            _require_finite("observation", self._observations, 0, place, dtype)
         self._is_set_up = True
 
     def episodes(self) -> Iterator[EpisodeData]:
@@ -489,14 +521,17 @@ class RolloutPipeline(BasePipeline):
     def _fit_to(self, agent: BaseAgent) -> VectorEnv:
         """Choose what is done at every step, so that no step has to ask; return the environments it sees."""
         view = seen_by(agent, self.env)
+        self._report.parts(view)
+        # Ready-made agents compute in it, and so see an infinite number in place of a larger one.
+        self._seen_dtype = np.dtype(np.float32) if agent.sees_rows else None
         space = view.action_space
         self._to_env = environment_actions(agent, space, self._rescale_actions)
         self._actor = chooser_of(agent, space)
         self._finish = Rollout.finish if agent.is_on_policy else self._observing(agent)
-        dtype = kept_dtype(agent, space)
-        if view.observation_space != self._seen_space or dtype != self._action_dtype:
+        kept = kept_shape(agent, space), kept_dtype(agent, space)
+        if view.observation_space != self._seen_space or kept != self._kept:
             self._rollouts = []
-        self._view, self._seen_space, self._action_dtype = view, view.observation_space, dtype
+        self._view, self._seen_space, self._kept = view, view.observation_space, kept
         return view
 
     def _free_rollout(self) -> Rollout:
@@ -504,8 +539,8 @@ class RolloutPipeline(BasePipeline):
         for rollout in self._rollouts:
             if not rollout.is_held:
                 return rollout
-        assert self._action_dtype is not None
-        rollout = Rollout(self._view, self.window_size, self._action_dtype)
+        assert self._kept is not None
+        rollout = Rollout(self._view, self.window_size, self._kept)
         self._rollouts = [*self._rollouts, rollout][-MOST_ROLLOUTS:]
         return rollout
 
@@ -515,7 +550,7 @@ class RolloutPipeline(BasePipeline):
                 f"{type(self).__name__} has no agent: pass agent=, or give the pipeline to RLOptimizer"
             )
         rollout = self._free_rollout()
-        rollout.start(self._observations)
+        rollout.start(self._observations, self._seen_dtype)
         env = self._view
         self._act(rollout, self._all_ids)
         in_flight = env.num_envs
@@ -528,8 +563,10 @@ class RolloutPipeline(BasePipeline):
                 self._act(rollout, step.env_ids)
         window = rollout.to_window(self._window, self._counter)
         self._observations = rollout.following()
-        if self._window == 0 and self._info_keys is not None:
-            self._info_keys.report_missing()
+        if self._window == 0:
+            self._report.bounds(env, window)
+            if self._info_keys is not None:
+                self._info_keys.report_missing()
         self._window += 1
         return window
 

@@ -57,6 +57,11 @@ class VectorStep(NamedTuple):
     `terminated | truncated`, in row order."""
     infos: Sequence[dict[str, Any]] = ()
     """What is kept of the environment's own remarks, one dict per row, or nothing at all."""
+    action_masks: Array | None = None
+    """`[B, A]` bool, which actions are allowed at `observations`; None where masks are not told or not
+    needed."""
+    end_masks: Array | None = None
+    """`[K, A]` bool, which are at `end_observations`; all where nothing is told of these."""
 
 
 class VectorEnv(ABC):
@@ -77,15 +82,21 @@ class VectorEnv(ABC):
         observation_space: The space of one environment's observation.
         action_space: The space of one environment's action.
         max_episode_steps: The time limit of an episode in steps, None where unknown.
+        label: What messages call the environments.
         env_id: From which the same environments can be made again; empty where there is none.
         info_keys: Which of the environment's infos come with the rows. None: all of a plain
             environment's, none of a vector's.
+        mask_size: A, the length of the masks by which rows tell which actions are allowed, 0 where they tell
+            none; known after the first reset. A mask that observations hold is a part of these.
+        needs_masks: Whether whoever sees the rows acts by the masks.
     """
 
     takes_any_space: ClassVar[bool] = False
     """Whether spaces may be other than `ARRAY_SPACES`."""
     env_id: str = ""
     info_keys: InfoKeys | None = None
+    mask_size: int = 0
+    needs_masks: bool = False
 
     def __init__(
         self,
@@ -108,6 +119,7 @@ class VectorEnv(ABC):
             ValueError: If a space is not supported or N is no multiple of B.
         """
         self.name = name
+        self.label = f"{name} environment"
         self.num_envs = num_envs
         self.batch_size = num_envs if batch_size is None else batch_size
         check_batch_size(num_envs, self.batch_size)
@@ -131,6 +143,15 @@ class VectorEnv(ABC):
             seed: The same seed followed by the same actions gives the same rows. None: go on with
                 the random state that the environments have.
         """
+
+    def need_masks(self, is_needed: bool) -> None:
+        """Note whether whoever sees the rows, from now on, acts by masks; the environments were reset.
+
+        Raises:
+            TypeError: If what they told is no mask.
+            ValueError: If only some told a mask, or masks differ in length.
+        """
+        self.needs_masks = is_needed
 
     @abstractmethod
     def recv(self) -> VectorStep:
@@ -254,12 +275,13 @@ def _require_arrays(role: str, space: AnySpace) -> None:
     if has_arrays(space):
         return
     remedy = (
-        "gymnasium.wrappers.FlattenObservation makes a Dict or a Tuple a Box"
+        "gymnasium.wrappers.TransformObservation"
         if role == "observation"
-        else "gymnasium.wrappers.TransformAction can translate it"
+        else "gymnasium.wrappers.TransformAction"
     )
+    also = ", or a Dict or a Tuple with one of them in it" if role == "observation" else ""
     raise ValueError(
         f"unsupported {role} space {space} of a vector environment: expected Box, Discrete, MultiDiscrete or "
-        f"MultiBinary; {remedy}, or let BatchPipeline(env=...) step one plain environment, with an agent of "
-        "your own"
+        f"MultiBinary{also}; {remedy} can translate it, or let BatchPipeline(env=...) step one plain "
+        "environment, with an agent of your own"
     )

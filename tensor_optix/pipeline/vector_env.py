@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from gymnasium.spaces import Discrete
+from gymnasium.vector import SyncVectorEnv
 
 from tensor_optix.core.environment_ids import (
     envpool_difference,
@@ -29,17 +30,33 @@ from tensor_optix.core.environment_ids import (
     require_gymnasium,
     say_once,
 )
+from tensor_optix.core.observation_layout import seen_space
+from tensor_optix.core.plain_warnings import quiet_making
 from tensor_optix.core.problem import Problem
-from tensor_optix.pipeline.checked_env import CheckedEnv, core, cores, require_environment
-from tensor_optix.pipeline.envpool_env import EnvPoolEnv, is_envpool, make_envpool, quiet_making
+from tensor_optix.pipeline.checked_env import (
+    CheckedEnv,
+    core,
+    cores,
+    require_environment,
+    require_one_reward,
+)
+from tensor_optix.pipeline.envpool_env import (
+    EnvPoolEnv,
+    is_envpool,
+    make_envpool,
+    require_gymnasium_pool,
+)
+from tensor_optix.pipeline.foreign_vectors import as_vector
 from tensor_optix.pipeline.gymnasium_env import SingleEnv, wrap_gymnasium
 from tensor_optix.pipeline.vector_contract import VectorEnv, VectorStep, check_batch_size
+from tensor_optix.pipeline.worker_processes import WorkerVectorEnv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gymnasium.envs.registration import EnvSpec
 
+    from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
 
 __all__ = ["VectorEnv", "VectorStep", "from_env_fns", "make_vector_env", "wrap_env"]
@@ -114,10 +131,13 @@ def wrap_env(env: Any) -> VectorEnv:
     """
     if is_envpool(env):
         return EnvPoolEnv(env)
-    if isinstance(env, gymnasium.vector.VectorEnv):
-        _require_different(cores(env))
-        name = "sync" if isinstance(env, SyncVectorEnv) else "vector"
-        return _named(wrap_gymnasium(env, name), *_single_envs(env))
+    vector = as_vector(env)
+    if vector is not None:
+        _require_different(cores(vector))
+        for each in (vector, *_single_envs(vector)):
+            require_one_reward(each)
+        name = "sync" if isinstance(vector, SyncVectorEnv) else "vector"
+        return _named(wrap_gymnasium(vector, name), *_single_envs(vector))
     checked = CheckedEnv(env)
     return _named(SingleEnv(checked), checked)
 
@@ -128,7 +148,9 @@ def check_env(env: Any) -> None:
     Raises:
         TypeError: If it is no environment, saying what to do.
     """
-    if not is_envpool(env) and not isinstance(env, gymnasium.vector.VectorEnv):
+    if is_envpool(env):
+        require_gymnasium_pool(env)
+    elif as_vector(env) is None:
         require_environment(env)
 
 
@@ -151,10 +173,11 @@ def from_env_fns(env_fns: Sequence[Callable[[], Any]], asynchronous: bool = Fals
     """
     if not env_fns:
         raise ValueError("env_fns must name at least one environment, got none")
-    makers = [functools.partial(_make_checked, each, n) for n, each in enumerate(env_fns)]
+    in_rows = asynchronous or len(env_fns) > 1
+    makers = [functools.partial(_make_checked, each, n, in_rows) for n, each in enumerate(env_fns)]
     with quiet_making():
         if asynchronous:
-            return wrap_gymnasium(AsyncVectorEnv(makers, copy=False), "async", owned=True)
+            return wrap_gymnasium(WorkerVectorEnv(makers), "async", owned=True)
         if len(makers) == 1:
             env = makers[0]()
             return _named(SingleEnv(env, "sync", owned=True), env)
@@ -182,21 +205,23 @@ def half_batch(num_envs: int) -> int:
 
 
 def steps_per_second(env: VectorEnv) -> float:
-    """Step `env` with random actions for a moment.
+    """Step `env` for a moment, with random actions, or with allowed ones where it tells which these are.
 
     Returns:
         Environment steps a second, resets not counted.
     """
     batches = _random_actions(env, 8)
     env.reset()
+    env.need_masks(env.mask_size > 0)
     step = env.recv()
     count, start = 0, time.perf_counter()
     for actions in itertools.islice(itertools.cycle(batches), PROBE_STEPS):
-        env.send(actions, step.env_ids)
+        env.send(_allowed(actions, step.action_masks, env.action_space), step.env_ids)
         step = env.recv()
         count += int(np.count_nonzero(step.valid))
         if time.perf_counter() - start > PROBE_SECONDS:
             break
+    env.need_masks(False)
     return count / (time.perf_counter() - start)
 
 
@@ -208,15 +233,28 @@ def _random_actions(env: VectorEnv, count: int) -> list[Array]:
     return [np.stack([space.sample() for _ in range(env.batch_size)]) for _ in range(count)]
 
 
-def _make_checked(env_fn: Callable[[], Any], number: int) -> CheckedEnv:
-    """Make environment `number` of several, in a process of its own perhaps."""
+def _allowed(actions: Array, masks: Array | None, space: AnySpace) -> Array:
+    """Return the actions, or the first that are allowed where `[B, A]` masks of single choices tell."""
+    if masks is None or not isinstance(space, Discrete) or masks.shape[1] != space.n:
+        return actions
+    return np.asarray(np.argmax(masks, axis=1) + space.start, actions.dtype)
+
+
+def _make_checked(env_fn: Callable[[], Any], number: int, in_rows: bool) -> CheckedEnv:
+    """Make environment `number` of several, in a process of its own perhaps.
+
+    Args:
+        env_fn: Makes it.
+        number: Its number, for messages.
+        in_rows: Whether observations of several parts come as rows.
+    """
     env = env_fn()
-    if isinstance(env, gymnasium.vector.VectorEnv) or is_envpool(env):
+    if is_envpool(env) or as_vector(env) is not None:
         raise TypeError(
             f"env_fns must make one environment each, env_fns[{number}] made the vector environment "
             f"{type(env).__name__}: give it as env="
         )
-    return CheckedEnv(env, f"environment {number} ({type(core(env)).__name__})")
+    return CheckedEnv(env, f"environment {number} ({type(core(env)).__name__})", in_rows)
 
 
 def _require_different(environments: Sequence[Any]) -> None:
@@ -273,10 +311,14 @@ def _vector_difference(spec: EnvSpec) -> str:
         for name in ("sync", "vector"):
             envs.append(_make_gymnasium(spec, 1, name))
             opened.callback(envs[-1].close)
-        plain, vector = (
-            Problem(env.observation_space, env.action_space, env.max_episode_steps) for env in envs
-        )
+        plain, vector = map(_problem_of, envs)
         return ", ".join(vector.differences(plain)) or _row_difference(*envs)
+
+
+def _problem_of(env: VectorEnv) -> Problem:
+    # Rows of several parts come from a vector, objects from a plain environment.
+    seen = seen_space(env.observation_space)
+    return Problem(seen, env.action_space, env.max_episode_steps)
 
 
 def _row_difference(plain: VectorEnv, vector: VectorEnv) -> str:
@@ -296,10 +338,12 @@ def _row_difference(plain: VectorEnv, vector: VectorEnv) -> str:
 def _played(env: VectorEnv, actions: list[Array]) -> list[Array]:
     """Step one environment for a moment; return of each step the reward, and how its episode ended if so."""
     env.reset(0)
+    env.need_masks(env.mask_size > 0)
     step, start = env.recv(), time.perf_counter()
     rows: list[Array] = []
     while len(rows) < len(actions) and time.perf_counter() - start < PROBE_SECONDS:
-        env.send(actions[len(rows)], step.env_ids)
+        allowed = _allowed(actions[len(rows)], step.action_masks, env.action_space)
+        env.send(allowed, step.env_ids)
         step = env.recv()
         if step.valid[0]:
             rows.append(np.array([step.rewards[0], step.terminated[0], step.truncated[0]], float))
@@ -362,7 +406,8 @@ def _make_gymnasium(spec: EnvSpec, num_envs: int, backend: str) -> VectorEnv:
             with quiet_making():
                 env = gymnasium.make_vec(spec.id, num_envs, "vector_entry_point")
             return wrap_gymnasium(env, "vector", owned=True)
-        make = functools.partial(gymnasium.make, spec.id)
+        # A worker process may not know the id: the spec itself travels to it.
+        make = functools.partial(gymnasium.make, spec if backend == "async" else spec.id)
         adapter = from_env_fns([make] * num_envs, backend == "async")
         adapter.max_episode_steps = spec.max_episode_steps
         return adapter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tensor_optix.core.plain_warnings import quiet_making
 from tensor_optix.pipeline.checked_env import CheckedEnv, core
 from tensor_optix.pipeline.info_keys import InfoKeys
 from tensor_optix.pipeline.rollout_pipeline import RolloutPipeline
@@ -27,6 +28,14 @@ DEFAULT_NUM_ENVS = 8
 
 class VectorBatchPipeline(RolloutPipeline):
     """Steps N environments at once and lets the agent act on all of them in one call.
+
+    Where an observation has several parts, a Dict or a Tuple, every agent sees them in one row, whose columns
+    `pipeline.env.observation_layout` names; a mask of the actions, under the key `action_mask`, comes last.
+
+    Environments may tell which actions are allowed, 1 for each that is and 0 for the others: in every info, under
+    "action_mask"; in a part of that name of a Dict observation; as EnvPool does; or by a method `action_masks()`.
+    PPO of discrete actions and DQN never take another then, nor learn of one; their windows have the mask behind
+    each observation.
 
     Args:
         env_fns: Functions that each make an environment of its own: Gymnasium's, or any object with
@@ -112,6 +121,10 @@ class _Factory:
         self._function = function
         self._made: Any = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What was made here has no business in another process, and may not be fit to travel.
+        return {"_function": self._function, "_made": None}
+
     def __call__(self) -> Any:
         self._made = self._function()
         return self._made
@@ -120,7 +133,8 @@ class _Factory:
         """Whether it gives the environment that it gave before: to step this one would disturb that one."""
         if self._made is None:
             return False
-        another = self._function()
+        with quiet_making():
+            another = self._function()
         if core(another) is core(self._made):
             return True
         CheckedEnv(another).close()

@@ -16,7 +16,7 @@ import time
 from dataclasses import MISSING, asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tensor_optix.algorithms.frameworks import FRAMEWORKS
 from tensor_optix.core.callbacks import EVENTS_FILE, METRICS_FILE
@@ -56,6 +56,8 @@ class RunConfig:
     """The device that "auto" stood for: "cpu", "gpu", ...; empty in runs of earlier versions."""
     tune: bool = True
     """Whether hyperparameters were tuned while training."""
+    channels: Literal["first", "last"] | None = None
+    """Which axis of images they are; None: the shorter one."""
     agent_class: str = ""
     """What was trained, where that is no algorithm of the catalogue."""
 

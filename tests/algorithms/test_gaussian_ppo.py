@@ -104,8 +104,8 @@ def test_a_saturated_policy_never_leaves_the_interval(framework):
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        (Discrete(2), r"action_dim=2, needs a Box action space of shape \(2,\), got Discrete\(2\)"),
-        (Box(-1, 1, (3,)), r"action_dim=2, needs a Box action space of shape \(2,\), got Box"),
+        (Discrete(2), r"action_dim=2, needs a Box action space of 2 components, got Discrete\(2\)"),
+        (Box(-1, 1, (3,)), r"action_dim=2, needs a Box action space of 2 components, got Box"),
     ],
 )
 def test_an_action_space_that_does_not_fit_is_refused_before_the_first_step(space, message):

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
 
 from tensor_optix.core.types import HyperparamSet
+from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.algorithms import small_dqn, small_sac
 from tests.algorithms.small_dqn import make_agent, make_episode, vector_steps
 from tests.frameworks import weights
+from tests.pipeline.counting_env import collect
+from tests.pipeline.test_action_forms import Strict
 
 
 def test_what_rows_depend_on_cannot_change_while_there_are_rows_and_the_rest_can(framework):
@@ -176,3 +180,29 @@ def test_a_restored_learner_makes_its_next_update_when_the_saved_one_does(tmp_pa
     for rows in (1, 2, 3, 4, 5):
         counts = [agent.learn(make_episode(rows))["n_updates"] for agent in (straight, resumed)]
         assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("bound", [3.0, np.inf])
+def test_actions_of_a_box_of_two_axes_lie_in_the_replay_as_the_rows_that_were_chosen(
+    bound, framework, tmp_path
+):
+    envs = [Strict(Box(-bound, bound, (1, 2), np.float32)) for _ in range(2)]
+    agent = small_sac.make_agent(framework=framework, obs_shape=(2,), n_step=2)
+    pipeline = VectorBatchPipeline([lambda env=env: env for env in envs], agent, 16)
+    (window,) = collect(pipeline, 1)
+    assert agent.learn(window)["n_updates"] > 0
+    agent.save_replay(tmp_path)
+    again = small_sac.make_agent(framework=framework, obs_shape=(2,), n_step=2)
+    again.load_replay(tmp_path)
+    kept = {tuple(action) for action in window.actions.astype(np.float32)}
+    for replay in (agent._replay, again._replay):
+        drawn = replay.sample(200).actions
+        assert drawn.shape == (200, 2)
+        assert {tuple(action) for action in drawn} <= kept
+    reach = bound if np.isfinite(bound) else 1.0
+    for n, env in enumerate(envs):
+        # Resets take a row, but no action.
+        chosen = window.actions[n::2][
+            np.ones(16, bool) if window.valid is None else window.valid[n::2]
+        ]
+        np.testing.assert_allclose(np.array(env.actions)[:, 0], reach * chosen, rtol=1e-6)

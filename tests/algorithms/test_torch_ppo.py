@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 torch = pytest.importorskip("torch")
 
@@ -92,7 +92,8 @@ def test_counts_that_a_tuner_made_floats_are_whole_numbers_again():
     ("space", "message"),
     [
         (Discrete(5), r"one logit per action, \[B, 5\] for Discrete\(5\), got \[2, 3\] for B = 2"),
-        (Discrete(3, start=1), "a Discrete action space that starts at 0"),
+        (MultiDiscrete([2, 4]), r"a Discrete action space, got .*; .*made with choices=\[2, 4\]"),
+        (MultiBinary(2), r"a Discrete action space, got .*; .*made with choices=\[2, 2\]"),
         (Box(-1.0, 1.0, (3,)), "needs a Discrete action space"),
     ],
 )

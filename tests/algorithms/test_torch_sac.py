@@ -88,8 +88,8 @@ def make_custom(actor: nn.Module, first: nn.Module, second: nn.Module) -> TorchS
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        (Discrete(2), r"action_dim=2, needs a Box action space of shape \(2,\), got Discrete"),
-        (Box(-1, 1, (3,)), r"action_dim=2, needs a Box action space of shape \(2,\), got Box"),
+        (Discrete(2), r"action_dim=2, needs a Box action space of 2 components, got Discrete"),
+        (Box(-1, 1, (3,)), r"action_dim=2, needs a Box action space of 2 components, got Box"),
     ],
 )
 def test_an_action_space_that_does_not_fit_is_refused_before_the_first_step(space, message):

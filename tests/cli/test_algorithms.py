@@ -112,12 +112,60 @@ def test_a_run_with_normalized_observations_is_played_with_their_statistics(here
     assert list((here / "run").rglob("obs_normalizer.npz"))
 
 
-def test_unbounded_actions_are_refused_before_anything_is_written(
+def test_unbounded_actions_are_trained_as_they_are_and_that_is_said_once(
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    unbounded = IMAGE_ENV.replace("Discrete(2)", "Box(-np.inf, np.inf, (1, 1))")
+    unbounded = unbounded.replace("float(action)", "float(action[0, 0])").replace("Dots", "Free")
+    (here / "free.py").write_text(unbounded)
+    trained("free:Free-v0", "--window-size", "64", "--max-steps", "256")
+    said = [record for record in caplog.records if "are not stretched" in record.getMessage()]
+    assert len(said) == 1
+
+
+CHOICES_ENV = """
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, MultiDiscrete
+
+
+class Locks(gymnasium.Env):
+    observation_space = Box(-1, 1, (2,), np.float32)
+    action_space = MultiDiscrete([[2, 3]], start=[[1, -1]])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.observation_space.low.copy(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.steps += 1
+        reward = float(action[0, 0] == 2) + float(action[0, 1] == -1)
+        return self.observation_space.high.copy(), reward, self.steps == 8, False, {}
+
+
+gymnasium.register("Locks-v0", Locks)
+"""
+
+
+def test_several_choices_are_trained_by_ppo_and_played(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (here / "free.py").write_text(
-        IMAGE_ENV.replace("Discrete(2)", "Box(-np.inf, np.inf, (1,))").replace("Dots", "Free")
-    )
-    assert main(["train", "free:Free-v0", "--backend", "sync"]) == 2
-    assert "finite bounds" in capsys.readouterr().err
-    assert not (here / "runs").exists()
+    """Every step of every episode takes an element of the action space, in training and in play."""
+    (here / "locks.py").write_text(CHOICES_ENV)
+    options = ("--window-size", "128", "--max-steps", "5120", "--ppo.learning-rate", "0.01")
+    config = trained("locks:Locks-v0", *options, "--seed", "0")
+    assert config["algorithm"] == "ppo"
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--episodes", "3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["returns"] == [16.0] * 3
+
+
+def test_algorithms_of_one_choice_name_the_one_that_takes_several(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "locks.py").write_text(CHOICES_ENV)
+    assert main(["train", "locks:Locks-v0", *TINY, "--algo", "dqn"]) != 0
+    assert "'dqn' takes Discrete actions" in (said := " ".join(capsys.readouterr().err.split()))
+    assert "use 'ppo'" in said

@@ -50,9 +50,20 @@ class BackendContract(NetworkContract):
                 ops.clip(tensors[1], framework.tensor(-0.5), framework.tensor(0.2)),
                 np.clip(y, -0.5, 0.2),
             ),
+            "where": (
+                ops.where(framework.tensor(y > 0), tensors[0], -1e9),
+                np.where(y > 0, x, -1e9),
+            ),
             "first half": (first, x[:, :3]),
             "second half": (second, x[:, 3:]),
             "take": (ops.take_along(tensors[1], framework.tensor(index)), y[range(4), index]),
+            "fold": (ops.fold_last(tensors[0], 3), x.reshape(4, 2, 3)),
+            "take of each": (
+                ops.take_along(
+                    ops.fold_last(tensors[1], 3), framework.tensor(np.array([[2, 0]] * 4))
+                ),
+                y[:, [2, 3]],
+            ),
             "values": (ops.flatten_values(framework.tensor(x[:, :1])), x[:, 0]),
             "flat values": (ops.flatten_values(framework.tensor(x[:, 0])), x[:, 0]),
         }

@@ -3,7 +3,7 @@ from typing import ClassVar
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete
 
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.ensemble_agent import EnsembleAgent
@@ -185,8 +185,8 @@ def test_an_ensemble_of_off_policy_agents_is_one(tmp_path):
 
 
 def test_action_spaces_that_cannot_be_mixed_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="Discrete or a Box"):
-        ensemble_of(tmp_path, Voter(), space=MultiDiscrete([2, 2]))
+    with pytest.raises(ValueError, match="Discrete, MultiDiscrete, MultiBinary or Box"):
+        ensemble_of(tmp_path, Voter(), space=Dict({"a": Discrete(2)}))
     ensemble = ensemble_of(tmp_path, Prober(0.5, 0.5), Prober(0.2, 0.3, 0.5), space=Discrete(3))
     with pytest.raises(ValueError, match="the same actions"):
         ensemble.act(np.zeros(2))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 
+from tensor_optix.core.observation_layout import laid_out
 from tensor_optix.core.problem import Problem, envpool_problem
 
 OBSERVATIONS = Box(-1.0, 1.0, (3,), np.float32)
@@ -73,7 +75,10 @@ def test_the_limits_of_a_dtype_are_no_bounds() -> None:
         np.array([-np.inf, -1, -np.inf]), np.array([1, np.inf, np.inf]), dtype=np.float64
     )
     assert a[1] is OBSERVATIONS
-    given = Dict({"b": vague, "a": OBSERVATIONS})
+    inf = np.inf
+    expected = [-inf, -1, -inf, -1, -1, -1, -inf, -inf]
+    assert laid_out(problem.observation_space).low.tolist() == expected
+    given = Dict(OrderedDict(b=vague, a=OBSERVATIONS))
     assert list(of_envpool(given, ACTIONS).observation_space) == list(given)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 
 from tensor_optix.core.types import EpisodeData
 from tensor_optix.exploration.rnd import RNDPipeline, SmallNetwork
@@ -16,6 +17,7 @@ from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.contracts.pipeline_contract import PipelineContract
 from tests.pipeline.counting_env import Counter, collect
 from tests.pipeline.live_source import Steps
+from tests.pipeline.test_action_forms import Row, Strict
 from tests.scripted import CountingAgent, OffPolicyAgent, ScriptedPipeline
 
 if TYPE_CHECKING:
@@ -51,6 +53,18 @@ class Given(ScriptedPipeline):
 
     def episodes(self) -> Iterator[EpisodeData]:
         yield from self.windows
+
+
+@pytest.mark.parametrize(
+    "space",
+    [MultiDiscrete([[2], [3]], start=[[4], [-1]]), MultiBinary(2), Discrete(2, start=3)],
+    ids=str,
+)
+def test_actions_of_every_form_reach_the_environment_and_are_kept(space: Any) -> None:
+    env, agent = Strict(space), Row(0 if isinstance(space, Discrete) else [1, 0])
+    (kept,) = collect(RNDPipeline(BatchPipeline(env=env, agent=agent, window_size=4), obs_dim=2), 1)
+    np.testing.assert_array_equal(kept.actions, [agent.action] * 4)
+    assert np.ptp(kept.rewards) > 0
 
 
 def window(observations: Any, **fields: Any) -> EpisodeData:

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-from tensor_optix.adapters.pytorch.layers import ChannelsFirst, Divide
+from tensor_optix.adapters.pytorch.layers import ChannelsFirst
 from tensor_optix.algorithms.tf_agent import TFAgent
 from tensor_optix.algorithms.tf_dqn import TFDQNAgent
 from tensor_optix.algorithms.tf_ppo import TFPPOAgent
@@ -29,7 +29,8 @@ from tensor_optix.algorithms.torch_td3 import TorchTD3Agent
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.types import HyperparamSet
 from tests.parity.twins import Twins, Within, keras_twin
-from tests.parity.windows import ACTION_DIM, IMAGE, NUM_ACTIONS, VECTOR
+from tests.parity.windows import ACTION_DIM, CHOICES, IMAGE, NUM_ACTIONS, VECTOR
+from tests.torch_framework import Scaled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,13 @@ def network_for(obs_shape: Sequence[int], outputs: int, seed: int) -> nn.Sequent
     torch.manual_seed(seed)
     # To a single pixel, so that flattening knows no order of axes.
     convolutions = [nn.Conv2d(IMAGE[-1], 4, 4, 2), nn.ReLU(), nn.Conv2d(4, 8, 2), nn.ReLU()]
-    layers = [ChannelsFirst(), Divide(255.0), *convolutions, nn.Flatten(), nn.Linear(8, outputs)]
+    layers = [
+        ChannelsFirst(),
+        Scaled(1.0 / 255.0),
+        *convolutions,
+        nn.Flatten(),
+        nn.Linear(8, outputs),
+    ]
     return nn.Sequential(*layers)
 
 
@@ -100,6 +107,20 @@ def make_ppo(
     """Return PPO agents for discrete actions."""
     actor, critic = network_for(obs_shape, NUM_ACTIONS, 1), network_for(obs_shape, 1, 2)
     both = TorchPPOAgent, TFPPOAgent
+    return _made(both, [actor, critic], obs_shape, (kind, rate), (), options, params)
+
+
+def make_ppo_of_choices(
+    kind: str = "sgd",
+    rate: float = 0.1,
+    obs_shape: Any = VECTOR,
+    options: Any = None,
+    **params: Any,
+) -> Twins:
+    """Return PPO agents for several discrete choices."""
+    actor, critic = network_for(obs_shape, sum(CHOICES), 1), network_for(obs_shape, 1, 2)
+    both = TorchPPOAgent, TFPPOAgent
+    options = {"choices": CHOICES} | (options or {})
     return _made(both, [actor, critic], obs_shape, (kind, rate), (), options, params)
 
 

@@ -15,13 +15,15 @@ from tests.parity.agents import (
     make_gaussian_ppo,
     make_generic,
     make_ppo,
+    make_ppo_of_choices,
     make_sac,
     make_td3,
 )
 from tests.parity.windows import IMAGE, VECTOR, draw_observations
 
 MAKERS = pytest.mark.parametrize(
-    "make", [make_ppo, make_gaussian_ppo, make_generic, make_dqn, make_sac, make_td3]
+    "make",
+    [make_ppo, make_ppo_of_choices, make_gaussian_ppo, make_generic, make_dqn, make_sac, make_td3],
 )
 
 

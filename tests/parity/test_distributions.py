@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 from tensor_optix.algorithms.distributions import (
     LARGEST_ACTION,
     categorical,
+    factorized,
     gaussian_parameters,
     squashed_draw,
     squashed_gaussian,
@@ -53,6 +54,32 @@ def test_the_categorical_agrees(case, batch, dtype):
     floors = (floor, floor)
     assert_all_agree(categorical.log_prob, categorical_log_prob, logits, actions, floors=floors)
     assert_all_agree(categorical.entropy, categorical_entropy, logits, floors=floors)
+
+
+COUNTS = (1, 2, 2)
+"""Of the five columns of LOGITS."""
+BEGINS = (0, 1, 3)
+
+
+def factorized_log_prob(logits, actions):
+    parts = zip(np.split(logits, BEGINS[1:], axis=1), actions.T, strict=True)
+    return sum(categorical_log_prob(part, chosen) for part, chosen in parts)
+
+
+def factorized_entropy(logits):
+    return sum(map(categorical_entropy, np.split(logits, BEGINS[1:], axis=1)))
+
+
+@DTYPES
+@pytest.mark.parametrize("case", [case for case in LOGITS if LOGITS[case].shape[1] == 5])
+def test_several_choices_agree(case, dtype):
+    logits = LOGITS[case].astype(dtype)
+    actions = np.stack([RNG.integers(0, count, len(logits)) for count in COUNTS], axis=1)
+    floor = 3 * 4 * np.finfo(dtype).eps * np.abs(logits).max()
+    floors = (floor, floor)
+    distribution = factorized(COUNTS)
+    assert_all_agree(distribution.log_prob, factorized_log_prob, logits, actions, floors=floors)
+    assert_all_agree(distribution.entropy, factorized_entropy, logits, floors=floors)
 
 
 def parameters(outputs):

@@ -8,9 +8,16 @@ import pytest
 pytest.importorskip("tensorflow")
 pytest.importorskip("torch")
 
-from tests.parity.agents import adam_within, make_gaussian_ppo, make_generic, make_ppo, normalizers
+from tests.parity.agents import (
+    adam_within,
+    make_gaussian_ppo,
+    make_generic,
+    make_ppo,
+    make_ppo_of_choices,
+    normalizers,
+)
 from tests.parity.twins import DRIFTED, STRICT, Within
-from tests.parity.windows import IMAGE, ROWS, VECTOR, make_row, make_window
+from tests.parity.windows import IMAGE, ROWS, VECTOR, make_row, make_window, make_window_of_choices
 
 SIZES = {"n_epochs": 2, "minibatch_size": 16}
 """46 rows that can be learned from: two whole minibatches and one of 14, twice."""
@@ -42,6 +49,13 @@ def test_ppo_by_adam():
     twins = make_ppo("adam", rate=rate, **SIZES)
     for count in (1, 2, 3):
         twins.learn(make_window(seed=count), adam_within(rate, UPDATES * count))
+
+
+def test_ppo_of_several_choices_stays_the_same_over_three_windows():
+    twins = make_ppo_of_choices(options=normalizers(VECTOR), entropy_coef=0.1, **SIZES)
+    assert twins.learn(make_window_of_choices())["approx_kl"] > 1e-5
+    twins.learn(make_window_of_choices(seed=1), DRIFTED)
+    twins.learn(make_window_of_choices(seed=2), DRIFTED)
 
 
 def test_gaussian_ppo_with_normalizers_and_momentum_stays_the_same_over_three_windows():

@@ -130,6 +130,17 @@ def test_take_along_agrees(index_dtype):
         )
 
 
+def test_folded_rows_and_what_is_taken_of_each_agree():
+    index = np.array([[0, 1], [1, 1], [0, 0], [1, 0], [0, 1], [1, 1], [0, 0]])
+    assert_all_agree(lambda ops, x: ops.fold_last(x, 2), lambda x: x.reshape(-1, 2, 2), ANY)
+    assert_all_agree(
+        lambda ops, x, i: ops.take_along(ops.fold_last(x, 2), i),
+        lambda x, i: np.take_along_axis(x.reshape(-1, 2, 2), i[..., None], axis=-1)[..., 0],
+        ANY,
+        index,
+    )
+
+
 @pytest.mark.parametrize(
     "observations",
     [

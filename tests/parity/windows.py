@@ -10,6 +10,7 @@ from tensor_optix.core.types import EpisodeData
 
 VECTOR, IMAGE = (4,), (6, 6, 2)
 NUM_ACTIONS, ACTION_DIM = 3, 2
+CHOICES = (2, 3, 3)
 STEPS, NUM_ENVS = 17, 3
 ROWS = STEPS * NUM_ENVS
 TERMINATED, TRUNCATED = (9, 20, 40), (13, 31)
@@ -46,6 +47,13 @@ def make_window(
         "end_observations": draw_observations(rng, len(ends), obs_shape),
     }
     return EpisodeData(**(fields | changes))
+
+
+def make_window_of_choices(seed: int = 0) -> EpisodeData:
+    """Return the same window with actions of several choices."""
+    rng = np.random.default_rng(100 + seed)
+    actions = np.stack([rng.integers(0, count, ROWS) for count in CHOICES], axis=1)
+    return make_window(seed=seed, actions=actions)
 
 
 def make_row(obs_shape: tuple[int, ...] = VECTOR, is_discrete: bool = True) -> EpisodeData:

@@ -162,23 +162,64 @@ def test_nothing_changes_for_other_agents(make_pipeline):
     np.testing.assert_array_equal(env.actions, window.actions)
 
 
-@pytest.mark.parametrize("bound", ["low", "high"])
-def test_an_unbounded_component_is_refused_at_setup_with_the_ways_out(make_pipeline, bound):
-    bounds = {"low": np.array([-1, -1], np.float32), "high": np.array([1, 1], np.float32)}
-    bounds[bound][1] *= np.inf
-    env = ShapedEnv(NEVER_SEEN, Box(**bounds))
-    pipeline = make_pipeline(env, agent=UnitAgent([0.5, 0.5]))
-    with pytest.raises(
-        ValueError, match=r"finite bounds, got .*TransformAction.*rescale_actions=F"
+HALVES = Box(np.array([-3, 5, -np.inf, -np.inf], "f4"), np.array([3, np.inf, 2, np.inf], "f4"))
+"""Two bounds, the lower one only, the upper one only, none."""
+
+
+def test_where_a_bound_is_missing_the_other_one_is_two_away_and_without_any_nothing_is_stretched(
+    make_pipeline,
+):
+    for action, expected in {-1: [-3, 5, 0, -1], 0: [0, 6, 1, 0], 1: [3, 7, 2, 1]}.items():
+        env = ShapedEnv(NEVER_SEEN, HALVES)
+        (window,) = collect(make_pipeline(env, agent=UnitAgent([float(action)] * 4)), 1)
+        np.testing.assert_array_equal(env.actions, [expected] * 4)
+        np.testing.assert_array_equal(window.actions, [[action] * 4] * 4)
+
+
+def test_what_lies_beyond_the_interval_of_an_unbounded_component_is_clipped():
+    np.testing.assert_array_equal(stretched([[9.0] * 4, [-9.0] * 4], HALVES)[:, 3], [1, -1])
+
+
+def test_unbounded_components_are_named_once_with_the_way_to_bound_them(caplog):
+    bounds = np.array([[-1, -7.25], [-1, -np.inf]], np.float32)
+    space = Box(bounds, -bounds)
+    agent = UnitAgent(np.zeros((2, 2)))
+    for make in (*PIPELINES.values(), *PIPELINES.values()):
+        collect(make(ShapedEnv(NEVER_SEEN, space), agent=agent), 1)
+    (record,) = caplog.records
+    assert "without both bounds: 1, 1 of shape (2, 2)" in record.getMessage()
+    assert "TransformAction(env, lambda action: 10 * action, Box(-1, 1, shape))" in caplog.text
+    caplog.clear()
+    stretched(np.zeros((1, 3, 1)), Box(-np.inf, np.inf, (3, 1), np.float64))
+    assert "no component has both bounds" in caplog.text
+
+
+def test_nothing_is_said_where_nothing_is_stretched(make_pipeline, caplog):
+    space = Box(-np.inf, np.inf, (2,), np.float32)
+    for agent, options in (
+        (UnitAgent([0.5, 7.0]), {"rescale_actions": False}),
+        (PlainAgent([0.5, 7.0]), {}),
     ):
-        pipeline.setup()
-    assert not env.actions
-    for options in (
-        {"agent": UnitAgent([0.5, 0.5]), "rescale_actions": False},
-        {"agent": PlainAgent([0.5, 0.5])},
-    ):
-        (window,) = collect(make_pipeline(env, **options), 1)
-        np.testing.assert_array_equal(window.actions, [[0.5, 0.5]] * 4)
+        env = ShapedEnv(NEVER_SEEN, space)
+        collect(make_pipeline(env, agent=agent, **options), 1)
+        np.testing.assert_array_equal(env.actions, [[0.5, 7.0]] * 4)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.uint64])
+def test_integers_of_every_size_reach_their_ends_and_none_beyond(dtype):
+    ends = np.iinfo(dtype)
+    space = Box(ends.min, ends.max, (1,), dtype)
+    found = stretched([[-1.0], [1.0]], space)
+    assert int(found[0, 0]) == ends.min
+    # In double precision the greatest numbers of 64 bits are thousands apart.
+    assert 0 <= ends.max - int(found[1, 0]) <= ends.max * 2.0**-52
+    assert all(space.contains(action) for action in found)
+
+
+def test_unbounded_integers_are_whole_numbers_about_zero():
+    space = Box(-np.inf, np.inf, (1,), np.int32)
+    assert stretched([[-1.0], [-0.2], [0.9]], space).tolist() == [[-1], [0], [1]]
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
@@ -210,16 +251,6 @@ def test_another_agent_between_two_windows_is_treated_as_it_wants(make_pipeline)
     assert [window.episode_id for window in (first, second, third)] == [0, 1, 2]
 
 
-def test_an_agent_that_does_not_fit_leaves_the_one_before_in_place():
-    env = ShapedEnv(NEVER_SEEN, Box(-np.inf, np.inf, (1,), np.float32))
-    pipeline = BatchPipeline(env=env, agent=PlainAgent([0.5]), window_size=2)
-    source = pipeline.episodes()
-    next(source)
-    with pytest.raises(ValueError, match="finite bounds"):
-        pipeline.set_agent(UnitAgent([1.0]))
-    assert next(source).actions.tolist() == [[0.5], [0.5]]
-
-
 class Weighted(Counter):
     """Pays its action."""
 
@@ -244,12 +275,6 @@ def test_episodes_are_played_as_windows_are_collected(agent, options, paid):
     returns, _ = play_episodes(agent, wrap_env(Weighted()), 2, **options)
     (window,) = collect(BatchPipeline(env=Weighted(), agent=agent, window_size=6, **options), 1)
     assert returns.tolist() == window.finished_returns.tolist() == [3 * paid] * 2
-
-
-def test_played_actions_are_not_stretched_to_bounds_that_are_not_there():
-    env = ShapedEnv(NEVER_SEEN, Box(-np.inf, np.inf, (1,), np.float32))
-    with pytest.raises(ValueError, match="finite bounds"):
-        play_episodes(UnitAgent([0.5]), wrap_env(env), 1)
 
 
 def test_agents_are_without_unit_actions_unless_they_say_otherwise():

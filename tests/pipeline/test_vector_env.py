@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
+from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tensor_optix.pipeline.vector_env import from_env_fns, make_vector_env, wrap_env
+from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.pipeline.row_envs import (
     EXPECTED_ROWS,
     TIME_LIMIT,
@@ -21,6 +23,7 @@ from tests.pipeline.row_envs import (
     record,
     record_on,
 )
+from tests.scripted import CountingAgent
 
 N = len(EXPECTED_ROWS)
 
@@ -235,11 +238,16 @@ def test_an_unknown_reset_tag_is_refused():
         wrap_env(ScriptedVectorEnv(N, autoreset_mode="Sometimes"))
 
 
-def test_a_same_step_environment_without_final_observations_is_refused():
-    env = ScriptedVectorEnv(N)
-    env.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-    with pytest.raises(RuntimeError, match=r"must give infos\['final_obs'\] with 3 entries"):
-        record(wrap_env(env), steps=3)
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_the_reset_mode_is_that_of_the_instance(mode, opened):
+    """Gymnasium 1.1 to 1.3 write it into a dict that all environments of the class share."""
+    env = SyncVectorEnv([NoiseEnv] * 2, autoreset_mode=mode)
+    others = [other for other in AutoresetMode if other != mode]
+    found = []
+    for other in (mode, *others):
+        env.metadata = {"autoreset_mode": other}
+        found.append(record(opened(wrap_env(env)), 12, action_of=lambda *_: 0).rows)
+    assert found[0] == found[1] == found[2]
 
 
 def test_something_else_than_an_environment_is_refused():
@@ -252,3 +260,53 @@ def test_something_else_than_an_environment_is_refused():
 def test_unseeded_noise_differs_from_run_to_run():
     runs = [record(wrap_env(NoiseEnv()), 5, seed=None, action_of=lambda *_: 0) for _ in range(2)]
     assert runs[0].rows != runs[1].rows
+
+
+class ResetsCounted(ScriptedEnv):
+    """Counts its resets, by the class too."""
+
+    resets = 0
+
+    def reset(self, **options):
+        type(self).resets += 1
+        return super().reset(**options)
+
+
+gymnasium.register("RowResets-v0", ResetsCounted, disable_env_checker=True)
+
+
+@pytest.mark.parametrize("seed", [0, None])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda seed: BatchPipeline(env_id="RowResets-v0", seed=seed),
+        lambda seed: BatchPipeline(env=ResetsCounted(), seed=seed),
+        lambda seed: VectorBatchPipeline([ResetsCounted], seed=seed),
+        lambda seed: VectorBatchPipeline(
+            env_id="RowResets-v0", num_envs=1, backend="sync", seed=seed
+        ),
+    ],
+)
+def test_a_setup_resets_each_environment_once(make, seed, monkeypatch):
+    monkeypatch.setattr(ResetsCounted, "resets", 0)
+    pipeline = make(seed)
+    pipeline.set_agent(CountingAgent())
+    pipeline.setup()
+    assert ResetsCounted.resets == 1
+    pipeline.setup()
+    assert ResetsCounted.resets == 2
+    pipeline.teardown()
+
+
+@pytest.mark.parametrize("backend", ["sync", "async", "vector"])
+def test_a_seed_begins_afresh_unless_it_has_just_done_so(backend, opened):
+    env = opened(make_vector_env("RowScript-v0", N, backend, seed=0))
+    assert record(env, steps=5).rows[0][:4] == EXPECTED_ROWS[0][:4]
+    assert record(env, steps=5).rows[0][:4] == EXPECTED_ROWS[0][:4]
+    env.reset(0)
+    env.reset(1)
+    assert env.recv().observations[:, 0].tolist() == [1, 2, 0]
+    env.reset(1)
+    env.send(np.zeros(N, int), env.recv().env_ids)
+    env.reset(1)
+    assert env.recv().observations.tolist() == [[1, 0, 0], [2, 0, 0], [0, 0, 0]]

@@ -263,3 +263,15 @@ def test_without_envpool_its_backend_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "envpool", None)
     with pytest.raises(ImportError, match=r'pip install "tensor-optix\[envpool\]"'):
         make_vector_env("CartPole-v1", 2, "envpool")
+
+
+def test_a_seed_that_has_just_begun_makes_no_second_pool():
+    env = make_vector_env("CartPole-v1", 3, "envpool", seed=5)
+    pool = env._pool
+    env.reset(5)
+    assert env._pool is pool
+    first = env.recv().observations.copy()
+    env.reset(5)
+    assert env._pool is not pool
+    np.testing.assert_array_equal(env.recv().observations, first)
+    env.close()

@@ -28,12 +28,13 @@ from tensor_optix.adapters.pytorch.gradient_descent import (
     require_network,
     require_optimizer,
 )
+from tensor_optix.adapters.pytorch.layers import TorchByteScale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from tensor_optix.adapters.backend import Backend, LossFn, Update, UpdateLoop
+    from tensor_optix.adapters.backend import Backend, ByteScale, LossFn, Update, UpdateLoop
     from tensor_optix.core.types import Array, PathLike
 
 INFERENCE_ROWS = 4096
@@ -53,6 +54,7 @@ log = torch.log
 tanh = torch.tanh
 minimum = torch.minimum
 clip = torch.clip
+where = torch.where
 
 
 def placed_on(device: str) -> AbstractContextManager[None]:
@@ -92,13 +94,18 @@ def split_last(x: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
+def fold_last(x: Tensor, size: int) -> Tensor:
+    """Fold the last axis into rows of one size: `[B, K * size]` -> `[B, K, size]`."""
+    return x.reshape(x.shape[0], x.shape[-1] // size, size)
+
+
 def log_softmax(logits: Tensor) -> Tensor:
-    """Normalise `[B, A]` logits to log-probabilities."""
+    """Normalise `[..., A]` logits to log-probabilities."""
     return torch.log_softmax(logits, dim=-1)
 
 
 def take_along(x: Tensor, index: Tensor) -> Tensor:
-    """Pick `x[b, index[b]]`: `[B, A]`, `[B]` -> `[B]`."""
+    """Pick `x[b, index[b]]`: `[B, A]`, `[B]` -> `[B]`; likewise `[B, K, A]`, `[B, K]` -> `[B, K]`."""
     return x.gather(-1, index.unsqueeze(-1)).squeeze(-1)
 
 
@@ -176,6 +183,11 @@ def all_finite(network: nn.Module) -> bool:
         # One answer for all of them, because each takes a round trip to a GPU.
         parts = [torch.isfinite(tensor.detach()).all() for tensor in tensors]
         return not parts or bool(torch.stack(parts).all())
+
+
+def byte_scale(network: nn.Module) -> ByteScale | None:
+    """Return what divides the bytes in a network that was made ready; None where nothing does."""
+    return next((one for one in network.modules() if isinstance(one, TorchByteScale)), None)
 
 
 def scalar(value: float, optimizer: torch.optim.Optimizer, network: nn.Module) -> nn.Module:

@@ -9,17 +9,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tensor_optix.core.base_agent import BaseAgent
+from tensor_optix.core.discrete_actions import DiscreteSpace, choice_counts, first_choices
 from tensor_optix.core.evolution.variants import SIGNIFICANCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from gymnasium.spaces import Discrete
 
     from tensor_optix.core.types import Array
 
@@ -37,6 +36,52 @@ class BaseEnsemble(BaseAgent):
     @abstractmethod
     def without(self, agent: BaseAgent) -> BaseAgent:
         """Return what acts like this one but for the opinion of one agent."""
+
+
+class Choices(NamedTuple):
+    """What members choose of, where actions are discrete."""
+
+    counts: tuple[int, ...]
+    """`[K]`, among how many actions each choice is."""
+    first: Array
+    """`[K]` int64, the number of the first action of each, as members name it."""
+    shape: tuple[int, ...]
+    """Of one action as members give it: `()` where it is one number."""
+
+    @classmethod
+    def of(cls, space: DiscreteSpace, counts_from_zero: bool) -> Choices:
+        """Return those of an action space, as agents with or without `counts_from_zero` name them."""
+        counts, first, shape = choice_counts(space), first_choices(space), tuple(space.shape or ())
+        if counts_from_zero:
+            return cls(counts, np.zeros_like(first), (len(counts),) if shape else ())
+        return cls(counts, first, shape)
+
+    def actions(self, probs: Array, rng: np.random.Generator | None = None) -> Array:
+        """Return actions `[N, ...]` of probabilities `[N, A]`: drawn, without `rng` the likeliest."""
+        parts = np.split(probs, np.cumsum(self.counts)[:-1], axis=1)
+        picked = [np.argmax(part, axis=1) if rng is None else sample(part, rng) for part in parts]
+        actions: Array = np.stack(picked, axis=1) + self.first
+        return actions.reshape(len(probs), *self.shape)
+
+    def numbers(self, actions: Array) -> Array:
+        """Return actions `[N, ...]` as rows `[N, K]` int64 that are counted from 0."""
+        rows: Array = np.asarray(actions).reshape(len(actions), len(self.counts)) - self.first
+        return rows
+
+    def shown(self, numbers: Array | int) -> Any:
+        """Return numbers `[K]` that are counted from 0 as members name them, to be shown."""
+        named = (self.first + numbers).tolist()
+        return named if self.shape else named[0]
+
+    def probs_of(self, actions: Array, probs: Array) -> Array:
+        """Return the probability `[N, K]` of each choice in actions `[N, ...]`."""
+        begins = np.cumsum((0, *self.counts[:-1]))
+        return np.take_along_axis(probs, self.numbers(actions) + begins, axis=1)
+
+    def certain(self, numbers: Array) -> Array:
+        """Return the probabilities `[N, sum(counts)]` of who is certain of `numbers` `[N, K]`."""
+        columns = [np.eye(n)[numbers[:, k]] for k, n in enumerate(self.counts)]
+        return np.concatenate(columns, axis=1)
 
 
 @dataclass(eq=False)
@@ -114,10 +159,14 @@ def common_action(members: Sequence[Member], observation: Any) -> Any:
     """Return the members' common action for one observation; of whole numbers the most probable one.
 
     A single member acts by itself.
+
+    Raises:
+        ValueError: If actions are rows of choices, of which nothing is known here.
     """
     if len(members) == 1:
         return members[0].agent.act(observation)
     actions = [np.asarray(member.agent.act(observation)) for member in members]
+    require_no_rows(members, actions)
     if not all(are_discrete(action[None]) for action in actions):
         return weighted_mean(members, actions)
     return int(np.argmax(mixed_probs(members, np.asarray(observation)[None])[0]))
@@ -138,6 +187,20 @@ def are_discrete(actions: Array) -> bool:
     return actions.ndim == 1 and np.issubdtype(actions.dtype, np.integer)
 
 
+def require_no_rows(members: Sequence[Member], actions: Sequence[Array]) -> None:
+    """Refuse rows of choices of an action space that nobody has named: they have no mean.
+
+    Raises:
+        ValueError: If a member that counts from 0 gave one.
+    """
+    for member, action in zip(members, actions, strict=True):
+        if member.agent.counts_from_zero and action.ndim and action.dtype.kind in "iu":
+            raise ValueError(
+                f"an ensemble must know the action space of several choices, got actions {action.tolist()} "
+                "of an unknown one: use EnsembleAgent, and call its check_spaces first, as pipelines do"
+            )
+
+
 def action_probs(member: Member, observations: Array) -> Array | None:
     """Return the member's action probabilities `[N, A]` float64; None if it has none."""
     try:
@@ -150,38 +213,38 @@ def mixed_probs(
     members: Sequence[Member],
     observations: Array,
     greedy: bool = False,
-    space: Discrete | None = None,
+    choices: Choices | None = None,
 ) -> Array:
-    """Return the weighted mean `[N, A]` of the members' action probabilities.
+    """Return the weighted mean `[N, A]` of the members' action probabilities; choices are side by side.
 
     Args:
         members: Who chooses.
         observations: `[N, ...]`.
         greedy: Whether members without probabilities vote for their best action, or for the one they take.
-        space: The actions. None: from 0 on, and as many as the members name.
+        choices: The actions. None: one choice, from 0 on, and as many as the members name.
 
     Raises:
         ValueError: If the members do not have the same actions.
     """
-    start = 0 if space is None else int(space.start)
     known = [action_probs(member, observations) for member in members]
-    votes = [
-        _votes(member.agent, observations, greedy, start) if probs is None else None
-        for member, probs in zip(members, known, strict=True)
-    ]
+    named = choices or Choices((0,), np.zeros(1, np.int64), ())
+    votes = {
+        n: _votes(member.agent, observations, greedy, named)
+        for n, member in enumerate(members)
+        if known[n] is None
+    }
     sizes = {probs.shape[1] for probs in known if probs is not None}
-    if space is not None:
-        sizes.add(int(space.n))
-    most = max((int(vote.max(initial=0)) for vote in votes if vote is not None), default=0)
-    size: int = max(sizes, default=most + 1)
-    if len(sizes) > 1 or most >= size:
+    none = np.zeros((1, len(named.counts)), np.int64)
+    most = np.concatenate([none, *votes.values()]).max(axis=0)
+    if choices is None:
+        named = named._replace(counts=(max(sizes, default=int(most[0]) + 1),))
+    sizes.add(sum(named.counts))
+    if len(sizes) > 1 or (most >= named.counts).any():
         raise ValueError(
             f"members must have the same actions, got {sorted(sizes)} actions and votes up to action "
-            f"{most + start}"
+            f"{named.shown(most)}"
         )
-    probs = [
-        np.eye(size)[vote] if own is None else own for vote, own in zip(votes, known, strict=True)
-    ]
+    probs = [named.certain(votes[n]) if own is None else own for n, own in enumerate(known)]
     return weighted_mean(members, probs)
 
 
@@ -193,13 +256,14 @@ def sample(probs: Array, rng: np.random.Generator) -> Array:
     return np.asarray(np.minimum((edges <= points).sum(axis=1), probs.shape[1] - 1))
 
 
-def _votes(agent: BaseAgent, observations: Array, greedy: bool, start: int) -> Array:
-    """Return which of its actions an agent chooses for `[N, ...]` observations, `[N]`, counted from 0."""
+def _votes(agent: BaseAgent, observations: Array, greedy: bool, choices: Choices) -> Array:
+    """Return which of its actions an agent chooses for `[N, ...]` observations, `[N, K]`, counted from 0."""
     act = agent.act_greedy if greedy else agent.act_batch
-    votes = np.asarray(act(observations)) - start
-    if not are_discrete(votes) or votes.min(initial=0) < 0:
+    actions = np.asarray(act(observations))
+    is_fitting = actions.shape[1:] == choices.shape and actions.dtype.kind in "iu"
+    if not is_fitting or choices.numbers(actions).min(initial=0) < 0:
         raise ValueError(
-            f"members must choose whole numbers from {start} on, {type(agent).__name__} chose "
-            f"{votes + start}"
+            f"members must choose whole numbers from {choices.shown(0)} on, {type(agent).__name__} chose "
+            f"{actions}"
         )
-    return votes
+    return choices.numbers(actions)
