@@ -21,6 +21,7 @@ from tensor_optix.core.environment_recipe import arguments_named
 from tensor_optix.core.observation_layout import has_parts, laid_out, seen_space
 from tensor_optix.core.observation_values import ObservationDoor
 from tensor_optix.core.plain_warnings import quiet_making
+from tensor_optix.core.problem import Problem, envpool_problem
 from tensor_optix.pipeline.game import Game
 from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
@@ -67,23 +68,17 @@ class EnvPoolEnv(VectorEnv):
             ValueError: If the environment has several players or a space is not supported.
         """
         require_gymnasium_pool(pool)
-        config = pool.config
-        if config["max_num_players"] != 1:
-            raise ValueError(
-                f"environments must have one player, got max_num_players="
-                f"{config['max_num_players']}"
-            )
+        config, problem = pool.config, _problem(pool)
         asynchronous = bool(pool.is_async)
-        space, action_space = _spaces(pool)
         super().__init__(
             "envpool-async" if asynchronous else "envpool",
-            (seen_space(space), action_space),
+            (seen_space(problem.observation_space), problem.action_space),
             num_envs=config["num_envs"],
             batch_size=config["batch_size"],
-            max_episode_steps=config["max_episode_steps"],
+            max_episode_steps=problem.max_episode_steps,
         )
         self.label = f"environment {type(pool).__name__}"
-        self._take = _taking(space)
+        self._take = _taking(problem.observation_space)
         self._pool = pool
         self._make = make
         self._unused_seed = seed
@@ -126,7 +121,7 @@ class EnvPoolEnv(VectorEnv):
             del pool
             self._pool = None
             self._pool = pool = self._make(seed)
-            _spaces(pool)
+            _problem(pool)
         self._unused_seed = None
         self._begun_with = None if self._make is None else seed
         self._resetting[:] = True
@@ -278,10 +273,10 @@ def make_envpool(
     return EnvPoolEnv(make(seed), make, seed)
 
 
-def _spaces(pool: Any) -> tuple[Any, Any]:
-    """Return both spaces. EnvPool builds them when first asked, which must happen in here."""
+def _problem(pool: Any) -> Problem:
+    """Return spaces and time limit. EnvPool builds spaces when first asked, which must happen in here."""
     with quiet_making():
-        return pool.observation_space, pool.action_space
+        return envpool_problem(pool.config, (pool.observation_space, pool.action_space))
 
 
 def _taking(space: AnySpace) -> Callable[..., Array] | None:

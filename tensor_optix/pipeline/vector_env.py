@@ -7,6 +7,7 @@ In comes an environment id, an environment of the user's or functions that make 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import itertools
@@ -20,12 +21,14 @@ from gymnasium.spaces import Discrete
 from gymnasium.vector import SyncVectorEnv
 
 from tensor_optix.core.environment_ids import (
-    envpool_ids,
+    envpool_difference,
     gymnasium_spec,
+    is_envpools,
     missing_package_named,
     plain_id,
     require_envpool,
     require_gymnasium,
+    say_once,
 )
 from tensor_optix.core.environment_recipe import (
     EnvironmentRecipe,
@@ -33,7 +36,9 @@ from tensor_optix.core.environment_recipe import (
     arguments_of,
     make_environment,
 )
+from tensor_optix.core.observation_layout import seen_space
 from tensor_optix.core.plain_warnings import quiet_making
+from tensor_optix.core.problem import Problem
 from tensor_optix.pipeline.checked_env import (
     CheckedEnv,
     core,
@@ -72,6 +77,8 @@ NO_LIMIT = -1
 """As `gymnasium.make` has it."""
 PROBE_STEPS = 300
 PROBE_SECONDS = 0.25
+REWARD_TOLERANCE = 1e-4
+"""Of what is float64 in one, float32 in the other."""
 
 
 def make_vector_env(
@@ -92,8 +99,10 @@ def make_vector_env(
         backend: `"envpool"` and `"envpool-async"`, EnvPool in lock step or first come, first
             served; `"sync"` and `"async"`, Gymnasium in this process or in one worker process each;
             `"vector"`, the environment's own vector entry point; `"auto"`, EnvPool where it is
-            installed and has the id, else the fastest of the others, measured for a moment. The
-            choice is in `name`.
+            installed and has the id, else the fastest of the others, measured for a moment; it takes
+            only those that give the problem of `gymnasium.make`: its spaces, its rewards, its time
+            limit. One that is asked for by name is taken, with a warning that says what differs.
+            The choice is in `name`.
         seed: Resets them with this seed at once, so that `recv()` can follow. None leaves that to
             `reset()`.
         batch_size: B, only for `"envpool-async"`: a divisor of N. None: half of N or less.
@@ -123,10 +132,15 @@ def make_vector_env(
         env = _make_best(recipe, num_envs, seed)
     elif backend.startswith("envpool"):
         require_envpool(env_id)
+        _warn_of_another_problem(env_id, "EnvPool's", envpool_difference(env_id))
         size = num_envs if backend == "envpool" else batch_size or half_batch(num_envs)
         env = make_envpool(env_id, num_envs, size, seed, recipe.kwargs)
     else:
-        env = _make_gymnasium(require_gymnasium(env_id), recipe, num_envs, backend)
+        spec = require_gymnasium(env_id)
+        env = _make_gymnasium(spec, recipe, num_envs, backend)
+        if backend == "vector":
+            difference = _vector_difference(spec, recipe)
+            _warn_of_another_problem(env_id, "its vector entry point", difference)
     env.recipe = recipe.recorded()
     if seed is not None:
         env.reset(seed)
@@ -241,22 +255,27 @@ def steps_per_second(env: VectorEnv) -> float:
     Returns:
         Environment steps a second, resets not counted.
     """
-    # The environment's own space keeps its random state.
-    space = copy.deepcopy(env.action_space)
-    space.seed(0)
-    batches = [np.stack([space.sample() for _ in range(env.batch_size)]) for _ in range(8)]
+    batches = _random_actions(env, 8)
     env.reset()
     env.need_masks(env.mask_size > 0)
     step = env.recv()
     count, start = 0, time.perf_counter()
     for actions in itertools.islice(itertools.cycle(batches), PROBE_STEPS):
-        env.send(_allowed(actions, step.action_masks, space), step.env_ids)
+        env.send(_allowed(actions, step.action_masks, env.action_space), step.env_ids)
         step = env.recv()
         count += int(np.count_nonzero(step.valid))
         if time.perf_counter() - start > PROBE_SECONDS:
             break
     env.need_masks(False)
     return count / (time.perf_counter() - start)
+
+
+def _random_actions(env: VectorEnv, count: int) -> list[Array]:
+    """Return `count` batches of actions, always the same."""
+    # The environment's own space keeps its random state.
+    space = copy.deepcopy(env.action_space)
+    space.seed(0)
+    return [np.stack([space.sample() for _ in range(env.batch_size)]) for _ in range(count)]
 
 
 def _allowed(actions: Array, masks: Array | None, space: AnySpace) -> Array:
@@ -297,7 +316,7 @@ def _require_different(environments: Sequence[Any]) -> None:
 
 def _make_best(recipe: EnvironmentRecipe, num_envs: int, seed: int | None) -> VectorEnv:
     env_id = recipe.env_id
-    if recipe.is_plain and env_id in envpool_ids():
+    if recipe.is_plain and is_envpools(env_id):
         try:
             return make_envpool(env_id, num_envs, num_envs, seed)
         except Exception as error:
@@ -305,11 +324,86 @@ def _make_best(recipe: EnvironmentRecipe, num_envs: int, seed: int | None) -> Ve
                 raise
             logger.info("EnvPool cannot make %s (%s): trying Gymnasium", env_id, error)
     spec = require_gymnasium(env_id)
+    names = ["sync"]
     has_vector = spec.vector_entry_point is not None and not recipe.wrappers
-    names = ["vector", "sync"] if has_vector else ["sync"]
+    if has_vector and _is_same_as_vector(spec, recipe):
+        names.insert(0, "vector")
     if num_envs > 1:
         names.append("async")
     return _fastest(spec, recipe, num_envs, names)
+
+
+def _is_same_as_vector(spec: EnvSpec, recipe: EnvironmentRecipe) -> bool:
+    try:
+        difference = _vector_difference(spec, recipe)
+    except Exception as error:
+        difference = f"it cannot be compared: {error}"
+    if difference:
+        say_once(
+            logging.INFO,
+            f'"{spec.id}": backend vector is another problem than that of gymnasium.make ({difference}) and '
+            f'is left out; backend="vector" takes it',
+        )
+    return not difference
+
+
+def _vector_difference(spec: EnvSpec, recipe: EnvironmentRecipe) -> str:
+    """Say in what the vector entry point is another problem than `gymnasium.make`, if it is.
+
+    From the same seed, with the same actions, one environment of each must give the same rewards and ends
+    for some hundred steps, as long as that takes no time.
+    """
+    with contextlib.ExitStack() as opened, quiet_making():
+        envs = []
+        for name in ("sync", "vector"):
+            envs.append(_make_gymnasium(spec, recipe, 1, name))
+            opened.callback(envs[-1].close)
+        plain, vector = map(_problem_of, envs)
+        return ", ".join(vector.differences(plain)) or _row_difference(*envs)
+
+
+def _problem_of(env: VectorEnv) -> Problem:
+    # Rows of several parts come from a vector, objects from a plain environment.
+    seen = seen_space(env.observation_space)
+    return Problem(seen, env.action_space, env.max_episode_steps)
+
+
+def _row_difference(plain: VectorEnv, vector: VectorEnv) -> str:
+    actions = _random_actions(plain, PROBE_STEPS)
+    rows = [_played(env, actions) for env in (plain, vector)]
+    for number, (expected, given) in enumerate(zip(*rows, strict=False)):
+        if not np.allclose(expected, given, rtol=REWARD_TOLERANCE, atol=REWARD_TOLERANCE):
+            reward, *ends = given.tolist()
+            return (
+                f"the reward {reward:g} and not {expected[0]:g} in step {number} from seed 0"
+                if ends == expected[1:].tolist()
+                else f"episodes that end otherwise from seed 0, in step {number}"
+            )
+    return ""
+
+
+def _played(env: VectorEnv, actions: list[Array]) -> list[Array]:
+    """Step one environment for a moment; return of each step the reward, and how its episode ended if so."""
+    env.reset(0)
+    env.need_masks(env.mask_size > 0)
+    step, start = env.recv(), time.perf_counter()
+    rows: list[Array] = []
+    while len(rows) < len(actions) and time.perf_counter() - start < PROBE_SECONDS:
+        allowed = _allowed(actions[len(rows)], step.action_masks, env.action_space)
+        env.send(allowed, step.env_ids)
+        step = env.recv()
+        if step.valid[0]:
+            rows.append(np.array([step.rewards[0], step.terminated[0], step.truncated[0]], float))
+    return rows
+
+
+def _warn_of_another_problem(env_id: str, whose: str, difference: str) -> None:
+    if difference:
+        say_once(
+            logging.WARNING,
+            f'"{env_id}": {whose} is another problem than that of gymnasium.make ({difference}), so the '
+            "scores of the two cannot be compared",
+        )
 
 
 def _fastest(
