@@ -50,8 +50,13 @@ ALIASES = {
 """Modules that only give a class its documented path, and what they take it from. Nobody imports them."""
 
 SHARED_BY_FRAMEWORKS = {
+    "tensor_optix.adapters.backend.ByteDivisors",
+    "tensor_optix.adapters.backend.ByteField",
     "tensor_optix.adapters.backend.UpdateTally",
     "tensor_optix.adapters.network_recipes.NetworkRecipes",
+    "tensor_optix.adapters.network_recipes.Part",
+    "tensor_optix.adapters.network_recipes.Sight",
+    "tensor_optix.adapters.network_recipes.plan_image",
 }
 """What algorithms may take of the adapters: rules that know no framework."""
 
@@ -75,6 +80,7 @@ ALONE = {
     "kernels._rollout": "a face of the kernels",
     "kernels._sum_tree": "a face of the kernels",
     "pipeline.action_masks": "what infos say of actions, in every form of infos; tested by itself",
+    "pipeline.atari": "how Atari games are made, for users as well",
     "pipeline.envpool_env": "an environment adapter",
     "pipeline.gymnasium_env": "an environment adapter",
     "pipeline.live_stream": "the producer's thread of live data, tested by itself",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
 
 from tensor_optix.core.argument_checks import kind_of
 
@@ -94,6 +96,92 @@ class GradientDescent(Protocol):
             The loss's diagnostics, detached; `grad_norm` of all weights, before clipping; `skipped`: 1 where
             the update was left out, else 0.
         """
+
+
+LARGEST_BYTE = 255
+FEW_LEVELS = 0.25
+"""Bytes that come to no more than this share of `LARGEST_BYTE` are codes or planes, no pixels."""
+OPEN = 0
+"""In place of a divisor: a space claims `LARGEST_BYTE`, and nobody has looked yet at what comes."""
+
+
+class ByteField(NamedTuple):
+    """Numbers of an observation, side by side in its row, that are divided by one number."""
+
+    size: int
+    """How many they are."""
+    highest: int
+    """What they are at most; 1 where they are not divided."""
+
+
+class ByteScale(Protocol):
+    """The layer of a ready-made network that divides bytes, kept and copied with its weights."""
+
+    sizes: tuple[int, ...]
+    """F, of the fields of an observation: each is divided by one number."""
+
+    def read(self) -> Array:
+        """Return the divisors `[F]` int64; `OPEN` stands for `LARGEST_BYTE`, until it is set."""
+
+    def write(self, divisors: Array, /) -> None:
+        """Set the divisors `[F]` int64."""
+
+
+def first_divisors(fields: Sequence[ByteField]) -> list[int]:
+    """Return the divisors that a layer begins with."""
+    return [OPEN if field.highest == LARGEST_BYTE else field.highest for field in fields]
+
+
+class ByteDivisors:
+    """What the networks of an agent divide bytes by, the same in all: open until it is known what comes.
+
+    Args:
+        scales: Of the networks that divide any.
+
+    Attributes:
+        is_open: Whether a divisor is still to be chosen.
+        largest: `[F]`, the largest bytes seen since; None: nothing was seen.
+    """
+
+    def __init__(self, scales: Sequence[ByteScale]) -> None:
+        self._scales = scales
+        self.largest: Array | None = None
+        self.look()
+
+    def look(self) -> None:
+        """Ask the networks whether it is open: when they have taken on other weights."""
+        self.is_open = any((scale.read() == OPEN).any() for scale in self._scales)
+
+    def see(self, observations: Array, rows: Array | None = None) -> None:
+        """Note the largest bytes, as long as it matters.
+
+        Args:
+            observations: `[R, ...]`, as the environment gave them.
+            rows: Which of them; None: all.
+        """
+        if not self.is_open or not len(observations):
+            return
+        seen = observations if rows is None else observations[rows]
+        sizes = self._scales[0].sizes
+        # Masks of actions, if any, lie behind.
+        columns = seen.reshape(len(seen), -1)[:, : sum(sizes)].max(axis=0)
+        largest = np.maximum.reduceat(columns, np.cumsum((0, *sizes[:-1])))
+        self.largest = largest if self.largest is None else np.maximum(self.largest, largest)
+
+    def settle(self) -> bool:
+        """Choose, once, given what was seen; return whether there was anything to choose.
+
+        Where the space claims 255, bytes are divided by the largest seen if that is at most a quarter of it.
+        """
+        if not self.is_open or self.largest is None:
+            return False
+        is_small = self.largest <= FEW_LEVELS * LARGEST_BYTE
+        found = np.where(is_small, np.maximum(self.largest, 1), LARGEST_BYTE)
+        for scale in self._scales:
+            divisors = scale.read()
+            scale.write(np.where(divisors == OPEN, found, divisors).astype(np.int64))
+        self.is_open, self.largest = False, None
+        return True
 
 
 FAMILIES = {"torch": "Torch", "keras": "TF", "tensorflow": "TF"}
@@ -206,6 +294,9 @@ class Backend(Protocol):
 
     def all_finite(self, network: Network, /) -> bool:
         """Return whether no weight and no buffer is NaN or infinite."""
+
+    def byte_scale(self, network: Network, /) -> ByteScale | None:
+        """Return what divides the bytes in a network that was made ready; None where nothing does."""
 
     def scalar(self, value: float, optimizer: Optimizer, network: Network, /) -> Network:
         """Return a network without inputs whose output is the one variable that `optimizer` holds.

@@ -7,11 +7,12 @@ or changed. The same seed gives other numbers, of the same distributions, on ano
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from tensor_optix.adapters.backend import Network, Optimizer
+    from tensor_optix.adapters.backend import ByteField, Network, Optimizer
 
 Layer: TypeAlias = Any
 Generator: TypeAlias = Any
@@ -32,6 +33,8 @@ jumpy."""
 SMALLEST_NATURE_IMAGE = 36
 """Pixels of the shorter side, below which nothing is left after the Nature layers."""
 IMAGE_AXES = 3
+Channels: TypeAlias = Literal["first", "last"]
+"""Which axis of an image they are; None, where it is asked for: the shorter one, the last of two alike."""
 
 
 class Dense(NamedTuple):
@@ -61,6 +64,67 @@ SMALL_IMAGE_LAYERS = (Convolution(32, 3, 2, 1), Convolution(64, 3, 2, 1), Convol
 """The same for images that the Nature layers would use up."""
 
 
+class Image(NamedTuple):
+    """What turns an image into features."""
+
+    has_channels_first: bool
+    channels: int
+    convolutions: tuple[Convolution, ...]
+    features: int
+    """How many come out of the last convolution."""
+
+
+class Part(NamedTuple):
+    """Columns of a row of numbers that lie side by side."""
+
+    first: int
+    shape: tuple[int, ...]
+    """Of what they hold, row-major."""
+    image: Image | None = None
+    """How they become features; None: they are features as they are."""
+
+    @property
+    def size(self) -> int:
+        """How many columns there are."""
+        return math.prod(self.shape)
+
+    @property
+    def features(self) -> int:
+        """How many features come of them."""
+        return self.size if self.image is None else self.image.features
+
+
+class Sight(NamedTuple):
+    """What a network sees, and what it makes of it before the hidden layers."""
+
+    shape: tuple[int, ...]
+    """Of one observation; `()` is a number."""
+    parts: tuple[Part, ...]
+    """Of the row, or the one image, that an observation is, or becomes once it is encoded."""
+    sizes: tuple[int, ...] = ()
+    starts: tuple[int, ...] = ()
+    """The numbers of a Discrete or a MultiDiscrete: from each start on so many. None: there are no such."""
+    byte_fields: tuple[ByteField, ...] = ()
+    """All of the observation, if bytes are divided."""
+    is_index: bool = False
+    """Whether an observation is a number of a Discrete."""
+
+    @property
+    def features(self) -> int:
+        """How many numbers come before the hidden layers."""
+        return sum(part.features for part in self.parts)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether there are convolutions."""
+        return any(part.image is not None for part in self.parts)
+
+    @property
+    def is_row(self) -> bool:
+        """Whether an observation is one row of numbers."""
+        return len(self.shape) == 1
+
+
 class Layers(Protocol):
     """What a framework brings: layers with initial weights, and Adam. A module of plain functions."""
 
@@ -78,17 +142,28 @@ class Layers(Protocol):
     def turned(self, has_channels_first: bool, /) -> list[Layer]:
         """Return what turns images to the order of axes that `convolution` takes: one layer, or none."""
 
-    def divide(self, divisor: float, /) -> Layer:
-        """Return a layer that divides by a number."""
+    def byte_scale(self, fields: Sequence[ByteField], /) -> Layer:
+        """Return a layer that divides bytes: an `adapters.backend.ByteScale`."""
 
     def flatten(self) -> Layer:
-        """Return a layer of `[B, ...]` to `[B, F]`."""
+        """Return a layer of `[B, ...]` to `[B, F]`; numbers `[B]` become `[B, 1]`."""
 
-    def one_hot(self, size: int, start: int, /) -> Layer:
-        """Return a layer of numbers `[B]` from `start` on to unit vectors `[B, size]`; others become 0."""
+    def columns(self, first: int, shape: Sequence[int], /) -> Layer:
+        """Return a layer of rows `[B, D]` to what their columns from `first` on hold, `[B, *shape]`."""
 
-    def sequential(self, shape: Sequence[int], layers: Sequence[Layer], /) -> Network:
-        """Return a network of layers in order, for `[B, *shape]` float32, or numbers `[B]` int64."""
+    def one_hot(self, sizes: Sequence[int], starts: Sequence[int], /) -> Layer:
+        """Return a layer of numbers, K for each of B, to K unit vectors side by side, `[B, sum(sizes)]`.
+
+        The numbers count from their starts on; others become 0.
+        """
+
+    def side_by_side(self, width: int, branches: Sequence[Sequence[Layer]], /) -> Layer:
+        """Return a layer of rows `[B, width]` to what each branch, layers in order, makes of them, joined."""
+
+    def sequential(
+        self, shape: Sequence[int], layers: Sequence[Layer], is_index: bool = False, /
+    ) -> Network:
+        """Return a network of layers in order, for `[B, *shape]` float32, or indices `[B]` int64."""
 
     def layers_of(self, network: Network, /) -> Sequence[Layer]:
         """Return the layers of what `sequential` made."""
@@ -168,98 +243,81 @@ class NetworkRecipes:
         plan = _plan_perceptron(sizes, "relu", "uniform", (1.0, output_gain))
         return self._perceptron(plan, self._layers.new_generator(seed))
 
-    def nature_cnn(
+    def network(
         self,
-        image_shape: Sequence[int],
+        sight: Sight,
+        perceptron: Perceptron,
         out_features: int,
         hidden: Sequence[int],
         seed: int,
         output_gain: float = 1.0,
-        divisor: float = 1.0,
     ) -> Network:
-        """Build the convolutional network of Mnih et al. 2015, with orthogonal weights and zero biases.
+        """Build a network of observations.
 
-        The channels are the first axis where that is shorter than the last, else the last. Three
-        convolutions, 32 of 8x8 with stride 4, 64 of 4x4 with stride 2, 64 of 3x3, are followed by ReLU
-        layers. Where a side is shorter than 36 pixels, nothing would be left: there the convolutions are
-        32, 64 and 64 of 3x3 with padding 1 and the strides 2, 2 and 1.
+        Behind convolutions, hidden layers are those of Mnih et al. 2015: ReLU, with orthogonal weights and
+        zero biases.
 
         Args:
-            image_shape: `[C, H, W]` or `[H, W, C]`.
+            sight: Of the observations.
+            perceptron: The recipe of what comes behind, where there are no images.
             out_features: The length of an output.
-            hidden: Widths of the layers behind the convolutions; `(512,)` in the paper.
+            hidden: Widths of the hidden layers; behind images `(512,)` in the paper.
             seed: The same one gives the same weights.
             output_gain: Scale of the last layer.
-            divisor: What pixels are divided by; 255 for bytes.
 
         Returns:
-            A network of `[B, *image_shape]` float32 to `[B, out_features]`.
+            A network of `[B, *shape]` float32, or indices `[B]` int64, to `[B, out_features]`.
 
         Raises:
-            ValueError: If a size is below 1, or the shape has not three axes.
+            ValueError: If a size is below 1.
         """
-        image = _plan_image(image_shape)
-        plan = _plan_orthogonal(image.features, hidden, out_features, "relu", output_gain)
         generator = self._layers.new_generator(seed)
-        encoder = self._encoder(image, divisor, generator)
-        return self._layers.sequential(image_shape, [*encoder, *self._dense(plan, generator)])
+        encoder = self._encoder(sight, generator)
+        if sight.has_images:
+            plan = _plan_orthogonal(sight.features, hidden, out_features, "relu", output_gain)
+            head = self._dense(plan, generator)
+        else:
+            network = perceptron(sight.features, out_features, hidden, seed, output_gain)
+            if not encoder:
+                return network
+            head = [*self._layers.layers_of(network)]
+        return self._layers.sequential(sight.shape, [*encoder, *head], sight.is_index)
 
-    def image_critic(
-        self,
-        image_shape: Sequence[int],
-        action_dim: int,
-        hidden: Sequence[int],
-        seed: int,
-        divisor: float = 1.0,
+    def action_critic(
+        self, sight: Sight, action_dim: int, hidden: Sequence[int], seed: int
     ) -> Network:
-        """Build a critic of images and actions: the action joins in behind the convolutions.
+        """Build a critic of observations and actions: the action joins in before the hidden layers.
 
         Args:
-            image_shape: As for `nature_cnn`, and so are `hidden`, `seed` and `divisor`.
-            action_dim: A, the number of components of an action.
-            hidden: Widths of the layers behind the convolutions.
-            seed: The same one gives the same weights.
-            divisor: What pixels are divided by.
-
-        Returns:
-            A network of `[B, *image_shape]` and `[B, A]` float32 to `[B, 1]`.
-
-        Raises:
-            ValueError: If a size is below 1, or the shape has not three axes.
-        """
-        image = _plan_image(image_shape)
-        plan = _plan_orthogonal(image.features + action_dim, hidden, 1, "relu", 1.0)
-        generator = self._layers.new_generator(seed)
-        layers = self._encoder(image, divisor, generator)
-        encoder = self._layers.sequential(image_shape, layers)
-        return self._layers.action_critic(encoder, self._perceptron(plan, generator))
-
-    def number_critic(
-        self, size: int, start: int, action_dim: int, hidden: Sequence[int], seed: int
-    ) -> Network:
-        """Build a critic of the numbers of a Discrete space and actions: a `relu_mlp` of both.
-
-        Args:
-            size: How many numbers there are.
-            start: The first of them.
+            sight: Of the observations; `hidden` and `seed` are as for `network`.
             action_dim: A, the number of components of an action.
             hidden: Widths of the hidden layers.
             seed: The same one gives the same weights.
 
         Returns:
-            A network of `[B]` int64 and `[B, A]` float32 to `[B, 1]`.
+            A network to `[B, 1]` of rows with the action behind them, `[B, D + A]`; where observations are no
+            rows, of observations and `[B, A]`.
 
         Raises:
             ValueError: If a size is below 1.
         """
-        encoder = self._layers.sequential((), [self._layers.one_hot(size, start)])
-        head = self.relu_mlp(size + action_dim, 1, hidden, seed)
-        return self._layers.action_critic(encoder, head)
-
-    def of_numbers(self, network: Network, size: int, start: int) -> Network:
-        """Put a one-hot code in front: numbers `[B]` int64 from `start` on, instead of `[B, size]`."""
-        one_hot = self._layers.one_hot(size, start)
-        return self._layers.sequential((), [one_hot, *self._layers.layers_of(network)])
+        generator = self._layers.new_generator(seed)
+        encoder = self._encoder(sight, generator)
+        if sight.has_images:
+            plan = _plan_orthogonal(sight.features + action_dim, hidden, 1, "relu", 1.0)
+            head = self._perceptron(plan, generator)
+        else:
+            head = self.relu_mlp(sight.features + action_dim, 1, hidden, seed)
+        if not sight.is_row:
+            network = self._layers.sequential(sight.shape, encoder, sight.is_index)
+            return self._layers.action_critic(network, head)
+        if not encoder:
+            return head
+        (size,), columns = sight.shape, self._layers.columns
+        branches = [[columns(0, (size,)), *encoder], [columns(size, (action_dim,))]]
+        joined = self._layers.side_by_side(size + action_dim, branches)
+        layers = [joined, *self._layers.layers_of(head)]
+        return self._layers.sequential((size + action_dim,), layers)
 
     def adam(
         self, networks: Sequence[Network], learning_rate: float, epsilon: float = ADAM_EPSILON
@@ -271,13 +329,30 @@ class NetworkRecipes:
         """Return Adam for one number, such as log alpha."""
         return self._layers.number_adam(learning_rate)
 
-    def _encoder(self, image: _ImagePlan, divisor: float, generator: Generator) -> list[Layer]:
-        """Return the layers from images, divided by `divisor`, to features."""
-        layers = [*self._layers.turned(image.has_channels_first)]
-        if divisor != 1.0:
-            layers.append(self._layers.divide(divisor))
-        channels = image.channels
-        for one in image.convolutions:
+    def _encoder(self, sight: Sight, generator: Generator) -> list[Layer]:
+        """Return the layers from observations to features; none where they are features already."""
+        layers = []
+        if sight.byte_fields:
+            layers.append(self._layers.byte_scale(sight.byte_fields))
+        if sight.sizes:
+            layers.append(self._layers.one_hot(sight.sizes, sight.starts))
+        elif not sight.is_row and not sight.has_images:
+            layers.append(self._layers.flatten())
+        if not sight.has_images:
+            return layers
+        branches = [self._branch(part, sight.is_row, generator) for part in sight.parts]
+        if len(branches) == 1:
+            return [*layers, *branches[0]]
+        return [*layers, self._layers.side_by_side(sight.shape[0], branches)]
+
+    def _branch(self, part: Part, is_row: bool, generator: Generator) -> list[Layer]:
+        """Return the layers of observations to the features of a part."""
+        layers = [self._layers.columns(part.first, part.shape)] if is_row else []
+        if part.image is None:
+            return layers
+        layers += self._layers.turned(part.image.has_channels_first)
+        channels = part.image.channels
+        for one in part.image.convolutions:
             layers += self._layers.convolution(channels, one, HIDDEN_GAIN, generator)
             channels = one.filters
         return [*layers, self._layers.flatten()]
@@ -289,27 +364,25 @@ class NetworkRecipes:
         return self._layers.sequential((plan[0].fan_in,), self._dense(plan, generator))
 
 
-class _ImagePlan(NamedTuple):
-    """What turns an image into features."""
+def plan_image(shape: Sequence[int], channels: Channels | None = None) -> Image:
+    """Plan the convolutions of Mnih et al. 2015 for images `[C, H, W]` or `[H, W, C]`.
 
-    has_channels_first: bool
-    channels: int
-    convolutions: tuple[Convolution, ...]
-    features: int
-    """How many come out of the last convolution."""
+    Three convolutions, 32 of 8x8 with stride 4, 64 of 4x4 with stride 2, 64 of 3x3, are followed by ReLU
+    layers. Where a side is shorter than 36 pixels, nothing would be left: there the convolutions are 32, 64
+    and 64 of 3x3 with padding 1 and the strides 2, 2 and 1.
 
-
-def _plan_image(shape: Sequence[int]) -> _ImagePlan:
-    """Plan the convolutions for images `[C, H, W]`, where C is less than W, or `[H, W, C]`."""
+    Raises:
+        ValueError: If the shape has not three axes, or a size is below 1.
+    """
     if len(shape) != IMAGE_AXES or min(shape) < 1:
         raise ValueError(f"image_shape must be three sizes of at least 1, got {tuple(shape)}")
-    has_channels_first = shape[0] < shape[-1]
-    channels = shape[0 if has_channels_first else -1]
-    height, width = shape[1:] if has_channels_first else shape[:-1]
+    is_first = shape[0] < shape[-1] if channels is None else channels == "first"
+    height, width = shape[1:] if is_first else shape[:-1]
     layers = SMALL_IMAGE_LAYERS if min(height, width) < SMALLEST_NATURE_IMAGE else NATURE_LAYERS
     for layer in layers:
         height, width = (_side_after(layer, side) for side in (height, width))
-    return _ImagePlan(has_channels_first, channels, layers, layers[-1].filters * height * width)
+    features = layers[-1].filters * height * width
+    return Image(is_first, shape[0 if is_first else -1], layers, features)
 
 
 def _side_after(layer: Convolution, side: int) -> int:

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Discrete, MultiDiscrete
 
 from tensor_optix.adapters.network_recipes import NetworkRecipes
 from tensor_optix.algorithms.catalogue import (
@@ -20,20 +20,24 @@ from tensor_optix.algorithms.catalogue import (
     find_algorithm,
 )
 from tensor_optix.algorithms.frameworks import find_framework
-from tensor_optix.algorithms.ready_made import AgentParts
+from tensor_optix.algorithms.ready_made import AgentParts, sight_of
+from tensor_optix.core.argument_checks import closest
 from tensor_optix.core.base_agent import AgentRecipe
 from tensor_optix.core.environment_ids import spaces_of_id
+from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
+from tensor_optix.core.observation_layout import Encoding, MaskedSpace, layout_of, seen_space
 from tensor_optix.core.types import HyperparamSet
 from tensor_optix.pipeline.foreign_vectors import as_vector
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tensor_optix.adapters.network_recipes import Channels
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.observation_layout import AnySpace
 
-IMAGE_AXES = 3
+CHANNELS = ("first", "last")
 PACKAGE = "tensor_optix"
 
 
@@ -61,33 +65,44 @@ def make_agent(
     device: str = "auto",
     normalize_observations: bool = False,
     normalize_rewards: bool = False,
+    channels: Channels | None = None,
 ) -> BaseAgent:
     """Make an agent, with networks and optimizers, for the spaces of an environment.
 
     `tensor_optix.algorithms.catalogue.ALGORITHMS` says what each algorithm acts in, which networks it gets
     and where it starts otherwise than its hyperparameters say.
 
-    Observations may be vectors (a Box with one axis), numbers of a Discrete space (one-hot inside the
-    network) or images (a Box with three axes, the channels first or last: convolutions after Mnih et
-    al. 2015 with 512 units behind them; uint8 is divided by 255 inside the network). The optimizers
-    are Adam.
+    Observations may be of any space that is made of numbers. Inside the network, those of a Discrete or a
+    MultiDiscrete become unit vectors, a Box with three axes is an image and gets convolutions after Mnih et
+    al. 2015, and any other array is flattened. A Dict or a Tuple is seen as the row that
+    `core.observation_layout` lays it out in: each image in it gets convolutions of its own, whose features
+    lie beside the other columns before the hidden layers.
+
+    Bytes, uint8 of any shape, are divided inside the network by what their space says they are at most. Where
+    that is 255, the agent looks before it first learns: if nothing above a quarter of it has come, they are
+    divided by the largest that has. This is decided once, and kept with the weights.
+
+    The optimizers are Adam.
 
     Args:
         env: A Gymnasium environment or vector environment, an EnvPool, a pipeline's `env`, or an id
-            such as `"CartPole-v1"`. It is only looked at; what an id makes is closed again.
+            such as `"CartPole-v1"`, or, with arguments or wrappers, an `EnvironmentRecipe`. It is only looked
+            at; what an id makes is closed again.
         algorithm: A name in the catalogue, such as `"sac"`. None: PPO, for discrete and continuous actions
             alike, because it takes the least time to a good policy where the environment is fast, and no
             memory for a replay. Those with a replay need fewer steps where steps are dear: ask by name.
         framework: `"torch"` or `"tensorflow"`. None: PyTorch where it is installed, else TensorFlow.
         hyperparams: Those that differ from the defaults.
         hidden_sizes: Widths of the hidden layers of each network; with images, of those behind the
-            convolutions. None: as in the table.
+            convolutions. None: as in the table, 512 with images.
         seed: Networks and agent follow from it; no global random state is used or changed. The same
             one gives other numbers, of the same distributions, on the other framework. None: they
             differ each time.
         device: `"auto"` (a GPU where there is one), `"cpu"`, `"cuda"`, ...
         normalize_observations: Whether the networks see observations of mean 0 and variance 1.
         normalize_rewards: Whether the agent learns from rewards that are scaled to unit returns.
+        channels: `"first"` or `"last"`: which axis of images they are. None: the shorter one of these two,
+            the last if they are alike.
 
     Raises:
         ValueError: If algorithm, framework, spaces, hyperparameters, sizes or device do not fit; the
@@ -98,16 +113,17 @@ def make_agent(
     chosen = find_algorithm(algorithm)
     library = find_framework(framework)
     observation_space, action_space = _spaces(env)
-    _require_observations(observation_space)
+    plain = _plain(observation_space)
     _require_actions(chosen, action_space)
-    params = _params(chosen, hyperparams, is_image(observation_space))
+    _require_channels(channels)
+    params = _params(chosen, hyperparams, has_images(plain))
     at_first = chosen.hyperparams_type.from_params(params)
     if hidden_sizes is None:
-        hidden_sizes = default_hidden_sizes(chosen, observation_space)
+        hidden_sizes = default_hidden_sizes(chosen, plain)
     *network_seeds, agent_seed = (int(n) for n in np.random.SeedSequence(seed).generate_state(4))
     parts = AgentParts(
         recipes=NetworkRecipes(import_module(f"{PACKAGE}.adapters.{library.adapter}.layers")),
-        observation_space=observation_space,
+        sight=sight_of(plain, channels, divides_bytes=not normalize_observations),
         action_space=action_space,
         hidden_sizes=_checked_sizes(hidden_sizes),
         learning_rate=float(at_first.learning_rate),
@@ -123,7 +139,7 @@ def make_agent(
             hyperparams=HyperparamSet(params),
             device=device,
             reward_normalizer=RewardNormalizer(at_first.gamma) if normalize_rewards else None,
-            obs_normalizer=_obs_normalizer(observation_space) if normalize_observations else None,
+            obs_normalizer=_obs_normalizer(plain) if normalize_observations else None,
         )
     agent.seed(agent_seed)
     agent.recipe = AgentRecipe(
@@ -133,23 +149,24 @@ def make_agent(
         device=device,
         normalize_observations=normalize_observations,
         normalize_rewards=normalize_rewards,
+        channels=channels,
     )
     return agent
 
 
-def default_hidden_sizes(algorithm: Algorithm, observation_space: Any) -> tuple[int, ...]:
+def default_hidden_sizes(algorithm: Algorithm, observation_space: AnySpace) -> tuple[int, ...]:
     """Return the widths of hidden layers that `make_agent` chooses."""
-    return IMAGE_HIDDEN_SIZES if is_image(observation_space) else algorithm.hidden_sizes
+    return IMAGE_HIDDEN_SIZES if has_images(observation_space) else algorithm.hidden_sizes
 
 
-def is_image(space: Any) -> bool:
-    """Whether observations of a space are taken as images: a Box with three axes."""
-    return isinstance(space, Box) and len(space.shape) == IMAGE_AXES
+def has_images(space: AnySpace) -> bool:
+    """Whether observations of a space are, or have among their parts, images: a Box with three axes."""
+    return any(field.encoding is Encoding.IMAGE for field in layout_of(space).fields)
 
 
 def _spaces(env: Any) -> tuple[Any, Any]:
     """Return the observation and the action space of one environment."""
-    if isinstance(env, str):
+    if isinstance(env, str | EnvironmentRecipe):
         return spaces_of_id(env)
     vector = as_vector(env)
     if vector is not None:
@@ -162,18 +179,27 @@ def _spaces(env: Any) -> tuple[Any, Any]:
     )
 
 
-def _require_observations(space: Any) -> None:
-    if isinstance(space, Discrete):
-        return
-    if isinstance(space, Box) and len(space.shape) in (1, IMAGE_AXES) and 0 not in space.shape:
-        return
-    remedy = "gymnasium.wrappers.FlattenObservation makes a vector of it"
-    if isinstance(space, Box) and len(space.shape) == IMAGE_AXES - 1:
-        remedy += ", gymnasium.wrappers.ReshapeObservation an image with one channel"
-    raise ValueError(
-        "the ready-made networks take a Box with one axis (a vector), a Box with three (an image) or "
-        f"a Discrete space, got {space}; {remedy}; or bring networks of your own"
-    )
+def _plain(space: AnySpace) -> AnySpace:
+    """Return the space of the arrays that networks see, without masks of actions.
+
+    Raises:
+        ValueError: If nothing of the space is made of numbers.
+    """
+    if not layout_of(space).fields:
+        raise ValueError(
+            "ready-made networks take observations of numbers (Box, Discrete, MultiDiscrete, MultiBinary, "
+            f"and a Dict or a Tuple of them), got {space}; gymnasium.wrappers.TransformObservation can "
+            "make numbers of it; or bring networks of your own"
+        )
+    seen = seen_space(space)
+    return seen.plain if isinstance(seen, MaskedSpace) else seen
+
+
+def _require_channels(channels: str | None) -> None:
+    if channels is not None and channels not in CHANNELS:
+        near = closest(channels, CHANNELS) if isinstance(channels, str) else None
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise ValueError(f"channels must be 'first', 'last' or None, got {channels!r}{hint}")
 
 
 def _require_actions(algorithm: Algorithm, space: AnySpace) -> None:
@@ -203,16 +229,18 @@ def _params(algorithm: Algorithm, given: HyperparamSet | None, sees_images: bool
     return defaults | (given.params if given is not None else {})
 
 
-def _obs_normalizer(space: Box | Discrete) -> ObsNormalizer:
-    if isinstance(space, Discrete):
+def _obs_normalizer(space: AnySpace) -> ObsNormalizer:
+    if isinstance(space, Discrete | MultiDiscrete):
         raise ValueError(
             f"normalize_observations does not fit the numbers of {space}: leave it out"
         )
-    if is_image(space) and space.dtype == np.uint8:
+    fields = layout_of(space).fields
+    if any(one.encoding is Encoding.IMAGE and one.space.dtype == np.uint8 for one in fields):
         raise ValueError(
             "normalize_observations does not fit uint8 images, which the network scales itself: "
             "leave it out"
         )
+    assert space.shape is not None
     return ObsNormalizer(space.shape)
 
 

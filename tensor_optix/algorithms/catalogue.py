@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ALGORITHM = "ppo"
 IMAGE_HIDDEN_SIZES = (512,)
-"""Behind the convolutions of Mnih et al. 2015."""
+"""Behind the convolutions of Mnih et al. 2015; fewer units learn more slowly, also behind images of 4x4."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Algorithm:
     agents: Mapping[type, AgentClass]
     """By the kind of action space that they act in."""
     hidden_sizes: tuple[int, ...]
-    """Of its networks for vectors; `IMAGE_HIDDEN_SIZES` for images."""
+    """Of its networks for vectors; `IMAGE_HIDDEN_SIZES` where there are images."""
     num_envs: int
     """Environments that suit it."""
     window_size: int

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
+from tensor_optix.adapters.backend import ByteDivisors
 from tensor_optix.core.argument_checks import (
     closest,
     finite_number,
@@ -207,6 +208,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._learns_itself = overrides(type(self), "learn", "_sample")
         before = set(vars(self))
         self._bind()
+        self._bytes = self._new_byte_divisors()
         self._bound = frozenset(vars(self)) - before
         self._hyperparams = replace(self._hyperparams, learning_rate=self._learning_rate())
         self.seed(int(np.random.SeedSequence().generate_state(1)[0]))
@@ -239,6 +241,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
                 setattr(copied, name, copy.deepcopy(value, memo))
         copied._bound = self._bound
         copied._bind()
+        copied._bytes = copied._new_byte_divisors()
         with tempfile.TemporaryDirectory(prefix="tensor-optix-copy-") as directory:
             self.save_state(directory)
             copied.load_state(directory)
@@ -527,16 +530,34 @@ class NetworkAgent(BaseAgent, Generic[H]):
     def _weights_changed(self) -> None:
         """Follow a change of weights that no update made: target networks take it on."""
         self._has_warned_of_actions = False
+        self._copy_into_targets()
+        self._bytes.look()
+
+    def _copy_into_targets(self) -> None:
         for target, network in self._targets.values():
             self.ops.blend(target, network, 1.0)
 
     def _progress(self) -> dict[str, Any]:
         """Return what a learner must remember beside weights and optimizers, as JSON takes it."""
-        return {"rng": self._rng.bit_generator.state}
+        progress: dict[str, Any] = {"rng": self._rng.bit_generator.state}
+        if self._bytes.largest is not None:
+            progress["largest_bytes"] = self._bytes.largest.tolist()
+        return progress
 
     def _resume(self, progress: Mapping[str, Any]) -> None:
         """Take on what `_progress` returned."""
         self._rng.bit_generator.state = progress["rng"]
+        if "largest_bytes" in progress:
+            self._bytes.largest = np.array(progress["largest_bytes"])
+
+    def _new_byte_divisors(self) -> ByteDivisors:
+        found = map(self.ops.byte_scale, self._networks.values())
+        return ByteDivisors([scale for scale in found if scale is not None])
+
+    def _settle_bytes(self) -> None:
+        """Decide, if it is open, what the networks divide bytes by, given those that were seen."""
+        if self._bytes.settle():
+            self._copy_into_targets()
 
     def _split(self, rows: Array) -> tuple[Array, Array | None]:
         """Return observations `[B, ...]`, and which actions are allowed, `[B, A]` bool; None: all.

@@ -238,6 +238,7 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         actions = transitions.actions.astype(self.action_dtype, copy=False)
         self._replay.extend(*transitions._replace(actions=actions)[:7])
         self._learn_observations(transitions.observations)
+        self._bytes.see(transitions.observations)
         if self._reward_normalizer is not None:
             self._learn_rewards(transitions)
         self._steps += len(transitions.rewards)
@@ -272,6 +273,8 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         if self._drawn is not None and len(self._drawn.rewards) != batches * params.batch_size:
             self._drawn = None
         drawn = self._drawn = replay.sample(params.batch_size, batches, out=self._drawn)
+        self._bytes.see(drawn.observations)
+        self._settle_bytes()
         discounts = params.gamma**drawn.n_steps * ~drawn.dones
         observations, _ = self._seen(drawn.observations)
         next_observations, next_masks = self._seen(drawn.next_observations)

@@ -241,6 +241,9 @@ class PPO(NetworkAgent[PPOHyperparams]):
             logger.warning("the window holds no row that can be learned from; nothing was changed")
             return UpdateTally().take()
         explained = explained_variance(rollout.pop("values")[rows], rollout["returns"][rows])
+        self._bytes.see(np.asarray(episode_data.observations), rows)
+        # Only now: the log-probabilities are those of the networks that acted.
+        self._settle_bytes()
         diagnostics = self._run_epochs(rollout, rows)
         self._learn_observations(np.asarray(episode_data.observations), episode_data.valid)
         if diagnostics["n_skipped_updates"]:

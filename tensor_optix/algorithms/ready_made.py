@@ -10,21 +10,23 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
+from tensor_optix.adapters.backend import ByteField
+from tensor_optix.adapters.network_recipes import Part, Sight, plan_image
 from tensor_optix.core.discrete_actions import choice_counts
+from tensor_optix.core.observation_layout import AnySpace, Encoding, ObservationField, layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tensor_optix.adapters.backend import Network, Optimizer
-    from tensor_optix.adapters.network_recipes import NetworkRecipes, Perceptron
+    from tensor_optix.adapters.network_recipes import Channels, NetworkRecipes, Perceptron
     from tensor_optix.core.discrete_actions import DiscreteSpace
 
 POLICY_GAIN = 0.01
 """Scale of a policy's last layer: it starts out almost uniform. A Gaussian's mean and log_std then start
 near 0; a standard deviation of 1 before the tanh spreads the first actions over the whole interval."""
-LARGEST_BYTE = 255.0
 REPLAY_ADAM_EPSILON = 1e-8
 """PyTorch's default: the many small updates from a replay are no first steps for long."""
 
@@ -34,7 +36,8 @@ class AgentParts(NamedTuple):
 
     recipes: NetworkRecipes
     """The framework's."""
-    observation_space: Box | Discrete
+    sight: Sight
+    """Of the observations."""
     action_space: Box | DiscreteSpace
     hidden_sizes: tuple[int, ...]
     learning_rate: float
@@ -59,31 +62,20 @@ class AgentParts(NamedTuple):
         """Return a network from observations to `[B, outputs]`.
 
         Args:
-            perceptron: The recipe of one for vectors; images get convolutions instead.
+            perceptron: The recipe of one for vectors; behind images it is that of `NetworkRecipes.network`.
             outputs: How many numbers it returns.
             index: Which of the agent's networks it is, for its seed.
             output_gain: Scale of its last layer.
         """
-        space, hidden, seed = self.observation_space, self.hidden_sizes, self.network_seeds[index]
-        if isinstance(space, Discrete):
-            size, start = int(space.n), int(space.start)
-            network = perceptron(size, outputs, hidden, seed, output_gain)
-            return self.recipes.of_numbers(network, size, start)
-        if len(space.shape) > 1:
-            return self.recipes.nature_cnn(
-                space.shape, outputs, hidden, seed, output_gain, _divisor(space)
-            )
-        return perceptron(space.shape[0], outputs, hidden, seed, output_gain)
+        seed = self.network_seeds[index]
+        return self.recipes.network(
+            self.sight, perceptron, outputs, self.hidden_sizes, seed, output_gain
+        )
 
     def action_critic(self, index: int) -> Network:
         """Return a critic of observations and actions, in the form that twin critics take for the space."""
-        recipes, action_dim = self.recipes, self.action_dim
-        space, hidden, seed = self.observation_space, self.hidden_sizes, self.network_seeds[index]
-        if isinstance(space, Discrete):
-            return recipes.number_critic(int(space.n), int(space.start), action_dim, hidden, seed)
-        if len(space.shape) > 1:
-            return recipes.image_critic(space.shape, action_dim, hidden, seed, _divisor(space))
-        return recipes.relu_mlp(space.shape[0] + action_dim, 1, hidden, seed)
+        seed = self.network_seeds[index]
+        return self.recipes.action_critic(self.sight, self.action_dim, self.hidden_sizes, seed)
 
     def adam(self, networks: Sequence[Network]) -> Optimizer:
         """Return Adam for the minibatches of a window."""
@@ -94,5 +86,54 @@ class AgentParts(NamedTuple):
         return self.recipes.adam(networks, self.learning_rate, REPLAY_ADAM_EPSILON)
 
 
-def _divisor(space: Box) -> float:
-    return LARGEST_BYTE if space.dtype == np.uint8 else 1.0
+def sight_of(space: AnySpace, channels: Channels | None, divides_bytes: bool) -> Sight:
+    """Return what networks see of the arrays of a space, the masks of actions left out.
+
+    Args:
+        space: One that `seen_space` returns, without masks.
+        channels: Which axis of its images they are.
+        divides_bytes: Whether networks are to divide bytes.
+    """
+    fields = layout_of(space).fields
+    highest = [_highest_byte(field) for field in fields]
+    has_bytes = any(one is not None for one in highest)
+    byte_fields = [ByteField(f.size, most or 1) for f, most in zip(fields, highest, strict=True)]
+    sizes, starts = _counts(space)
+    return Sight(
+        shape=tuple(space.shape or ()),
+        parts=_parts(fields, channels),
+        sizes=sizes,
+        starts=starts,
+        byte_fields=tuple(byte_fields) if divides_bytes and has_bytes else (),
+        is_index=isinstance(space, Discrete),
+    )
+
+
+def _parts(fields: Sequence[ObservationField], channels: Channels | None) -> tuple[Part, ...]:
+    """Return the images, and what lies between them as one part each."""
+    parts: list[Part] = []
+    for field in fields:
+        if field.encoding is Encoding.IMAGE:
+            parts.append(Part(field.first, field.shape, plan_image(field.shape, channels)))
+        elif parts and parts[-1].image is None:
+            parts[-1] = Part(parts[-1].first, (parts[-1].size + field.size,))
+        else:
+            parts.append(Part(field.first, (field.size,)))
+    return tuple(parts)
+
+
+def _counts(space: AnySpace) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return how many numbers each choice of a space has, and the first of them."""
+    if isinstance(space, Discrete):
+        return (int(space.n),), (int(space.start),)
+    if isinstance(space, MultiDiscrete):
+        return tuple(space.nvec.ravel().tolist()), tuple(space.start.ravel().tolist())
+    return (), ()
+
+
+def _highest_byte(field: ObservationField) -> int | None:
+    """Return what the bytes of a field are at most, and at least 1; None where it is not of bytes."""
+    space = field.space
+    if not isinstance(space, Box) or space.dtype != np.uint8:
+        return None
+    return max(int(space.high.max()), 1)

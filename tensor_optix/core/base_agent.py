@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class AgentRecipe:
     device: str
     normalize_observations: bool
     normalize_rewards: bool
+    channels: Literal["first", "last"] | None = None
 
 
 class BaseAgent(ABC):

@@ -1,13 +1,14 @@
-"""Environment ids: an id comes in; who knows it, its spaces, or an error that says what to do goes out.
+"""Environment ids: an id comes in; who makes it, its spaces, or an error that says what to do goes out.
 
-EnvPool is imported only where it is asked.
+Agents and pipelines look here alike. EnvPool is imported only where it is asked.
 """
 
 from __future__ import annotations
 
-import importlib
+import functools
 import importlib.util
 import logging
+import re
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 from tensor_optix.core.argument_checks import closest
+from tensor_optix.core.environment_recipe import EnvironmentRecipe, imported, make_environment
 from tensor_optix.core.plain_warnings import quiet_making
+from tensor_optix.core.problem import Problem, envpool_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,29 +27,116 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ATARI_NAMES = "ALE/"
+"""Where the names of ale-py's games begin."""
+_MOST_NAMED = 8
 
-def spaces_of_id(env_id: str) -> tuple[Any, Any]:
+
+def spaces_of_id(env: str | EnvironmentRecipe) -> tuple[Any, Any]:
     """Return the observation and the action space of an environment as pipelines make it.
 
-    It is EnvPool's where that has it, else Gymnasium's. Its warnings are left to those who step it.
+    It is EnvPool's where nothing else tells it apart from that of `gymnasium.make` (`is_envpools`), and
+    neither arguments nor wrappers are given. Its warnings are left to those who step it.
 
     Raises:
-        ValueError: If the id is not known.
+        ValueError: If the id is not known, or the environment has several players.
         ImportError: If a package is missing, with the command that installs it.
     """
+    recipe = env if isinstance(env, EnvironmentRecipe) else EnvironmentRecipe(env)
     with warnings.catch_warnings(action="ignore"):
-        if env_id in envpool_ids():
-            import envpool
+        if recipe.is_plain and is_envpools(recipe.env_id):
+            return envpool_problem_of(recipe.env_id).spaces
+        return _gymnasium_problem(require_gymnasium(recipe.env_id), recipe).spaces
 
-            pool = envpool.make_spec(env_id)
-            return pool.gymnasium_observation_space, pool.gymnasium_action_space
-        spec = require_gymnasium(env_id)
-        with missing_package_named(spec):
-            env = gymnasium.make(spec.id)
+
+def is_envpools(env_id: str) -> bool:
+    """Whether EnvPool makes an environment, where nobody is asked for by name.
+
+    It does where no other has the id, and where it gives the problem that `gymnasium.make` does. Where it
+    does not, that is said once.
+    """
+    if env_id not in envpool_ids():
+        return False
+    difference = envpool_difference(env_id)
+    if difference:
+        say_once(
+            logging.INFO if _is_gymnasiums_own(env_id) else logging.WARNING,
+            f'"{env_id}": taking the environment that is registered with Gymnasium, as EnvPool\'s of that '
+            f'name is another problem ({difference}); backend="envpool" takes EnvPool\'s',
+        )
+    return not difference
+
+
+def envpool_difference(env_id: str) -> str:
+    """Say in what EnvPool's environment is another problem than the one that `gymnasium.make` gives.
+
+    An environment that somebody registered under a name of EnvPool's is theirs, whatever it looks like.
+
+    Returns:
+        Nothing where they are the same, or Gymnasium's is not there to compare with.
+    """
+    spec = gymnasium.registry.get(env_id)
+    if spec is None:
+        return ""
+    if not _is_gymnasiums_own(env_id):
+        return f"the name was registered for {_registered(env_id)}"
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            theirs = _gymnasium_problem(spec, EnvironmentRecipe(env_id))
+        except Exception as error:
+            logger.info("Gymnasium cannot make %s: %s", env_id, error)
+            return ""
+        try:
+            return ", ".join(envpool_problem_of(env_id).differences(theirs))
+        except Exception as error:
+            return f"EnvPool cannot tell its spaces: {error}"
+
+
+def envpool_problem_of(env_id: str) -> Problem:
+    """Return the problem of an environment that EnvPool has.
+
+    Raises:
+        ValueError: If it has several players.
+    """
+    import envpool
+
+    spec = envpool.make_spec(env_id)
+    spaces = (spec.gymnasium_observation_space, spec.gymnasium_action_space)
+    return envpool_problem(spec.config._asdict(), spaces)
+
+
+def _gymnasium_problem(spec: EnvSpec, recipe: EnvironmentRecipe) -> Problem:
+    """Return the problem of an environment of Gymnasium's, which is made and closed again.
+
+    Raises:
+        ImportError: If a package is missing, with the command that installs it.
+    """
+    with missing_package_named(spec):
+        made = make_environment(spec, recipe)
     try:
-        return env.observation_space, env.action_space
+        limit = None if made.spec is None else made.spec.max_episode_steps
+        return Problem(made.observation_space, made.action_space, limit)
     finally:
-        env.close()
+        made.close()
+
+
+def _is_gymnasiums_own(env_id: str) -> bool:
+    """Whether Gymnasium itself brought a registered environment, and nobody wrapped it."""
+    is_wrapped = bool(gymnasium.registry[env_id].additional_wrappers)
+    return _registered(env_id).startswith("gymnasium.") and not is_wrapped
+
+
+def _registered(env_id: str) -> str:
+    """Return `module:name` of what makes a registered environment."""
+    entry_point: Any = gymnasium.registry[env_id].entry_point
+    if isinstance(entry_point, str):
+        return entry_point
+    name = getattr(entry_point, "__qualname__", type(entry_point).__name__)
+    return f"{entry_point.__module__}:{name}"
+
+
+say_once = functools.cache(logger.log)
+"""Logs a message at its level, unless this process has done so already."""
 
 
 def envpool_ids() -> list[str]:
@@ -60,12 +150,30 @@ def envpool_ids() -> list[str]:
 
 
 def gymnasium_spec(env_id: str) -> EnvSpec | None:
-    """Return the registered spec, after importing the module of `module:id`; None if unknown."""
+    """Return the registered spec, after importing the module of `module:id`; None if unknown.
+
+    Raises:
+        ImportError: If the module cannot be imported; with a name that is near, if there is none of its name.
+    """
     module, colon, name = env_id.rpartition(":")
     if colon:
         with quiet_making():
-            importlib.import_module(module)
+            imported(module, f'"{env_id}"')
+    if name.startswith(ATARI_NAMES) and name not in gymnasium.registry:
+        _import_ale_py(name)
     return gymnasium.registry.get(name)
+
+
+def _import_ale_py(name: str) -> None:
+    """Let ale-py register its games, which Gymnasium does not know before.
+
+    Raises:
+        ImportError: If it is missing, with the command that installs it.
+    """
+    try:
+        importlib.import_module("ale_py")
+    except ImportError as error:
+        raise ImportError(f'"{name}" needs ale-py: pip install "tensor-optix[atari]"') from error
 
 
 def require_envpool(env_id: str) -> None:
@@ -99,7 +207,7 @@ def require_gymnasium(env_id: str) -> EnvSpec:
     if env_id in envpool_ids():
         raise ValueError(
             f'Gymnasium has no environment "{env_id}" registered, but EnvPool has: '
-            f'backend="envpool"'
+            f'backend="envpool" of VectorBatchPipeline'
         )
     raise _unknown(env_id)
 
@@ -129,13 +237,31 @@ def _install_command(spec: EnvSpec) -> str:
 
 
 def _unknown(env_id: str) -> ValueError:
-    near = closest(env_id, [*gymnasium.registry, *envpool_ids()])
-    remedy = (
-        f'; did you mean "{near}"?'
-        if near is not None
-        else '; import the package that registers it first, or name its module, as in "my_package:MyEnv-v0"'
-    )
-    return ValueError(f'unknown environment "{env_id}"{remedy}')
+    module, colon, name = env_id.rpartition(":")
+    own = _registered_by(module) if colon else []
+    near = closest(name, own) or closest(name, [*gymnasium.registry, *envpool_ids()])
+    if near is not None:
+        prefix = f"{module}:" if near in own else ""
+        remedy = f'did you mean "{prefix}{near}"?'
+    elif colon:
+        remedy = f'"{module}" registers {", ".join(own[:_MOST_NAMED]) or "none"}'
+        remedy += f" and {len(own) - _MOST_NAMED} more" if len(own) > _MOST_NAMED else ""
+    else:
+        remedy = "import the package that registers it first, or name its module, as in "
+        remedy += '"my_package:MyEnv-v0"'
+    return ValueError(f'unknown environment "{env_id}"; {remedy}')
+
+
+def _registered_by(module: str) -> list[str]:
+    """Return the ids of the environments that lie in a module's package."""
+    package = module.partition(".")[0]
+    found = []
+    for env_id, spec in gymnasium.registry.items():
+        entry = spec.entry_point
+        home = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
+        if re.split(r"[.:]", home, maxsplit=1)[0] == package:
+            found.append(env_id)
+    return found
 
 
 def plain_id(spec: EnvSpec | None) -> str:

@@ -83,7 +83,7 @@ class ObservationDoor:
 def limits(space: Space[Any]) -> tuple[Array, Array]:
     """Return the least and the largest numbers of a space's elements, in their shape and dtype."""
     if isinstance(space, Box):
-        return _lowest(space), space.high
+        return space.low, space.high
     shape, dtype = space.shape or (), np.dtype(space.dtype)
     if isinstance(space, MultiBinary):
         return np.zeros(shape, dtype), np.ones(shape, dtype)
@@ -91,15 +91,6 @@ def limits(space: Space[Any]) -> tuple[Array, Array]:
     counts = space.nvec if isinstance(space, MultiDiscrete) else discrete.n
     start = np.asarray(discrete.start, np.int64)
     return start.astype(dtype), (start + np.asarray(counts, np.int64) - 1).astype(dtype)
-
-
-def _lowest(space: Box) -> Array:
-    low: Array = space.low
-    if low.dtype.kind != "f":
-        return low
-    # EnvPool states the smallest positive number where it means that there is no bound.
-    unbounded = low.dtype.type(-np.inf)
-    return np.where(low == np.finfo(low.dtype).tiny, unbounded, low)
 
 
 def fitting(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], who: str) -> Array:

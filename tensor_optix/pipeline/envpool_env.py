@@ -10,15 +10,19 @@ import logging
 import math
 import os
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
+from tensor_optix.core.environment_recipe import arguments_named
 from tensor_optix.core.observation_layout import has_parts, laid_out, seen_space
 from tensor_optix.core.observation_values import ObservationDoor
 from tensor_optix.core.plain_warnings import quiet_making
+from tensor_optix.core.problem import Problem, envpool_problem
+from tensor_optix.pipeline.game import Game
 from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
     SEEDS,
@@ -30,7 +34,7 @@ from tensor_optix.pipeline.vector_contract import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
@@ -43,7 +47,10 @@ CHEAP_FAMILIES = ("envpool.classic_control", "envpool.toy_text")
 
 
 class EnvPoolEnv(VectorEnv):
-    """An EnvPool. It resets on the step after an end, and says so by an elapsed step count of 0."""
+    """An EnvPool. It resets on the step after an end.
+
+    An Atari game that goes on after an episode, a life, does not count its steps anew then.
+    """
 
     def __init__(
         self, pool: Any, make: Callable[[int], Any] | None = None, seed: int | None = None
@@ -61,23 +68,17 @@ class EnvPoolEnv(VectorEnv):
             ValueError: If the environment has several players or a space is not supported.
         """
         require_gymnasium_pool(pool)
-        config = pool.config
-        if config["max_num_players"] != 1:
-            raise ValueError(
-                f"environments must have one player, got max_num_players="
-                f"{config['max_num_players']}"
-            )
+        config, problem = pool.config, _problem(pool)
         asynchronous = bool(pool.is_async)
-        space, action_space = _spaces(pool)
         super().__init__(
             "envpool-async" if asynchronous else "envpool",
-            (seen_space(space), action_space),
+            (seen_space(problem.observation_space), problem.action_space),
             num_envs=config["num_envs"],
             batch_size=config["batch_size"],
-            max_episode_steps=config["max_episode_steps"],
+            max_episode_steps=problem.max_episode_steps,
         )
         self.label = f"environment {type(pool).__name__}"
-        self._take = _taking(space)
+        self._take = _taking(problem.observation_space)
         self._pool = pool
         self._make = make
         self._unused_seed = seed
@@ -88,6 +89,8 @@ class EnvPoolEnv(VectorEnv):
         # on their way, and who waited for one that is not would wait for ever.
         self._is_certain = True
         self._unanswered = 0
+        self._resetting = np.zeros(self.num_envs, bool)
+        self._has_lives = _has_lives(config)
         self._ids = None if asynchronous else constant(np.arange(self.num_envs))
         self._all_valid = constant(np.ones(self.batch_size, bool))
         shape = self.observation_space.shape or ()
@@ -118,9 +121,10 @@ class EnvPoolEnv(VectorEnv):
             del pool
             self._pool = None
             self._pool = pool = self._make(seed)
-            _spaces(pool)
+            _problem(pool)
         self._unused_seed = None
         self._begun_with = None if self._make is None else seed
+        self._resetting[:] = True
         pool.async_reset()
         self._under_way = self.num_envs
         self._unanswered = 0
@@ -140,16 +144,20 @@ class EnvPoolEnv(VectorEnv):
             observations = self._take(observations, self.label, self.batch_size)
         ids = info["env_id"].astype(np.int64) if self._ids is None else self._ids
         rewards = np.asarray(rewards, np.float32)
-        elapsed = info["elapsed_step"]
+        resetting = self._resetting[ids] | (info["elapsed_step"] == 0)
         valid = self._all_valid
-        if np.count_nonzero(elapsed) != self.batch_size:
-            valid = elapsed.astype(bool)
+        if np.count_nonzero(resetting):
+            valid = ~resetting
             rewards = np.where(valid, rewards, NO_REWARD)
             terminated, truncated = terminated & valid, truncated & valid
         done = terminated | truncated
+        self._resetting[ids] = done
         ends = observations.compress(done, 0) if np.count_nonzero(done) else self._no_ends
         infos = () if self.info_keys is None else self.info_keys.of_rows(info, valid, done)
-        rows = VectorStep(ids, observations, rewards, terminated, truncated, valid, ends, infos)
+        game = _game(info, valid, truncated) if self._has_lives else None
+        rows = VectorStep(
+            ids, observations, rewards, terminated, truncated, valid, ends, infos, game=game
+        )
         if not (self._mask_key and self.needs_masks):
             return rows
         masks = info[self._mask_key].reshape(self.batch_size, -1) != 0
@@ -195,6 +203,17 @@ class EnvPoolEnv(VectorEnv):
         return self._pool
 
 
+def _has_lives(config: dict[str, Any]) -> bool:
+    """Whether a pool's rewards or ends are not those of its Atari games."""
+    return "reward_clip" in config and bool(config["reward_clip"] or config["episodic_life"])
+
+
+def _game(info: dict[str, Any], valid: Array, truncated: Array) -> Game:
+    """Return what EnvPool tells of Atari games: the rewards before they are clipped, and their ends."""
+    rewards = np.where(valid, info["reward"], NO_REWARD)
+    return Game(rewards, valid & (info["terminated"].astype(bool) | truncated))
+
+
 def is_envpool(env: object) -> bool:
     """Whether `env` is an EnvPool. Does not import it: who has such an object has done so."""
     return any(base.__module__.split(".")[0] == "envpool" for base in type(env).__mro__)
@@ -213,7 +232,13 @@ def require_gymnasium_pool(pool: Any) -> None:
         )
 
 
-def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) -> EnvPoolEnv:
+def make_envpool(
+    env_id: str,
+    num_envs: int,
+    batch_size: int,
+    seed: int | None,
+    kwargs: Mapping[str, Any] = MappingProxyType({}),
+) -> EnvPoolEnv:
     """Make a pool of `num_envs` environments that delivers `batch_size` of them at a time.
 
     Args:
@@ -221,13 +246,18 @@ def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) 
         num_envs: N.
         batch_size: B, a divisor of N; N makes the pool synchronous.
         seed: None draws one: left to itself, EnvPool would always take the same.
+        kwargs: Further arguments of `envpool.make`.
+
+    Raises:
+        ValueError: If EnvPool does not know one of these.
     """
     import envpool
 
-    threads = _num_threads(envpool.make_spec(env_id), num_envs)
+    spec = envpool.make_spec(env_id)
+    threads = _num_threads(spec, num_envs)
 
     def make(pool_seed: int) -> Any:
-        with quiet_making():
+        with quiet_making(), arguments_named(env_id, kwargs, lambda: spec.config._fields):
             return envpool.make(
                 env_id,
                 env_type="gymnasium",
@@ -235,6 +265,7 @@ def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) 
                 batch_size=batch_size,
                 num_threads=threads,
                 seed=int(pool_seed) % SEEDS,
+                **kwargs,
             )
 
     if seed is None:
@@ -242,10 +273,10 @@ def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) 
     return EnvPoolEnv(make(seed), make, seed)
 
 
-def _spaces(pool: Any) -> tuple[Any, Any]:
-    """Return both spaces. EnvPool builds them when first asked, which must happen in here."""
+def _problem(pool: Any) -> Problem:
+    """Return spaces and time limit. EnvPool builds spaces when first asked, which must happen in here."""
     with quiet_making():
-        return pool.observation_space, pool.action_space
+        return envpool_problem(pool.config, (pool.observation_space, pool.action_space))
 
 
 def _taking(space: AnySpace) -> Callable[..., Array] | None:

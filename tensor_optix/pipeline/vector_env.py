@@ -7,6 +7,7 @@ In comes an environment id, an environment of the user's or functions that make 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import itertools
@@ -20,14 +21,24 @@ from gymnasium.spaces import Discrete
 from gymnasium.vector import SyncVectorEnv
 
 from tensor_optix.core.environment_ids import (
-    envpool_ids,
+    envpool_difference,
     gymnasium_spec,
+    is_envpools,
     missing_package_named,
     plain_id,
     require_envpool,
     require_gymnasium,
+    say_once,
 )
+from tensor_optix.core.environment_recipe import (
+    EnvironmentRecipe,
+    arguments_named,
+    arguments_of,
+    make_environment,
+)
+from tensor_optix.core.observation_layout import seen_space
 from tensor_optix.core.plain_warnings import quiet_making
+from tensor_optix.core.problem import Problem
 from tensor_optix.pipeline.checked_env import (
     CheckedEnv,
     core,
@@ -47,10 +58,11 @@ from tensor_optix.pipeline.vector_contract import VectorEnv, VectorStep, check_b
 from tensor_optix.pipeline.worker_processes import WorkerVectorEnv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gymnasium.envs.registration import EnvSpec
 
+    from tensor_optix.core.environment_recipe import Wrapper
     from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
 
@@ -59,8 +71,14 @@ __all__ = ["VectorEnv", "VectorStep", "from_env_fns", "make_vector_env", "wrap_e
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "envpool", "envpool-async", "sync", "async", "vector")
+WRAPPING = ("auto", "sync", "async")
+"""Backends whose environments are made one by one."""
+NO_LIMIT = -1
+"""As `gymnasium.make` has it."""
 PROBE_STEPS = 300
 PROBE_SECONDS = 0.25
+REWARD_TOLERANCE = 1e-4
+"""Of what is float64 in one, float32 in the other."""
 
 
 def make_vector_env(
@@ -69,6 +87,9 @@ def make_vector_env(
     backend: str = "auto",
     seed: int | None = None,
     batch_size: int | None = None,
+    *,
+    env_kwargs: Mapping[str, Any] | None = None,
+    wrappers: Sequence[Wrapper] = (),
 ) -> VectorEnv:
     """Make `num_envs` environments of a registered id.
 
@@ -78,14 +99,22 @@ def make_vector_env(
         backend: `"envpool"` and `"envpool-async"`, EnvPool in lock step or first come, first
             served; `"sync"` and `"async"`, Gymnasium in this process or in one worker process each;
             `"vector"`, the environment's own vector entry point; `"auto"`, EnvPool where it is
-            installed and has the id, else the fastest of the others, measured for a moment. The
-            choice is in `name`.
+            installed and has the id, else the fastest of the others, measured for a moment; it takes
+            only those that give the problem of `gymnasium.make`: its spaces, its rewards, its time
+            limit. One that is asked for by name is taken, with a warning that says what differs.
+            The choice is in `name`.
         seed: Resets them with this seed at once, so that `recv()` can follow. None leaves that to
             `reset()`.
         batch_size: B, only for `"envpool-async"`: a divisor of N. None: half of N or less.
+        env_kwargs: Arguments of the environment's constructor, or of `gymnasium.make`; with an EnvPool
+            backend, of `envpool.make`.
+        wrappers: Put around each environment, in this order: `gymnasium.Wrapper` classes, functions that
+            take an environment and return one, or the names of such as `"module:Class"`. Only
+            `"sync"` and `"async"` can. With arguments or wrappers `"auto"` means Gymnasium.
 
     Raises:
-        ValueError: If the id, the backend, a size or a space of the environment does not fit.
+        ValueError: If the id, the backend, an argument, a wrapper, a size or a space of the environment
+            does not fit.
         ImportError: If a package is missing, with the command that installs it.
     """
     if backend not in BACKENDS:
@@ -93,15 +122,26 @@ def make_vector_env(
     if batch_size is not None and backend != "envpool-async":
         raise ValueError(f'batch_size needs backend="envpool-async", got {backend!r}')
     check_batch_size(num_envs, batch_size or num_envs)
+    recipe = EnvironmentRecipe(env_id, env_kwargs or {}, wrappers)
+    if recipe.wrappers and backend not in WRAPPING:
+        raise ValueError(
+            f"wrappers take one environment each, and backend={backend!r} makes many at once: use "
+            'backend="sync" or backend="async"'
+        )
     if backend == "auto":
-        env = _make_best(env_id, num_envs, seed)
+        env = _make_best(recipe, num_envs, seed)
     elif backend.startswith("envpool"):
         require_envpool(env_id)
+        _warn_of_another_problem(env_id, "EnvPool's", envpool_difference(env_id))
         size = num_envs if backend == "envpool" else batch_size or half_batch(num_envs)
-        env = make_envpool(env_id, num_envs, size, seed)
+        env = make_envpool(env_id, num_envs, size, seed, recipe.kwargs)
     else:
-        env = _make_gymnasium(require_gymnasium(env_id), num_envs, backend)
-    env.env_id = env_id
+        spec = require_gymnasium(env_id)
+        env = _make_gymnasium(spec, recipe, num_envs, backend)
+        if backend == "vector":
+            difference = _vector_difference(spec, recipe)
+            _warn_of_another_problem(env_id, "its vector entry point", difference)
+    env.recipe = recipe.recorded()
     if seed is not None:
         env.reset(seed)
     return env
@@ -139,6 +179,23 @@ def check_env(env: Any) -> None:
         require_gymnasium_pool(env)
     elif as_vector(env) is None:
         require_environment(env)
+
+
+def require_id(
+    env_id: str | None, env_kwargs: Mapping[str, Any] | None, wrappers: Sequence[Wrapper]
+) -> None:
+    """Check that arguments and wrappers come with an id, and have the right form.
+
+    Raises:
+        ValueError: If there is no id, or a wrapper is not named as "module:Class".
+        TypeError: If they are of another kind.
+    """
+    if env_id is None and (env_kwargs or wrappers):
+        raise ValueError(
+            "env_kwargs= and wrappers= say how env_id= is made: leave them out, and give the "
+            "environment as it is to be"
+        )
+    EnvironmentRecipe(env_id or "", env_kwargs or {}, wrappers)
 
 
 def given_environments(env: Any) -> list[Any]:
@@ -182,7 +239,8 @@ def _single_envs(env: gymnasium.vector.VectorEnv[Any, Any, Any]) -> Sequence[Any
 def _named(adapter: VectorEnv, *envs: Any) -> VectorEnv:
     """Put down the id of what is adapted, if it is the same for all."""
     ids = {plain_id(env.spec) for env in envs}
-    adapter.env_id = ids.pop() if len(ids) == 1 else ""
+    env_id = ids.pop() if len(ids) == 1 else ""
+    adapter.recipe = EnvironmentRecipe(env_id) if env_id else None
     return adapter
 
 
@@ -197,22 +255,27 @@ def steps_per_second(env: VectorEnv) -> float:
     Returns:
         Environment steps a second, resets not counted.
     """
-    # The environment's own space keeps its random state.
-    space = copy.deepcopy(env.action_space)
-    space.seed(0)
-    batches = [np.stack([space.sample() for _ in range(env.batch_size)]) for _ in range(8)]
+    batches = _random_actions(env, 8)
     env.reset()
     env.need_masks(env.mask_size > 0)
     step = env.recv()
     count, start = 0, time.perf_counter()
     for actions in itertools.islice(itertools.cycle(batches), PROBE_STEPS):
-        env.send(_allowed(actions, step.action_masks, space), step.env_ids)
+        env.send(_allowed(actions, step.action_masks, env.action_space), step.env_ids)
         step = env.recv()
         count += int(np.count_nonzero(step.valid))
         if time.perf_counter() - start > PROBE_SECONDS:
             break
     env.need_masks(False)
     return count / (time.perf_counter() - start)
+
+
+def _random_actions(env: VectorEnv, count: int) -> list[Array]:
+    """Return `count` batches of actions, always the same."""
+    # The environment's own space keeps its random state.
+    space = copy.deepcopy(env.action_space)
+    space.seed(0)
+    return [np.stack([space.sample() for _ in range(env.batch_size)]) for _ in range(count)]
 
 
 def _allowed(actions: Array, masks: Array | None, space: AnySpace) -> Array:
@@ -251,8 +314,9 @@ def _require_different(environments: Sequence[Any]) -> None:
             )
 
 
-def _make_best(env_id: str, num_envs: int, seed: int | None) -> VectorEnv:
-    if env_id in envpool_ids():
+def _make_best(recipe: EnvironmentRecipe, num_envs: int, seed: int | None) -> VectorEnv:
+    env_id = recipe.env_id
+    if recipe.is_plain and is_envpools(env_id):
         try:
             return make_envpool(env_id, num_envs, num_envs, seed)
         except Exception as error:
@@ -260,20 +324,98 @@ def _make_best(env_id: str, num_envs: int, seed: int | None) -> VectorEnv:
                 raise
             logger.info("EnvPool cannot make %s (%s): trying Gymnasium", env_id, error)
     spec = require_gymnasium(env_id)
-    names = ["sync"] if spec.vector_entry_point is None else ["vector", "sync"]
+    names = ["sync"]
+    has_vector = spec.vector_entry_point is not None and not recipe.wrappers
+    if has_vector and _is_same_as_vector(spec, recipe):
+        names.insert(0, "vector")
     if num_envs > 1:
         names.append("async")
-    return _fastest(spec, num_envs, names)
+    return _fastest(spec, recipe, num_envs, names)
 
 
-def _fastest(spec: EnvSpec, num_envs: int, names: list[str]) -> VectorEnv:
+def _is_same_as_vector(spec: EnvSpec, recipe: EnvironmentRecipe) -> bool:
+    try:
+        difference = _vector_difference(spec, recipe)
+    except Exception as error:
+        difference = f"it cannot be compared: {error}"
+    if difference:
+        say_once(
+            logging.INFO,
+            f'"{spec.id}": backend vector is another problem than that of gymnasium.make ({difference}) and '
+            f'is left out; backend="vector" takes it',
+        )
+    return not difference
+
+
+def _vector_difference(spec: EnvSpec, recipe: EnvironmentRecipe) -> str:
+    """Say in what the vector entry point is another problem than `gymnasium.make`, if it is.
+
+    From the same seed, with the same actions, one environment of each must give the same rewards and ends
+    for some hundred steps, as long as that takes no time.
+    """
+    with contextlib.ExitStack() as opened, quiet_making():
+        envs = []
+        for name in ("sync", "vector"):
+            envs.append(_make_gymnasium(spec, recipe, 1, name))
+            opened.callback(envs[-1].close)
+        plain, vector = map(_problem_of, envs)
+        return ", ".join(vector.differences(plain)) or _row_difference(*envs)
+
+
+def _problem_of(env: VectorEnv) -> Problem:
+    # Rows of several parts come from a vector, objects from a plain environment.
+    seen = seen_space(env.observation_space)
+    return Problem(seen, env.action_space, env.max_episode_steps)
+
+
+def _row_difference(plain: VectorEnv, vector: VectorEnv) -> str:
+    actions = _random_actions(plain, PROBE_STEPS)
+    rows = [_played(env, actions) for env in (plain, vector)]
+    for number, (expected, given) in enumerate(zip(*rows, strict=False)):
+        if not np.allclose(expected, given, rtol=REWARD_TOLERANCE, atol=REWARD_TOLERANCE):
+            reward, *ends = given.tolist()
+            return (
+                f"the reward {reward:g} and not {expected[0]:g} in step {number} from seed 0"
+                if ends == expected[1:].tolist()
+                else f"episodes that end otherwise from seed 0, in step {number}"
+            )
+    return ""
+
+
+def _played(env: VectorEnv, actions: list[Array]) -> list[Array]:
+    """Step one environment for a moment; return of each step the reward, and how its episode ended if so."""
+    env.reset(0)
+    env.need_masks(env.mask_size > 0)
+    step, start = env.recv(), time.perf_counter()
+    rows: list[Array] = []
+    while len(rows) < len(actions) and time.perf_counter() - start < PROBE_SECONDS:
+        allowed = _allowed(actions[len(rows)], step.action_masks, env.action_space)
+        env.send(allowed, step.env_ids)
+        step = env.recv()
+        if step.valid[0]:
+            rows.append(np.array([step.rewards[0], step.terminated[0], step.truncated[0]], float))
+    return rows
+
+
+def _warn_of_another_problem(env_id: str, whose: str, difference: str) -> None:
+    if difference:
+        say_once(
+            logging.WARNING,
+            f'"{env_id}": {whose} is another problem than that of gymnasium.make ({difference}), so the '
+            "scores of the two cannot be compared",
+        )
+
+
+def _fastest(
+    spec: EnvSpec, recipe: EnvironmentRecipe, num_envs: int, names: list[str]
+) -> VectorEnv:
     """Make each backend in turn and keep the one that steps fastest."""
     best: VectorEnv | None = None
     best_speed = 0.0
     failure: Exception | None = None
     for name in names:
         try:
-            env = _make_gymnasium(spec, num_envs, name)
+            env = _make_gymnasium(spec, recipe, num_envs, name)
         except Exception as error:
             logger.info("%s: backend %s cannot be made: %s", spec.id, name, error)
             failure = failure or error
@@ -303,18 +445,23 @@ def _measured(env: VectorEnv, best: VectorEnv | None) -> float:
         raise
 
 
-def _make_gymnasium(spec: EnvSpec, num_envs: int, backend: str) -> VectorEnv:
+def _make_gymnasium(
+    spec: EnvSpec, recipe: EnvironmentRecipe, num_envs: int, backend: str
+) -> VectorEnv:
     if backend == "vector" and spec.vector_entry_point is None:
         raise ValueError(
             f'"{spec.id}" has no vector entry point: use backend="sync" or backend="async"'
         )
     with missing_package_named(spec):
         if backend == "vector":
-            with quiet_making():
-                env = gymnasium.make_vec(spec.id, num_envs, "vector_entry_point")
-            return wrap_gymnasium(env, "vector", owned=True)
-        # A worker process may not know the id: the spec itself travels to it.
-        make = functools.partial(gymnasium.make, spec if backend == "async" else spec.id)
-        adapter = from_env_fns([make] * num_envs, backend == "async")
-        adapter.max_episode_steps = spec.max_episode_steps
-        return adapter
+            takes = functools.partial(arguments_of, spec.vector_entry_point)
+            with quiet_making(), arguments_named(spec.id, recipe.kwargs, takes):
+                env = gymnasium.make_vec(spec, num_envs, "vector_entry_point", **recipe.kwargs)
+            adapter: VectorEnv = wrap_gymnasium(env, "vector", owned=True)
+        else:
+            make = functools.partial(make_environment, spec, recipe)
+            adapter = from_env_fns([make] * num_envs, backend == "async")
+    known = adapter.max_episode_steps or spec.max_episode_steps
+    limit = recipe.kwargs.get("max_episode_steps", known)
+    adapter.max_episode_steps = None if limit == NO_LIMIT else limit
+    return adapter

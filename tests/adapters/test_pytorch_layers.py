@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from gymnasium.spaces import Dict
 from torch import nn
 
-from tensor_optix.adapters.network_recipes import HIDDEN_GAIN, NetworkRecipes
+from tensor_optix.adapters.network_recipes import HIDDEN_GAIN, NetworkRecipes, plan_image
 from tensor_optix.adapters.pytorch import layers
 from tensor_optix.adapters.pytorch.gradient_descent import TorchTwinCritics
+from tests.adapters.small_sights import PARTS, Maker, sight
 
 RECIPES = NetworkRecipes(layers)
+MAKER = Maker(RECIPES)
 
 
 def convolutions(network: nn.Module) -> list[nn.Conv2d]:
@@ -18,7 +21,7 @@ def convolutions(network: nn.Module) -> list[nn.Conv2d]:
 
 
 def test_the_layers_for_atari_are_those_of_the_paper() -> None:
-    network = RECIPES.nature_cnn((4, 84, 84), 6, (512,), seed=0)
+    network = MAKER.nature_cnn((4, 84, 84), 6, (512,), seed=0)
     layers = [
         (one.out_channels, one.kernel_size[0], one.stride[0]) for one in convolutions(network)
     ]
@@ -31,26 +34,24 @@ def test_the_layers_for_atari_are_those_of_the_paper() -> None:
     "shape", [(4, 84, 84), (84, 84, 4), (3, 36, 36), (10, 10, 4), (8, 8, 1), (1, 1, 1), (96, 96, 3)]
 )
 def test_every_image_size_gives_outputs(shape: tuple[int, ...]) -> None:
-    assert RECIPES.nature_cnn(shape, 3, (16,), seed=0)(torch.zeros(2, *shape)).shape == (2, 3)
+    assert MAKER.nature_cnn(shape, 3, (16,), seed=0)(torch.zeros(2, *shape)).shape == (2, 3)
 
 
 def test_channels_last_is_the_same_network_of_turned_images() -> None:
-    first, last = (
-        RECIPES.nature_cnn(shape, 2, (8,), seed=3) for shape in ((3, 40, 44), (40, 44, 3))
-    )
+    first, last = (MAKER.nature_cnn(shape, 2, (8,), seed=3) for shape in ((3, 40, 44), (40, 44, 3)))
     images = torch.rand(2, 3, 40, 44)
     torch.testing.assert_close(first(images), last(images.permute(0, 2, 3, 1)))
 
 
 def test_pixels_are_divided_inside_the_network() -> None:
-    plain = RECIPES.nature_cnn((1, 40, 40), 2, (8,), seed=3)
-    scaled = RECIPES.nature_cnn((1, 40, 40), 2, (8,), seed=3, divisor=255.0)
+    plain = MAKER.nature_cnn((1, 40, 40), 2, (8,), seed=3)
+    scaled = MAKER.nature_cnn((1, 40, 40), 2, (8,), seed=3, highest=255)
     images = torch.randint(0, 256, (2, 1, 40, 40)).float()
     torch.testing.assert_close(scaled(images), plain(images / 255.0))
 
 
 def test_the_weights_are_orthogonal_with_a_small_last_layer() -> None:
-    network = RECIPES.nature_cnn((4, 40, 40), 2, (16,), seed=0, output_gain=0.01)
+    network = MAKER.nature_cnn((4, 40, 40), 2, (16,), seed=0, output_gain=0.01)
     filters = convolutions(network)[0].weight.flatten(1)
     torch.testing.assert_close(filters @ filters.T, torch.eye(32) * HIDDEN_GAIN**2)
     last = network[-1].weight
@@ -70,8 +71,8 @@ def test_the_seed_decides_the_weights_and_no_global_state_is_touched() -> None:
     before = torch.get_rng_state()
     for make in (
         lambda seed: RECIPES.relu_mlp(4, 2, (8,), seed),
-        lambda seed: RECIPES.nature_cnn((1, 9, 9), 2, (8,), seed),
-        lambda seed: RECIPES.image_critic((1, 9, 9), 2, (8,), seed),
+        lambda seed: MAKER.nature_cnn((1, 9, 9), 2, (8,), seed),
+        lambda seed: MAKER.image_critic((1, 9, 9), 2, (8,), seed),
     ):
         first, again, other = (list(make(seed).parameters()) for seed in (1, 1, 2))
         assert all(map(torch.equal, first, again))
@@ -80,7 +81,7 @@ def test_the_seed_decides_the_weights_and_no_global_state_is_touched() -> None:
 
 
 def test_a_critic_of_images_depends_on_the_image_and_on_the_action() -> None:
-    critic = RECIPES.image_critic((8, 8, 3), 2, (16,), seed=0, divisor=255.0)
+    critic = MAKER.image_critic((8, 8, 3), 2, (16,), seed=0, highest=255)
     images, actions = torch.full((2, 8, 8, 3), 200.0), torch.zeros(2, 2)
     value = critic(images, actions)
     assert value.shape == (2, 1)
@@ -92,23 +93,60 @@ def test_a_critic_of_images_depends_on_the_image_and_on_the_action() -> None:
 def test_two_critics_of_what_is_no_vector_work_as_one(shape: tuple[int, ...]) -> None:
     observations = torch.ones(5, *shape, dtype=torch.float32 if shape else torch.int64)
     first, second = (
-        RECIPES.image_critic(shape, 2, (16,), seed)
+        MAKER.image_critic(shape, 2, (16,), seed)
         if shape
-        else RECIPES.number_critic(3, 0, 2, (16,), seed)
+        else MAKER.number_critic(3, 0, 2, (16,), seed)
         for seed in (0, 1)
     )
     assert TorchTwinCritics(first, second)(observations, torch.zeros(5, 2)).shape == (2, 5)
 
 
 def test_numbers_become_unit_vectors_counted_from_their_start() -> None:
-    vectors = layers.one_hot(3, start=2)(torch.tensor([2, 4, 0]))
+    vectors = layers.one_hot([3], [2])(torch.tensor([2, 4, 0]))
     assert vectors.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
-    assert not layers.one_hot(3).state_dict()
+    assert not layers.one_hot([3], [0]).state_dict()
+
+
+def test_each_number_of_several_becomes_a_unit_vector() -> None:
+    layer = layers.one_hot([2, 3], [1, 0])
+    assert layer(torch.tensor([[2.0, 0.0], [1.0, 2.0]])).tolist() == [
+        [0, 1, 1, 0, 0],
+        [1, 0, 0, 0, 1],
+    ]
+
+
+def test_every_part_of_a_row_and_the_action_count() -> None:
+    """Two images with convolutions of their own, and the columns between them."""
+    network = RECIPES.network(sight(PARTS), RECIPES.mlp, 1, (64,), seed=0)
+    critic = RECIPES.action_critic(sight(PARTS), 2, (64,), seed=0)
+    assert [one.in_channels for one in convolutions(network)] == [2, 32, 64, 1, 32, 64]
+    size = 9 * 8 * 2 + 3 + 2 + 9 * 9
+    for made, width in ((network, size), (critic, size + 2)):
+        rows = torch.zeros(1, width, requires_grad=True)
+        made(rows + 1.0).backward()
+        assert rows.grad is not None
+        assert rows.grad.count_nonzero() > 0.9 * width
+        assert rows.grad[0, 144:149].count_nonzero() == 5
+        assert rows.grad[0, size:].count_nonzero() == width - size
+
+
+def test_the_image_of_a_row_is_seen_as_alone() -> None:
+    """Row-major, and divided by what its own space says."""
+    parts = {"image": PARTS["a"], "speed": PARTS["b"]}
+    network = RECIPES.network(sight(Dict(parts)), RECIPES.mlp, 2, (8,), seed=3)
+    alone = RECIPES.network(sight(parts["image"]), RECIPES.mlp, 2, (8,), seed=3)
+    images = torch.randint(0, 256, (4, 9, 8, 2)).float()
+    rows = torch.cat([images.flatten(1), torch.rand(4, 3)], dim=1)
+    features = network[:2](rows)
+    torch.testing.assert_close(features[:, :-3], alone[:-3](images))
+    torch.testing.assert_close(features[:, -3:], rows[:, -3:])
 
 
 def test_a_shape_that_is_no_image_is_refused() -> None:
     with pytest.raises(ValueError, match=r"three sizes of at least 1, got \(84, 84\)"):
-        RECIPES.nature_cnn((84, 84), 2, (8,), seed=0)
+        plan_image((84, 84))
+    with pytest.raises(ValueError, match=r"three sizes of at least 1, got \(0, 8, 8\)"):
+        plan_image((0, 8, 8))
 
 
 def weights(network: nn.Sequential) -> list[torch.Tensor]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 
 from tensor_optix.algorithms.agent_factory import make_agent
 from tensor_optix.algorithms.catalogue import ALGORITHMS
@@ -143,8 +143,27 @@ def test_normalizers_are_made_on_request(framework: Framework, tmp_path: Any) ->
             for parts in (Dict({"a": CHOICE}), Tuple([CHOICE, FORCE]))
         ),
         (Spaces(VECTOR, Box(-1.0, 1.0, (2, 0))), {}, r"at least one number, got Box"),
-        (Spaces(Dict({"a": VECTOR}), CHOICE), {}, r"FlattenObservation"),
-        (Spaces(Box(0, 255, (84, 84), np.uint8), CHOICE), {}, r"ReshapeObservation"),
+        (
+            Spaces(Dict({"a": Text(3)}), CHOICE),
+            {},
+            r"observations of numbers.*TransformObservation",
+        ),
+        (Spaces(Text(3), CHOICE), {}, r"observations of numbers.*TransformObservation"),
+        (
+            Spaces(FRAMES, CHOICE),
+            {"channels": "frist"},
+            r"'first', 'last' or None, got 'frist'; did you mean 'first'\?",
+        ),
+        (
+            Spaces(MultiDiscrete([2, 3]), CHOICE),
+            {"normalize_observations": True},
+            r"does not fit the numbers",
+        ),
+        (
+            Spaces(Dict({"image": FRAMES, "speed": VECTOR}), CHOICE),
+            {"normalize_observations": True},
+            r"does not fit uint8 images",
+        ),
         (Spaces(VECTOR, CHOICE), {"framework": "tf"}, r"did you mean 'tensorflow'\?"),
         (Spaces(VECTOR, CHOICE), {"hidden_sizes": (64, 0)}, r"at least 1, got \[64, 0\]"),
         (Spaces(VECTOR, CHOICE), {"hidden_sizes": (6.5,)}, r"whole numbers"),

@@ -190,11 +190,6 @@ def test_bounds_are_those_of_the_parts():
     assert flat.high.tolist() == [7, 7, 1, 1, np.inf]
 
 
-def test_a_bound_of_the_smallest_positive_number_is_none():
-    low = float(np.finfo(np.float64).tiny)
-    assert laid_out(Dict(a=Box(low, np.inf, (1,), np.float64))).low.tolist() == [-np.inf]
-
-
 WRONG = {
     "missing": ({"a": [0.0, 0.0]}, ValueError, r"got none for b/0: 'b' is not in \['a'\]"),
     "short": ({"a": [0.0, 0.0], "b": ()}, ValueError, "got none for b/0: 0 is not in a tuple"),

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-from tensor_optix.adapters.pytorch.layers import ChannelsFirst, Divide
+from tensor_optix.adapters.pytorch.layers import ChannelsFirst
 from tensor_optix.algorithms.tf_agent import TFAgent
 from tensor_optix.algorithms.tf_dqn import TFDQNAgent
 from tensor_optix.algorithms.tf_ppo import TFPPOAgent
@@ -30,6 +30,7 @@ from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.types import HyperparamSet
 from tests.parity.twins import Twins, Within, keras_twin
 from tests.parity.windows import ACTION_DIM, CHOICES, IMAGE, NUM_ACTIONS, VECTOR
+from tests.torch_framework import Scaled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,13 @@ def network_for(obs_shape: Sequence[int], outputs: int, seed: int) -> nn.Sequent
     torch.manual_seed(seed)
     # To a single pixel, so that flattening knows no order of axes.
     convolutions = [nn.Conv2d(IMAGE[-1], 4, 4, 2), nn.ReLU(), nn.Conv2d(4, 8, 2), nn.ReLU()]
-    layers = [ChannelsFirst(), Divide(255.0), *convolutions, nn.Flatten(), nn.Linear(8, outputs)]
+    layers = [
+        ChannelsFirst(),
+        Scaled(1.0 / 255.0),
+        *convolutions,
+        nn.Flatten(),
+        nn.Linear(8, outputs),
+    ]
     return nn.Sequential(*layers)
 
 

@@ -12,9 +12,10 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-from tensor_optix.adapters.pytorch.layers import ChannelsFirst, Divide
+from tensor_optix.adapters.pytorch.layers import ChannelsFirst
 from tensor_optix.core.types import HyperparamSet
 from tests.parity.frameworks import ROUNDINGS, assert_same
+from tests.torch_framework import Scaled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +84,7 @@ def _twin_layers(layer: nn.Module) -> list[Any]:
         nn.Tanh: lambda: [keras.layers.Activation("tanh")],
         nn.ReLU: lambda: [keras.layers.ReLU()],
         nn.Flatten: lambda: [keras.layers.Flatten()],
-        Divide: lambda: [keras.layers.Rescaling(1.0 / layer.divisor)],
+        Scaled: lambda: [keras.layers.Rescaling(layer.scale)],
         ChannelsFirst: list,
     }
     return makers[type(layer)]()

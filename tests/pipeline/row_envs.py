@@ -183,6 +183,27 @@ class SleepingVectorEnv(ScriptedVectorEnv):
         return super().step(actions)
 
 
+class ClippedVectorEnv(ScriptedVectorEnv):
+    """A vector entry point with rewards of its own."""
+
+    def step(self, actions):
+        observations, rewards, *others = super().step(actions)
+        return observations, np.clip(rewards, -1, 1), *others
+
+
+class WiderVectorEnv(ScriptedVectorEnv):
+    """A vector entry point with observations of its own."""
+
+    single_observation_space = Box(0, 200, (3,), np.int16)
+
+
+class LongerVectorEnv(ScriptedVectorEnv):
+    """A vector entry point with a time limit of its own."""
+
+    def __init__(self, num_envs=1, max_episode_steps=TIME_LIMIT):
+        super().__init__(num_envs, max_episode_steps + 1)
+
+
 class FailingEnv(ScriptedEnv):
     """The third step of an episode raises."""
 
@@ -289,3 +310,10 @@ _register("RowNoise-v0", NoiseEnv, max_episode_steps=7)
 _register("RowFailing-v0", FailingEnv)
 _register("RowSleeping-v0", SleepingEnv, vector_entry_point=SleepingVectorEnv)
 _register("RowMissing-v0", "a_missing_package.envs:Env")
+for _name, _vector in {
+    "RowSame-v0": ScriptedVectorEnv,
+    "RowClipped-v0": ClippedVectorEnv,
+    "RowWider-v0": WiderVectorEnv,
+    "RowLonger-v0": LongerVectorEnv,
+}.items():
+    _register(_name, SleepingEnv, vector_entry_point=_vector, max_episode_steps=TIME_LIMIT)

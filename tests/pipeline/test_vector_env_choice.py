@@ -2,10 +2,12 @@
 
 import logging
 import multiprocessing
+import re
 import sys
 
 import pytest
 
+from tensor_optix.core.environment_ids import say_once
 from tensor_optix.pipeline.vector_env import half_batch, make_vector_env, steps_per_second
 from tests.pipeline.row_envs import EXPECTED_ROWS, TIME_LIMIT, record_on
 
@@ -36,6 +38,50 @@ def test_auto_keeps_the_fastest_and_closes_the_others():
     assert len(multiprocessing.active_children()) == len(before) + 4
     env.close()
     assert multiprocessing.active_children() == before
+
+
+OTHER_PROBLEMS = {
+    "RowClipped-v0": r"the reward 1 and not 1.25 in step 1 from seed 0",
+    "RowWider-v0": r"observations Box\(0, 200, .* and not Box\(0, 100,",
+    "RowLonger-v0": r"episodes that end otherwise from seed 0, in step \d+",
+}
+"""Vector entry points that are much faster than `gymnasium.make`, and what they differ in."""
+
+
+def test_auto_takes_a_vector_entry_point_that_is_the_same_problem():
+    env = make_vector_env("RowSame-v0", 2)
+    assert env.name == "vector"
+    env.close()
+
+
+@pytest.mark.parametrize("env_id", OTHER_PROBLEMS)
+def test_auto_leaves_out_a_vector_entry_point_that_is_another_problem(env_id, caplog):
+    say_once.cache_clear()
+    with caplog.at_level(logging.INFO):
+        env = make_vector_env(env_id, 1)
+    assert env.name == "sync"
+    env.close()
+    said = [record.getMessage() for record in caplog.records if "another problem" in record.message]
+    assert len(said) == 1
+    assert re.search(OTHER_PROBLEMS[env_id], said[0])
+
+
+@pytest.mark.parametrize("env_id", OTHER_PROBLEMS)
+def test_it_is_taken_when_it_is_asked_for_and_what_differs_is_said_once(env_id, caplog):
+    say_once.cache_clear()
+    for _ in range(2):
+        env = make_vector_env(env_id, 2, "vector")
+        assert env.name == "vector"
+        env.close()
+    (said,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert re.search(OTHER_PROBLEMS[env_id], said.getMessage())
+
+
+def test_a_vector_entry_point_that_is_the_same_problem_is_taken_without_a_word(caplog):
+    say_once.cache_clear()
+    for env_id in ("RowSame-v0", "CartPole-v1"):
+        make_vector_env(env_id, 2, "vector").close()
+    assert not caplog.records
 
 
 def test_auto_with_one_plain_environment_runs_it_here():

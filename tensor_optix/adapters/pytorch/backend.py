@@ -28,12 +28,13 @@ from tensor_optix.adapters.pytorch.gradient_descent import (
     require_network,
     require_optimizer,
 )
+from tensor_optix.adapters.pytorch.layers import TorchByteScale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from tensor_optix.adapters.backend import Backend, LossFn, Update, UpdateLoop
+    from tensor_optix.adapters.backend import Backend, ByteScale, LossFn, Update, UpdateLoop
     from tensor_optix.core.types import Array, PathLike
 
 INFERENCE_ROWS = 4096
@@ -182,6 +183,11 @@ def all_finite(network: nn.Module) -> bool:
         # One answer for all of them, because each takes a round trip to a GPU.
         parts = [torch.isfinite(tensor.detach()).all() for tensor in tensors]
         return not parts or bool(torch.stack(parts).all())
+
+
+def byte_scale(network: nn.Module) -> ByteScale | None:
+    """Return what divides the bytes in a network that was made ready; None where nothing does."""
+    return next((one for one in network.modules() if isinstance(one, TorchByteScale)), None)
 
 
 def scalar(value: float, optimizer: torch.optim.Optimizer, network: nn.Module) -> nn.Module:

@@ -5,7 +5,8 @@ The global random state of PyTorch is neither used nor changed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 try:
     import torch
@@ -13,10 +14,14 @@ except ImportError as error:
     raise ImportError("this needs PyTorch: pip install 'tensor-optix[torch]'") from error
 from torch import Tensor, nn
 
+from tensor_optix.adapters.backend import LARGEST_BYTE, OPEN, first_divisors
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tensor_optix.adapters.backend import ByteField
     from tensor_optix.adapters.network_recipes import Convolution, Dense
+    from tensor_optix.core.types import Array
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -53,22 +58,34 @@ def turned(has_channels_first: bool) -> list[nn.Module]:
     return [] if has_channels_first else [ChannelsFirst()]
 
 
-def divide(divisor: float) -> nn.Module:
-    """Return a layer that divides by a number."""
-    return Divide(divisor)
+def byte_scale(fields: Sequence[ByteField]) -> nn.Module:
+    """Return a layer that divides bytes."""
+    return TorchByteScale(fields)
 
 
 def flatten() -> nn.Module:
-    """Return a layer of `[B, ...]` to `[B, F]`."""
-    return nn.Flatten()
+    """Return a layer of `[B, ...]` to `[B, F]`; numbers `[B]` become `[B, 1]`."""
+    return TorchFlatten()
 
 
-def one_hot(size: int, start: int = 0) -> nn.Module:
-    """Return a layer of numbers `[B]` from `start` on to unit vectors `[B, size]` float32; others to 0."""
-    return TorchOneHot(size, start)
+def columns(first: int, shape: Sequence[int]) -> nn.Module:
+    """Return a layer of rows `[B, D]` to what their columns from `first` on hold, `[B, *shape]`."""
+    return TorchColumns(first, shape)
 
 
-def sequential(shape: Sequence[int], layers: Sequence[nn.Module]) -> nn.Sequential:
+def one_hot(sizes: Sequence[int], starts: Sequence[int]) -> nn.Module:
+    """Return a layer of numbers, K for each of B, to K unit vectors side by side; others become 0."""
+    return TorchOneHot(sizes, starts)
+
+
+def side_by_side(width: int, branches: Sequence[Sequence[nn.Module]]) -> nn.Module:
+    """Return a layer of rows to what each branch makes of them, joined."""
+    return TorchSideBySide([nn.Sequential(*branch) for branch in branches])
+
+
+def sequential(
+    shape: Sequence[int], layers: Sequence[nn.Module], is_index: bool = False
+) -> nn.Sequential:
     """Return a network of layers in order."""
     return nn.Sequential(*layers)
 
@@ -116,38 +133,114 @@ class TorchActionCritic(nn.Module):
 
 
 class TorchOneHot(nn.Module):
-    """Numbers `[B]` from `start` to `start + size - 1` as unit vectors `[B, size]` float32; others as 0."""
+    """K numbers for each of B, `[B]` or `[B, ...]`, as unit vectors side by side, `[B, sum(sizes)]`.
+
+    They count from their starts on; the vectors of others are 0.
+    """
 
     numbers: Tensor
+    places: Tensor
 
-    def __init__(self, size: int, start: int = 0) -> None:
+    def __init__(self, sizes: Sequence[int], starts: Sequence[int]) -> None:
         super().__init__()
-        # Not saved with the weights: it is no part of what is learned.
-        self.register_buffer("numbers", torch.arange(start, start + size), persistent=False)
+        ranges = [torch.arange(n, n + size) for n, size in zip(starts, sizes, strict=True)]
+        places = torch.repeat_interleave(torch.tensor(sizes))
+        # Not saved with the weights: they are no part of what is learned.
+        self.register_buffer("numbers", torch.cat(ranges), persistent=False)
+        self.register_buffer("places", places, persistent=False)
 
     def forward(self, numbers: Tensor) -> Tensor:
-        """Return the unit vectors."""
-        return (numbers.unsqueeze(-1) == self.numbers).float()
+        """Return the unit vectors, float32 of whole numbers."""
+        rows = numbers.reshape(len(numbers), -1)
+        is_hot = rows.index_select(1, self.places) == self.numbers
+        return is_hot.to(rows.dtype) if rows.is_floating_point() else is_hot.float()
 
     def extra_repr(self) -> str:
         """Say how many there are."""
         return f"{len(self.numbers)}"
 
 
-class Divide(nn.Module):
-    """Pixels divided by what they are at most."""
+class TorchByteScale(nn.Module):
+    """Bytes divided by what they are at most: an `adapters.backend.ByteScale`.
 
-    def __init__(self, divisor: float) -> None:
+    Args:
+        fields: Of the observations, in their order.
+    """
+
+    divisors: Tensor
+    places: Tensor
+
+    def __init__(self, fields: Sequence[ByteField]) -> None:
         super().__init__()
-        self.divisor = divisor
+        self.sizes = tuple(field.size for field in fields)
+        self.register_buffer("divisors", torch.tensor(first_divisors(fields)))
+        places = torch.repeat_interleave(torch.tensor(self.sizes))
+        self.register_buffer("places", places if len(fields) > 1 else None, persistent=False)
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, observations: Tensor) -> Tensor:
         """Return the quotients."""
-        return pixels / self.divisor
+        known = torch.where(self.divisors == OPEN, LARGEST_BYTE, self.divisors)
+        divisors = known.to(observations.dtype)
+        if self.places is not None:
+            divisors = divisors.index_select(0, self.places)
+        return observations / divisors
+
+    def read(self) -> Array:
+        """Return the divisors `[F]` int64."""
+        array: Array = self.divisors.cpu().numpy().copy()
+        return array
+
+    def write(self, divisors: Array) -> None:
+        """Set the divisors."""
+        self.divisors.copy_(torch.from_numpy(divisors))
 
     def extra_repr(self) -> str:
         """Say by what."""
-        return f"{self.divisor}"
+        return f"{self.divisors.tolist()}"
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Earlier versions divided every image by this, and kept no divisors.
+        state.setdefault(f"{prefix}divisors", torch.full_like(self.divisors, LARGEST_BYTE))
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+class TorchFlatten(nn.Module):
+    """`[B, ...]` as `[B, F]`, whole numbers `[B]` as float32 `[B, 1]`."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return them."""
+        rows = values.reshape(len(values), -1)
+        return rows if rows.is_floating_point() else rows.float()
+
+
+class TorchColumns(nn.Module):
+    """What the columns of rows `[B, D]` from `first` on hold, `[B, *shape]`."""
+
+    def __init__(self, first: int, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.first = first
+        self.shape = tuple(shape)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return it."""
+        held = rows[:, self.first : self.first + math.prod(self.shape)]
+        return held.reshape(len(rows), *self.shape)
+
+    def extra_repr(self) -> str:
+        """Say which, and as what."""
+        return f"{self.first}, {self.shape}"
+
+
+class TorchSideBySide(nn.Module):
+    """The features `[B, F]` that several networks make of the same rows, joined."""
+
+    def __init__(self, branches: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return them."""
+        return torch.cat([branch(rows) for branch in self.branches], dim=-1)
 
 
 class ChannelsFirst(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from safetensors import numpy as safetensors
 
+from tensor_optix.adapters.backend import LARGEST_BYTE
 from tensor_optix.adapters.tensorflow.gradient_descent import (
     TFGradientDescent,
     bind,
@@ -21,6 +23,7 @@ from tensor_optix.adapters.tensorflow.gradient_descent import schedule_step as s
 from tensor_optix.adapters.tensorflow.gradient_descent import set_learning_rate as set_learning_rate
 from tensor_optix.adapters.tensorflow.gradient_descent import set_schedule_step as set_schedule_step
 from tensor_optix.adapters.tensorflow.graphs import CompiledUpdates, Inference, PlainUpdates
+from tensor_optix.adapters.tensorflow.layers import DIVISORS, KerasByteScale
 from tensor_optix.adapters.tensorflow.network import (
     KerasScalar,
     KerasTwinCritics,
@@ -35,10 +38,13 @@ from tensor_optix.adapters.tensorflow.network import resolve_device as resolve_d
 from tensor_optix.adapters.tensorflow.requirements import keras, tf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tensor_optix.adapters.backend import Backend, Tensor, Update, UpdateLoop
+    from tensor_optix.adapters.backend import Backend, ByteScale, Tensor, Update, UpdateLoop
     from tensor_optix.core.types import Array, PathLike
+
+CONVOLUTION_AXES = 4
+"""Of a kernel."""
 
 exp = tf.exp
 square = tf.square
@@ -171,6 +177,18 @@ def all_finite(network: Any) -> bool:
     return not parts or bool(tf.reduce_all(tf.stack(parts)))
 
 
+def byte_scale(network: Any) -> ByteScale | None:
+    """Return what divides the bytes in a network that was made ready; None where nothing does."""
+    return next((one for one in _within(network) if isinstance(one, KerasByteScale)), None)
+
+
+def _within(network: Any) -> Iterator[Any]:
+    """Yield a network and all layers of the models in it."""
+    yield network
+    for layer in network.layers if isinstance(network, keras.Model) else ():
+        yield from _within(layer)
+
+
 def scalar(value: float, optimizer: Any, network: Any) -> KerasScalar:
     """Return a network without inputs whose output is a number that `optimizer` will hold.
 
@@ -257,6 +275,11 @@ def _read_variables(variables: Sequence[Any], path: PathLike) -> list[Array]:
         ValueError: If they are others, or of other shapes.
     """
     stored = safetensors.load_file(f"{path}.safetensors")
+    if any(array.ndim == CONVOLUTION_AXES for array in stored.values()):
+        for name, variable in zip(_names(variables), variables, strict=True):
+            if name.endswith(DIVISORS):
+                # Earlier versions divided every image by this, and kept no divisors.
+                stored.setdefault(name, np.full(variable.shape, LARGEST_BYTE))
     expected = {name: list(v.shape) for name, v in zip(_names(variables), variables, strict=True)}
     found = {name: list(array.shape) for name, array in stored.items()}
     if found != expected:
@@ -280,5 +303,8 @@ def _assign(variables: Sequence[Any], arrays: Sequence[Array]) -> None:
 def _names(variables: Sequence[Any]) -> list[str]:
     """Return names that are the same in every process."""
     # Only the last word of Keras's own, because it numbers layers, and variables, as they are made.
-    words = (re.findall(r"[a-z]+", v.name.lower()) for v in variables)
-    return [f"{place}.{found[-1] if found else 'variable'}" for place, found in enumerate(words)]
+    found = [re.findall(r"[a-z]+", v.name.lower()) for v in variables]
+    words = [one[-1] if one else "variable" for one in found]
+    # Divisors are not counted, so that the others are called what earlier versions called them.
+    places = itertools.accumulate((word != DIVISORS for word in words), initial=0)
+    return [f"{place}.{word}" for place, word in zip(places, words, strict=False)]

@@ -6,19 +6,24 @@ initializers, nor NumPy's, nor TensorFlow's.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensor_optix.adapters.backend import LARGEST_BYTE, OPEN, ByteField, first_divisors
 from tensor_optix.adapters.tensorflow.requirements import keras, tf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tensor_optix.adapters.network_recipes import Convolution, Dense
+    from tensor_optix.core.types import Array
 
 PACKAGE = "tensor_optix"
 """Under which Keras finds these classes again when it reads a model's file."""
+DIVISORS = "divisors"
+"""The name of the variable that bytes are divided by."""
 NUMBER_ADAM_EPSILON = 1e-8
 """As on PyTorch; Keras's own is 1e-7."""
 
@@ -65,24 +70,40 @@ def turned(has_channels_first: bool) -> list[keras.layers.Layer]:
     return [keras.layers.Permute((2, 3, 1))] if has_channels_first else []
 
 
-def divide(divisor: float) -> keras.layers.Layer:
-    """Return a layer that divides by a number."""
-    return keras.layers.Rescaling(1.0 / divisor)
+def byte_scale(fields: Sequence[ByteField]) -> keras.layers.Layer:
+    """Return a layer that divides bytes."""
+    return KerasByteScale([tuple(field) for field in fields])
 
 
 def flatten() -> keras.layers.Layer:
-    """Return a layer of `[B, ...]` to `[B, F]`."""
+    """Return a layer of `[B, ...]` to `[B, F]`; numbers `[B]` become `[B, 1]`."""
     return keras.layers.Flatten(data_format="channels_last")
 
 
-def one_hot(size: int, start: int = 0) -> keras.layers.Layer:
-    """Return a layer of numbers `[B]` from `start` on to unit vectors `[B, size]` float32; others to 0."""
-    return KerasOneHot(size, start)
+def columns(first: int, shape: Sequence[int]) -> keras.layers.Layer:
+    """Return a layer of rows `[B, D]` to what their columns from `first` on hold, `[B, *shape]`."""
+    return KerasColumns(first, shape)
 
 
-def sequential(shape: Sequence[int], layers: Sequence[keras.layers.Layer]) -> keras.Sequential:
-    """Return a network of layers in order, for `[B, *shape]` float32, or numbers `[B]` int64."""
-    inputs = keras.Input(tuple(shape)) if shape else keras.Input((), dtype="int64")
+def one_hot(sizes: Sequence[int], starts: Sequence[int]) -> keras.layers.Layer:
+    """Return a layer of numbers, K for each of B, to K unit vectors side by side; others become 0."""
+    return KerasOneHot(sizes, starts)
+
+
+def side_by_side(
+    width: int, branches: Sequence[Sequence[keras.layers.Layer]]
+) -> keras.layers.Layer:
+    """Return a layer of rows to what each branch makes of them, joined."""
+    rows = keras.Input((width,))
+    features = [sequential((width,), branch)(rows) for branch in branches]
+    return keras.Model(rows, keras.layers.Concatenate()(features))
+
+
+def sequential(
+    shape: Sequence[int], layers: Sequence[keras.layers.Layer], is_index: bool = False
+) -> keras.Sequential:
+    """Return a network of layers in order, for `[B, *shape]` float32, or indices `[B]` int64."""
+    inputs = keras.Input(tuple(shape), dtype="int64" if is_index else "float32")
     return keras.Sequential([inputs, *layers])
 
 
@@ -149,20 +170,96 @@ class KerasActionCritic(keras.Model):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable(PACKAGE, "OneHot")
 class KerasOneHot(keras.layers.Layer):  # type: ignore[misc]
-    """Numbers `[B]` from `start` to `start + size - 1` as unit vectors `[B, size]` float32; others as 0."""
+    """K numbers for each of B, `[B]` or `[B, ...]`, as unit vectors side by side, `[B, sum(size)]` float32.
 
-    def __init__(self, size: int, start: int = 0, **settings: Any) -> None:
+    They count from their starts on; the vectors of others are 0.
+
+    Args:
+        size: How many numbers there are, for each of the K; or an int for one.
+        start: The first ones, likewise.
+        settings: Of every layer.
+    """
+
+    def __init__(self, size: Any, start: Any = 0, **settings: Any) -> None:
         super().__init__(**settings)
-        self.size = size
-        self.start = start
+        self.size, self.start = (tuple(np.ravel(one).tolist()) for one in (size, start))
+        ranges = [np.arange(n, n + size) for n, size in zip(self.start, self.size, strict=True)]
+        self._numbers = np.concatenate(ranges)
+        self._places = np.repeat(np.arange(len(self.size)), self.size)
 
     def call(self, numbers: Any) -> Any:
         """Return the unit vectors."""
-        return tf.one_hot(numbers - self.start, self.size)
+        rows = tf.reshape(numbers, [-1, len(self.size)])
+        is_hot = tf.gather(rows, self._places, axis=1) == tf.constant(self._numbers, rows.dtype)
+        return tf.cast(is_hot, tf.float32)
 
     def get_config(self) -> dict[str, Any]:
         """Return what makes this layer again."""
         return {**super().get_config(), "size": self.size, "start": self.start}
+
+
+@keras.saving.register_keras_serializable(PACKAGE, "ByteScale")
+class KerasByteScale(keras.layers.Layer):  # type: ignore[misc]
+    """Bytes divided by what they are at most: an `adapters.backend.ByteScale`.
+
+    Args:
+        fields: Those of the observations in their order, size and highest number of each.
+        settings: Of every layer.
+    """
+
+    def __init__(self, fields: Sequence[Sequence[int]], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._fields = tuple(ByteField(*field) for field in fields)
+        self.sizes = tuple(field.size for field in self._fields)
+        self._places = np.repeat(np.arange(len(self.sizes)), self.sizes)
+        self.divisors = self.add_weight(
+            name=DIVISORS,
+            shape=(len(self.sizes),),
+            # TensorFlow keeps int32 on the CPU, wherever the other variables are.
+            dtype="int64",
+            initializer=lambda shape, dtype: tf.constant(first_divisors(self._fields), dtype),
+            trainable=False,
+        )
+
+    def call(self, observations: Any) -> Any:
+        """Return the quotients."""
+        divisors = self.divisors.value
+        known = tf.where(divisors == OPEN, tf.constant(LARGEST_BYTE, divisors.dtype), divisors)
+        factors = 1.0 / tf.cast(known, observations.dtype)
+        if len(self.sizes) > 1:
+            factors = tf.gather(factors, self._places)
+        return observations * factors
+
+    def read(self) -> Array:
+        """Return the divisors `[F]` int64."""
+        return np.array(self.divisors.numpy())
+
+    def write(self, divisors: Array) -> None:
+        """Set the divisors."""
+        self.divisors.assign(divisors)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes this layer again."""
+        return {**super().get_config(), "fields": [list(field) for field in self._fields]}
+
+
+@keras.saving.register_keras_serializable(PACKAGE, "Columns")
+class KerasColumns(keras.layers.Layer):  # type: ignore[misc]
+    """What the columns of rows `[B, D]` from `first` on hold, `[B, *shape]`."""
+
+    def __init__(self, first: int, shape: Sequence[int], **settings: Any) -> None:
+        super().__init__(**settings)
+        self.first = first
+        self.shape = tuple(shape)
+
+    def call(self, rows: Any) -> Any:
+        """Return it."""
+        held = rows[:, self.first : self.first + math.prod(self.shape)]
+        return tf.reshape(held, [-1, *self.shape])
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes this layer again."""
+        return {**super().get_config(), "first": self.first, "shape": list(self.shape)}
 
 
 def _orthogonal(gain: float, generator: np.random.Generator) -> keras.initializers.Initializer:
