@@ -13,6 +13,7 @@ from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.callbacks import RunLog, VerboseCallback
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.loop_controller import LoopController
 from tensor_optix.runs.run_directory import RunConfig, RunDirectory
@@ -114,9 +115,11 @@ def _described(
     agent: BaseAgent, hyperparams: dict[str, Any], source: Source, settings: RunSettings
 ) -> RunConfig:
     """Return what a run was asked to do, as far as its parts can tell."""
-    recipe = agent.recipe
+    recipe, environment = agent.recipe, source.recipe or EnvironmentRecipe("")
     return RunConfig(
-        env_id=source.env_id,
+        env_id=environment.env_id,
+        env_kwargs=dict(environment.kwargs),
+        wrappers=tuple(map(str, environment.wrappers)),
         backend=source.backend,
         seed=settings.seed,
         num_envs=source.num_envs,

@@ -80,6 +80,7 @@ ALONE = {
     "kernels._rollout": "a face of the kernels",
     "kernels._sum_tree": "a face of the kernels",
     "pipeline.action_masks": "what infos say of actions, in every form of infos; tested by itself",
+    "pipeline.atari": "how Atari games are made, for users as well",
     "pipeline.envpool_env": "an environment adapter",
     "pipeline.gymnasium_env": "an environment adapter",
     "pipeline.live_stream": "the producer's thread of live data, tested by itself",

@@ -16,7 +16,6 @@ from tensor_optix.adapters.network_recipes import NetworkRecipes
 from tensor_optix.algorithms.catalogue import (
     ALGORITHMS,
     IMAGE_HIDDEN_SIZES,
-    SMALL_IMAGE_HIDDEN_SIZES,
     Algorithm,
     find_algorithm,
 )
@@ -25,6 +24,7 @@ from tensor_optix.algorithms.ready_made import AgentParts, sight_of
 from tensor_optix.core.argument_checks import closest
 from tensor_optix.core.base_agent import AgentRecipe
 from tensor_optix.core.environment_ids import spaces_of_id
+from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.observation_layout import Encoding, MaskedSpace, layout_of, seen_space
 from tensor_optix.core.types import HyperparamSet
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.observation_layout import AnySpace
 
-SMALL_IMAGE = 16
-"""Pixels of the longer side."""
 CHANNELS = ("first", "last")
 PACKAGE = "tensor_optix"
 
@@ -88,15 +86,15 @@ def make_agent(
 
     Args:
         env: A Gymnasium environment or vector environment, an EnvPool, a pipeline's `env`, or an id
-            such as `"CartPole-v1"`. It is only looked at; what an id makes is closed again.
+            such as `"CartPole-v1"`, or, with arguments or wrappers, an `EnvironmentRecipe`. It is only looked
+            at; what an id makes is closed again.
         algorithm: A name in the catalogue, such as `"sac"`. None: PPO, for discrete and continuous actions
             alike, because it takes the least time to a good policy where the environment is fast, and no
             memory for a replay. Those with a replay need fewer steps where steps are dear: ask by name.
         framework: `"torch"` or `"tensorflow"`. None: PyTorch where it is installed, else TensorFlow.
         hyperparams: Those that differ from the defaults.
         hidden_sizes: Widths of the hidden layers of each network; with images, of those behind the
-            convolutions. None: as in the table; 512 behind images, 128 where none has a side of more than 16
-            pixels.
+            convolutions. None: as in the table, 512 with images.
         seed: Networks and agent follow from it; no global random state is used or changed. The same
             one gives other numbers, of the same distributions, on the other framework. None: they
             differ each time.
@@ -158,25 +156,17 @@ def make_agent(
 
 def default_hidden_sizes(algorithm: Algorithm, observation_space: AnySpace) -> tuple[int, ...]:
     """Return the widths of hidden layers that `make_agent` chooses."""
-    sides = [max(shape) for shape in _image_shapes(observation_space)]
-    if not sides:
-        return algorithm.hidden_sizes
-    return IMAGE_HIDDEN_SIZES if max(sides) > SMALL_IMAGE else SMALL_IMAGE_HIDDEN_SIZES
+    return IMAGE_HIDDEN_SIZES if has_images(observation_space) else algorithm.hidden_sizes
 
 
 def has_images(space: AnySpace) -> bool:
     """Whether observations of a space are, or have among their parts, images: a Box with three axes."""
-    return bool(_image_shapes(space))
-
-
-def _image_shapes(space: AnySpace) -> list[tuple[int, ...]]:
-    fields = layout_of(space).fields
-    return [field.shape for field in fields if field.encoding is Encoding.IMAGE]
+    return any(field.encoding is Encoding.IMAGE for field in layout_of(space).fields)
 
 
 def _spaces(env: Any) -> tuple[Any, Any]:
     """Return the observation and the action space of one environment."""
-    if isinstance(env, str):
+    if isinstance(env, str | EnvironmentRecipe):
         return spaces_of_id(env)
     vector = as_vector(env)
     if vector is not None:

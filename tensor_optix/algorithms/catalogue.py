@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ALGORITHM = "ppo"
 IMAGE_HIDDEN_SIZES = (512,)
-"""Behind the convolutions of Mnih et al. 2015."""
-SMALL_IMAGE_HIDDEN_SIZES = (128,)
-"""Behind those of images of a few pixels a side, which leave a few hundred features."""
+"""Behind the convolutions of Mnih et al. 2015; fewer units learn more slowly, also behind images of 4x4."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Algorithm:
     agents: Mapping[type, AgentClass]
     """By the kind of action space that they act in."""
     hidden_sizes: tuple[int, ...]
-    """Of its networks for vectors; `IMAGE_HIDDEN_SIZES` or `SMALL_IMAGE_HIDDEN_SIZES` with images."""
+    """Of its networks for vectors; `IMAGE_HIDDEN_SIZES` where there are images."""
     num_envs: int
     """Environments that suit it."""
     window_size: int

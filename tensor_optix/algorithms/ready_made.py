@@ -95,14 +95,16 @@ def sight_of(space: AnySpace, channels: Channels | None, divides_bytes: bool) ->
         divides_bytes: Whether networks are to divide bytes.
     """
     fields = layout_of(space).fields
-    byte_fields = tuple(ByteField(field.size, _highest(field)) for field in fields)
+    highest = [_highest_byte(field) for field in fields]
+    has_bytes = any(one is not None for one in highest)
+    byte_fields = [ByteField(f.size, most or 1) for f, most in zip(fields, highest, strict=True)]
     sizes, starts = _counts(space)
     return Sight(
         shape=tuple(space.shape or ()),
         parts=_parts(fields, channels),
         sizes=sizes,
         starts=starts,
-        byte_fields=byte_fields if divides_bytes and any(map(_is_bytes, fields)) else (),
+        byte_fields=tuple(byte_fields) if divides_bytes and has_bytes else (),
         is_index=isinstance(space, Discrete),
     )
 
@@ -129,10 +131,9 @@ def _counts(space: AnySpace) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (), ()
 
 
-def _is_bytes(field: ObservationField) -> bool:
-    return isinstance(field.space, Box) and field.space.dtype == np.uint8
-
-
-def _highest(field: ObservationField) -> int:
+def _highest_byte(field: ObservationField) -> int | None:
+    """Return what the bytes of a field are at most, and at least 1; None where it is not of bytes."""
     space = field.space
-    return max(int(space.high.max()), 1) if isinstance(space, Box) and _is_bytes(field) else 1
+    if not isinstance(space, Box) or space.dtype != np.uint8:
+        return None
+    return max(int(space.high.max()), 1)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tensor_optix.algorithms.frameworks import Framework
     from tensor_optix.cli.options import LearnerOptions
     from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.environment_recipe import EnvironmentRecipe
     from tensor_optix.pipeline.vector_env import VectorEnv
 
 _NETWORKS = 1
@@ -40,13 +41,13 @@ def episode_seed(seed: int) -> int:
 
 
 def open_environments(
-    env_id: str, make: Callable[[], VectorEnv], warn: Callable[[str], None]
+    environment: EnvironmentRecipe, make: Callable[[], VectorEnv], warn: Callable[[str], None]
 ) -> VectorEnv:
     """Make environments.
 
     Args:
-        env_id: What errors call them.
-        make: Makes them.
+        environment: What is made.
+        make: Makes it.
         warn: Is told what the packages warned of, if all went well.
 
     Raises:
@@ -59,15 +60,12 @@ def open_environments(
         warnings.simplefilter("always")
         try:
             env = make()
-        except ModuleNotFoundError as error:
-            raise CommandError(
-                f'cannot make "{env_id}": {error}; install that module, or run where it lies'
-            ) from error
         except (ValueError, ImportError) as error:
             raise CommandError(str(error)) from error
         except Exception as error:
+            remedy = "look at --env-kwargs" if environment.kwargs else "try another --backend"
             raise CommandError(
-                f'cannot make "{env_id}": {type(error).__name__}: {error}; try another --backend'
+                f"cannot make {environment.title}: {type(error).__name__}: {error}; {remedy}"
             ) from error
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         warn(message)
@@ -99,7 +97,7 @@ def build_agent(env: VectorEnv, config: RunConfig) -> BaseAgent:
         )
         agent.check_spaces(seen_by(agent, env).observation_space, env.action_space)
     except ValueError as error:
-        raise CommandError(f'cannot train in "{config.env_id}": {error}') from error
+        raise CommandError(f'cannot train in "{config.title}": {error}') from error
     return agent
 
 
@@ -119,6 +117,8 @@ def run_config(
     sizes = options.hidden_sizes
     return RunConfig(
         env_id=options.env_id,
+        env_kwargs=dict(options.environment.kwargs),
+        wrappers=options.wrapper,
         backend=env.name,
         seed=drawn if options.seed is None else options.seed,
         num_envs=options.envs,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -77,7 +78,7 @@ class PlainDisplay(Display):
         """Say what begins."""
         config = self._config
         self.note(
-            f"{config.env_id}: {config.learner}, {config.num_envs} environments on {config.backend}, "
+            f"{config.title}: {config.learner}, {config.num_envs} environments on {config.backend}, "
             f"seed {config.seed}"
         )
 
@@ -154,7 +155,7 @@ class LiveDisplay(Display):
         ]
         return Panel(
             Group(rows, Text(), *decided, *([] if is_over else [Text(_HINT, "dim")])),
-            title=f"[bold]{config.env_id}[/bold]",
+            title=f"[bold]{escape(config.title)}[/bold]",
             subtitle=(
                 f"{config.learner}, {config.num_envs} envs on {config.backend}, seed {config.seed}"
             ),

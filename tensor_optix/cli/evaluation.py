@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,22 +13,27 @@ import numpy as np
 
 from tensor_optix.cli.building import build_agent, episode_seed, open_environments
 from tensor_optix.cli.errors import CommandError
+from tensor_optix.cli.interruption import Interruption
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+from tensor_optix.core.decisions.episode_ends import MOST_STEPS, did_not_end, steps_to_end
+from tensor_optix.core.environment_ids import envpool_ids, gymnasium_spec
+from tensor_optix.core.json_values import to_readable_json
 from tensor_optix.pipeline.play import play_bounded
 from tensor_optix.pipeline.vector_env import make_vector_env
 from tensor_optix.runs import words
 from tensor_optix.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tensor_optix.cli.options import EvaluateOptions
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.types import Array, PolicySnapshot
     from tensor_optix.pipeline.play import Played
+    from tensor_optix.pipeline.vector_env import VectorEnv
     from tensor_optix.runs.run_directory import RunConfig
 
 MAX_ENVS = 16
-MOST_STEPS = 10_000
-"""So many steps an episode is given to end, where no time limit is known that is longer."""
 _BACKENDS = {"envpool-async": "envpool", "single": "sync"}
 """What steps the episodes, where it is something else than in training."""
 
@@ -44,26 +50,40 @@ class Evaluation:
     episodes: int
     """How many were asked for."""
     played: Played
+    signal: str = ""
+    """What ended it early, empty if nothing did."""
+
+    @property
+    def score(self) -> float:
+        """The mean of the finite returns; where no episode ended, the mean reward a step."""
+        returns = self.played.returns
+        mean = _figures(returns)["mean"] if len(returns) else self.played.reward_per_step
+        return math.nan if mean is None else mean
 
 
 def evaluate(options: EvaluateOptions) -> int:
-    """Play the best policy of a run, and print how it did.
+    """Play the best policy of a run, and print how it did; after a signal, how it did so far.
 
     Returns:
-        0.
+        0: done. 128 + n: signal n ended it.
 
     Raises:
         CommandError: If there is no run, or none of its policies is intact.
     """
-    played = _play(options)
-    if options.json:
-        print(json.dumps(_as_json(played), indent=1, allow_nan=False))
-    else:
-        print(_as_text(played))
-    return 0
+    with Interruption() as interruption:
+        try:
+            played = _play(options, interruption)
+        except KeyboardInterrupt:
+            print("tensor-optix: interrupted before anything was played", file=sys.stderr)
+            return interruption.exit_code
+        if options.json:
+            print(json.dumps(_as_json(played), indent=1, allow_nan=False))
+        else:
+            print(_as_text(played))
+        return interruption.exit_code
 
 
-def _play(options: EvaluateOptions) -> Evaluation:
+def _play(options: EvaluateOptions, interruption: Interruption) -> Evaluation:
     directory = RunDirectory(options.run_dir)
     if not directory.path.is_dir():
         raise CommandError(f"{directory.path} is no directory; give that of a run")
@@ -76,27 +96,57 @@ def _play(options: EvaluateOptions) -> Evaluation:
         if not registry.snapshots:
             raise CommandError(_nothing_to_play(directory))
         seed = (config.seed or 0) if options.seed is None else options.seed
-        # First come, first served would pair the episodes with other batches in every run.
-        backend = _BACKENDS.get(config.backend, config.backend)
-        count = min(options.episodes, MAX_ENVS)
-        env = open_environments(
-            config.env_id,
-            lambda: make_vector_env(config.env_id, count, backend, episode_seed(seed)),
-            damage.messages.append,
-        )
+        env = _open(config, options, seed, damage.messages.append)
         try:
             agent = build_agent(env, config)
             snapshot = _load_best(registry, agent, directory)
             for message in damage.messages:
                 print(f"warning: {message}", file=sys.stderr)
-            # A limit that no episode of the training reached may be beyond any patience.
-            limit = env.max_episode_steps if snapshot.eval_metrics.score_count else None
-            played = play_bounded(agent, env, options.episodes, max(MOST_STEPS, limit or 0))
+            is_scored = snapshot.eval_metrics.score_count > 0
+            most = _steps_to_end(env.max_episode_steps, is_scored)
+            interruption.stop = lambda reason: None
+            played = play_bounded(
+                agent, env, options.episodes, most, lambda: interruption.signal is not None
+            )
         finally:
             env.close()
     finally:
         logger.removeHandler(damage)
-    return Evaluation(config, snapshot, env.name, seed, options.episodes, played)
+    return Evaluation(config, snapshot, env.name, seed, options.episodes, played, interruption.name)
+
+
+def _open(
+    config: RunConfig, options: EvaluateOptions, seed: int, warn: Callable[[str], None]
+) -> VectorEnv:
+    """Make the environments of a run again."""
+    recipe, backend = config.environment, options.backend or config.backend
+    # First come, first served would pair the episodes with other batches in every run.
+    backend = _BACKENDS.get(backend, backend)
+    if options.backend is None and backend == "envpool" and _only_gymnasium_has(recipe.env_id):
+        backend = "sync"
+        warn(f"EnvPool stepped the training, but has no {recipe.env_id} here: Gymnasium steps it")
+    return open_environments(
+        recipe,
+        lambda: make_vector_env(
+            recipe.env_id,
+            min(options.episodes, MAX_ENVS),
+            backend,
+            episode_seed(seed),
+            env_kwargs=recipe.kwargs,
+            wrappers=recipe.wrappers,
+        ),
+        warn,
+    )
+
+
+def _only_gymnasium_has(env_id: str) -> bool:
+    return env_id not in envpool_ids() and gymnasium_spec(env_id) is not None
+
+
+def _steps_to_end(time_limit: int | None, is_scored: bool) -> int:
+    """Return how many steps an episode is given: a limit that none reached in training may be any number."""
+    known = steps_to_end(time_limit)
+    return known if is_scored else min(known, MOST_STEPS)
 
 
 def _rebuildable(directory: RunDirectory) -> RunConfig:
@@ -163,6 +213,8 @@ def _as_json(evaluation: Evaluation) -> dict[str, Any]:
     played, score = evaluation.played, evaluation.snapshot.eval_metrics.primary_score
     return {
         "env_id": evaluation.config.env_id,
+        "env_kwargs": to_readable_json(evaluation.config.env_kwargs),
+        "wrappers": list(evaluation.config.wrappers),
         "backend": evaluation.backend,
         "seed": evaluation.seed,
         "training_seed": evaluation.config.seed,
@@ -170,8 +222,12 @@ def _as_json(evaluation: Evaluation) -> dict[str, Any]:
         "training_score": score if np.isfinite(score) else None,
         "steps": played.steps,
         "reward_per_step": played.reward_per_step if np.isfinite(played.reward_per_step) else None,
+        "score": evaluation.score if np.isfinite(evaluation.score) else None,
+        "score_is_per_step": not len(played.returns),
+        "interrupted": bool(evaluation.signal),
         "episodes": len(played.returns),
-        "episodes_without_end": evaluation.episodes - len(played.returns),
+        "episodes_without_end": played.given_up,
+        "most_steps": played.most_steps,
         "episodes_without_finite_return": int(np.count_nonzero(~np.isfinite(played.returns))),
         "return": _figures(played.returns),
         "length": _figures(played.lengths),
@@ -184,19 +240,21 @@ def _as_text(evaluation: Evaluation) -> str:
     config, played = evaluation.config, evaluation.played
     count = len(played.returns)
     lines = [
-        f"{config.env_id}: {count} episodes, best actions, on {evaluation.backend}",
+        f"{config.title}: {count} episodes, best actions, on {evaluation.backend}",
         f"policy   {_described(evaluation.snapshot)}",
         f"seed     {evaluation.seed}, of fresh episodes; --seed {evaluation.seed} plays them again",
-        *_table({"return": _figures(played.returns), "length": _figures(played.lengths)}),
     ]
-    if not count:
+    if count:
+        lines += _table({"return": _figures(played.returns), "length": _figures(played.lengths)})
+    else:
         reward = words.number(played.reward_per_step)
-        return "\n".join(
-            [*lines[:3], f"no episode ended in {played.steps:,} steps", f"reward   {reward} a step"]
-        )
-    if count < evaluation.episodes:
+        lines.append(f"score    {reward}, the mean reward a step, as no episode ended")
+    if played.given_up:
+        lines.append(did_not_end(played.given_up, evaluation.episodes, played.most_steps))
+    if evaluation.signal:
         lines.append(
-            f"{evaluation.episodes - count} episodes did not end in {played.steps:,} steps in all"
+            f"{evaluation.signal} ended it after {played.steps:,} steps, with {count} of "
+            f"{evaluation.episodes} episodes{': the short ones are the first to end' * bool(count)}"
         )
     lost = int(np.count_nonzero(~np.isfinite(played.returns)))
     if lost:

@@ -60,6 +60,8 @@ def _dispatch(arguments: list[str]) -> int:
         raise CommandError(str(error)) from error
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
+    if isinstance(options, TuneOptions | TrainOptions):
+        options = options.in_full()
     if isinstance(options, TuneOptions):
         from tensor_optix.cli.framework_loading import require_framework
         from tensor_optix.cli.tune import tune

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import textwrap
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path  # noqa: TC003 (the parser reads the annotations)
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Self, get_type_hints
 
 import tyro
 from gymnasium.spaces import Box, Discrete
@@ -21,8 +22,13 @@ from tensor_optix.algorithms.catalogue import (
     Algorithm,
     find_algorithm,
 )
+from tensor_optix.core.environment_recipe import EnvironmentRecipe
+from tensor_optix.core.json_values import to_json
+from tensor_optix.pipeline.atari import atari, is_atari
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tensor_optix.algorithms.network_agent import Hyperparams
 
 LEAST_WINDOWS = 2
@@ -117,6 +123,23 @@ class LearnerOptions(AlgorithmOptions):  # type: ignore[misc]
 
     env_id: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV_ID")]
     """A Gymnasium or EnvPool id, for instance CartPole-v1. "module:id" imports the module first."""
+    env_kwargs: Annotated[
+        tuple[tuple[str, ...], ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(metavar="KEY=VALUE [KEY=VALUE ...]", help_behavior_hint="(default: none)"),
+    ] = ()
+    """Of the environment, such as size=8 'config={"lanes": 3}': Python or JSON values, or else text."""
+    wrapper: Annotated[
+        tuple[str, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(
+            metavar="MODULE:CLASS", help_behavior_hint="(default: none; may be repeated)"
+        ),
+    ] = ()
+    """A gymnasium.Wrapper, or a function from an environment to one, put around each environment."""
+    atari: bool = True
+    """Atari games with the standard preprocessing: 84x84 grey, 4 frames, frame skip 4, no-ops, FIRE; an
+    episode for each life and clipped rewards to learn from, the game's own score. Else without effect."""
     algo: Annotated[
         str | None,
         tyro.conf.arg(
@@ -164,6 +187,16 @@ class LearnerOptions(AlgorithmOptions):  # type: ignore[misc]
         return find_algorithm(self.algo)
 
     @property
+    def arguments(self) -> list[str]:
+        """The environment's arguments as they were typed."""
+        return [word for group in self.env_kwargs for word in group]
+
+    @property
+    def environment(self) -> EnvironmentRecipe:
+        """The environment that was asked for; raises ValueError if that makes no sense."""
+        return EnvironmentRecipe(self.env_id, environment_arguments(self.arguments), self.wrapper)
+
+    @property
     def envs(self) -> int:
         """The number of environments, given or chosen."""
         return self.algorithm.num_envs if self.num_envs is None else self.num_envs
@@ -183,6 +216,22 @@ class LearnerOptions(AlgorithmOptions):  # type: ignore[misc]
         """The hyperparameters that were given for the algorithm."""
         return self._given(self.algorithm.name)
 
+    def in_full(self) -> Self:
+        """Return options in which what `atari` stands for is said by the others; what was given stays."""
+        if not (self.atari and is_atari(self.env_id)):
+            return self
+        preset, given = atari(self.env_id, self.backend), environment_arguments(self.arguments)
+        words = (
+            f"{name}={value!r}" for name, value in preset["env_kwargs"].items() if name not in given
+        )
+        return replace(
+            self,
+            atari=False,
+            backend=preset["backend"],
+            env_kwargs=((*words, *self.arguments),),
+            wrapper=(*preset["wrappers"], *self.wrapper),
+        )
+
     def check(self) -> None:
         """Check every number.
 
@@ -190,6 +239,7 @@ class LearnerOptions(AlgorithmOptions):  # type: ignore[misc]
             ValueError: If one is out of range, or is an option of another algorithm.
         """
         chosen = self.algorithm
+        _ = self.environment
         self._require_own_options(chosen.name)
         require_at_least_1("num-envs", self.envs)
         require_at_least_1("window-size", self.window)
@@ -277,6 +327,13 @@ class EvaluateOptions:
     """The run directory that `tensor-optix train` printed."""
     episodes: int = 20
     """How many episodes to play."""
+    backend: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="auto|envpool|sync|async|vector", help_behavior_hint="(default: the training's)"
+        ),
+    ] = None
+    """Who steps the environments."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Of these episodes; never those of the training. None: one that follows from the run's."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -290,6 +347,34 @@ class EvaluateOptions:
         """
         require_at_least_1("episodes", self.episodes)
         _require_seed(self.seed)
+
+
+def environment_arguments(words: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments that words such as "size=8" say.
+
+    Raises:
+        ValueError: If a word has another form, an argument is said twice, or a run could not record it.
+    """
+    arguments = dict[str, Any]()
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not (equals and name.isidentifier()):
+            raise ValueError(f'--env-kwargs must be KEY=VALUE, such as size=8, got "{word}"')
+        if name in arguments:
+            raise ValueError(f"--env-kwargs must say each argument once, got {name} twice")
+        arguments[name] = _literal(text)
+    to_json(arguments, "--env-kwargs")
+    return arguments
+
+
+def _literal(text: str) -> Any:
+    """Return the value of a Python literal or of a JSON text, or else the text itself."""
+    for read in (ast.literal_eval, json.loads):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+    return text
 
 
 def require_at_least_1(name: str, value: int) -> None:

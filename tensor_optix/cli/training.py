@@ -72,9 +72,11 @@ class _Training:
             env_id=options.env_id,
             num_envs=options.envs,
             backend=options.backend,
+            env_kwargs=options.environment.kwargs,
+            wrappers=options.wrapper,
         )
         try:
-            env = open_environments(options.env_id, lambda: pipeline.env, notes.append)
+            env = open_environments(options.environment, lambda: pipeline.env, notes.append)
             self._load_framework()
             self._config = run_config(
                 options, env, self._framework, max_steps=options.max_steps, tune=options.tune

@@ -16,6 +16,7 @@ from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import is_loaded, load
 from tensor_optix.cli.interruption import Interruption
 from tensor_optix.core.checkpoints.durable_files import write_json
+from tensor_optix.core.json_values import to_json
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tensor_optix.runs import words
 from tensor_optix.runs.record import TrainingRecord
@@ -41,6 +42,8 @@ _TRIALS = 3
 _NOTHING_YET = "tensor-optix: interrupted before a trial was complete"
 _ABOUT = (
     "env_id",
+    "env_kwargs",
+    "wrappers",
     "algorithm",
     "framework",
     "num_envs",
@@ -124,7 +127,7 @@ class _Tuning:
         options, pipeline = self._options, self._pipeline(self._options.backend)
         said = announced(f"loading {self._framework.title} ...", plain=True)
         try:
-            self._env = open_environments(options.env_id, lambda: pipeline.env, notes.append)
+            self._env = open_environments(options.environment, lambda: pipeline.env, notes.append)
             with nullcontext() if is_loaded(self._framework) else said:
                 load(self._framework)
             self._config = run_config(
@@ -178,7 +181,8 @@ class _Tuning:
 
     def _about(self) -> dict[str, Any]:
         shared = {name: getattr(self._config, name) for name in _ABOUT}
-        return shared | {"hyperparams": self._options.hyperparams}
+        # Studies of earlier versions know the id alone, and must not go on in another environment.
+        return shared | {"env_id": self._config.title, "hyperparams": self._options.hyperparams}
 
     def _defaults(self) -> dict[str, Any]:
         usual = self._config.hyperparams
@@ -201,12 +205,14 @@ class _Tuning:
             env_id=options.env_id,
             num_envs=options.envs,
             backend=backend,
+            env_kwargs=options.environment.kwargs,
+            wrappers=options.wrapper,
         )
 
     def _announcement(self) -> str:
         config, options = self._config, self._options
         return (
-            f"{config.env_id}: {config.learner}, {config.num_envs} environments on {config.backend}, "
+            f"{config.title}: {config.learner}, {config.num_envs} environments on {config.backend}, "
             f"seed {config.seed}; {options.trials} trials of {options.trial_steps:,} steps, "
             f"searching {', '.join(self._space)}"
         )
@@ -237,6 +243,8 @@ class _Tuning:
         path, config = self._path / BEST_FILE, self._config
         found = {
             "env_id": config.env_id,
+            "env_kwargs": to_json(config.env_kwargs, "env_kwargs"),
+            "wrappers": config.wrappers,
             "algorithm": config.algorithm,
             "framework": config.framework,
             "best_params": params,
@@ -270,7 +278,7 @@ def closing_report(
         found: With `best_params` and `best_score`.
     """
     return (
-        f"\n{config.env_id}: the search is over\n\n"
+        f"\n{config.title}: the search is over\n\n"
         f"best    score {words.number(found['best_score'])}, in {path}\n"
         f"train   {train_command(options, config, found['best_params'])}"
     )
@@ -298,6 +306,8 @@ def train_command(options: TuneOptions, config: RunConfig, params: Mapping[str, 
     parts = ["tensor-optix", "train", config.env_id, "--algo", config.algorithm]
     parts += ["--framework", config.framework, "--num-envs", str(config.num_envs)]
     parts += ["--window-size", str(config.window_size)]
+    parts += ["--env-kwargs", *options.arguments] if options.arguments else []
+    parts += [word for name in options.wrapper for word in ("--wrapper", name)]
     for name in ("backend", "device"):
         value = getattr(options, name)
         parts += [] if value == "auto" else [f"--{name}", value]

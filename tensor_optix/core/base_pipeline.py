@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.environment_recipe import EnvironmentRecipe
     from tensor_optix.core.types import EpisodeData
 
 EpisodeBoundaryFn: TypeAlias = Callable[[int, float, Any], bool]
@@ -19,8 +20,8 @@ EpisodeBoundaryFn: TypeAlias = Callable[[int, float, Any], bool]
 class Source:
     """Where windows come from, as far as a pipeline can tell."""
 
-    env_id: str = ""
-    """From which the same environments can be made again; empty where there is none."""
+    recipe: EnvironmentRecipe | None = None
+    """From which the same environments can be made again; None where there is none."""
     backend: str = ""
     """What steps them."""
     num_envs: int = 1

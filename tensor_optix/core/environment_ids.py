@@ -6,9 +6,9 @@ Agents and pipelines look here alike. EnvPool is imported only where it is asked
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.util
 import logging
+import re
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 from tensor_optix.core.argument_checks import closest
+from tensor_optix.core.environment_recipe import EnvironmentRecipe, imported, make_environment
 from tensor_optix.core.plain_warnings import quiet_making
 from tensor_optix.core.problem import Problem, envpool_problem
 
@@ -26,20 +27,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ATARI_NAMES = "ALE/"
+"""Where the names of ale-py's games begin."""
+_MOST_NAMED = 8
 
-def spaces_of_id(env_id: str) -> tuple[Any, Any]:
+
+def spaces_of_id(env: str | EnvironmentRecipe) -> tuple[Any, Any]:
     """Return the observation and the action space of an environment as pipelines make it.
 
-    Its warnings are left to those who step it.
+    It is EnvPool's where nothing else tells it apart from that of `gymnasium.make` (`is_envpools`), and
+    neither arguments nor wrappers are given. Its warnings are left to those who step it.
 
     Raises:
         ValueError: If the id is not known, or the environment has several players.
         ImportError: If a package is missing, with the command that installs it.
     """
+    recipe = env if isinstance(env, EnvironmentRecipe) else EnvironmentRecipe(env)
     with warnings.catch_warnings(action="ignore"):
-        if is_envpools(env_id):
-            return envpool_problem_of(env_id).spaces
-        return _gymnasium_problem(require_gymnasium(env_id)).spaces
+        if recipe.is_plain and is_envpools(recipe.env_id):
+            return envpool_problem_of(recipe.env_id).spaces
+        return _gymnasium_problem(require_gymnasium(recipe.env_id), recipe).spaces
 
 
 def is_envpools(env_id: str) -> bool:
@@ -75,7 +82,7 @@ def envpool_difference(env_id: str) -> str:
         return f"the name was registered for {_registered(env_id)}"
     with warnings.catch_warnings(action="ignore"):
         try:
-            theirs = _gymnasium_problem(spec)
+            theirs = _gymnasium_problem(spec, EnvironmentRecipe(env_id))
         except Exception as error:
             logger.info("Gymnasium cannot make %s: %s", env_id, error)
             return ""
@@ -98,19 +105,19 @@ def envpool_problem_of(env_id: str) -> Problem:
     return envpool_problem(spec.config._asdict(), spaces)
 
 
-def _gymnasium_problem(spec: EnvSpec) -> Problem:
+def _gymnasium_problem(spec: EnvSpec, recipe: EnvironmentRecipe) -> Problem:
     """Return the problem of an environment of Gymnasium's, which is made and closed again.
 
     Raises:
         ImportError: If a package is missing, with the command that installs it.
     """
     with missing_package_named(spec):
-        env = gymnasium.make(spec.id)
+        made = make_environment(spec, recipe)
     try:
-        limit = None if env.spec is None else env.spec.max_episode_steps
-        return Problem(env.observation_space, env.action_space, limit)
+        limit = None if made.spec is None else made.spec.max_episode_steps
+        return Problem(made.observation_space, made.action_space, limit)
     finally:
-        env.close()
+        made.close()
 
 
 def _is_gymnasiums_own(env_id: str) -> bool:
@@ -143,12 +150,30 @@ def envpool_ids() -> list[str]:
 
 
 def gymnasium_spec(env_id: str) -> EnvSpec | None:
-    """Return the registered spec, after importing the module of `module:id`; None if unknown."""
+    """Return the registered spec, after importing the module of `module:id`; None if unknown.
+
+    Raises:
+        ImportError: If the module cannot be imported; with a name that is near, if there is none of its name.
+    """
     module, colon, name = env_id.rpartition(":")
     if colon:
         with quiet_making():
-            importlib.import_module(module)
+            imported(module, f'"{env_id}"')
+    if name.startswith(ATARI_NAMES) and name not in gymnasium.registry:
+        _import_ale_py(name)
     return gymnasium.registry.get(name)
+
+
+def _import_ale_py(name: str) -> None:
+    """Let ale-py register its games, which Gymnasium does not know before.
+
+    Raises:
+        ImportError: If it is missing, with the command that installs it.
+    """
+    try:
+        importlib.import_module("ale_py")
+    except ImportError as error:
+        raise ImportError(f'"{name}" needs ale-py: pip install "tensor-optix[atari]"') from error
 
 
 def require_envpool(env_id: str) -> None:
@@ -212,13 +237,31 @@ def _install_command(spec: EnvSpec) -> str:
 
 
 def _unknown(env_id: str) -> ValueError:
-    near = closest(env_id, [*gymnasium.registry, *envpool_ids()])
-    remedy = (
-        f'; did you mean "{near}"?'
-        if near is not None
-        else '; import the package that registers it first, or name its module, as in "my_package:MyEnv-v0"'
-    )
-    return ValueError(f'unknown environment "{env_id}"{remedy}')
+    module, colon, name = env_id.rpartition(":")
+    own = _registered_by(module) if colon else []
+    near = closest(name, own) or closest(name, [*gymnasium.registry, *envpool_ids()])
+    if near is not None:
+        prefix = f"{module}:" if near in own else ""
+        remedy = f'did you mean "{prefix}{near}"?'
+    elif colon:
+        remedy = f'"{module}" registers {", ".join(own[:_MOST_NAMED]) or "none"}'
+        remedy += f" and {len(own) - _MOST_NAMED} more" if len(own) > _MOST_NAMED else ""
+    else:
+        remedy = "import the package that registers it first, or name its module, as in "
+        remedy += '"my_package:MyEnv-v0"'
+    return ValueError(f'unknown environment "{env_id}"; {remedy}')
+
+
+def _registered_by(module: str) -> list[str]:
+    """Return the ids of the environments that lie in a module's package."""
+    package = module.partition(".")[0]
+    found = []
+    for env_id, spec in gymnasium.registry.items():
+        entry = spec.entry_point
+        home = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
+        if re.split(r"[.:]", home, maxsplit=1)[0] == package:
+            found.append(env_id)
+    return found
 
 
 def plain_id(spec: EnvSpec | None) -> str:

@@ -28,6 +28,11 @@ class EpisodeCounter:
             np.empty(num_envs, np.int32),
         )
 
+    @property
+    def lengths(self) -> Array:
+        """Steps `[N]` of the episodes under way."""
+        return self._lengths
+
     def clear(self) -> None:
         """Forget what is under way."""
         self._returns[:] = 0.0
@@ -69,6 +74,11 @@ class EpisodeCounter:
                 lengths.append(self._finished[1][:count].copy())
         return np.concatenate(returns), np.concatenate(lengths)
 
+    @property
+    def under_way(self) -> Array:
+        """`[N]` bool, which environments are in the middle of an episode."""
+        return self._lengths > 0
+
 
 class FirstEpisodes:
     """The first E episodes that N environments finish, with the same number of each.
@@ -93,6 +103,12 @@ class FirstEpisodes:
     def is_complete(self) -> bool:
         """Whether every environment has finished its share."""
         return not self._missing.any()
+
+    def give_up(self, is_lost: Array) -> int:
+        """Wait no longer for the environments `[N]` that a bool marks; return how many episodes are lost."""
+        lost = int(self._missing[is_lost].sum())
+        self._missing[is_lost] = 0
+        return lost
 
     def add(self, env_id: int, total: float, length: int) -> None:
         """Take the return and the length of an episode, unless its environment has given its share."""

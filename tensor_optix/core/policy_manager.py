@@ -20,6 +20,7 @@ import numpy as np
 
 from tensor_optix.core.argument_checks import at_least, with_method
 from tensor_optix.core.callbacks import LoopCallback, LoopEvent, Rescored, Variant
+from tensor_optix.core.decisions.episode_ends import EpisodesWithoutEnd
 from tensor_optix.core.evolution import variants
 from tensor_optix.core.evolution.members import (
     BaseEnsemble,
@@ -606,6 +607,9 @@ class _VariantTraining(ABC):
             return None
         try:
             return self.control.play(agents, EPISODES)
+        except EpisodesWithoutEnd as error:
+            logger.warning("%s; the scores on record decide", error)
+            return None
         except RuntimeError as error:
             logger.info("the scores on record decide: %s", error)
             return None

@@ -64,7 +64,8 @@ class EpisodeData:
     actions: Array
     """`[R]` or `[R, A]`; `[R]` objects where the space has no arrays."""
     rewards: Sequence[float] | Array
-    """`[R]`, as the environment paid them."""
+    """`[R]`, as the environment paid them. Where it clips them for learning, the game's own are in
+    `metadata["raw_rewards"]`, and count for the score."""
     terminated: Sequence[bool] | Array
     """`[R]`, the episode ended by its own rules at this row."""
     truncated: Sequence[bool] | Array
@@ -100,6 +101,12 @@ class EpisodeData:
     mask_size: int = 0
     """How many of the last numbers of each observation tell which actions are allowed, 1 or 0, as agents with
     `takes_action_masks` get them. 0: none."""
+    finished_rows: Array | None = None
+    """`[K]` int, the flat rows at which they ended, ascending. None: `end_rows`. They are fewer where an
+    episode to learn from is a part of one that is scored, as a life of an Atari game is."""
+    under_way: Array | None = None
+    """`[N]` bool, which environments are in the middle of an episode that is scored, after the last row.
+    None: the flags of the last row tell."""
 
     @property
     def dones(self) -> list[bool]:

@@ -174,7 +174,7 @@ class RNDPipeline(BasePipeline):
             rewards=rewards.tolist() if isinstance(episode.rewards, list) else rewards,
             finished_returns=returns,
             finished_lengths=lengths,
-            metadata=episode.metadata | {RAW_REWARDS: raw},
+            metadata={RAW_REWARDS: raw} | episode.metadata,
         )
 
     def _reached(self, episode: EpisodeData) -> Array:

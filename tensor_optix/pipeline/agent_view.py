@@ -55,7 +55,7 @@ class View(VectorEnv):
             env.name, (space, env.action_space), env.num_envs, env.batch_size, env.max_episode_steps
         )
         self._env = env
-        self.env_id, self.info_keys, self.label = env.env_id, env.info_keys, env.label
+        self.recipe, self.info_keys, self.label = env.recipe, env.info_keys, env.label
         self.mask_size, self.needs_masks = env.mask_size, env.needs_masks
 
     def reset(self, seed: int | None = None) -> None:

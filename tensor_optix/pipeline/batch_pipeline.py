@@ -10,12 +10,14 @@ from tensor_optix.pipeline.vector_env import (
     check_env,
     given_environments,
     make_vector_env,
+    require_id,
     wrap_env,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from tensor_optix.core.environment_recipe import Wrapper
     from tensor_optix.core.foreign_agent import Actor
 
 
@@ -36,6 +38,8 @@ class BatchPipeline(RolloutPipeline):
         seed: Makes the environment reproducible.
         rescale_actions: Whether an agent whose actions are in [-1, 1] has them stretched to the bounds of
             the action space; windows keep them as they were chosen.
+        env_kwargs: With `env_id`: arguments of the environment's constructor.
+        wrappers: With `env_id`: put around the environment, in this order, as `make_vector_env` has it.
 
     Raises:
         TypeError: If `env` is no environment.
@@ -52,11 +56,14 @@ class BatchPipeline(RolloutPipeline):
         n_steps: int | None = None,
         seed: int | None = None,
         rescale_actions: bool = True,
+        env_kwargs: Mapping[str, Any] | None = None,
+        wrappers: Sequence[Wrapper] = (),
     ) -> None:
         if isinstance(env, str):
             raise TypeError(f"env must be an environment; for an id use env_id={env!r}")
         if (env is None) == (env_id is None):
             raise ValueError("BatchPipeline takes either env= or env_id=")
+        require_id(env_id, env_kwargs, wrappers)
         if env is not None:
             check_env(env)
         self._given = env
@@ -68,7 +75,9 @@ class BatchPipeline(RolloutPipeline):
         def make_env(seed: int | None) -> VectorEnv:
             if env_id is None:
                 return _require_one(wrap_env(env))
-            return make_vector_env(env_id, num_envs=1, backend="sync", seed=seed)
+            return make_vector_env(
+                env_id, 1, "sync", seed, env_kwargs=env_kwargs, wrappers=wrappers
+            )
 
         chosen = window_size if window_size is not None else n_steps
         size = 200 if chosen is None else chosen

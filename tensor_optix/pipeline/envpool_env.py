@@ -10,16 +10,19 @@ import logging
 import math
 import os
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from tensor_optix.core.environment_recipe import arguments_named
 from tensor_optix.core.observation_layout import has_parts, laid_out, seen_space
 from tensor_optix.core.observation_values import ObservationDoor
 from tensor_optix.core.plain_warnings import quiet_making
 from tensor_optix.core.problem import Problem, counts_of, envpool_problem
+from tensor_optix.pipeline.game import Game
 from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
     SEEDS,
@@ -31,7 +34,7 @@ from tensor_optix.pipeline.vector_contract import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
@@ -44,7 +47,10 @@ CHEAP_FAMILIES = ("envpool.classic_control", "envpool.toy_text")
 
 
 class EnvPoolEnv(VectorEnv):
-    """An EnvPool. It resets on the step after an end, and says so by an elapsed step count of 0."""
+    """An EnvPool. It resets on the step after an end.
+
+    An Atari game that goes on after an episode, a life, does not count its steps anew then.
+    """
 
     def __init__(
         self, pool: Any, make: Callable[[int], Any] | None = None, seed: int | None = None
@@ -84,6 +90,8 @@ class EnvPoolEnv(VectorEnv):
         # on their way, and who waited for one that is not would wait for ever.
         self._is_certain = True
         self._unanswered = 0
+        self._resetting = np.zeros(self.num_envs, bool)
+        self._has_lives = _has_lives(config)
         self._ids = None if asynchronous else constant(np.arange(self.num_envs))
         self._all_valid = constant(np.ones(self.batch_size, bool))
         shape = self.observation_space.shape or ()
@@ -117,6 +125,7 @@ class EnvPoolEnv(VectorEnv):
             _problem(pool)
         self._unused_seed = None
         self._begun_with = None if self._make is None else seed
+        self._resetting[:] = True
         pool.async_reset()
         self._under_way = self.num_envs
         self._unanswered = 0
@@ -136,16 +145,20 @@ class EnvPoolEnv(VectorEnv):
             observations = self._take(observations, self.label, self.batch_size)
         ids = info["env_id"].astype(np.int64) if self._ids is None else self._ids
         rewards = np.asarray(rewards, np.float32)
-        elapsed = info["elapsed_step"]
+        resetting = self._resetting[ids] | (info["elapsed_step"] == 0)
         valid = self._all_valid
-        if np.count_nonzero(elapsed) != self.batch_size:
-            valid = elapsed.astype(bool)
+        if np.count_nonzero(resetting):
+            valid = ~resetting
             rewards = np.where(valid, rewards, NO_REWARD)
             terminated, truncated = terminated & valid, truncated & valid
         done = terminated | truncated
+        self._resetting[ids] = done
         ends = observations.compress(done, 0) if np.count_nonzero(done) else self._no_ends
         infos = () if self.info_keys is None else self.info_keys.of_rows(info, valid, done)
-        rows = VectorStep(ids, observations, rewards, terminated, truncated, valid, ends, infos)
+        game = _game(info, valid, truncated) if self._has_lives else None
+        rows = VectorStep(
+            ids, observations, rewards, terminated, truncated, valid, ends, infos, game=game
+        )
         if not (self._mask_key and self.needs_masks):
             return rows
         masks = info[self._mask_key].reshape(self.batch_size, -1) != 0
@@ -191,6 +204,17 @@ class EnvPoolEnv(VectorEnv):
         return self._pool
 
 
+def _has_lives(config: dict[str, Any]) -> bool:
+    """Whether a pool's rewards or ends are not those of its Atari games."""
+    return "reward_clip" in config and bool(config["reward_clip"] or config["episodic_life"])
+
+
+def _game(info: dict[str, Any], valid: Array, truncated: Array) -> Game:
+    """Return what EnvPool tells of Atari games: the rewards before they are clipped, and their ends."""
+    rewards = np.where(valid, info["reward"], NO_REWARD)
+    return Game(rewards, valid & (info["terminated"].astype(bool) | truncated))
+
+
 def is_envpool(env: object) -> bool:
     """Whether `env` is an EnvPool. Does not import it: who has such an object has done so."""
     return any(base.__module__.split(".")[0] == "envpool" for base in type(env).__mro__)
@@ -209,7 +233,13 @@ def require_gymnasium_pool(pool: Any) -> None:
         )
 
 
-def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) -> EnvPoolEnv:
+def make_envpool(
+    env_id: str,
+    num_envs: int,
+    batch_size: int,
+    seed: int | None,
+    kwargs: Mapping[str, Any] = MappingProxyType({}),
+) -> EnvPoolEnv:
     """Make a pool of `num_envs` environments that delivers `batch_size` of them at a time.
 
     Args:
@@ -217,13 +247,18 @@ def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) 
         num_envs: N.
         batch_size: B, a divisor of N; N makes the pool synchronous.
         seed: None draws one: left to itself, EnvPool would always take the same.
+        kwargs: Further arguments of `envpool.make`.
+
+    Raises:
+        ValueError: If EnvPool does not know one of these.
     """
     import envpool
 
-    threads = _num_threads(envpool.make_spec(env_id), num_envs)
+    spec = envpool.make_spec(env_id)
+    threads = _num_threads(spec, num_envs)
 
     def make(pool_seed: int) -> Any:
-        with quiet_making():
+        with quiet_making(), arguments_named(env_id, kwargs, lambda: spec.config._fields):
             return envpool.make(
                 env_id,
                 env_type="gymnasium",
@@ -231,6 +266,7 @@ def make_envpool(env_id: str, num_envs: int, batch_size: int, seed: int | None) 
                 batch_size=batch_size,
                 num_threads=threads,
                 seed=int(pool_seed) % SEEDS,
+                **kwargs,
             )
 
     if seed is None:

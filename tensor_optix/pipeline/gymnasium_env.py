@@ -29,6 +29,7 @@ from tensor_optix.pipeline.checked_env import (
     reset_answer,
     step_answer,
 )
+from tensor_optix.pipeline.game import game_infos
 from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
     VectorEnv,
@@ -194,6 +195,7 @@ class SingleEnv(LockstepEnv):
         super().__init__(env, name, (env.observation_space, env.action_space), 1, env.spec, owned)
         self.label = env.name
         self._action = _action_maker(env.action_space)
+        self._game = game_infos(env.metadata)
 
     def _reset_all(self, seed: int | None) -> tuple[Array, Mapping[str, Any]]:
         observation, info = self._env.reset(seed=seed)
@@ -222,6 +224,7 @@ class SingleEnv(LockstepEnv):
             (self._kept(info or {}),),
             masks,
             end_masks,
+            None if self._game is None else self._game.of_row(info),
         )
 
     def _masks_of(self, info: Mapping[str, Any], done: bool) -> tuple[Array | None, Array | None]:
@@ -272,6 +275,7 @@ class GymnasiumEnv(LockstepEnv):
             UNSAID: self._rows_until_an_end,
         }
         self._rows_without_infos = makers[_autoreset_mode(env)]
+        self._game = game_infos(env.metadata)
         self._resetting = self._no_flags
         self._shown = self._no_ends
         self._has_warned = False
@@ -291,11 +295,13 @@ class GymnasiumEnv(LockstepEnv):
 
     def _rows(self, result: StepResult) -> VectorStep:
         rows = self._rows_without_infos(result)
+        dones = rows.terminated | rows.truncated
+        if self._game is not None:
+            rows = rows._replace(game=self._game.of_rows(result[4], rows.valid, dones))
         if self.needs_masks and not self.mask_size:
             self._masks.refuse(result[4])
         if self.info_keys is None:
             return rows
-        dones = rows.terminated | rows.truncated
         return rows._replace(infos=self.info_keys.of_rows(result[4], rows.valid, dones))
 
     @property

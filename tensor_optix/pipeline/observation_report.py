@@ -41,7 +41,7 @@ class ObservationReport:
         logger.warning(
             "%s: the agent does not see these parts of the observations, which are no numbers of a fixed "
             "count: %s. gymnasium.wrappers.TransformObservation can make numbers of them",
-            env.env_id or env.label,
+            env.title,
             ", ".join(left_out),
         )
 
@@ -65,7 +65,7 @@ class ObservationReport:
                 logger.warning(
                     "%s: observations leave the bounds of their space, %s. They are taken as they are: "
                     "widen the bounds if this is meant",
-                    env.env_id or env.label,
+                    env.title,
                     found,
                 )
                 return

@@ -5,12 +5,14 @@ Nothing is learned or recorded. The `tensor-optix evaluate` command is built on 
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tensor_optix.core.decisions.episode_ends import EpisodesWithoutEnd, did_not_end, steps_to_end
 from tensor_optix.core.decisions.validation import GreedyAgent
 from tensor_optix.core.episode_returns import EpisodeCounter, FirstEpisodes
 from tensor_optix.core.foreign_agent import as_actor
@@ -19,9 +21,13 @@ from tensor_optix.pipeline.action_scaling import chooser_of, environment_actions
 from tensor_optix.pipeline.agent_view import seen_by
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tensor_optix.core.foreign_agent import Actor
     from tensor_optix.core.types import Array
     from tensor_optix.pipeline.vector_contract import VectorEnv
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,10 +38,14 @@ class Played:
     """`[K]` float64, the undiscounted returns of the episodes that ended."""
     lengths: Array
     """`[K]` int64, in steps, in the same order."""
+    given_up: int
+    """How many others were not waited for, as one of their environment did not end in time."""
+    most_steps: int
+    """Steps that an episode was given."""
     steps: int
     """Of all environments, also in episodes that did not end."""
     reward_per_step: float
-    """The mean over these."""
+    """The mean over these; NaN without any."""
 
 
 def play_episodes(
@@ -51,6 +61,9 @@ def play_episodes(
     finish instead would favour the short ones. A reward that is NaN makes its own episode's return
     NaN, and no other.
 
+    An episode is given as many steps as its time limit has, or `MOST_STEPS` where none is known. What takes
+    longer is left out with a warning, and so are the further episodes of its environment.
+
     Args:
         agent: Acts by `act_greedy`, where it has that, or by `act`.
         env: Is reset first, and stays open.
@@ -61,37 +74,56 @@ def play_episodes(
 
     Returns:
         The undiscounted returns `[E]` float64 and the lengths `[E]` int64 in steps, the episodes of
-        one environment together.
+        one environment together; only of those that ended.
 
     Raises:
         ValueError: If `episodes` is below 1, or actions do not have the form that the action space asks for.
+        EpisodesWithoutEnd: A RuntimeError, if none ended. It says the mean reward a step; `play_bounded`
+            returns it.
     """
-    played = _play(agent, env, episodes, None, (seed, rescale_actions))
+    most_steps = steps_to_end(env.max_episode_steps)
+    played = _play(agent, env, episodes, most_steps, (seed, rescale_actions))
+    if played.given_up:
+        said = did_not_end(played.given_up, episodes, most_steps)
+        if not len(played.returns):
+            raise EpisodesWithoutEnd(
+                f"{said}: there is no return, only a mean reward of {played.reward_per_step:g} a step; "
+                "give the environment a time limit, or use play_bounded"
+            )
+        logger.warning("%s, and are left out", said)
     return played.returns, played.lengths
 
 
-def play_bounded(agent: Actor, env: VectorEnv, episodes: int, most_steps: int) -> Played:
-    """Play like `play_episodes`, but come to an end also where episodes do not.
+def play_bounded(
+    agent: Actor,
+    env: VectorEnv,
+    episodes: int,
+    most_steps: int,
+    is_over: Callable[[], bool] = lambda: False,
+) -> Played:
+    """Play like `play_episodes`, but return what there is also where no episode ends.
 
     Args:
         agent: Acts by `act_greedy`.
         env: Is reset first, and stays open.
         episodes: E, how many to play.
-        most_steps: What an episode is given, in steps: if none has ended then, or not all of them after
-            as many steps for each, the others are given up.
+        most_steps: What an episode is given, in steps: if one has not ended then, it and the further ones of
+            its environment are given up.
+        is_over: Asked after every step; True ends the playing.
 
     Raises:
         ValueError: If `episodes` is below 1, or actions do not have the form that the action space asks for.
     """
-    return _play(agent, env, episodes, most_steps, (None, True))
+    return _play(agent, env, episodes, most_steps, (None, True), is_over)
 
 
 def _play(
     agent: Actor,
     env: VectorEnv,
     episodes: int,
-    most_steps: int | None,
+    most_steps: int,
     options: tuple[int | None, bool],
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Played:
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
@@ -104,20 +136,22 @@ def _play(
         actor.check_spaces(env.observation_space, env.action_space)
     to_env = environment_actions(actor, env.action_space, rescale_actions)
     chooser = chooser_of(GreedyAgent(actor), env.action_space)
-    most = math.inf if most_steps is None else most_steps * env.num_envs
-    each = math.ceil(episodes / env.num_envs)
-    steps, rewards = 0, 0.0
+    steps, rewards, given_up = 0, 0.0, 0
     while True:
         step = env.recv()
-        valid, dones = step.valid, step.terminated | step.truncated
-        finished = counter.add_step(step.env_ids[valid], step.rewards[valid], dones[valid])
+        valid, (paid, dones) = step.valid, step.scored
+        finished = counter.add_step(step.env_ids[valid], paid[valid], dones[valid])
         for env_id, total, length in zip(*finished, strict=True):
             played.add(env_id, total, length)
         steps += int(np.count_nonzero(valid))
-        rewards += float(np.sum(step.rewards[valid], dtype=np.float64))
-        if played.is_complete or steps >= (each * most if played.lengths.any() else most):
+        rewards += float(np.sum(paid[valid], dtype=np.float64))
+        if steps >= most_steps:
+            given_up += played.give_up(counter.lengths >= most_steps)
+        if played.is_complete or is_over():
             ended = played.lengths > 0
-            return Played(played.returns[ended], played.lengths[ended], steps, rewards / steps)
+            figures = played.returns[ended], played.lengths[ended]
+            mean = rewards / steps if steps else math.nan
+            return Played(*figures, given_up, most_steps, steps, mean)
         # A copy, as the environment may write over its own: an agent may keep what it acts on.
         actions = np.asarray(chooser.act_batch(np.array(step.observations)))
         env.send(to_env(actions), step.env_ids)

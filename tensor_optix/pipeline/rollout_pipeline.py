@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from tensor_optix.core.base_evaluator import RAW_REWARDS
 from tensor_optix.core.base_pipeline import BasePipeline, Source
 from tensor_optix.core.episode_returns import EpisodeCounter
 from tensor_optix.core.foreign_agent import as_actor
@@ -20,6 +21,7 @@ from tensor_optix.pipeline.action_scaling import (
     kept_shape,
 )
 from tensor_optix.pipeline.agent_view import seen_by
+from tensor_optix.pipeline.game import Game
 from tensor_optix.pipeline.observation_report import ObservationReport
 from tensor_optix.pipeline.vector_contract import VectorStep, space_dtype, space_shape, spread_seed
 
@@ -95,6 +97,7 @@ class Rollout:
         self._cursors = np.zeros(self._num_envs, np.int64)
         self._rows_begun = 0
         self._ends: list[tuple[Array, Array]] = []
+        self._games: list[tuple[Array, Game]] = []
         self._infos: list[dict[str, Any]] = []
         self._info_rows: list[Array] = []
         self._observations[0] = observations
@@ -143,6 +146,9 @@ class Rollout:
         if len(step.end_observations):
             ended = step.env_ids[step.terminated | step.truncated]
             self._ends.append((self._flat_rows(ended), np.array(step.end_observations)))
+        if step.game is not None:
+            copied = Game(*(np.array(column) for column in step.game))
+            self._games.append((self._flat_rows(step.env_ids), copied))
         self._infos.extend(step.infos)
         if step.infos and not self._lockstep:
             self._info_rows.append(self._flat_rows(step.env_ids))
@@ -219,7 +225,9 @@ class Rollout:
         if self._has_floats:
             self._require_finite_observations(length, number)
         dones = self._terminated[:length] | self._truncated[:length]
-        returns, lengths = counter.add_window(rewards, dones, valid)
+        game = self._placed_game(length)
+        paid, ends = game or (rewards, dones)
+        returns, lengths = counter.add_window(paid, ends, valid)
         end_rows, end_observations = self._sorted_ends()
         single = self._num_envs == 1
         ended = single and bool(dones[-1, 0])
@@ -242,6 +250,9 @@ class Rollout:
             finished_returns=returns,
             finished_lengths=lengths,
             mask_size=self._mask_size,
+            finished_rows=np.flatnonzero(ends & valid),
+            under_way=counter.under_way,
+            metadata={} if game is None else {RAW_REWARDS: _flat(paid)},
         )
 
     def _references(self) -> int:
@@ -274,6 +285,17 @@ class Rollout:
         for row, info in zip(np.concatenate(self._info_rows), self._infos, strict=True):
             placed[row] = info
         return placed
+
+    def _placed_game(self, length: int) -> Game | None:
+        """Return what counts for the score, as grids `[T, N]`; None where that is the rewards and flags."""
+        if not self._games:
+            return None
+        shape = (length, self._num_envs)
+        game = Game(np.zeros(shape, np.float32), np.zeros(shape, bool))
+        for rows, step in self._games:
+            for grid, column in zip(game, step, strict=True):
+                grid.flat[rows] = column
+        return game
 
     def _clear_missing_rows(self, length: int) -> None:
         """Wipe out what an earlier window left below a short column, but for the next observation.
@@ -409,7 +431,7 @@ class RolloutPipeline(BasePipeline):
         """Where the windows come from."""
         env = self.env
         return Source(
-            env_id=env.env_id,
+            recipe=env.recipe,
             backend=env.name,
             num_envs=env.num_envs,
             window_size=int(self.window_size),

@@ -19,7 +19,9 @@ from tensor_optix.core.observation_layout import AnySpace, ObservationLayout, la
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from tensor_optix.core.environment_recipe import EnvironmentRecipe
     from tensor_optix.core.types import Array
+    from tensor_optix.pipeline.game import Game
     from tensor_optix.pipeline.info_keys import InfoKeys
 
 NO_REWARD = np.float32(0)
@@ -62,6 +64,13 @@ class VectorStep(NamedTuple):
     needed."""
     end_masks: Array | None = None
     """`[K, A]` bool, which are at `end_observations`; all where nothing is told of these."""
+    game: Game | None = None
+    """What is scored, where that is neither the rewards nor the episodes. None: each episode is a game."""
+
+    @property
+    def scored(self) -> tuple[Array, Array]:
+        """The rewards `[B]` that count for a score, and the ends `[B]` of what is scored."""
+        return self.game or (self.rewards, self.terminated | self.truncated)
 
 
 class VectorEnv(ABC):
@@ -83,7 +92,7 @@ class VectorEnv(ABC):
         action_space: The space of one environment's action.
         max_episode_steps: The time limit of an episode in steps, None where unknown.
         label: What messages call the environments.
-        env_id: From which the same environments can be made again; empty where there is none.
+        recipe: From which the same environments can be made again; None where there is none.
         info_keys: Which of the environment's infos come with the rows. None: all of a plain
             environment's, none of a vector's.
         mask_size: A, the length of the masks by which rows tell which actions are allowed, 0 where they tell
@@ -93,7 +102,7 @@ class VectorEnv(ABC):
 
     takes_any_space: ClassVar[bool] = False
     """Whether spaces may be other than `ARRAY_SPACES`."""
-    env_id: str = ""
+    recipe: EnvironmentRecipe | None = None
     info_keys: InfoKeys | None = None
     mask_size: int = 0
     needs_masks: bool = False
@@ -129,6 +138,11 @@ class VectorEnv(ABC):
             _require_arrays("action", self.action_space)
         self.max_episode_steps = max_episode_steps
         self._is_held = True
+
+    @property
+    def title(self) -> str:
+        """The environments in words: what they can be made from, else what messages call them."""
+        return self.label if self.recipe is None else self.recipe.title
 
     @property
     def observation_layout(self) -> ObservationLayout:

@@ -13,6 +13,7 @@ import functools
 import itertools
 import logging
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -29,6 +30,12 @@ from tensor_optix.core.environment_ids import (
     require_envpool,
     require_gymnasium,
     say_once,
+)
+from tensor_optix.core.environment_recipe import (
+    EnvironmentRecipe,
+    arguments_named,
+    arguments_of,
+    make_environment,
 )
 from tensor_optix.core.observation_layout import seen_space
 from tensor_optix.core.plain_warnings import quiet_making
@@ -52,10 +59,11 @@ from tensor_optix.pipeline.vector_contract import VectorEnv, VectorStep, check_b
 from tensor_optix.pipeline.worker_processes import WorkerVectorEnv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gymnasium.envs.registration import EnvSpec
 
+    from tensor_optix.core.environment_recipe import Wrapper
     from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
 
@@ -64,6 +72,10 @@ __all__ = ["VectorEnv", "VectorStep", "from_env_fns", "make_vector_env", "wrap_e
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "envpool", "envpool-async", "sync", "async", "vector")
+WRAPPING = ("auto", "sync", "async")
+"""Backends whose environments are made one by one."""
+NO_LIMIT = -1
+"""As `gymnasium.make` has it."""
 PROBE_STEPS = 300
 PROBE_SECONDS = 0.25
 REWARD_TOLERANCE = 1e-4
@@ -76,6 +88,9 @@ def make_vector_env(
     backend: str = "auto",
     seed: int | None = None,
     batch_size: int | None = None,
+    *,
+    env_kwargs: Mapping[str, Any] | None = None,
+    wrappers: Sequence[Wrapper] = (),
 ) -> VectorEnv:
     """Make `num_envs` environments of a registered id.
 
@@ -92,9 +107,15 @@ def make_vector_env(
         seed: Resets them with this seed at once, so that `recv()` can follow. None leaves that to
             `reset()`.
         batch_size: B, only for `"envpool-async"`: a divisor of N. None: half of N or less.
+        env_kwargs: Arguments of the environment's constructor, or of `gymnasium.make`; with an EnvPool
+            backend, of `envpool.make`.
+        wrappers: Put around each environment, in this order: `gymnasium.Wrapper` classes, functions that
+            take an environment and return one, or the names of such as `"module:Class"`. Only
+            `"sync"` and `"async"` can. With arguments or wrappers `"auto"` means Gymnasium.
 
     Raises:
-        ValueError: If the id, the backend, a size or a space of the environment does not fit.
+        ValueError: If the id, the backend, an argument, a wrapper, a size or a space of the environment
+            does not fit.
         ImportError: If a package is missing, with the command that installs it.
     """
     if backend not in BACKENDS:
@@ -102,19 +123,26 @@ def make_vector_env(
     if batch_size is not None and backend != "envpool-async":
         raise ValueError(f'batch_size needs backend="envpool-async", got {backend!r}')
     check_batch_size(num_envs, batch_size or num_envs)
+    recipe = EnvironmentRecipe(env_id, env_kwargs or {}, wrappers)
+    if recipe.wrappers and backend not in WRAPPING:
+        raise ValueError(
+            f"wrappers take one environment each, and backend={backend!r} makes many at once: use "
+            'backend="sync" or backend="async"'
+        )
     if backend == "auto":
-        env = _make_best(env_id, num_envs, seed)
+        env = _make_best(recipe, num_envs, seed)
     elif backend.startswith("envpool"):
         require_envpool(env_id)
         _warn_of_another_problem(env_id, "EnvPool's", envpool_difference(env_id))
         size = num_envs if backend == "envpool" else batch_size or half_batch(num_envs)
-        env = make_envpool(env_id, num_envs, size, seed)
+        env = make_envpool(env_id, num_envs, size, seed, recipe.kwargs)
     else:
         spec = require_gymnasium(env_id)
-        env = _make_gymnasium(spec, num_envs, backend)
+        env = _make_gymnasium(spec, recipe, num_envs, backend)
         if backend == "vector":
-            _warn_of_another_problem(env_id, "its vector entry point", _vector_difference(spec))
-    env.env_id = env_id
+            difference = _vector_difference(spec, recipe)
+            _warn_of_another_problem(env_id, "its vector entry point", difference or "")
+    env.recipe = recipe.recorded()
     if seed is not None:
         env.reset(seed)
     return env
@@ -152,6 +180,23 @@ def check_env(env: Any) -> None:
         require_gymnasium_pool(env)
     elif as_vector(env) is None:
         require_environment(env)
+
+
+def require_id(
+    env_id: str | None, env_kwargs: Mapping[str, Any] | None, wrappers: Sequence[Wrapper]
+) -> None:
+    """Check that arguments and wrappers come with an id, and have the right form.
+
+    Raises:
+        ValueError: If there is no id, or a wrapper is not named as "module:Class".
+        TypeError: If they are of another kind.
+    """
+    if env_id is None and (env_kwargs or wrappers):
+        raise ValueError(
+            "env_kwargs= and wrappers= say how env_id= is made: leave them out, and give the "
+            "environment as it is to be"
+        )
+    EnvironmentRecipe(env_id or "", env_kwargs or {}, wrappers)
 
 
 def given_environments(env: Any) -> list[Any]:
@@ -195,7 +240,8 @@ def _single_envs(env: gymnasium.vector.VectorEnv[Any, Any, Any]) -> Sequence[Any
 def _named(adapter: VectorEnv, *envs: Any) -> VectorEnv:
     """Put down the id of what is adapted, if it is the same for all."""
     ids = {plain_id(env.spec) for env in envs}
-    adapter.env_id = ids.pop() if len(ids) == 1 else ""
+    env_id = ids.pop() if len(ids) == 1 else ""
+    adapter.recipe = EnvironmentRecipe(env_id) if env_id else None
     return adapter
 
 
@@ -269,8 +315,9 @@ def _require_different(environments: Sequence[Any]) -> None:
             )
 
 
-def _make_best(env_id: str, num_envs: int, seed: int | None) -> VectorEnv:
-    if is_envpools(env_id):
+def _make_best(recipe: EnvironmentRecipe, num_envs: int, seed: int | None) -> VectorEnv:
+    env_id = recipe.env_id
+    if recipe.is_plain and is_envpools(env_id):
         try:
             return make_envpool(env_id, num_envs, num_envs, seed)
         except Exception as error:
@@ -279,37 +326,50 @@ def _make_best(env_id: str, num_envs: int, seed: int | None) -> VectorEnv:
             logger.info("EnvPool cannot make %s (%s): trying Gymnasium", env_id, error)
     spec = require_gymnasium(env_id)
     names = ["sync"]
-    if spec.vector_entry_point is not None and _is_same_as_vector(spec):
+    has_vector = spec.vector_entry_point is not None and not recipe.wrappers
+    if has_vector and _is_same_as_vector(spec, recipe):
         names.insert(0, "vector")
     if num_envs > 1:
         names.append("async")
-    return _fastest(spec, num_envs, names)
+    return _fastest(spec, recipe, num_envs, names)
 
 
-def _is_same_as_vector(spec: EnvSpec) -> bool:
-    try:
-        difference = _vector_difference(spec)
-    except Exception as error:
-        difference = f"it cannot be compared: {error}"
+def _is_same_as_vector(spec: EnvSpec, recipe: EnvironmentRecipe) -> bool:
+    difference = _vector_difference(spec, recipe)
     if difference:
         say_once(
             logging.INFO,
             f'"{spec.id}": backend vector is another problem than that of gymnasium.make ({difference}) and '
             f'is left out; backend="vector" takes it',
         )
-    return not difference
+    return difference == ""
 
 
-def _vector_difference(spec: EnvSpec) -> str:
-    """Say in what the vector entry point is another problem than `gymnasium.make`, if it is.
+def _vector_difference(spec: EnvSpec, recipe: EnvironmentRecipe) -> str | None:
+    """Say in what the vector entry point is another problem than `gymnasium.make`.
+
+    Returns:
+        Nothing in words where they are the same; None where the two cannot be compared, because one of them
+        cannot be made, or takes no such arguments.
+    """
+    try:
+        return _compared_vector(spec, recipe)
+    except Exception as error:
+        logger.info("%s: backend vector cannot be compared: %s", spec.id, error)
+        return None
+
+
+def _compared_vector(spec: EnvSpec, recipe: EnvironmentRecipe) -> str:
+    """Say in what the vector entry point is another problem; nothing where it is the same.
 
     From the same seed, with the same actions, one environment of each must give the same rewards and ends
     for some hundred steps, as long as that takes no time.
     """
-    with contextlib.ExitStack() as opened, quiet_making():
+    # Warnings are left to the environments that are kept.
+    with contextlib.ExitStack() as opened, warnings.catch_warnings(action="ignore"):
         envs = []
         for name in ("sync", "vector"):
-            envs.append(_make_gymnasium(spec, 1, name))
+            envs.append(_make_gymnasium(spec, recipe, 1, name))
             opened.callback(envs[-1].close)
         plain, vector = map(_problem_of, envs)
         return ", ".join(vector.differences(plain)) or _row_difference(*envs)
@@ -359,14 +419,16 @@ def _warn_of_another_problem(env_id: str, whose: str, difference: str) -> None:
         )
 
 
-def _fastest(spec: EnvSpec, num_envs: int, names: list[str]) -> VectorEnv:
+def _fastest(
+    spec: EnvSpec, recipe: EnvironmentRecipe, num_envs: int, names: list[str]
+) -> VectorEnv:
     """Make each backend in turn and keep the one that steps fastest."""
     best: VectorEnv | None = None
     best_speed = 0.0
     failure: Exception | None = None
     for name in names:
         try:
-            env = _make_gymnasium(spec, num_envs, name)
+            env = _make_gymnasium(spec, recipe, num_envs, name)
         except Exception as error:
             logger.info("%s: backend %s cannot be made: %s", spec.id, name, error)
             failure = failure or error
@@ -396,18 +458,23 @@ def _measured(env: VectorEnv, best: VectorEnv | None) -> float:
         raise
 
 
-def _make_gymnasium(spec: EnvSpec, num_envs: int, backend: str) -> VectorEnv:
+def _make_gymnasium(
+    spec: EnvSpec, recipe: EnvironmentRecipe, num_envs: int, backend: str
+) -> VectorEnv:
     if backend == "vector" and spec.vector_entry_point is None:
         raise ValueError(
             f'"{spec.id}" has no vector entry point: use backend="sync" or backend="async"'
         )
     with missing_package_named(spec):
         if backend == "vector":
-            with quiet_making():
-                env = gymnasium.make_vec(spec.id, num_envs, "vector_entry_point")
-            return wrap_gymnasium(env, "vector", owned=True)
-        # A worker process may not know the id: the spec itself travels to it.
-        make = functools.partial(gymnasium.make, spec if backend == "async" else spec.id)
-        adapter = from_env_fns([make] * num_envs, backend == "async")
-        adapter.max_episode_steps = spec.max_episode_steps
-        return adapter
+            takes = functools.partial(arguments_of, spec.vector_entry_point)
+            with quiet_making(), arguments_named(spec.id, recipe.kwargs, takes):
+                env = gymnasium.make_vec(spec, num_envs, "vector_entry_point", **recipe.kwargs)
+            adapter: VectorEnv = wrap_gymnasium(env, "vector", owned=True)
+        else:
+            make = functools.partial(make_environment, spec, recipe)
+            adapter = from_env_fns([make] * num_envs, backend == "async")
+    known = adapter.max_episode_steps or spec.max_episode_steps
+    limit = recipe.kwargs.get("max_episode_steps", known)
+    adapter.max_episode_steps = None if limit == NO_LIMIT else limit
+    return adapter

@@ -14,13 +14,15 @@ from tensor_optix.pipeline.vector_env import (
     from_env_fns,
     given_environments,
     make_vector_env,
+    require_id,
     wrap_env,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tensor_optix.core.base_pipeline import BasePipeline
+    from tensor_optix.core.environment_recipe import Wrapper
     from tensor_optix.core.foreign_agent import Actor
 
 DEFAULT_NUM_ENVS = 8
@@ -32,10 +34,10 @@ class VectorBatchPipeline(RolloutPipeline):
     Where an observation has several parts, a Dict or a Tuple, every agent sees them in one row, whose columns
     `pipeline.env.observation_layout` names; a mask of the actions, under the key `action_mask`, comes last.
 
-    Environments may tell which actions are allowed, 1 for each that is and 0 for the others: in every info, under
-    "action_mask"; in a part of that name of a Dict observation; as EnvPool does; or by a method `action_masks()`.
-    PPO of discrete actions and DQN never take another then, nor learn of one; their windows have the mask behind
-    each observation.
+    Environments may tell which actions are allowed, 1 for each that is and 0 for the others: in every info,
+    under "action_mask"; in a part of that name of a Dict observation; as EnvPool does; or by a method
+    `action_masks()`. PPO of discrete actions and DQN never take another then, nor learn of one; their windows
+    have the mask behind each observation.
 
     Args:
         env_fns: Functions that each make an environment of its own: Gymnasium's, or any object with
@@ -56,6 +58,8 @@ class VectorBatchPipeline(RolloutPipeline):
             no transition. The last row of an episode has what its last step said, whatever way the
             environments reset. A key that no row of the first window has is warned of, once. None:
             `window.infos` is empty, but for one plain environment, whose whole infos are kept.
+        env_kwargs: With `env_id`: arguments of the environment's constructor.
+        wrappers: With `env_id`: put around each environment, in this order, as `make_vector_env` has it.
 
     Raises:
         TypeError: If `env` is no environment, `env_fns` are no functions, or `info_keys` no list of names.
@@ -76,9 +80,12 @@ class VectorBatchPipeline(RolloutPipeline):
         seed: int | None = None,
         rescale_actions: bool = True,
         info_keys: Sequence[str] | None = None,
+        env_kwargs: Mapping[str, Any] | None = None,
+        wrappers: Sequence[Wrapper] = (),
     ) -> None:
         if sum(source is not None for source in (env_fns, env, env_id)) != 1:
             raise ValueError("VectorBatchPipeline takes one of env_fns=, env= and env_id=")
+        require_id(env_id, env_kwargs, wrappers)
         if env_fns is not None:
             _check_functions(env_fns, num_envs)
         if env is not None:
@@ -92,7 +99,9 @@ class VectorBatchPipeline(RolloutPipeline):
             if env_id is None:
                 return wrap_env(env)
             number = DEFAULT_NUM_ENVS if num_envs is None else num_envs
-            return make_vector_env(env_id, num_envs=number, backend=backend, seed=seed)
+            return make_vector_env(
+                env_id, number, backend, seed, env_kwargs=env_kwargs, wrappers=wrappers
+            )
 
         kept = None if info_keys is None else InfoKeys(info_keys)
         shared = (make_env, agent, window_size, seed, rescale_actions)

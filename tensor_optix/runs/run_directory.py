@@ -13,7 +13,7 @@ import os
 import platform
 import re
 import time
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,8 @@ from typing import Any, Literal
 from tensor_optix.algorithms.frameworks import FRAMEWORKS
 from tensor_optix.core.callbacks import EVENTS_FILE, METRICS_FILE
 from tensor_optix.core.checkpoints.durable_files import write_json
-from tensor_optix.core.json_values import to_readable_json
+from tensor_optix.core.environment_recipe import EnvironmentRecipe
+from tensor_optix.core.json_values import from_json, to_json, to_readable_json
 
 PACKAGES = ("tensor_optix", "numpy", "gymnasium", "envpool")
 PACKAGES_OF = {"torch": ("torch",), "tensorflow": ("tensorflow", "tensorflow-cpu", "keras")}
@@ -60,6 +61,10 @@ class RunConfig:
     """Which axis of images they are; None: the shorter one."""
     agent_class: str = ""
     """What was trained, where that is no algorithm of the catalogue."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments that the environments were made with."""
+    wrappers: tuple[str, ...] = ()
+    """Names of what was put around each environment, the first one innermost."""
 
     @property
     def is_rebuildable(self) -> bool:
@@ -69,7 +74,12 @@ class RunConfig:
     @property
     def title(self) -> str:
         """What the agent was trained in, in words."""
-        return self.env_id or "an environment without an id"
+        return self.environment.title if self.env_id else "an environment without an id"
+
+    @property
+    def environment(self) -> EnvironmentRecipe:
+        """From which the same environments can be made again, if there is an id."""
+        return EnvironmentRecipe(self.env_id, self.env_kwargs, self.wrappers)
 
     @property
     def origin(self) -> str:
@@ -165,9 +175,10 @@ class RunDirectory:
         try:
             stored = json.loads(self.config.read_text(encoding="utf-8"))
             # What has a default is missing in the runs of earlier versions.
-            named = [field for field in fields(RunConfig) if field.default is MISSING]
-            optional = [field for field in fields(RunConfig) if field.name in stored]
-            config = RunConfig(**{field.name: stored[field.name] for field in named + optional})
+            names = [one.name for one in fields(RunConfig) if one.name in stored or _is_named(one)]
+            config = RunConfig(**{name: stored[name] for name in names})
+            config = replace(config, env_kwargs=from_json(config.env_kwargs))
+            _ = config.environment
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunDirectoryError(
                 f"{self.config} is damaged ({type(error).__name__}: {error}); restore it, "
@@ -187,11 +198,17 @@ def new_run_directory(env_id: str) -> RunDirectory:
     return RunDirectory(path)
 
 
+def _is_named(one: Field[Any]) -> bool:
+    """Whether a field has no default: every run says it."""
+    return one.default is MISSING and one.default_factory is MISSING
+
+
 def _described(config: RunConfig) -> dict[str, Any]:
     return {
         "format": 1,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **to_readable_json(asdict(config)),
+        "env_kwargs": to_json(config.env_kwargs, "env_kwargs"),
         "versions": _versions(config.framework),
     }
 

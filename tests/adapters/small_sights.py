@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
 from tensor_optix.algorithms.ready_made import sight_of
 from tensor_optix.core.observation_layout import seen_space
@@ -33,6 +33,7 @@ def image_sight(shape: Sequence[int], highest: int | None = None) -> Sight:
 
 
 NUMBERS = sight(Discrete(3, start=2))
+CHOICES = sight(MultiDiscrete([2, 3], start=[1, 0]))
 
 
 class Maker:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from gymnasium.spaces import Dict
 from torch import nn
 
 from tensor_optix.adapters.network_recipes import HIDDEN_GAIN, NetworkRecipes, plan_image
 from tensor_optix.adapters.pytorch import layers
 from tensor_optix.adapters.pytorch.gradient_descent import TorchTwinCritics
-from tests.adapters.small_sights import Maker
+from tests.adapters.small_sights import PARTS, Maker, sight
 
 RECIPES = NetworkRecipes(layers)
 MAKER = Maker(RECIPES)
@@ -104,6 +105,41 @@ def test_numbers_become_unit_vectors_counted_from_their_start() -> None:
     vectors = layers.one_hot([3], [2])(torch.tensor([2, 4, 0]))
     assert vectors.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
     assert not layers.one_hot([3], [0]).state_dict()
+
+
+def test_each_number_of_several_becomes_a_unit_vector() -> None:
+    layer = layers.one_hot([2, 3], [1, 0])
+    assert layer(torch.tensor([[2.0, 0.0], [1.0, 2.0]])).tolist() == [
+        [0, 1, 1, 0, 0],
+        [1, 0, 0, 0, 1],
+    ]
+
+
+def test_every_part_of_a_row_and_the_action_count() -> None:
+    """Two images with convolutions of their own, and the columns between them."""
+    network = RECIPES.network(sight(PARTS), RECIPES.mlp, 1, (64,), seed=0)
+    critic = RECIPES.action_critic(sight(PARTS), 2, (64,), seed=0)
+    assert [one.in_channels for one in convolutions(network)] == [2, 32, 64, 1, 32, 64]
+    size = 9 * 8 * 2 + 3 + 2 + 9 * 9
+    for made, width in ((network, size), (critic, size + 2)):
+        rows = torch.zeros(1, width, requires_grad=True)
+        made(rows + 1.0).backward()
+        assert rows.grad is not None
+        assert rows.grad.count_nonzero() > 0.9 * width
+        assert rows.grad[0, 144:149].count_nonzero() == 5
+        assert rows.grad[0, size:].count_nonzero() == width - size
+
+
+def test_the_image_of_a_row_is_seen_as_alone() -> None:
+    """Row-major, and divided by what its own space says."""
+    parts = {"image": PARTS["a"], "speed": PARTS["b"]}
+    network = RECIPES.network(sight(Dict(parts)), RECIPES.mlp, 2, (8,), seed=3)
+    alone = RECIPES.network(sight(parts["image"]), RECIPES.mlp, 2, (8,), seed=3)
+    images = torch.randint(0, 256, (4, 9, 8, 2)).float()
+    rows = torch.cat([images.flatten(1), torch.rand(4, 3)], dim=1)
+    features = network[:2](rows)
+    torch.testing.assert_close(features[:, :-3], alone[:-3](images))
+    torch.testing.assert_close(features[:, -3:], rows[:, -3:])
 
 
 def test_a_shape_that_is_no_image_is_refused() -> None:

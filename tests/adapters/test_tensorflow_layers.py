@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Dict
 
 tf = pytest.importorskip("tensorflow")
 
@@ -15,7 +16,7 @@ import keras
 from tensor_optix.adapters.network_recipes import HIDDEN_GAIN, NetworkRecipes
 from tensor_optix.adapters.tensorflow import layers
 from tensor_optix.adapters.tensorflow.network import placed_on
-from tests.adapters.small_sights import NUMBERS, Maker
+from tests.adapters.small_sights import CHOICES, NUMBERS, PARTS, Maker, sight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,11 @@ MAKERS: dict[str, Callable[[int], keras.Model]] = {
     "nature_cnn": lambda seed: MAKER.nature_cnn((1, 9, 9), 2, (8,), seed),
     "image_critic": lambda seed: MAKER.image_critic((9, 9, 1), 2, (8,), seed, 255),
     "number_critic": lambda seed: MAKER.number_critic(3, 1, 2, (8,), seed),
+}
+MAKERS |= {
+    "choices": lambda seed: RECIPES.network(CHOICES, RECIPES.mlp, 2, (8,), seed),
+    "parts": lambda seed: RECIPES.network(sight(PARTS), RECIPES.mlp, 2, (8,), seed),
+    "parts_critic": lambda seed: RECIPES.action_critic(sight(PARTS), 2, (8,), seed),
 }
 every_maker = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
@@ -171,7 +177,12 @@ def test_a_network_has_its_variables_and_can_be_stored_by_keras(
 
 
 def test_layers_are_stored_under_names_that_stay() -> None:
-    classes = {"OneHot": layers.KerasOneHot, "ActionCritic": layers.KerasActionCritic}
+    classes = {
+        "OneHot": layers.KerasOneHot,
+        "ActionCritic": layers.KerasActionCritic,
+        "ByteScale": layers.KerasByteScale,
+        "Columns": layers.KerasColumns,
+    }
     for name, cls in classes.items():
         assert keras.saving.get_registered_name(cls) == f"tensor_optix>{name}"
 
@@ -194,6 +205,27 @@ def test_the_same_weights_make_the_same_network_as_on_pytorch(shape: tuple[int, 
             parameter.copy_(torch.from_numpy(np.ascontiguousarray(turned)))
         batch = 255.0 * images(2, *shape)
         np.testing.assert_allclose(network(batch), twin(torch.from_numpy(batch)), atol=1e-5)
+
+
+def test_an_image_beside_other_columns_makes_the_same_network_as_on_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    from tensor_optix.adapters.pytorch import layers as on_pytorch
+
+    recipes = NetworkRecipes(on_pytorch)
+    # To a single pixel, so that flattening knows no order of axes.
+    space = Dict({"image": Box(0, 255, (2, 3, 2), np.uint8), "speed": Box(-1.0, 1.0, (3,))})
+    for make in (
+        lambda r: r.network(sight(space), r.mlp, 2, (8,), 0),
+        lambda r: r.action_critic(sight(space), 2, (8,), 0),
+    ):
+        network, twin = make(RECIPES), make(recipes)
+        width = network.input_shape[-1]
+        with torch.no_grad():
+            for parameter, array in zip(twin.parameters(), arrays(network), strict=True):
+                turned = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+                parameter.copy_(torch.from_numpy(np.ascontiguousarray(turned)))
+            rows = 200.0 * images(4, width)
+            np.testing.assert_allclose(network(rows), twin(torch.from_numpy(rows)), atol=1e-3)
 
 
 def test_optimizers_have_the_rates_and_epsilons_of_those_on_pytorch() -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict, MultiBinary, MultiDiscrete, Text, Tuple
 
 from tensor_optix.algorithms.agent_factory import make_agent
+from tensor_optix.core.observation_layout import FlatSpace, seen_space
 from tensor_optix.core.types import HyperparamSet
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tests.algorithms.test_agent_factory import (
@@ -29,6 +30,27 @@ if TYPE_CHECKING:
     from tests.frameworks import Framework
 
 PICTURE = Box(0.0, 1.0, (8, 8, 3), np.float32)
+PARTS = Dict({"image": Box(0, 255, (7, 7, 3), np.uint8), "speed": VECTOR, "mission": Text(9)})
+"""An image, and something beside it; and what is no number."""
+ROWS: list[Any] = [
+    Dict({"speed": VECTOR, "number": NUMBER}),
+    Tuple((NUMBER, Box(0, 255, (3, 3, 1), np.uint8), Box(0.0, 1.0, (1, 4, 6)))),
+    PARTS,
+]
+ARRAYS: list[Any] = [
+    Box(-1.0, 1.0, (), np.float32),
+    Box(0, 9, (), np.int64),
+    Box(-1.0, 1.0, (4, 5), np.float64),
+    Box(0.0, 1.0, (2, 3, 2, 3), np.float32),
+    Box(0, 1, (3, 3), np.bool_),
+    Box(0, 9, (3,), np.uint32),
+    Box(0, 255, (128,), np.uint8),
+    Box(0, 255, (3, 3, 3), np.uint8),
+    MultiDiscrete([2, 3], start=[1, -1]),
+    MultiDiscrete([[2, 3], [4, 2]]),
+    MultiBinary(4),
+    MultiBinary((2, 3)),
+]
 
 every_algorithm = pytest.mark.parametrize(
     ("algorithm", "actions"),
@@ -36,7 +58,10 @@ every_algorithm = pytest.mark.parametrize(
     ids=str,
 )
 every_observation = pytest.mark.parametrize(
-    "observations", [VECTOR, FRAMES, PICTURE, NUMBER], ids=str
+    "observations", [VECTOR, FRAMES, PICTURE, NUMBER, *ROWS, *ARRAYS], ids=str
+)
+every_kind = pytest.mark.parametrize(
+    "observations", [VECTOR, FRAMES, PICTURE, NUMBER, PARTS], ids=str
 )
 
 
@@ -51,9 +76,12 @@ def small_agent(env: Spaces, algorithm: str, framework: Framework) -> BaseAgent:
 
 
 def require_acting(agent: BaseAgent, env: Spaces) -> None:
-    observations, actions = env.observation_space, env.action_space
+    observations, actions = seen_space(env.observation_space), env.action_space
     agent.check_spaces(observations, actions)
-    batch = np.stack([observations.sample() for _ in range(3)])
+    samples = [env.observation_space.sample() for _ in range(3)]
+    if isinstance(observations, FlatSpace):
+        samples = [observations.flattened(one) for one in samples]
+    batch = np.stack(samples)
     for chosen in (agent.act_batch(batch), agent.act_greedy(batch)):
         assert chosen.shape == (3, *actions.shape)
         assert all(actions.contains(action) for action in chosen.astype(actions.dtype))
@@ -81,9 +109,17 @@ def test_every_algorithm_acts_on_and_learns_from_every_supported_observation_on_
     require_learning(agent, env, tmp_path)
 
 
-@every_observation
+@pytest.mark.parametrize("observations", [*ROWS, *ARRAYS], ids=str)
+def test_actor_and_critics_take_every_supported_observation_on_tensorflow(
+    observations: Any, tensorflow_framework: Framework
+) -> None:
+    env = Spaces(observations, FORCE)
+    require_acting(small_agent(env, "sac", tensorflow_framework), env)
+
+
+@every_kind
 @every_algorithm
-def test_every_algorithm_acts_on_every_supported_observation_on_tensorflow(
+def test_every_algorithm_acts_on_every_kind_of_observation_on_tensorflow(
     algorithm: str, actions: Any, observations: Any, tensorflow_framework: Framework
 ) -> None:
     env = Spaces(observations, actions)
@@ -97,6 +133,10 @@ def test_every_algorithm_acts_on_every_supported_observation_on_tensorflow(
         ("ppo", NUMBER, FORCE),
         ("dqn", VECTOR, CHOICE),
         ("sac", PICTURE, FORCE),
+        ("ppo", PARTS, CHOICE),
+        ("td3", PARTS, FORCE),
+        ("ppo", MultiDiscrete([2, 3], start=[1, -1]), CHOICE),
+        ("ppo", Box(0, 1, (3, 3), np.bool_), CHOICE),
     ],
     ids=str,
 )
@@ -185,6 +225,37 @@ def test_every_number_of_a_discrete_space_is_told_from_the_others(framework: Fra
     logits = framework.call(ppo._actor, numbers)  # type: ignore[attr-defined]
     values = framework.call(sac._critic1, numbers, np.zeros((5, 2)))  # type: ignore[attr-defined]
     assert len(np.unique(logits, axis=0)) == len(np.unique(values)) == NUMBER.n
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_every_choice_of_a_multi_discrete_space_is_told_from_the_others(
+    start: int, framework: Framework
+) -> None:
+    space = MultiDiscrete([2, 3], start=[start, -start])
+    rows = np.array([[start + a, b - start] for a in range(2) for b in range(3)])
+    ppo: Any = make_agent(Spaces(space, CHOICE), "ppo", framework.name, seed=0, device="cpu")
+    sac: Any = make_agent(Spaces(space, FORCE), "sac", framework.name, seed=0, device="cpu")
+    logits = ppo._policy(rows)
+    values = sac._values(rows, np.zeros((6, 2), np.float32))[0]
+    assert len(np.unique(logits, axis=0)) == len(np.unique(values)) == 6
+
+
+def test_channels_are_where_the_caller_says(framework: Framework, tmp_path: Any) -> None:
+    """The shorter axis is a guess: one of 4 and one of 3 pixels, say, beside 8 channels."""
+    env = Spaces(Box(0.0, 1.0, (4, 6, 3), np.float32), CHOICE)
+    made = {
+        said: make_agent(env, framework=framework.name, seed=0, device="cpu", channels=said)
+        for said in ("first", "last", None)
+    }
+    shapes = {
+        said: [weight.shape for weight in framework.weights(agent._critic)]  # type: ignore[attr-defined]
+        for said, agent in made.items()
+    }
+    assert shapes["last"] == shapes[None] != shapes["first"]
+    for said, agent in made.items():
+        require_acting(agent, env)
+        assert agent.recipe is not None
+        assert agent.recipe.channels == said
 
 
 def run_apart(script: str) -> None:

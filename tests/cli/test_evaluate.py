@@ -154,7 +154,7 @@ def test_a_run_of_an_earlier_version_is_one_of_ppo_in_pytorch(
     finished_run: Path, copied_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = json.loads((copied_run / "run.json").read_text())
-    for name in ("algorithm", "framework", "computed_on"):
+    for name in ("algorithm", "framework", "computed_on", "channels"):
         del config[name]
     del config["normalize_observations"], config["normalize_rewards"]
     (copied_run / "run.json").write_text(json.dumps(config))
@@ -210,7 +210,7 @@ def test_a_task_without_ends_is_played_for_a_while(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tensor_optix.cli.evaluation.MOST_STEPS", 100)
+    monkeypatch.setattr("tensor_optix.core.decisions.episode_ends.MOST_STEPS", 100)
     options = [*TINY, "--backend", "sync", "--max-steps", str(steps), "--run-dir", "run"]
     assert main(["train", "Feed-v0", *options]) == 0
     said = " ".join(capsys.readouterr().out.split())
@@ -220,9 +220,12 @@ def test_a_task_without_ends_is_played_for_a_while(
     result = evaluated(capsys, Path("run"), "--episodes", "2")
     assert (result["episodes"], result["episodes_without_end"], result["steps"]) == (0, 2, 200)
     assert 0.0 <= result["reward_per_step"] <= 1.0
+    assert (result["score"], result["score_is_per_step"]) == (result["reward_per_step"], True)
+    assert result["most_steps"] == 100
     assert (result["training_score"] is None) is (steps == 256)
     assert main(["evaluate", "run", "--episodes", "2"]) == 0
     text = capsys.readouterr().out
-    assert "no episode ended in 200 steps" in text
-    assert f"{result['reward_per_step']:.4g} a step" in text
+    assert "2 of 2 episodes did not end within 100 steps" in text
+    reward = f"{result['reward_per_step']:.4g}"
+    assert f"score    {reward}, the mean reward a step, as no episode ended" in text
     assert described in text

@@ -71,6 +71,22 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
         spaces_of_id("LunarLander-v3")
 
 
+def test_atari_games_are_registered_when_one_is_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    needed = r'^"ALE/Invented-v5" needs ale-py: pip install "tensor-optix\[atari\]"$'
+    with pytest.raises(ImportError, match=needed):
+        spaces_of_id("ALE/Invented-v5")
+    registers = "gymnasium.register('ALE/Invented-v5', 'tests.pipeline.row_envs:ScriptedEnv')"
+    (tmp_path / "ale_py.py").write_text(f"import gymnasium\n{registers}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "ale_py")
+    try:
+        assert spaces_of_id("ALE/Invented-v5")[1] == Discrete(3)
+    finally:
+        gymnasium.registry.pop("ALE/Invented-v5", None)
+        sys.modules.pop("ale_py", None)
+
+
 class OneStep(gymnasium.Env[Any, Any]):
     """An environment of the user's, unlike any of EnvPool's."""
 

@@ -14,7 +14,12 @@ from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.callbacks import LoopCallback
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.decisions.best_policy import STEP_SHARE
-from tensor_optix.core.decisions.episode_ends import MOST_WINDOWS, EpisodeEnds
+from tensor_optix.core.decisions.episode_ends import (
+    LONGEST_LIMIT,
+    MOST_STEPS,
+    EpisodeEnds,
+    steps_to_end,
+)
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
@@ -169,7 +174,9 @@ def window(done: bool, rows: int = ROWS) -> EpisodeData:
     )
 
 
-@pytest.mark.parametrize(("at", "counts"), [(MOST_WINDOWS, True), (MOST_WINDOWS + 1, False)])
+@pytest.mark.parametrize(
+    ("at", "counts"), [(MOST_STEPS // ROWS, True), (MOST_STEPS // ROWS + 1, False)]
+)
 def test_an_end_that_takes_too_long_to_wait_for_the_next_leaves_the_score_as_it_is(at, counts):
     ends = EpisodeEnds()
     for _ in range(at - 1):
@@ -180,6 +187,15 @@ def test_an_end_that_takes_too_long_to_wait_for_the_next_leaves_the_score_as_it_
     assert ends.came_after_all is counts
     ends.note(window(False))
     assert ends.came_after_all is counts
+
+
+@pytest.mark.parametrize(
+    ("limit", "steps"),
+    [(None, MOST_STEPS), (100, 100), (50_000, 50_000), (LONGEST_LIMIT + 1, MOST_STEPS)],
+)
+def test_an_episode_is_given_its_time_limit_or_a_number_that_is_known(limit, steps):
+    assert steps_to_end(limit) == steps
+    assert EpisodeEnds(have_come=True).windows_to_wait(limit, 64) == math.ceil(steps / 64)
 
 
 def test_a_second_run_goes_on_with_the_score_of_the_first(tmp_path):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tensor_optix.core.base_evaluator import MeanReturnEvaluator
+from tensor_optix.core.decisions.episode_ends import EpisodesWithoutEnd
 from tensor_optix.core.decisions.validation import (
-    MOST_WINDOWS,
     EpisodeRecord,
     HeldOut,
     Validation,
+    first_returns,
     whole_episodes,
 )
 from tensor_optix.core.types import EpisodeData, EvalMetrics
@@ -38,7 +40,7 @@ def window(dones, finished=(), num_envs=1, number=0) -> EpisodeData:
 
 def test_an_episode_that_outlives_the_window_is_played_to_its_end_and_counted():
     windows = iter([window([0, 0]), window([0, 0]), window([0, 1], [(6.0, 6)]), None])
-    whole = whole_episodes(windows)
+    whole = whole_episodes(windows, 9)
     assert whole.finished_returns.tolist() == [6.0]
     assert whole.finished_lengths.tolist() == [6]
     assert whole.length == 2
@@ -54,26 +56,27 @@ def test_episodes_that_began_after_the_first_window_are_not_counted():
             window([0, 1, 1, 0], [(9.0, 5), (3.0, 3)], num_envs=2),
         ]
     )
-    whole = whole_episodes(windows)
+    whole = whole_episodes(windows, 9)
     assert whole.finished_returns.tolist() == [1.0, 2.0, 9.0]
 
 
 def test_a_window_that_ends_with_its_episodes_is_enough():
     first = window([0, 1], [(2.0, 2)])
-    assert whole_episodes(iter([first])) is first
+    assert whole_episodes(iter([first]), 9) is first
 
 
 def test_sources_that_do_not_track_episodes_give_one_window():
     first = window([0, 0])
     first.finished_returns = None
-    assert whole_episodes(iter([first])) is first
+    assert whole_episodes(iter([first]), 9) is first
 
 
 def test_an_episode_without_end_is_given_up_and_said_so(caplog):
-    endless = (window([0, 0], number=number) for number in range(10 * MOST_WINDOWS))
-    whole = whole_episodes(endless)
-    assert len(whole.finished_returns) == 0
-    assert "did not end within" in caplog.text
+    windows = iter([window([1, 0], [(1.0, 1)]), *(window([0, 0]) for _ in range(4))])
+    whole = whole_episodes(windows, 3)
+    assert whole.finished_returns.tolist() == [1.0]
+    assert "validation: 1 of 2 episodes did not end within 6 steps and are not" in caplog.text
+    assert len(list(windows)) == 1
 
 
 def test_the_first_window_survives_the_reuse_of_its_storage():
@@ -84,7 +87,7 @@ def test_the_first_window_survives_the_reuse_of_its_storage():
         storage.observations[:] = -1.0
         yield window([0, 1], [(4.0, 4)])
 
-    assert whole_episodes(windows()).observations.tolist() == [[7.0], [7.0]]
+    assert whole_episodes(windows(), 9).observations.tolist() == [[7.0], [7.0]]
 
 
 def test_a_policy_that_gets_stuck_is_scored_by_the_episodes_that_it_finished():
@@ -149,10 +152,10 @@ def test_the_returns_of_a_score_are_those_of_the_episodes_that_begin_in_its_wind
             ]
         )
     )
-    assert whole_episodes(record).finished_returns.tolist() == [1.0, 2.0, 3.0, 5.0]
+    assert whole_episodes(record, 9).finished_returns.tolist() == [1.0, 2.0, 3.0, 5.0]
     assert [own.tolist() for own in record.returns()] == [[1.0, 3.0], [2.0, 5.0]]
     record.begin_part()
-    whole_episodes(record)
+    whole_episodes(record, 9)
     assert [own.tolist() for own in record.returns()] == [[1.0, 3.0, 4.0, 6.0], [2.0, 5.0, 7.0]]
 
 
@@ -162,3 +165,26 @@ def test_a_score_whose_sign_is_turned_is_the_mean_of_returns_all_the_same():
     assessed = validation.assess(CountingAgent(), lambda held_out: True)
     assert [own.tolist() for own in assessed.returns] == [[-7.0, -7.0]]
     assert assessed.ranking.primary_score == -7.0
+
+
+# ---- episodes that take too long
+
+
+def test_of_every_environment_an_episode_may_take_the_steps_that_it_is_given():
+    """The first ends in time though windows are short; the second takes one step more."""
+    windows = [window([0, 0, 0, 0], num_envs=2), window([1, 0, 0, 0], [(2.0, 3)], num_envs=2)]
+    with pytest.raises(EpisodesWithoutEnd, match="1 of 2 episodes did not end within 4 steps"):
+        first_returns(iter([*windows, window([1, 1, 0, 0], num_envs=2)]), 2, 4)
+    windows.append(window([0, 1, 0, 0], [(9.0, 5)], num_envs=2))
+    assert first_returns(iter(windows), 2, 5).tolist() == [2.0, 9.0]
+
+
+def test_steps_that_a_window_lacks_are_not_counted_as_waited_for():
+    late = window([0, 0], number=1)
+    late.valid = np.array([True, False])
+    assert first_returns(iter([late] * 4 + [window([0, 1], [(3.0, 6)])]), 1, 6).tolist() == [3.0]
+
+
+def test_a_source_that_runs_dry_is_an_error():
+    with pytest.raises(RuntimeError, match="no further window before 2 episodes ended"):
+        first_returns(iter([window([0, 1], [(2.0, 2)])]), 2, 100)

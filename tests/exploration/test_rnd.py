@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 
+from tensor_optix.core.base_evaluator import RAW_REWARDS
 from tensor_optix.core.types import EpisodeData
 from tensor_optix.exploration.rnd import RNDPipeline, SmallNetwork
 from tensor_optix.optimizer import RLOptimizer
@@ -18,6 +19,7 @@ from tests.contracts.pipeline_contract import PipelineContract
 from tests.pipeline.counting_env import Counter, collect
 from tests.pipeline.live_source import Steps
 from tests.pipeline.test_action_forms import Row, Strict
+from tests.pipeline.test_atari import Moving, lived
 from tests.scripted import CountingAgent, OffPolicyAgent, ScriptedPipeline
 
 if TYPE_CHECKING:
@@ -262,3 +264,12 @@ def test_it_learns_a_function():
     for _ in range(300):
         network.descend(inputs, targets, 1e-2)
     assert loss(network, inputs, targets) < before / 50
+
+
+def test_the_games_own_rewards_count_where_the_pipeline_clips_them():
+    clipping = VectorBatchPipeline([lived, lived], Moving(), window_size=30)
+    windows = RNDPipeline(clipping, obs_dim=3)
+    window = next(windows.episodes())
+    windows.teardown()
+    assert set(window.metadata[RAW_REWARDS]) == {0.0, 10.0, 11.0}
+    assert np.max(window.rewards) < 10.0

@@ -14,8 +14,25 @@ PATIENCE = 5
 """A task is taken for one without ends after no fewer windows,"""
 LEAST_STEPS = 100
 """nor after fewer steps of each environment; where a time limit is known, after no fewer than that."""
-MOST_WINDOWS = 100
-"""How many windows an episode may take to end."""
+MOST_STEPS = 27_000
+"""How many steps an episode may take to end, where no time limit is known: what a game of Atari may last,
+108,000 frames, of which every fourth is acted on (Machado et al. 2018)."""
+LONGEST_LIMIT = 1_000_000
+"""A time limit of more steps is none that anybody waits for."""
+
+
+class EpisodesWithoutEnd(RuntimeError):
+    """Episodes took more steps than they are given, and so have no returns."""
+
+
+def steps_to_end(time_limit: int | None) -> int:
+    """Return how many steps an episode is given: its time limit, or `MOST_STEPS` where that is not known."""
+    return MOST_STEPS if time_limit is None or time_limit > LONGEST_LIMIT else time_limit
+
+
+def did_not_end(count: int, episodes: int, steps: int) -> str:
+    """Say that `count` of so many episodes took more than so many steps each."""
+    return f"{count:,} of {episodes:,} episodes did not end within {steps:,} steps"
 
 
 class EpisodeEnds:
@@ -42,7 +59,7 @@ class EpisodeEnds:
         """
         self._limit = time_limit
         self._most_windows = most_windows
-        self._end_in: int | None = None
+        self._end_after: int | None = None
         self.windows = 0
         """How many windows the run has trained on."""
         self.steps = 0
@@ -55,7 +72,7 @@ class EpisodeEnds:
         # Once it is known, the rows need not be looked through.
         if (self.are_given_up or not self.have_come) and len(finished_episodes(window)[0]):
             self.have_come = True
-            self._end_in = self.windows
+            self._end_after = self.steps
 
     def note_held_out(self, window: EpisodeData, was_awaited: bool = False) -> None:
         """Take a window that is not learned from.
@@ -85,9 +102,10 @@ class EpisodeEnds:
     def came_after_all(self) -> bool:
         """Whether an episode ended in time, but after its end had been given up.
 
-        One that takes longer than `MOST_WINDOWS` is too long to wait for the next one.
+        One that takes longer than an episode is given is too long to wait for the next one.
         """
-        return self.are_given_up and self._end_in is not None and self._end_in <= MOST_WINDOWS
+        most = steps_to_end(self._limit)
+        return self.are_given_up and self._end_after is not None and self._end_after <= most
 
     def windows_to_wait(self, time_limit: int | None, rows: int) -> int:
         """Return how many further windows a held-out episode may take to end.
@@ -98,10 +116,8 @@ class EpisodeEnds:
         """
         if self.are_given_up:
             return 0
-        if self.have_come:
-            return MOST_WINDOWS
-        if time_limit is not None:
-            return min(MOST_WINDOWS, math.ceil(time_limit / rows))
+        if self.have_come or time_limit is not None:
+            return math.ceil(steps_to_end(time_limit) / rows)
         return 0 if self._waited_in_vain or self.are_late else PATIENCE
 
     def warning(self) -> str | None:

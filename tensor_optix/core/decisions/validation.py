@@ -13,7 +13,12 @@ import numpy as np
 
 from tensor_optix.core.base_agent import BaseAgent, has_own
 from tensor_optix.core.base_evaluator import finished_episodes
-from tensor_optix.core.decisions.episode_ends import MOST_WINDOWS, EpisodeEnds
+from tensor_optix.core.decisions.episode_ends import (
+    EpisodeEnds,
+    EpisodesWithoutEnd,
+    did_not_end,
+    steps_to_end,
+)
 from tensor_optix.core.episode_returns import FirstEpisodes
 from tensor_optix.core.foreign_agent import own_object
 
@@ -146,8 +151,8 @@ class Validation:
         self._evaluator = evaluator
         self._is_set_up = is_set_up
         self._ends = ends or EpisodeEnds(have_come=True)
-        self.most_windows = MOST_WINDOWS
-        """How many further windows an episode may take to end."""
+        self.most_windows: int | None = None
+        """How many further windows an episode may take to end. None: as many as its steps take."""
         self._windows = EpisodeRecord(iter(()))
 
     def score(self, agent: BaseAgent) -> EvalMetrics:
@@ -180,11 +185,16 @@ class Validation:
         return metrics
 
     def play(self, agents: Sequence[BaseAgent], episodes: int) -> Array:
-        """Play the same episodes with each agent; return `[len(agents), episodes]` returns."""
+        """Play the same episodes with each agent; return `[len(agents), episodes]` returns.
+
+        Raises:
+            EpisodesWithoutEnd: If one takes more steps than it is given.
+        """
+        most_steps = steps_to_end(self._pipeline.time_limit)
         returns = []
         for agent in agents:
             self._begin(agent)
-            returns.append(first_returns(self._windows, episodes))
+            returns.append(first_returns(self._windows, episodes, most_steps))
         return np.array(returns)
 
     def teardown(self) -> None:
@@ -201,7 +211,9 @@ class Validation:
             metrics = self._evaluator.score_validation(first)
             if math.isfinite(metrics.primary_score):
                 return metrics
-        most = min(self.most_windows, ends.windows_to_wait(limit, first.length // first.num_envs))
+        most = ends.windows_to_wait(limit, _rows(first))
+        if self.most_windows is not None:
+            most = min(most, self.most_windows)
         whole = whole_episodes(chain([first], self._windows), most)
         ends.note_held_out(whole, was_awaited=True)
         return self._evaluator.score_validation(whole)
@@ -237,7 +249,7 @@ class EpisodeRecord:
         """Return the next window."""
         window = next(self._windows)
         self._returns = self._returns or [[] for _ in range(window.num_envs)]
-        if window.num_envs == 1 or window.end_rows is not None:
+        if window.num_envs == 1 or _rows_of_ends(window) is not None:
             for env_id, total, _ in _episodes_by_env(window):
                 self._returns[env_id].append(total)
         if self._begins_part:
@@ -272,32 +284,42 @@ def _sign_of_returns(score: float, returns: tuple[Array, ...]) -> float:
     return 1.0 if np.isclose(score, mean) else -1.0 if np.isclose(score, -mean) else 0.0
 
 
-def first_returns(windows: Iterator[EpisodeData], episodes: int) -> Array:
+def first_returns(windows: Iterator[EpisodeData], episodes: int, most_steps: int) -> Array:
     """Return the returns `[episodes]` of the first episodes that the environments begin.
 
     Of each environment the same number is taken (one more of the first ones, where they do not divide),
     so that short episodes are not favoured, and ordered by environment, so that the episodes of two
     agents can be compared in pairs.
 
+    Args:
+        windows: Of fresh episodes.
+        episodes: How many.
+        most_steps: What an episode is given to end.
+
     Raises:
-        RuntimeError: If the episodes do not end within `MOST_WINDOWS` windows for each.
+        EpisodesWithoutEnd: If one takes longer.
     """
     first: FirstEpisodes | None = None
-    for window in islice(windows, MOST_WINDOWS * episodes):
+    waited = np.zeros(1, np.int64)
+    for window in windows:
         first = first or FirstEpisodes(episodes, window.num_envs)
-        for episode in _episodes_by_env(window):
-            first.add(*episode)
+        steps = np.ones(window.length, bool) if window.valid is None else window.valid
+        waited = waited + window.grid(steps).sum(0)
+        for env_id, total, length in _episodes_by_env(window):
+            first.add(env_id, total, length)
+            waited[env_id] = 0
         if first.is_complete:
             return first.returns
-    raise RuntimeError(
-        f"{episodes} episodes did not end within {MOST_WINDOWS * episodes} windows; give the pipeline "
-        "longer windows, or the environment a time limit"
-    )
+        if lost := first.give_up(waited >= most_steps):
+            raise EpisodesWithoutEnd(
+                f"{did_not_end(lost, episodes, most_steps)}; give the environment a time limit"
+            )
+    raise RuntimeError(f"the pipeline gave no further window before {episodes} episodes ended")
 
 
 def _episodes_by_env(window: EpisodeData) -> list[tuple[int, float, int]]:
     """Return environment, return and length of each episode that finished, in order."""
-    if window.end_rows is not None and window.finished_returns is not None:
+    if _rows_of_ends(window) is not None and window.finished_returns is not None:
         return [(row % window.num_envs, total, length) for row, total, length in _finished(window)]
     if window.num_envs > 1:
         raise RuntimeError("a pipeline of several environments must say which episode is whose")
@@ -305,7 +327,7 @@ def _episodes_by_env(window: EpisodeData) -> list[tuple[int, float, int]]:
     return [(0, total, length) for total, length in zip(returns, lengths, strict=True)]
 
 
-def whole_episodes(windows: Iterator[EpisodeData], most: int = MOST_WINDOWS) -> EpisodeData:
+def whole_episodes(windows: Iterator[EpisodeData], most: int) -> EpisodeData:
     """Return the first window, with the episodes that began in it played to their ends.
 
     Counting only those that fit into the window would favour short episodes, and score a policy that
@@ -330,10 +352,8 @@ def whole_episodes(windows: Iterator[EpisodeData], most: int = MOST_WINDOWS) -> 
             break
     else:
         logger.warning(
-            "%d validation episodes did not end within %d windows and are not counted; give the "
-            "validation pipeline longer windows",
-            len(pending),
-            most,
+            "validation: %s and are not counted; give the environment a time limit",
+            did_not_end(len(pending), len(pending) + len(finished), most * _rows(first)),
         )
     return replace(
         first,
@@ -344,14 +364,26 @@ def whole_episodes(windows: Iterator[EpisodeData], most: int = MOST_WINDOWS) -> 
 
 def _finished(window: EpisodeData) -> list[tuple[int, float, int]]:
     """Return the last row, the return and the length of each episode that finished."""
-    fields = (window.end_rows, window.finished_returns, window.finished_lengths)
+    fields = (_rows_of_ends(window), window.finished_returns, window.finished_lengths)
     if any(field is None for field in fields):
         return []
     return list(zip(*(np.asarray(field).tolist() for field in fields), strict=True))
 
 
+def _rows_of_ends(window: EpisodeData) -> Array | None:
+    """Return the flat rows at which the episodes that count ended; None where nobody knows."""
+    return window.end_rows if window.finished_rows is None else window.finished_rows
+
+
+def _rows(window: EpisodeData) -> int:
+    """Return the steps of each environment in a window."""
+    return window.length // window.num_envs
+
+
 def _under_way(window: EpisodeData) -> set[int]:
     """Return the environments that are in the middle of an episode after the window's last row."""
+    if window.under_way is not None:
+        return {int(n) for n in np.flatnonzero(window.under_way)}
     dones = window.grid(window.dones)[-1]
     valid = np.ones(len(dones), bool) if window.valid is None else window.grid(window.valid)[-1]
     return {int(n) for n in np.flatnonzero(valid & ~dones)}

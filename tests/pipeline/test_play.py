@@ -9,6 +9,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 from tensor_optix.core.base_agent import BaseAgent
+from tensor_optix.core.decisions.episode_ends import EpisodesWithoutEnd
 from tensor_optix.core.decisions.validation import GreedyAgent
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 from tensor_optix.pipeline.play import play_bounded, play_episodes
@@ -129,11 +130,56 @@ def test_where_nothing_ends_playing_does_and_the_reward_is_that_of_a_step() -> N
     assert len(played.returns) == len(played.lengths) == 0
     assert played.steps == 100
     assert played.reward_per_step == 1.0
+    assert (played.given_up, played.most_steps) == (6, 50)
 
 
 def test_an_episode_that_does_not_end_is_given_up_and_the_others_count() -> None:
     played = play_bounded(GreedyIsTwo(), ScriptedEnv([2, 10**9]), 4, 50)
     assert list(played.returns) == list(played.lengths) == [2, 2]
+    # With it goes the one that its environment would have played next.
+    assert (played.given_up, played.most_steps, played.steps) == (2, 50, 84)
+
+
+def test_the_share_of_others_is_played_to_its_end_though_one_environment_is_given_up() -> None:
+    played = play_bounded(GreedyIsTwo(), ScriptedEnv([40, 10**9]), 6, 50)
+    assert list(played.returns) == [40, 40, 40]
+    assert played.given_up == 3
+
+
+def test_playing_ends_when_it_is_told_to_and_gives_what_was_played() -> None:
+    env = ScriptedEnv([2, 3])
+    played = play_bounded(GreedyIsTwo(), env, 20, 50, lambda: len(env.actions) == 7)
+    assert list(played.returns) == [2, 2, 3, 3]
+    assert played.given_up == 0
+
+
+def test_before_the_first_step_there_is_no_reward() -> None:
+    played = play_bounded(GreedyIsTwo(), ScriptedEnv([2]), 1, 50, lambda: True)
+    assert (len(played.returns), played.steps) == (0, 0)
+    assert np.isnan(played.reward_per_step)
+
+
+def test_without_a_time_limit_an_episode_is_given_a_number_of_steps(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tensor_optix.core.decisions.episode_ends.MOST_STEPS", 30)
+    returns, lengths = play_episodes(GreedyIsTwo(), ScriptedEnv([2, 10**9]), 4)
+    assert list(returns) == list(lengths) == [2, 2]
+    assert "2 of 4 episodes did not end within 30 steps, and are left out" in caplog.text
+
+
+def test_episodes_of_which_none_ends_are_an_error_that_says_the_reward_of_a_step() -> None:
+    env = ScriptedEnv([10**9, 10**9])
+    env.max_episode_steps = 20
+    said = "6 of 6 episodes did not end within 20 steps: .* a mean reward of 1 a step"
+    with pytest.raises(EpisodesWithoutEnd, match=said):
+        play_episodes(GreedyIsTwo(), env, 6)
+
+
+def test_a_time_limit_that_is_reached_is_waited_for() -> None:
+    env = ScriptedEnv([20])
+    env.max_episode_steps = 20
+    assert list(play_episodes(GreedyIsTwo(), env, 2)[0]) == [20, 20]
 
 
 def test_a_bound_that_no_episode_reaches_changes_nothing() -> None:
