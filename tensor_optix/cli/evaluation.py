@@ -105,8 +105,14 @@ def _play(options: EvaluateOptions, interruption: Interruption) -> Evaluation:
             is_scored = snapshot.eval_metrics.score_count > 0
             most = _steps_to_end(env.max_episode_steps, is_scored)
             interruption.stop = lambda reason: None
+            # With a seed: a second reset would go on from where the first one left the random state.
             played = play_bounded(
-                agent, env, options.episodes, most, lambda: interruption.signal is not None
+                agent,
+                env,
+                options.episodes,
+                most,
+                lambda: interruption.signal is not None,
+                seed=episode_seed(seed),
             )
         finally:
             env.close()
@@ -129,7 +135,7 @@ def _open(
         recipe,
         lambda: make_vector_env(
             recipe.env_id,
-            min(options.episodes, MAX_ENVS),
+            _num_envs(options.episodes),
             backend,
             episode_seed(seed),
             env_kwargs=recipe.kwargs,
@@ -137,6 +143,10 @@ def _open(
         ),
         warn,
     )
+
+
+def _num_envs(episodes: int) -> int:
+    return min(episodes, MAX_ENVS)
 
 
 def _only_gymnasium_has(env_id: str) -> bool:
@@ -218,6 +228,9 @@ def _as_json(evaluation: Evaluation) -> dict[str, Any]:
         "backend": evaluation.backend,
         "seed": evaluation.seed,
         "training_seed": evaluation.config.seed,
+        # Environment n was reset with env_seed + n, an EnvPool was made with env_seed.
+        "env_seed": episode_seed(evaluation.seed),
+        "num_envs": _num_envs(evaluation.episodes),
         "snapshot": evaluation.snapshot.snapshot_id,
         "training_score": score if np.isfinite(score) else None,
         "steps": played.steps,
