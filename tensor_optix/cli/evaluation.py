@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import math
+import os
 import sys
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +27,7 @@ from tensor_optix.runs import words
 from tensor_optix.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tensor_optix.cli.options import EvaluateOptions
     from tensor_optix.core.base_agent import BaseAgent
@@ -72,7 +75,8 @@ def evaluate(options: EvaluateOptions) -> int:
     """
     with Interruption() as interruption:
         try:
-            played = _play(options, interruption)
+            with _everything_on_stderr() if options.json else nullcontext():
+                played = _play(options, interruption)
         except KeyboardInterrupt:
             print("tensor-optix: interrupted before anything was played", file=sys.stderr)
             return interruption.exit_code
@@ -81,6 +85,23 @@ def evaluate(options: EvaluateOptions) -> int:
         else:
             print(_as_text(played))
         return interruption.exit_code
+
+
+@contextmanager
+def _everything_on_stderr() -> Iterator[None]:
+    """Send what environments print to stderr, C code included: stdout is to hold one JSON object."""
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if os.name == "posix":
+            # What C code printed may lie in a buffer of its own.
+            ctypes.CDLL(None).fflush(None)
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def _play(options: EvaluateOptions, interruption: Interruption) -> Evaluation:
