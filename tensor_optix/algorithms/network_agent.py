@@ -403,6 +403,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
         targets = (target for target, _ in self._targets.values())
         return all(self.ops.all_finite(network) for network in (*self._networks.values(), *targets))
 
+    @property
+    def num_weights(self) -> dict[str, int]:
+        """How many numbers of each network are learned, by the networks' names."""
+        return {name: self.ops.num_weights(network) for name, network in self._networks.items()}
+
     def reduce_step(self) -> None:
         """Halve the learning rate, down to a thousandth of what the agent was made with.
 
