@@ -3,8 +3,8 @@
     python -m benchmarks.envpool_ids > benchmarks/ENVPOOL.md
 
 Every question is answered in a process of its own, which is replaced where it dies or takes too long: some
-environments need assets, libraries or drivers that are not here. Of each family, one environment is stepped
-for 50 steps by the agent that was made for it, and learned from.
+environments need assets, libraries or drivers that are not here. Of each kind of a family, those with spaces
+of one form, one environment is stepped for 50 steps by the agent that was made for it, and learned from.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import re
 import tempfile
 import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from gymnasium.spaces import Dict
 
 from tensor_optix import VectorBatchPipeline, make_agent
 from tensor_optix.core.environment_ids import envpool_ids
@@ -26,8 +29,6 @@ if TYPE_CHECKING:
 
 STEPS = 50
 NUM_ENVS = 2
-TRIES = 3
-"""So many environments of a family are tried, until one of them steps."""
 SECONDS = 120.0
 """So long a question may take."""
 
@@ -49,11 +50,17 @@ class Question(Protocol):
 
 
 def specification(env_id: str) -> str:
-    """Whether EnvPool can say what the environment is like."""
+    """Which kind of environment it is, as EnvPool says: the form of its spaces."""
     import envpool
 
     spec = envpool.make_spec(env_id)
-    return f"{spec.gymnasium_observation_space} {spec.gymnasium_action_space}"
+    return f"{_form(spec.gymnasium_observation_space)} -> {_form(spec.gymnasium_action_space)}"
+
+
+def _form(space: Any) -> str:
+    if isinstance(space, Dict):
+        return ", ".join(f"{key}: {_form(part)}" for key, part in space.spaces.items())
+    return f"{type(space).__name__} of {len(space.shape or ())} axes, {space.dtype}"
 
 
 def agent(env_id: str) -> str:
@@ -135,18 +142,9 @@ def families(ids: list[str]) -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
-def stepped(worker: Worker, ids: list[str]) -> tuple[str, Answer]:
-    """Step the environments of a family until one of them does."""
-    answers = []
-    for env_id in ids[:TRIES]:
-        answers.append((env_id, worker.ask("steps", env_id)))
-        if answers[-1][1].is_good:
-            return answers[-1]
-    return answers[0] if answers else ("", Answer(False, "no environment has an agent"))
-
-
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "/")[:200]
+    said = re.sub(r"\S*/site-packages", "site-packages", " ".join(text.split()))
+    return said.replace("|", "/")[:300]
 
 
 def _table(title: str, heads: list[str], rows: list[list[Any]]) -> list[str]:
@@ -155,63 +153,91 @@ def _table(title: str, heads: list[str], rows: list[list[Any]]) -> list[str]:
     return ["", f"## {title}", "", *(f"| {line} |" for line in lines)]
 
 
-def report(worker: Worker, ids: list[str]) -> list[str]:
-    """Ask everything, and return the lines of a report."""
-    counts, stepping, refused = [], [], []
-    for family, members in families(ids).items():
-        specified = {one: worker.ask("specification", one) for one in members}
-        known = [one for one in members if specified[one].is_good]
-        made = {one: worker.ask("agent", one) for one in known}
-        taken = [one for one in known if made[one].is_good]
-        counts.append([family, len(members), len(known), len(taken)])
-        env_id, answer = stepped(worker, taken)
-        stepping.append([family, env_id, "yes" if answer.is_good else "no", answer.text])
-        reasons = {
-            one: found.text for one, found in {**specified, **made}.items() if not found.is_good
-        }
-        refused += [[one, family, "no" if one in known else "yes", reasons[one]] for one in reasons]
-    _, *totals = (sum(column) for column in zip(*[[0, *row[1:]] for row in counts], strict=True))
-    share = 100 * totals[2] / max(totals[1], 1)
-    without_spec = Counter((row[1], row[3]) for row in refused if row[2] == "yes")
-    refused = [[row[0], row[1], row[3]] for row in refused if row[2] == "no"]
-    heads = ["family", "ids", "with a specification", "an agent is made"]
+class Survey:
+    """What was found of one family of environments.
+
+    Args:
+        worker: Is asked.
+        family: Its name.
+        members: Its ids.
+    """
+
+    def __init__(self, worker: Worker, family: str, members: list[str]) -> None:
+        self.family = family
+        self.members = members
+        forms = {one: worker.ask("specification", one) for one in members}
+        known = [one for one in members if forms[one].is_good]
+        agents = {one: worker.ask("agent", one) for one in known}
+        taken = [one for one in known if agents[one].is_good]
+        first = {forms[one].text: one for one in reversed(taken)}
+        self.stepped = {one: worker.ask("steps", one) for one in reversed(first.values())}
+        self.known, self.taken = known, taken
+        self.without_spec = {one: forms[one].text for one in members if one not in known}
+        self.refused = {one: agents[one].text for one in known if one not in taken}
+
+    @property
+    def counts(self) -> list[int]:
+        """How many there are, are known, get an agent, are kinds, and of how many of these one steps."""
+        good = sum(answer.is_good for answer in self.stepped.values())
+        return [len(self.members), len(self.known), len(self.taken), len(self.stepped), good]
+
+
+def report(surveys: list[Survey]) -> list[str]:
+    """Return the lines of a report."""
+    totals = [sum(column) for column in zip(*(one.counts for one in surveys), strict=True)]
+    listed, known, taken, kinds, good = totals
+    heads = [
+        "family",
+        "ids",
+        "with a specification",
+        "an agent is made",
+        "kinds",
+        "kinds that step",
+    ]
+    counts: list[list[Any]] = [[one.family, *one.counts] for one in surveys]
+    still = [
+        [env_id, one.family, answer.text]
+        for one in surveys
+        for env_id, answer in one.stepped.items()
+        if not answer.is_good
+    ]
+    refused = [[env_id, one.family, why] for one in surveys for env_id, why in one.refused.items()]
+    unknown = Counter((one.family, why) for one in surveys for why in one.without_spec.values())
+    absent = [[family, count, why] for (family, why), count in unknown.items()]
+    reasons = ["environment", "family", "reason"]
     return [
         "# EnvPool's environments",
         "",
-        f"Of the {totals[0]} ids that EnvPool lists, {totals[1]} have a specification on this machine; "
-        f"`make_agent` takes {totals[2]} of these, {share:.1f} %.",
+        f"Of the {listed} ids that EnvPool lists, {known} have a specification on this machine; "
+        f"`make_agent` takes {taken} of these, {100 * taken / max(known, 1):.1f} %.",
+        f"They are of {kinds} kinds by the form of their spaces. Of each kind, {NUM_ENVS} environments were "
+        f"stepped {STEPS} times by PPO, which then learned: {good} did.",
+        "",
         "Made by `python -m benchmarks.envpool_ids`.",
         *_table("By family", heads, [*counts, ["all", *totals]]),
-        *_table(
-            f"{STEPS} steps of {NUM_ENVS} environments, and learning from them",
-            ["family", "environment", "steps", "what came of it"],
-            stepping,
-        ),
-        *_table("Refused by make_agent", ["environment", "family", "reason"], refused),
-        *_table(
-            "Without a specification on this machine",
-            ["family", "ids", "reason"],
-            [[family, count, reason] for (family, reason), count in without_spec.items()],
-        ),
+        *_table("Do not step on this machine", reasons, still),
+        *_table("Refused by make_agent", reasons, refused),
+        *_table("Without a specification on this machine", ["family", "ids", "reason"], absent),
     ]
 
 
 def main() -> None:
     """Print the report."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--family", help="only those whose name begins so, such as atari")
-    chosen = parser.parse_args().family or ""
-    ids = [
-        one
-        for name, own in families(envpool_ids()).items()
-        if name.startswith(chosen)
-        for one in own
-    ]
+    parser.add_argument(
+        "--family", default="", help="only those whose name begins so, such as atari"
+    )
+    chosen = parser.parse_args().family
     worker = Worker()
     try:
-        print("\n".join(report(worker, ids)))
+        surveys = [
+            Survey(worker, name, members)
+            for name, members in families(envpool_ids()).items()
+            if name.startswith(chosen)
+        ]
     finally:
         worker.close()
+    print("\n".join(report(surveys)))
 
 
 if __name__ == "__main__":

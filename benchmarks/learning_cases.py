@@ -126,8 +126,9 @@ CASES = {
         "ppo",
         300_000,
         7,
-        hyperparams={"learning_rate": 1e-3, "minibatch_size": 256, "entropy_coef": 0.0},
+        hyperparams={"learning_rate": 2e-3, "minibatch_size": 256, "n_epochs": 4},
         validation_envs=10,
+        stops_by_itself=False,
     ),
     "pendulum-sac": Case(
         "Pendulum-v1",

@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
+from gymnasium.spaces import Discrete
 
 from tensor_optix.core.argument_checks import closest
 from tensor_optix.core.environment_recipe import EnvironmentRecipe, imported, make_environment
+from tensor_optix.core.observation_layout import ACTION_MASK
 from tensor_optix.core.plain_warnings import quiet_making
 from tensor_optix.core.problem import Problem, envpool_problem
 
@@ -87,9 +89,27 @@ def envpool_difference(env_id: str) -> str:
             logger.info("Gymnasium cannot make %s: %s", env_id, error)
             return ""
         try:
-            return ", ".join(envpool_problem_of(env_id).differences(theirs))
+            found = envpool_problem_of(env_id).differences(theirs)
+            if _tells_masks(spec) and not _envpool_tells_masks(env_id):
+                found.append("no masks of the actions")
+            return ", ".join(found)
         except Exception as error:
             return f"EnvPool cannot tell its spaces: {error}"
+
+
+def _tells_masks(spec: EnvSpec) -> bool:
+    """Whether the infos of an environment of Gymnasium's say which actions are allowed."""
+    env = gymnasium.make(spec.id)
+    try:
+        return isinstance(env.action_space, Discrete) and ACTION_MASK in env.reset(seed=0)[1]
+    finally:
+        env.close()
+
+
+def _envpool_tells_masks(env_id: str) -> bool:
+    import envpool
+
+    return any(name.endswith(ACTION_MASK) for name in envpool.make_spec(env_id).state_array_spec)
 
 
 def envpool_problem_of(env_id: str) -> Problem:
@@ -180,7 +200,7 @@ def require_envpool(env_id: str) -> None:
     """Check that EnvPool is installed and has an environment.
 
     Raises:
-        ImportError: If it is not installed, with the command that does so.
+        ImportError: If it is not installed, with the command that does so, or cannot be loaded.
         ValueError: If it has no such environment; the message says who has.
     """
     if importlib.util.find_spec("envpool") is None:
@@ -188,6 +208,12 @@ def require_envpool(env_id: str) -> None:
             'backend="envpool" needs EnvPool: pip install "tensor-optix[envpool]", or use '
             'backend="auto"'
         )
+    try:
+        importlib.import_module("envpool")
+    except ImportError as error:
+        raise ImportError(
+            f'backend="envpool" needs EnvPool, which is installed but cannot be loaded: {error}'
+        ) from error
     if env_id in envpool_ids():
         return
     if gymnasium_spec(env_id) is None:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, MultiDiscrete, Tuple
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
+
+from tensor_optix.core.observation_layout import mask_space
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +65,8 @@ def envpool_problem(config: Mapping[str, Any], spaces: tuple[AnySpace, AnySpace]
 
     EnvPool has no sign for an unlimited number and gives the limits of its dtype, often with the least
     positive one as the lower: these are infinite here. Actions that are whole numbers it calls a Box: here
-    they are the choices that they are, a MultiDiscrete.
+    they are the choices that they are, a MultiDiscrete; and one choice among all combinations, row-major,
+    where a mask tells which of these are allowed.
 
     Args:
         config: Of the specification or the pool.
@@ -74,12 +77,14 @@ def envpool_problem(config: Mapping[str, Any], spaces: tuple[AnySpace, AnySpace]
     """
     if config["max_num_players"] != 1:
         raise ValueError(
-            f"environments must have one player, got max_num_players={config['max_num_players']}"
+            f"environments must have one player, got max_num_players={config['max_num_players']}: one "
+            "agent acts for one; choose an environment that plays the others itself"
         )
+    observations, actions = map(_with_infinities, spaces)
     limit = int(config["max_episode_steps"])
     return Problem(
-        _with_infinities(spaces[0]),
-        _with_choices(_with_infinities(spaces[1])),
+        observations,
+        _with_choices(actions, mask_space(observations)),
         None if limit >= NO_LIMIT else limit,
     )
 
@@ -102,11 +107,19 @@ def _with_infinities(space: AnySpace) -> AnySpace:
     return Box(low.astype(space.dtype), high.astype(space.dtype), dtype=space.dtype.type)
 
 
-def _with_choices(space: AnySpace) -> AnySpace:
+def _with_choices(space: AnySpace, mask: AnySpace | None) -> AnySpace:
     if not isinstance(space, Box) or not np.issubdtype(space.dtype, np.integer):
         return space
-    low = space.low.astype(np.int64)
-    return MultiDiscrete(space.high.astype(np.int64) - low + 1, start=low)
+    counts = counts_of(space)
+    if mask is not None and mask.shape == tuple(counts.ravel()):
+        return Discrete(int(counts.prod()))
+    return MultiDiscrete(counts, start=space.low.astype(np.int64))
+
+
+def counts_of(space: Box) -> Array:
+    """Return how many whole numbers each component of a Box may be, int64 in its shape."""
+    counts: Array = space.high.astype(np.int64) - space.low.astype(np.int64) + 1
+    return counts
 
 
 def _agree(one: AnySpace, other: AnySpace) -> bool:

@@ -150,7 +150,8 @@ class EpisodicLife(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def _is_envpools(env_id: str) -> bool:
-    if env_id not in envpool_ids():
+    # Who registered an environment under the name of a game means that one.
+    if env_id not in envpool_ids() or env_id in gymnasium.registry:
         return False
     import envpool
 

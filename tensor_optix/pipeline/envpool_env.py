@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 
 from tensor_optix.core.environment_recipe import arguments_named
 from tensor_optix.core.observation_layout import has_parts, laid_out, seen_space
 from tensor_optix.core.observation_values import ObservationDoor
 from tensor_optix.core.plain_warnings import quiet_making
-from tensor_optix.core.problem import Problem, envpool_problem
+from tensor_optix.core.problem import Problem, counts_of, envpool_problem
 from tensor_optix.pipeline.game import Game
 from tensor_optix.pipeline.vector_contract import (
     NO_REWARD,
@@ -79,6 +79,7 @@ class EnvPoolEnv(VectorEnv):
         )
         self.label = f"environment {type(pool).__name__}"
         self._take = _taking(problem.observation_space)
+        self._to_pool = _giving(problem.action_space, pool.action_space)
         self._pool = pool
         self._make = make
         self._unused_seed = seed
@@ -172,7 +173,7 @@ class EnvPoolEnv(VectorEnv):
             )
         pool = self._open_pool()
         self._is_certain = False
-        pool.send(actions, None if env_ids is self._ids else np.asarray(env_ids))
+        pool.send(self._to_pool(actions), None if env_ids is self._ids else np.asarray(env_ids))
         self._unanswered -= len(env_ids)
         self._under_way += len(env_ids)
         self._is_certain = True
@@ -254,19 +255,19 @@ def make_envpool(
     import envpool
 
     spec = envpool.make_spec(env_id)
-    threads = _num_threads(spec, num_envs)
+    chosen = {
+        "num_envs": num_envs,
+        "batch_size": batch_size,
+        "num_threads": _num_threads(spec, num_envs),
+    }
+
+    def known() -> list[str]:
+        return [name for name in spec.config._fields if name not in (*chosen, "seed")]
 
     def make(pool_seed: int) -> Any:
-        with quiet_making(), arguments_named(env_id, kwargs, lambda: spec.config._fields):
-            return envpool.make(
-                env_id,
-                env_type="gymnasium",
-                num_envs=num_envs,
-                batch_size=batch_size,
-                num_threads=threads,
-                seed=int(pool_seed) % SEEDS,
-                **kwargs,
-            )
+        with quiet_making(), arguments_named(env_id, kwargs, known):
+            number = int(pool_seed) % SEEDS
+            return envpool.make(env_id, env_type="gymnasium", seed=number, **chosen, **kwargs)
 
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
@@ -287,6 +288,14 @@ def _taking(space: AnySpace) -> Callable[..., Array] | None:
     if has_parts(space):
         return laid_out(space).flattened_batch
     return None if isinstance(space, Box) or not has_arrays(space) else ObservationDoor(space)
+
+
+def _giving(space: AnySpace, pools: AnySpace) -> Callable[[Array], Array]:
+    """Return what makes the pool's actions of those of `space`: combinations of one number each."""
+    if not isinstance(space, Discrete) or not isinstance(pools, Box):
+        return lambda actions: actions
+    low, counts = pools.low, counts_of(pools)
+    return lambda actions: low + np.stack(np.unravel_index(actions, counts), axis=-1)
 
 
 def _num_threads(spec: object, num_envs: int) -> int:

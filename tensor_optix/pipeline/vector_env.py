@@ -13,6 +13,7 @@ import functools
 import itertools
 import logging
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -140,7 +141,7 @@ def make_vector_env(
         env = _make_gymnasium(spec, recipe, num_envs, backend)
         if backend == "vector":
             difference = _vector_difference(spec, recipe)
-            _warn_of_another_problem(env_id, "its vector entry point", difference)
+            _warn_of_another_problem(env_id, "its vector entry point", difference or "")
     env.recipe = recipe.recorded()
     if seed is not None:
         env.reset(seed)
@@ -339,26 +340,38 @@ def gymnasium_backends(spec: EnvSpec, recipe: EnvironmentRecipe, num_envs: int) 
 
 
 def _is_same_as_vector(spec: EnvSpec, recipe: EnvironmentRecipe) -> bool:
-    try:
-        difference = _vector_difference(spec, recipe)
-    except Exception as error:
-        difference = f"it cannot be compared: {error}"
+    difference = _vector_difference(spec, recipe)
     if difference:
         say_once(
             logging.INFO,
             f'"{spec.id}": backend vector is another problem than that of gymnasium.make ({difference}) and '
             f'is left out; backend="vector" takes it',
         )
-    return not difference
+    return difference == ""
 
 
-def _vector_difference(spec: EnvSpec, recipe: EnvironmentRecipe) -> str:
-    """Say in what the vector entry point is another problem than `gymnasium.make`, if it is.
+def _vector_difference(spec: EnvSpec, recipe: EnvironmentRecipe) -> str | None:
+    """Say in what the vector entry point is another problem than `gymnasium.make`.
+
+    Returns:
+        Nothing in words where they are the same; None where the two cannot be compared, because one of them
+        cannot be made, or takes no such arguments.
+    """
+    try:
+        return _compared_vector(spec, recipe)
+    except Exception as error:
+        logger.info("%s: backend vector cannot be compared: %s", spec.id, error)
+        return None
+
+
+def _compared_vector(spec: EnvSpec, recipe: EnvironmentRecipe) -> str:
+    """Say in what the vector entry point is another problem; nothing where it is the same.
 
     From the same seed, with the same actions, one environment of each must give the same rewards and ends
     for some hundred steps, as long as that takes no time.
     """
-    with contextlib.ExitStack() as opened, quiet_making():
+    # Warnings are left to the environments that are kept.
+    with contextlib.ExitStack() as opened, warnings.catch_warnings(action="ignore"):
         envs = []
         for name in ("sync", "vector"):
             envs.append(_make_gymnasium(spec, recipe, 1, name))

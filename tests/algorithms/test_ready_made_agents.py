@@ -60,6 +60,9 @@ every_algorithm = pytest.mark.parametrize(
 every_observation = pytest.mark.parametrize(
     "observations", [VECTOR, FRAMES, PICTURE, NUMBER, *ROWS, *ARRAYS], ids=str
 )
+every_kind = pytest.mark.parametrize(
+    "observations", [VECTOR, FRAMES, PICTURE, NUMBER, PARTS], ids=str
+)
 
 
 def small_agent(env: Spaces, algorithm: str, framework: Framework) -> BaseAgent:
@@ -106,9 +109,17 @@ def test_every_algorithm_acts_on_and_learns_from_every_supported_observation_on_
     require_learning(agent, env, tmp_path)
 
 
-@every_observation
+@pytest.mark.parametrize("observations", [*ROWS, *ARRAYS], ids=str)
+def test_actor_and_critics_take_every_supported_observation_on_tensorflow(
+    observations: Any, tensorflow_framework: Framework
+) -> None:
+    env = Spaces(observations, FORCE)
+    require_acting(small_agent(env, "sac", tensorflow_framework), env)
+
+
+@every_kind
 @every_algorithm
-def test_every_algorithm_acts_on_every_supported_observation_on_tensorflow(
+def test_every_algorithm_acts_on_every_kind_of_observation_on_tensorflow(
     algorithm: str, actions: Any, observations: Any, tensorflow_framework: Framework
 ) -> None:
     env = Spaces(observations, actions)

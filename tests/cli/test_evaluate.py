@@ -154,7 +154,7 @@ def test_a_run_of_an_earlier_version_is_one_of_ppo_in_pytorch(
     finished_run: Path, copied_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = json.loads((copied_run / "run.json").read_text())
-    for name in ("algorithm", "framework", "computed_on"):
+    for name in ("algorithm", "framework", "computed_on", "channels"):
         del config[name]
     del config["normalize_observations"], config["normalize_rewards"]
     (copied_run / "run.json").write_text(json.dumps(config))

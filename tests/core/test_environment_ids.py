@@ -120,6 +120,7 @@ class FakeEnvPool:
             gymnasium_observation_space=self.problem.observation_space,
             gymnasium_action_space=self.problem.action_space,
             config=config(1, self.problem.max_episode_steps),
+            state_array_spec={"obs": None, "info:lives": None},
         )
 
 
@@ -219,6 +220,14 @@ def test_another_problem_of_envpools_is_left_alone(
     (record,) = [one for one in caplog.records if "EnvPool's" in one.getMessage()]
     assert record.levelno == logging.INFO
     assert re.search(said, record.getMessage())
+
+
+def test_masks_of_actions_are_a_part_of_the_problem(has_in_envpool: Any) -> None:
+    taxi = max(one for one in gymnasium.registry if one.startswith("Taxi-v"))
+    with gymnasium.make(taxi) as env:
+        limit = env.spec.max_episode_steps
+        has_in_envpool(taxi, Problem(env.observation_space, env.action_space, limit))
+    assert envpool_difference(taxi) == "no masks of the actions"
 
 
 def test_envpool_stands_in_where_gymnasium_misses_a_package(

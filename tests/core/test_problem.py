@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 from tensor_optix.core.observation_layout import laid_out
 from tensor_optix.core.problem import Problem, envpool_problem
@@ -87,6 +87,14 @@ def test_whole_numbers_to_act_by_are_choices() -> None:
     problem = of_envpool(Box(0, 255, (2,), np.uint8), numbers)
     assert problem.action_space == MultiDiscrete([25, 2, 1], start=[0, 2, 5])
     assert problem.observation_space == Box(0, 255, (2,), np.uint8)
+
+
+def test_with_a_mask_of_all_combinations_they_are_one_choice() -> None:
+    numbers = Box(np.array([0, 2]), np.array([4, 3]), dtype=np.int32)
+    observations = Dict(board=OBSERVATIONS, action_mask=MultiBinary((5, 2)))
+    assert of_envpool(observations, numbers).action_space == Discrete(10)
+    per_choice = Dict(board=OBSERVATIONS, action_mask=MultiBinary(7))
+    assert of_envpool(per_choice, numbers).action_space == MultiDiscrete([5, 2], start=[0, 2])
 
 
 def test_envpools_word_for_no_time_limit_is_none() -> None:

@@ -254,6 +254,9 @@ def test_the_preset_of_an_id(monkeypatch):
         "wrappers": (),
     }
     assert atari("Pong-v5", "envpool-async")["backend"] == "envpool-async"
+    monkeypatch.setitem(gymnasium.registry, "Pong-v5", gymnasium.spec("CartPole-v1"))
+    assert not is_atari("Pong-v5"), "somebody's own environment of that name"
+    monkeypatch.undo()
     with pytest.raises(ValueError, match=re.escape('needs an Atari game, such as "Pong-v5"')):
         atari("CartPole-v1")
 

@@ -206,7 +206,7 @@ def test_games_of_a_window_are_played_to_their_ends_through_all_lives():
     games = _games_of_each(played_by_hand(900, **OPTIONS[0]))
     # None has ended in 40 steps, but each has lost a life.
     pipeline = VectorBatchPipeline(env=atari_pool(**OPTIONS[0]), agent=Looking(), window_size=40)
-    whole = whole_episodes(pipeline.episodes())
+    whole = whole_episodes(pipeline.episodes(), 50)
     pipeline.teardown()
     assert len(whole.end_rows) == ENVS
     assert sorted(whole.finished_returns) == sorted(own[0] for own in games.values())

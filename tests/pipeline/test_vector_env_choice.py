@@ -84,6 +84,15 @@ def test_a_vector_entry_point_that_is_the_same_problem_is_taken_without_a_word(c
     assert not caplog.records
 
 
+def test_arguments_that_only_the_vector_entry_point_takes_are_no_reason_to_refuse_it(caplog):
+    say_once.cache_clear()
+    options = {"env_kwargs": {"autoreset_mode": "NextStep"}}
+    with caplog.at_level(logging.INFO):
+        make_vector_env("RowClipped-v0", 2, "vector", **options).close()
+    assert "cannot be compared" in caplog.text
+    assert not [record for record in caplog.records if record.levelno == logging.WARNING]
+
+
 def test_auto_with_one_plain_environment_runs_it_here():
     env = make_vector_env("RowNoise-v0", 1)
     assert (env.name, env.num_envs) == ("sync", 1)

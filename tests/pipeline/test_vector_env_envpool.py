@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete
 
 from tensor_optix.pipeline.vector_env import make_vector_env, wrap_env
 from tests.pipeline.row_envs import record, record_on
@@ -274,4 +275,27 @@ def test_a_seed_that_has_just_begun_makes_no_second_pool():
     env.reset(5)
     assert env._pool is not pool
     np.testing.assert_array_equal(env.recv().observations, first)
+    env.close()
+
+
+def test_a_choice_among_all_combinations_is_the_one_that_is_meant():
+    """Minesweeper: the square to open, by row and column; its mask has an entry for every square."""
+    env = make_vector_env("Minesweeper-v0", 2, "envpool", seed=0)
+    assert env.action_space == Discrete(100)
+    step = env.recv()
+    env.send(np.array([37, 4]), step.env_ids)
+    step = env.recv()
+    columns = {field.name: field.columns for field in env.observation_layout.fields}
+    boards = step.observations[:, columns["board"]].reshape(2, 10, 10)
+    masks = step.observations[:, columns["action_mask"]].reshape(2, 10, 10)
+    env.close()
+    for board, mask, square in zip(boards, masks, [(3, 7), (0, 4)], strict=True):
+        assert (
+            np.argwhere(board != -1).tolist() == np.argwhere(mask == 0).tolist() == [list(square)]
+        )
+
+
+def test_without_a_time_limit_of_envpools_there_is_none():
+    env = make_vector_env("CliffWalking-v1", 1, "envpool")
+    assert env.max_episode_steps is None
     env.close()

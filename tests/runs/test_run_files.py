@@ -8,10 +8,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
+import numpy as np
 import pytest
 
 from tensor_optix import BatchPipeline, RLOptimizer, VectorBatchPipeline, make_agent
 from tensor_optix.cli.main import main
+from tensor_optix.runs.run_directory import RunDirectory
 from tests.scripted import CountingAgent
 
 if TYPE_CHECKING:
@@ -85,6 +87,28 @@ def test_an_environment_that_an_id_does_not_make_is_not_played_as_if_it_did(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "its environments were not made from an id alone; play it from Python" in said
+
+
+def test_which_axis_the_channels_are_is_kept(tmp_path: Path) -> None:
+    env = OneImage()
+    agent = make_agent(env, framework="torch", hidden_sizes=(8,), seed=0, channels="first")
+    RLOptimizer(agent, BatchPipeline(env=env, window_size=64), run_dir=tmp_path, max_steps=64).run()
+    config = RunDirectory(tmp_path).read_config()
+    assert config.channels == "first"
+
+
+class OneImage(gymnasium.Env[Any, Any]):
+    """The same image for ever."""
+
+    observation_space = gymnasium.spaces.Box(0.0, 1.0, (4, 4, 3))
+    action_space = gymnasium.spaces.Discrete(2)  # type: ignore[assignment]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros((4, 4, 3), np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.zeros((4, 4, 3), np.float32), 0.0, False, True, {}
 
 
 def test_an_agent_of_the_users_own_is_named(tmp_path: Path, capsys: Any) -> None:
