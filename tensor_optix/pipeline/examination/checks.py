@@ -175,7 +175,9 @@ def _observations(figures: ObservationFigures | None) -> list[Finding]:
             )
         ]
     found = [*_constants(figures), *_scale(figures)]
-    return found or [ok("observations", "observations are in their space, vary, and have a fair scale")]
+    return found or [
+        ok("observations", "observations are in their space, vary, and have a fair scale")
+    ]
 
 
 def _numbers(figures: ObservationFigures) -> Array:
@@ -270,4 +272,6 @@ def _masks(trace: Trace, space: AnySpace) -> list[Finding]:
                 "or take it out",
             )
         ]
-    return [ok("masks", f"masks tell the actions that are allowed, told in all {masks.told:,} steps")]
+    return [
+        ok("masks", f"masks tell the actions that are allowed, told in all {masks.told:,} steps")
+    ]

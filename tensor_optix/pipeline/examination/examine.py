@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TRACE_SHARE = 0.4
 """Of the time, for random play."""
 
+
 @dataclass(frozen=True)
 class Examination:
     """What was found."""
@@ -105,7 +106,8 @@ class _Examining:
 
     def _second_opinion(self) -> Iterable[Finding]:
         is_well = all(one.grade is Grade.OK for one in self._found)
-        return gymnasium_objects(self._given) if is_well else []
+        # It knows of no masks, and would take actions that are not allowed.
+        return gymnasium_objects(self._given) if is_well and self._player.mask is None else []
 
     def _has(self, check: str, grade: Grade) -> bool:
         return any(one.check == check and one.grade is grade for one in self._found)

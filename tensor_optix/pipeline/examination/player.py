@@ -57,7 +57,7 @@ class Player:
         self._draws = _seeded(env.action_space, seed)
         env.reset(seed)
         space = env.observation_space
-        env.need_masks(isinstance(self._space, DiscreteSpace) and env.mask_size > 0)
+        env.need_masks(isinstance(self._space, DiscreteSpace))
         self.env = FlatView(env) if has_parts(space) or isinstance(space, MaskedSpace) else env
         self.mask: Array | None = None
         self.first = self._begun()

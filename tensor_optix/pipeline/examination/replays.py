@@ -153,8 +153,6 @@ def actions_matter(player: Player, space: AnySpace, deadline: Deadline) -> list[
         if not open_levers or deadline.is_over:
             break
         prefix = _prefix(player, SEED + number, PREFIX * number)
-        if prefix is None:
-            continue
         for lever in open_levers:
             lever.compare(_outcomes(player, lever, SEED + number, prefix, deadline))
         situations += 1
@@ -198,14 +196,14 @@ def _levers_of_box(space: Box) -> list[_Lever]:
     return levers
 
 
-def _prefix(player: Player, seed: int, steps: int) -> list[Any] | None:
-    """Return actions that lead into an episode, as far as it goes; None where it ends before."""
+def _prefix(player: Player, seed: int, steps: int) -> list[Any]:
+    """Return actions that lead into an episode: half as far as it goes, where it ends before."""
     player.begin(seed)
-    actions = []
-    for _ in range(steps):
+    actions: list[Any] = []
+    while len(actions) < steps:
         actions.append(player.choose())
         if player.step(actions[-1]).is_end:
-            return None
+            return actions[: len(actions) // 2]
     return actions
 
 
@@ -226,7 +224,7 @@ def _outcomes(
         for _ in range(HOLD):
             row = player.step(action)
             digest.update(_bytes_of(row))
-            if row.is_end:
+            if row.is_end or not _is_allowed(player, action):
                 break
         outcomes[name] = digest.digest()
     return outcomes
@@ -280,6 +278,8 @@ def _verdict(levers: list[_Lever], situations: int) -> list[Finding]:
                 "of them learn faster, or a mask tells when they are of use",
             )
         ]
-    return [ok("actions", "every action makes a difference")] if all(
-        lever.is_known for lever in levers
-    ) else []
+    return (
+        [ok("actions", "every action makes a difference")]
+        if all(lever.is_known for lever in levers)
+        else []
+    )
