@@ -1,4 +1,4 @@
-"""`tensor-optix doctor`: an environment comes in, what it is, what is wrong and what would learn in it go out."""
+"""`tensor-optix doctor`: an environment comes in, what it is and what is wrong with it go out."""
 
 from __future__ import annotations
 

@@ -206,6 +206,8 @@ def _episodes(trace: Trace, limit: int | None) -> str:
 
 def _ends(episodes: Sequence[Episode]) -> str:
     cut = sum(one.truncated and not one.terminated for one in episodes)
+    if cut == len(episodes):
+        return ", all truncated"
     return f", {cut:,} of them truncated" if cut else ""
 
 

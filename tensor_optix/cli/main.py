@@ -1,7 +1,8 @@
 """The `tensor-optix` command: arguments come in, an exit code goes out.
 
-0: done. 1: the training crashed, or a doctor found a problem. 2: it cannot be done as asked, and nothing was written. 130 and
-143: ended by Ctrl-C and SIGTERM. Heavy packages are imported by the subcommands that need them.
+0: done. 1: the training crashed, or the doctor found a problem. 2: it cannot be done as asked, and nothing
+was written. 130 and 143: ended by Ctrl-C and SIGTERM. Heavy packages are imported by the subcommands that
+need them.
 """
 
 from __future__ import annotations

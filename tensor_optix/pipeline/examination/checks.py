@@ -61,8 +61,8 @@ def _flags(episodes: Sequence[Episode], limit: int | None) -> list[Finding]:
         return [
             problem(
                 "time-limit",
-                f"episodes that reach the limit of {limit:,} steps end with terminated: leave it False there, "
-                "or what would have followed counts as nothing",
+                f"episodes that reach the limit of {limit:,} steps end with terminated: leave it False "
+                "there, or what would have followed counts as nothing",
             )
         ]
     lengths = {one.length for one in episodes}
@@ -110,8 +110,8 @@ def _rewards(trace: Trace) -> list[Finding]:
         return [
             problem(
                 "rewards",
-                f"{len(bad):,} of {trace.steps:,} rewards were not finite, the first one, {rewards[bad[0]]}, in "
-                f"step {bad[0]:,}: look for a division by zero, a logarithm or a root",
+                f"{len(bad):,} of {trace.steps:,} rewards were not finite, the first one, {rewards[bad[0]]}, "
+                f"in step {bad[0]:,}: look for a division by zero, a logarithm or a root",
             )
         ]
     largest = float(np.abs(rewards).max())
@@ -127,7 +127,7 @@ def _reward_scale(largest: float) -> list[Finding]:
     return [
         note(
             "reward-scale",
-            f"rewards are {size} {largest:.4g}: --normalize-rewards learns from unit returns, scores stay raw",
+            f"rewards are {size} {largest:.4g}: --normalize-rewards, which learns from unit returns",
         )
     ]
 
@@ -137,8 +137,8 @@ def _sparsity(trace: Trace, largest: float) -> list[Finding]:
         return [
             note(
                 "sparse",
-                f"no reward but 0 in {trace.steps:,} random steps: whoever learns has to find one first; pay for "
-                "progress, or expect to need many steps",
+                f"no reward but 0 in {trace.steps:,} random steps: whoever learns has to find one first; pay "
+                "for progress, or expect to need many steps",
             )
         ]
     totals = {one.total for one in trace.episodes}
@@ -146,8 +146,9 @@ def _sparsity(trace: Trace, largest: float) -> list[Finding]:
         return [
             note(
                 "sparse",
-                f"all {len(trace.episodes)} random episodes paid {totals.pop():.4g}: nothing tells good actions "
-                "from bad ones until one pays otherwise; pay for progress, or expect to need many steps",
+                f"all {len(trace.episodes)} random episodes paid {totals.pop():.4g}: nothing tells good "
+                "actions from bad ones until one pays otherwise; pay for progress, or expect to need many "
+                "steps",
             )
         ]
     return []
@@ -163,8 +164,8 @@ def _observations(figures: ObservationFigures | None) -> list[Finding]:
         return [
             problem(
                 "observations",
-                "observations hold NaN or infinity: networks turn all they touch into NaN; find where they come "
-                "from",
+                "observations hold NaN or infinity: networks turn all they touch into NaN; find where they "
+                "come from",
             )
         ]
     if figures.outside is not None:
@@ -196,8 +197,8 @@ def _constants(figures: ObservationFigures) -> list[Finding]:
         return [
             problem(
                 "constant",
-                f"the observation was the same in {figures.rows:,} steps: nothing can be learned from it; return "
-                "the state after each step",
+                f"the observation was the same in {figures.rows:,} steps: nothing can be learned from it; "
+                "return the state after each step",
             )
         ]
     found = np.flatnonzero(is_constant & _numbers(figures))
@@ -252,24 +253,24 @@ def _masks(trace: Trace, space: AnySpace) -> list[Finding]:
         return [
             problem(
                 "masks",
-                f"{ACTION_MASK!r} has {masks.size} numbers, but there are {wanted} actions in {space}: give it "
-                "that length, or take it out",
+                f"{ACTION_MASK!r} has {masks.size} numbers, but there are {wanted} actions in {space}: give "
+                "it that length, or take it out",
             )
         ]
     if masks.empty:
         return [
             note(
                 "masks",
-                f"{ACTION_MASK!r} allowed nothing in {masks.empty:,} of {masks.told:,} steps, which counts as "
-                "everything: allow what may be done there, or end the episode",
+                f"{ACTION_MASK!r} allowed nothing in {masks.empty:,} of {masks.told:,} steps, which counts "
+                "as everything: allow what may be done there, or end the episode",
             )
         ]
     if masks.full == masks.told and masks.told >= FEW_ROWS:
         return [
             note(
                 "masks",
-                f"{ACTION_MASK!r} allowed everything in all {masks.told:,} steps: set to 0 what may not be done, "
-                "or take it out",
+                f"{ACTION_MASK!r} allowed everything in all {masks.told:,} steps: set to 0 what may not be "
+                "done, or take it out",
             )
         ]
     return [

@@ -46,8 +46,8 @@ def examine(env: Any, seconds: float = 1.0) -> Examination:
     Args:
         env: A plain environment, whose own door is looked at as well; or one environment of a backend. It
             stays open.
-        seconds: How long that may take. Time is looked at between the environment's steps: those of one moment
-            of play are always waited for, and checks for which no time is left are left out, with a note.
+        seconds: How long that may take. Time is looked at between the environment's steps: a reset or a step
+            under way is always waited for. What no time is left for is left out, with a note.
     """
     with warnings.catch_warnings(action="ignore"):
         return _Examining(env, Deadline(seconds)).run()

@@ -60,8 +60,8 @@ def seeded(player: Player, deadline: Deadline) -> Finding:
             where = f"in step {number}" if number else "at once"
             return problem(
                 "seed",
-                f"two resets with seed {SEED} and the same actions differ {where}: draw every random number from "
-                "self.np_random, after super().reset(seed=seed)",
+                f"two resets with seed {SEED} and the same actions differ {where}: draw every random number "
+                "from self.np_random, after super().reset(seed=seed)",
             )
     return ok("seed", "one seed gives the same rows again")
 
@@ -76,8 +76,8 @@ def unseeded(player: Player, deadline: Deadline) -> Finding | None:
         return None
     return problem(
         "reset",
-        f"{RESETS} resets without a seed began in the same state, though seeds begin in others: every episode "
-        "would be the same; seed only when a seed is given",
+        f"{RESETS} resets without a seed began in the same state, though seeds begin in others: every "
+        "episode would be the same; seed only when a seed is given",
     )
 
 
@@ -254,8 +254,8 @@ def _verdict(levers: list[_Lever], situations: int) -> list[Finding]:
         return [
             problem(
                 "actions",
-                f"no action made a difference in {situations} situations, held for {HOLD} steps each: let step() "
-                "use its action",
+                f"no action made a difference in {situations} situations, held for {HOLD} steps each: let "
+                "step() use its action",
             )
         ]
     if dead:
@@ -274,8 +274,8 @@ def _verdict(levers: list[_Lever], situations: int) -> list[Finding]:
         return [
             note(
                 "actions",
-                f"actions {', '.join(group[:MOST_NAMED])}{which} did the same in {situations} situations: fewer "
-                "of them learn faster, or a mask tells when they are of use",
+                f"actions {', '.join(group[:MOST_NAMED])}{which} did the same in {situations} situations: "
+                "fewer of them learn faster, or a mask tells when they are of use",
             )
         ]
     return (

@@ -93,8 +93,8 @@ def _dtype(observation: Any, space: Any) -> list[Finding]:
     return [
         note(
             "dtype",
-            f"observations come as {observation.dtype}, their space says {space.dtype}: they are cast in every "
-            "step; return them with .astype, or change the space",
+            f"observations come as {observation.dtype}, their space says {space.dtype}: they are cast in "
+            "every step; return them with .astype, or change the space",
         )
     ]
 

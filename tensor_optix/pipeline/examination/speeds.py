@@ -1,7 +1,8 @@
-"""How fast each backend steps an environment: what is to be made comes in, environment steps a second go out."""
+"""How fast each backend steps: an environment to be made comes in, environment steps a second go out."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,11 @@ def _is_pools(recipe: EnvironmentRecipe) -> bool:
 def _measured(recipe: EnvironmentRecipe, num_envs: int, backend: str, deadline: Deadline) -> Speed:
     if deadline.is_over:
         return Speed(backend, reason="no time was left")
+    with warnings.catch_warnings(action="ignore"):
+        return _stepped(recipe, num_envs, backend)
+
+
+def _stepped(recipe: EnvironmentRecipe, num_envs: int, backend: str) -> Speed:
     try:
         env = make_vector_env(
             recipe.env_id,
