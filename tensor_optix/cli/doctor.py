@@ -88,15 +88,15 @@ class _Consultation:
 
     def diagnosis(self) -> Diagnosis:
         options, said = self._options, list[str]()
-        deadline = Deadline(options.seconds)
         env = open_environments(self._recipe, self._made, said.append)
+        deadline = Deadline(options.seconds)
         try:
             examination = examine(env, EXAMINED_SHARE * options.seconds)
             self._findings += examination.findings
             measured: Sequence[Speed] = ()
             learners = _Learners()
             if examination.trace is not None:
-                measured = self._speeds(deadline)
+                measured = self._speeds(deadline, examination.reset_seconds)
                 learners = self._learners(env, examination.trace)
         finally:
             env.close()
@@ -128,10 +128,9 @@ class _Consultation:
             with missing_package_named(spec):
                 return make_environment(spec, self._recipe)
 
-    def _speeds(self, deadline: Deadline) -> Sequence[Speed]:
-        options = self._options
-        num_envs = options.algorithm.num_envs
-        return speeds(self._recipe, num_envs, options.backend, deadline)
+    def _speeds(self, deadline: Deadline, reset_seconds: float) -> Sequence[Speed]:
+        num_envs, backend = self._options.algorithm.num_envs, self._options.backend
+        return speeds(self._recipe, num_envs, backend, deadline, reset_seconds)
 
     def _learners(self, env: Any, trace: Trace) -> _Learners:
         try:

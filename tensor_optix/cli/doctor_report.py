@@ -11,7 +11,7 @@ import numpy as np
 from rich.text import Text
 
 from tensor_optix.algorithms.catalogue import DEFAULT_ALGORITHM
-from tensor_optix.core.observation_layout import Encoding, layout_of
+from tensor_optix.core.observation_layout import ALONE, Encoding, layout_of
 from tensor_optix.core.replay.storage import size_text
 from tensor_optix.pipeline.examination.findings import Grade
 from tensor_optix.runs import words
@@ -181,16 +181,17 @@ def _observations(space: AnySpace) -> str:
 
 
 def _field(field: ObservationField) -> str:
+    is_alone = field.name == ALONE and field.first == 0
     size, dtype = " x ".join(map(str, field.shape)) or "1", field.space.dtype
+    first, last = field.columns.start, field.columns.stop - 1
     kinds = {
-        Encoding.VALUES: f"{size} numbers, {dtype}",
-        Encoding.ONE_HOT: f"{field.space}, seen one-hot in {field.size} columns",
+        Encoding.VALUES: f"{size} number{'s' * (field.size != 1)}, {dtype}",
+        Encoding.ONE_HOT: f"{field.space}, seen one-hot" + f" in {field.size} columns" * is_alone,
         Encoding.IMAGE: f"image of {size}, {dtype}, seen by convolutions",
         Encoding.MASK: f"mask of {field.size} actions",
     }
-    columns = f"{field.name} in columns {field.columns.start} to {field.columns.stop - 1}: "
-    is_alone = field.name == "observation" and field.first == 0
-    return ("" if is_alone else columns) + kinds[field.encoding]
+    columns = f"column {first}" if first == last else f"columns {first} to {last}"
+    return ("" if is_alone else f"{field.name} in {columns}: ") + kinds[field.encoding]
 
 
 def _episodes(trace: Trace, limit: int | None) -> str:

@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Any
 from tensor_optix.pipeline.examination.checks import checked
 from tensor_optix.pipeline.examination.findings import Deadline, Finding, Grade, note, problem
 from tensor_optix.pipeline.examination.player import Player
-from tensor_optix.pipeline.examination.replays import actions_matter, seeded, unseeded
-from tensor_optix.pipeline.examination.returned import as_it_returns, gymnasium_objects
+from tensor_optix.pipeline.examination.replays import (
+    MOST_SETTINGS,
+    RESETS,
+    actions_matter,
+    seeded,
+    unseeded,
+)
+from tensor_optix.pipeline.examination.returned import (
+    BEGINNINGS,
+    ENDINGS,
+    as_it_returns,
+    gymnasium_objects,
+)
 from tensor_optix.pipeline.examination.trace import trace_of
 from tensor_optix.pipeline.vector_contract import VectorEnv
 from tensor_optix.pipeline.vector_env import wrap_env
@@ -22,6 +33,8 @@ if TYPE_CHECKING:
 
 TRACE_SHARE = 0.4
 """Of the time, for random play."""
+CHECKER_RESETS = 16
+"""Gymnasium's checker makes about as many."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,8 @@ class Examination:
     findings: tuple[Finding, ...]
     trace: Trace | None
     """None where the environment failed before there was any."""
+    reset_seconds: float = 0.0
+    """How long a reset takes."""
 
     def of(self, grade: Grade) -> list[Finding]:
         """Return the findings of a grade."""
@@ -70,16 +85,17 @@ class _Examining:
         limit = env.max_episode_steps
         has_limit = limit is not None and limit > 0
         self._found = checked(trace, limit if has_limit else None, env.action_space)
-        self._look("seed", self._seeds)
+        self._look("seed", self._seeds, 2 * RESETS + 2)
         # A pool is made anew for each seed: there is no time to come to one situation again and again.
         if self._is_plain:
-            self._look("actions", self._actions)
-            self._look("returned", self._returned)
-            self._look("gymnasium", self._second_opinion)
-        return Examination(tuple(self._found), trace)
+            self._look("actions", self._actions, MOST_SETTINGS)
+            self._look("returned", self._returned, BEGINNINGS + ENDINGS)
+            self._look("gymnasium", self._second_opinion, CHECKER_RESETS)
+        return Examination(tuple(self._found), trace, self._player.reset_seconds)
 
-    def _look(self, name: str, look: Callable[[], Iterable[Finding]]) -> None:
-        if self._deadline.is_over:
+    def _look(self, name: str, look: Callable[[], Iterable[Finding]], resets: int) -> None:
+        """Add what one look finds, if there is time for as many resets as it takes."""
+        if self._deadline.left <= resets * self._player.reset_seconds:
             self._found.append(note(name, f"no time was left to look at this ({name}): --seconds"))
             return
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -44,6 +45,7 @@ class Player:
     Attributes:
         env: As ready-made agents see it.
         first: What the first reset gave.
+        reset_seconds: How long it took.
         mask: `[A]` bool, which actions are allowed now; None where the environment does not tell.
 
     Raises:
@@ -55,7 +57,9 @@ class Player:
         self._space = env.action_space
         self._rng = np.random.default_rng(seed)
         self._draws = _seeded(env.action_space, seed)
+        begun = time.perf_counter()
         env.reset(seed)
+        self.reset_seconds = time.perf_counter() - begun
         space = env.observation_space
         env.need_masks(isinstance(self._space, DiscreteSpace))
         self.env = FlatView(env) if has_parts(space) or isinstance(space, MaskedSpace) else env

@@ -35,7 +35,11 @@ class Speed:
 
 
 def speeds(
-    recipe: EnvironmentRecipe, num_envs: int, backend: str, deadline: Deadline
+    recipe: EnvironmentRecipe,
+    num_envs: int,
+    backend: str,
+    deadline: Deadline,
+    reset_seconds: float = 0.0,
 ) -> list[Speed]:
     """Measure the backends that may step an environment, for a moment each.
 
@@ -43,10 +47,19 @@ def speeds(
         recipe: What is made.
         num_envs: N, how many step together.
         backend: What was asked for; "auto" for all among which that chooses.
-        deadline: No further one is begun behind it.
+        deadline: None is begun for which there is no time, by what N resets or the one before took.
+        reset_seconds: How long a reset takes.
     """
     names = _automatic(recipe, num_envs) if backend == "auto" else [backend]
-    measured = [_measured(recipe, num_envs, name, deadline) for name in names]
+    measured, needed = list[Speed](), num_envs * reset_seconds
+    for name in names:
+        begun = deadline.left
+        if begun <= needed:
+            measured.append(Speed(name, reason="no time was left: --seconds"))
+            continue
+        with warnings.catch_warnings(action="ignore"):
+            measured.append(_stepped(recipe, num_envs, name))
+        needed = max(needed, begun - deadline.left)
     if not measured:
         return []
     fastest = max(measured, key=lambda one: one.steps_per_second or 0.0)
@@ -65,13 +78,6 @@ def _automatic(recipe: EnvironmentRecipe, num_envs: int) -> list[str]:
 def _is_pools(recipe: EnvironmentRecipe) -> bool:
     """Whether EnvPool is taken for being EnvPool, and not for its speed."""
     return gymnasium_spec(recipe.env_id) is None or is_envpools(recipe.env_id)
-
-
-def _measured(recipe: EnvironmentRecipe, num_envs: int, backend: str, deadline: Deadline) -> Speed:
-    if deadline.is_over:
-        return Speed(backend, reason="no time was left")
-    with warnings.catch_warnings(action="ignore"):
-        return _stepped(recipe, num_envs, backend)
 
 
 def _stepped(recipe: EnvironmentRecipe, num_envs: int, backend: str) -> Speed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from tensor_optix.pipeline.examination.examine import examine
 from tensor_optix.pipeline.examination.findings import Grade
+from tensor_optix.pipeline.examination.replays import REPLAYED_STEPS
 from tests.pipeline.examination.planted_envs import PLANTED, SOUND, Crashes, OneBuffer, WalkEnv
 
 if TYPE_CHECKING:
@@ -70,6 +72,30 @@ def test_where_no_time_is_left_that_is_said_and_one_step_was_taken():
     assert found.trace is not None
     assert found.trace.steps == 1
     assert "no time was left" in graded(found)["seed", "note"]
+
+
+class SlowEnv(WalkEnv):
+    """Takes a second for a reset, a quarter for a step."""
+
+    clock = 0.0
+
+    def reset(self, **given):
+        SlowEnv.clock += 1.0
+        return super().reset(**given)
+
+    def step(self, action):
+        SlowEnv.clock += 0.25
+        return super().step(action)
+
+
+@pytest.mark.parametrize("seconds", [2.0, 8.0, 40.0])
+def test_a_slow_environment_is_given_the_time_that_was_said(monkeypatch, seconds):
+    monkeypatch.setattr(SlowEnv, "clock", 0.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: SlowEnv.clock)
+    found = examine(SlowEnv(), seconds)
+    assert found.reset_seconds == 1.0
+    assert SlowEnv.clock <= seconds + 0.25 * REPLAYED_STEPS
+    assert not found.of(Grade.PROBLEM)
 
 
 def test_the_figures_are_those_of_the_rows():

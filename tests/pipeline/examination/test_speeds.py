@@ -52,4 +52,5 @@ def test_what_cannot_be_measured_says_why():
     (one,) = measured("Crashes-v0", "sync")
     assert one.steps_per_second is None
     assert one.reason == "RuntimeError: the simulator is gone"
-    assert measured("WalkEnv-v0", "sync", seconds=0.0)[0].reason == "no time was left"
+    late = speeds(EnvironmentRecipe("WalkEnv-v0"), 8, "sync", Deadline(SECONDS), SECONDS)
+    assert late[0].reason == "no time was left: --seconds"
