@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tensor_optix.pipeline.examination.checks import checked
 from tensor_optix.pipeline.examination.findings import Deadline, Finding, Grade, note, problem
 from tensor_optix.pipeline.examination.player import Player
-from tensor_optix.pipeline.examination.replays import (
-    MOST_SETTINGS,
-    RESETS,
-    actions_matter,
-    seeded,
-    unseeded,
-)
+from tensor_optix.pipeline.examination.replays import RESETS, actions_matter, seeded, unseeded
 from tensor_optix.pipeline.examination.returned import (
     BEGINNINGS,
     ENDINGS,
@@ -74,6 +68,7 @@ class _Examining:
     def __init__(self, env: Any, deadline: Deadline) -> None:
         self._given, self._deadline = env, deadline
         self._is_plain = not isinstance(env, VectorEnv)
+        self._left_out: list[str] = []
 
     def run(self) -> Examination:
         try:
@@ -85,30 +80,35 @@ class _Examining:
         limit = env.max_episode_steps
         has_limit = limit is not None and limit > 0
         self._found = checked(trace, limit if has_limit else None, env.action_space)
-        self._look("seed", self._seeds, 2 * RESETS + 2)
+        self._look("seeds", self._repeats, 2)
         # A pool is made anew for each seed: there is no time to come to one situation again and again.
         if self._is_plain:
-            self._look("actions", self._actions, MOST_SETTINGS)
-            self._look("returned", self._returned, BEGINNINGS + ENDINGS)
-            self._look("gymnasium", self._second_opinion, CHECKER_RESETS)
+            self._look("resets", self._begins_anew, 2 * RESETS)
+            self._look("actions", self._actions, 2)
+            self._look("returned objects", self._returned, BEGINNINGS + ENDINGS)
+            self._look("Gymnasium's checker", self._second_opinion, CHECKER_RESETS)
+        if self._left_out:
+            named = ", ".join(self._left_out)
+            self._found.append(note("time", f"no time was left to look at {named}: more --seconds"))
         return Examination(tuple(self._found), trace, self._player.reset_seconds)
 
     def _look(self, name: str, look: Callable[[], Iterable[Finding]], resets: int) -> None:
         """Add what one look finds, if there is time for as many resets as it takes."""
         if self._deadline.left <= resets * self._player.reset_seconds:
-            self._found.append(note(name, f"no time was left to look at this ({name}): --seconds"))
+            self._left_out.append(name)
             return
         try:
             self._found += look()
         except Exception as error:
             self._found.append(_failed(name, error))
 
-    def _seeds(self) -> Iterable[Finding]:
-        repeated = seeded(self._player, self._deadline.part(0.3))
-        yield repeated
-        # EnvPool is made anew for a seed, and takes another by itself.
-        if self._is_plain and repeated.grade is Grade.OK:
-            yield from filter(None, [unseeded(self._player, self._deadline)])
+    def _repeats(self) -> Iterable[Finding]:
+        return [seeded(self._player, self._deadline.part(0.3))]
+
+    def _begins_anew(self) -> Iterable[Finding]:
+        if self._has("seed", Grade.PROBLEM):
+            return []
+        return filter(None, [unseeded(self._player)])
 
     def _actions(self) -> Iterable[Finding]:
         if self._has("seed", Grade.PROBLEM):

@@ -71,7 +71,7 @@ def test_where_no_time_is_left_that_is_said_and_one_step_was_taken():
     found = examine(WalkEnv(), 0.0)
     assert found.trace is not None
     assert found.trace.steps == 1
-    assert "no time was left" in graded(found)["seed", "note"]
+    assert "no time was left" in graded(found)["time", "note"]
 
 
 class SlowEnv(WalkEnv):
