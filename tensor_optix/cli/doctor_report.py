@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,45 +93,25 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "environment": diagnosis.title,
         "observation_space": str(observation_space),
         "action_space": str(action_space),
-        "observation_layout": [
-            {
-                "name": field.name,
-                "columns": [field.columns.start, field.columns.stop],
-                "shape": list(field.shape),
-                "encoding": field.encoding.value,
-            }
-            for field in layout.fields
-        ],
+        "observation_layout": [_field_json(field) for field in layout.fields],
         "left_out": list(layout.left_out),
         "time_limit": diagnosis.time_limit,
         "played": None if diagnosis.trace is None else _played(diagnosis.trace),
         "num_envs": diagnosis.num_envs,
-        "speeds": [
-            {
-                "backend": one.backend,
-                "steps_per_second": one.steps_per_second,
-                "reason": one.reason,
-                "chosen": one.is_chosen,
-            }
-            for one in diagnosis.speeds
-        ],
+        "speeds": [asdict(one) for one in diagnosis.speeds],
         "algorithm": diagnosis.algorithm,
         "framework": diagnosis.framework,
-        "algorithms": [
-            {
-                "name": one.algorithm,
-                "fits": not one.refusal,
-                "reason": one.refusal,
-                "weights": dict(one.weights),
-                "replay_rows": one.replay_rows,
-                "replay_bytes": one.replay_bytes,
-            }
-            for one in diagnosis.fits
-        ],
-        "findings": [
-            {"check": one.check, "grade": one.grade.value, "text": one.text}
-            for one in diagnosis.findings
-        ],
+        "fits": [asdict(one) for one in diagnosis.fits],
+        "findings": [asdict(one) | {"grade": one.grade.value} for one in diagnosis.findings],
+    }
+
+
+def _field_json(field: ObservationField) -> dict[str, Any]:
+    return {
+        "name": field.name,
+        "columns": [field.columns.start, field.columns.stop],
+        "shape": list(field.shape),
+        "encoding": field.encoding.value,
     }
 
 

@@ -71,7 +71,7 @@ def test_what_cannot_be_stepped_is_a_problem_too(capsys: pytest.CaptureFixture[s
     assert "gym before 0.26" in " ".join(capsys.readouterr().out.split())
     result = told(capsys, "OldStep-v0")
     assert result["played"] is None
-    assert result["algorithms"] == result["speeds"] == []
+    assert result["fits"] == result["speeds"] == []
 
 
 def test_the_object_says_what_becomes_of_the_spaces_and_which_algorithms_fit(
@@ -80,10 +80,10 @@ def test_the_object_says_what_becomes_of_the_spaces_and_which_algorithms_fit(
     result = told(capsys, "PartsEnv-v0")
     assert [one["name"] for one in result["observation_layout"]] == ["place", "speed", "side"]
     assert result["time_limit"] == 100
-    fits = {one["name"]: one["fits"] for one in result["algorithms"]}
+    fits = {one["algorithm"]: not one["refusal"] for one in result["fits"]}
     assert fits == {"ppo": True, "dqn": True, "sac": False, "td3": False}
     assert result["algorithm"] == "ppo"
-    (dqn,) = (one for one in result["algorithms"] if one["name"] == "dqn")
+    (dqn,) = (one for one in result["fits"] if one["algorithm"] == "dqn")
     assert dqn["replay_rows"] == 100_000
     assert dqn["replay_bytes"] > 100_000 * 4 * 4
     assert result["speeds"][0]["backend"] == "sync"
@@ -157,5 +157,5 @@ def test_without_a_framework_the_rest_is_told(
         monkeypatch.setitem(sys.modules, package, None)
     result = told(capsys, "WalkEnv-v0")
     assert grades(result)["algorithm"] == "note"
-    assert result["algorithms"] == []
+    assert result["fits"] == []
     assert result["played"]["steps"] > 0
