@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
+import os
 import sys
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +27,7 @@ from tensor_optix.runs import words
 from tensor_optix.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tensor_optix.cli.options import EvaluateOptions
     from tensor_optix.core.base_agent import BaseAgent
@@ -72,7 +75,8 @@ def evaluate(options: EvaluateOptions) -> int:
     """
     with Interruption() as interruption:
         try:
-            played = _play(options, interruption)
+            with _everything_on_stderr() if options.json else nullcontext():
+                played = _play(options, interruption)
         except KeyboardInterrupt:
             print("tensor-optix: interrupted before anything was played", file=sys.stderr)
             return interruption.exit_code
@@ -81,6 +85,23 @@ def evaluate(options: EvaluateOptions) -> int:
         else:
             print(_as_text(played))
         return interruption.exit_code
+
+
+@contextmanager
+def _everything_on_stderr() -> Iterator[None]:
+    """Send what environments print to stderr, C code included: stdout is to hold one JSON object."""
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if os.name == "posix":
+            # What C code printed may lie in a buffer of its own.
+            ctypes.CDLL(None).fflush(None)
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def _play(options: EvaluateOptions, interruption: Interruption) -> Evaluation:
@@ -102,8 +123,14 @@ def _play(options: EvaluateOptions, interruption: Interruption) -> Evaluation:
             is_scored = snapshot.eval_metrics.score_count > 0
             most = _steps_to_end(env.max_episode_steps, is_scored)
             interruption.stop = lambda reason: None
+            # With a seed: a second reset would go on from where the first one left the random state.
             played = play_bounded(
-                agent, env, options.episodes, most, lambda: interruption.signal is not None
+                agent,
+                env,
+                options.episodes,
+                most,
+                lambda: interruption.signal is not None,
+                seed=episode_seed(seed),
             )
         finally:
             env.close()
@@ -124,7 +151,7 @@ def _open(
         recipe,
         lambda: make_vector_env(
             recipe.env_id,
-            min(options.episodes, MAX_ENVS),
+            _num_envs(options.episodes),
             backend,
             episode_seed(seed),
             env_kwargs=recipe.kwargs,
@@ -132,6 +159,10 @@ def _open(
         ),
         warn,
     )
+
+
+def _num_envs(episodes: int) -> int:
+    return min(episodes, MAX_ENVS)
 
 
 def _only_gymnasium_has(env_id: str) -> bool:
@@ -202,6 +233,9 @@ def _as_json(evaluation: Evaluation) -> dict[str, Any]:
         "backend": evaluation.backend,
         "seed": evaluation.seed,
         "training_seed": evaluation.config.seed,
+        # Environment n was reset with env_seed + n, an EnvPool was made with env_seed.
+        "env_seed": episode_seed(evaluation.seed),
+        "num_envs": _num_envs(evaluation.episodes),
         "snapshot": evaluation.snapshot.snapshot_id,
         "training_score": score if np.isfinite(score) else None,
         "steps": played.steps,

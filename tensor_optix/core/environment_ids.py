@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
+import numpy as np
 from gymnasium.spaces import Discrete
 
 from tensor_optix.core.argument_checks import closest
@@ -300,5 +301,16 @@ def plain_id(spec: EnvSpec | None) -> str:
     registered = gymnasium.registry[spec.id]
     arguments = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
     known = {name: value for name, value in registered.kwargs.items() if name != "render_mode"}
-    same = (spec.max_episode_steps, arguments) == (registered.max_episode_steps, known)
+    same = spec.max_episode_steps == registered.max_episode_steps and _are_equal(arguments, known)
     return spec.id if same else ""
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    """Whether two values are the same; arrays and tables compare element by element."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_are_equal(one[key], other[key]) for key in one)
+    try:
+        return bool(np.all(one == other))
+    except ValueError:
+        # They differ in shape or labels, or lie in a list: then it is not known.
+        return False

@@ -100,6 +100,7 @@ def play_bounded(
     episodes: int,
     most_steps: int,
     is_over: Callable[[], bool] = lambda: False,
+    seed: int | None = None,
 ) -> Played:
     """Play like `play_episodes`, but return what there is also where no episode ends.
 
@@ -110,11 +111,12 @@ def play_bounded(
         most_steps: What an episode is given, in steps: if one has not ended then, it and the further ones of
             its environment are given up.
         is_over: Asked after every step; True ends the playing.
+        seed: Of the reset. None: go on with the random state that the environments have.
 
     Raises:
         ValueError: If `episodes` is below 1, or actions do not have the form that the action space asks for.
     """
-    return _play(agent, env, episodes, most_steps, (None, True), is_over)
+    return _play(agent, env, episodes, most_steps, (seed, True), is_over)
 
 
 def _play(

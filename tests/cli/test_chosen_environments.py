@@ -222,7 +222,7 @@ def test_tune_searches_in_the_environment_and_tells_the_command_that_trains_in_i
 def test_a_signal_ends_the_playing_and_shows_what_was_played(
     chosen_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*arguments: Any) -> Any:
+    def interrupted(*arguments: Any, **options: Any) -> Any:
         *others, is_over = arguments
         asked = iter(range(100))
 
@@ -231,7 +231,7 @@ def test_a_signal_ends_the_playing_and_shows_what_was_played(
                 signal.raise_signal(signal.SIGINT)
             return bool(is_over())
 
-        return play_bounded(*others, over)
+        return play_bounded(*others, over, **options)
 
     monkeypatch.setattr("tensor_optix.cli.evaluation.play_bounded", interrupted)
     assert main(["evaluate", str(chosen_run), "--episodes", "40", "--json"]) == 130

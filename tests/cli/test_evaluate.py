@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import gymnasium
 import numpy as np
 import pytest
 
+from tensor_optix.algorithms.agent_factory import make_agent
 from tensor_optix.cli.building import episode_seed
 from tensor_optix.cli.evaluation import _table
 from tensor_optix.cli.main import main
+from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+from tensor_optix.core.plain_warnings import quiet_making
 from tests.cli.conftest import TINY
 
 
@@ -67,6 +71,54 @@ def test_the_seed_that_is_printed_gives_the_same_episodes(
     for options in ([], ["--seed", "3"]):
         result = evaluated(capsys, finished_run, *options)
         assert evaluated(capsys, finished_run, "--seed", str(result["seed"])) == result
+
+
+def by_hand(run: Path, result: dict[str, Any]) -> list[float]:
+    """Play the first episodes of Gymnasium's own environments, knowing no more than was printed."""
+    envs = [gymnasium.make("CartPole-v1") for _ in range(result["num_envs"])]
+    agent = make_agent(envs[0], "ppo", "torch", hidden_sizes=[8])
+    CheckpointRegistry(run / "checkpoints").load_best(agent)
+    returns = []
+    for number, env in enumerate(envs):
+        observation, _ = env.reset(seed=result["env_seed"] + number)
+        done, total = False, 0.0
+        while not done:
+            action = agent.act_greedy(observation[None])[0]
+            observation, reward, terminated, truncated, _ = env.step(action)
+            done, total = terminated or truncated, total + float(reward)
+        returns.append(total)
+    return returns
+
+
+def test_a_loop_by_hand_plays_the_same_episodes(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--backend", "sync", "--episodes", "12", "--seed", "3"]
+    result = evaluated(capsys, finished_run, *options)
+    assert result["num_envs"] == 12
+    assert by_hand(finished_run, result) == result["returns"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("envpool") is None, reason="EnvPool is not installed")
+def test_a_loop_by_hand_plays_the_same_episodes_of_an_envpool(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import envpool
+
+    result = evaluated(capsys, finished_run, "--backend", "envpool", "--episodes", "4")
+    agent = make_agent("CartPole-v1", "ppo", "torch", hidden_sizes=[8])
+    CheckpointRegistry(finished_run / "checkpoints").load_best(agent)
+    with quiet_making():
+        options = {"num_envs": result["num_envs"], "seed": result["env_seed"]}
+        pool = envpool.make("CartPole-v1", env_type="gymnasium", **options)
+        observations, _ = pool.reset()
+    alive, totals = np.ones(4, bool), np.zeros(4)
+    while alive.any():
+        observations, rewards, terminated, truncated, _ = pool.step(agent.act_greedy(observations))
+        totals += rewards * alive
+        alive &= ~(terminated | truncated)
+    pool.close()
+    assert list(totals) == result["returns"]
 
 
 @pytest.mark.parametrize("factor", [1e-7, 1.0, -1e9, 1e300])
@@ -229,3 +281,31 @@ def test_a_task_without_ends_is_played_for_a_while(
     reward = f"{result['reward_per_step']:.4g}"
     assert f"score    {reward}, the mean reward a step, as no episode ended" in text
     assert described in text
+
+
+class Chatty(Feed):
+    """Ends after three steps, and prints: as Python does, and as C code does."""
+
+    steps = 0
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        print("from Python")
+        os.write(1, b"from C\n")
+        self.steps += 1
+        return np.zeros(2, np.float32), 1.0, self.steps % 3 == 0, False, {}
+
+
+gymnasium.register("Chatty-v0", Chatty)
+
+
+def test_what_environments_print_is_not_among_the_json(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = [*TINY, "--max-steps", "256", "--run-dir", "run"]
+    assert main(["train", "Chatty-v0", *options]) == 0
+    capfd.readouterr()
+    assert main(["evaluate", "run", "--json", "--episodes", "2"]) == 0
+    said = capfd.readouterr()
+    assert json.loads(said.out)["returns"] == [3.0, 3.0]
+    assert "from Python" in said.err
+    assert "from C" in said.err

@@ -20,12 +20,14 @@ from tensor_optix.algorithms.agent_factory import make_agent
 from tensor_optix.core.environment_ids import (
     envpool_difference,
     is_envpools,
+    plain_id,
     say_once,
     spaces_of_id,
 )
+from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.problem import Problem
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
-from tensor_optix.pipeline.vector_env import make_vector_env
+from tensor_optix.pipeline.vector_env import make_vector_env, wrap_env
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 
 if TYPE_CHECKING:
@@ -265,3 +267,40 @@ def test_blackjack_of_envpool_is_another_problem() -> None:
     assert not is_envpools("Blackjack-v1")
     assert "observations" in envpool_difference("Blackjack-v1")
     assert is_envpools("CliffWalking-v1"), "neither has a time limit"
+
+
+class Prices(gymnasium.Env):
+    """Takes arrays and tables as arguments, as environments of trading do."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, prices, frames=()):
+        self.prices, self.frames = prices, frames
+
+
+PRICES = {"prices": np.arange(3.0), "frames": {"first": np.eye(2)}}
+gymnasium.register("Prices-v0", Prices, kwargs=PRICES)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({}, "Prices-v0"),
+        ({"prices": np.arange(3.0)}, "Prices-v0"),
+        ({"prices": np.arange(3.0) + 1}, ""),
+        ({"prices": np.arange(4.0)}, ""),
+        ({"frames": {"first": np.eye(2), "second": 1}}, ""),
+        ({"frames": [np.eye(2), np.eye(2)]}, ""),
+    ],
+)
+def test_an_environment_that_was_registered_with_arrays_is_known_by_its_id(given, named):
+    env = gymnasium.make("Prices-v0", **given)
+    assert plain_id(env.spec) == named
+    assert (wrap_env(env).recipe is not None) == bool(named)
+
+
+def test_environments_that_were_registered_with_arrays_are_made():
+    env = make_vector_env("Prices-v0", 2, "sync")
+    assert env.recipe == EnvironmentRecipe("Prices-v0")
+    env.close()
