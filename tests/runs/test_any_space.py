@@ -96,10 +96,10 @@ def test_ready_made_agents_refuse_what_they_cannot_take(framework, algorithm):
             BatchPipeline(env, agent).setup()
         with pytest.raises(ValueError, match=r"^ready-made networks take observations of numbers"):
             make_agent(env, algorithm, framework.name)
-        assert env.shown == []
+        assert env.got == []
     env = SampledEnv(VECTOR, Tuple((Discrete(2), Discrete(3))))
     with pytest.raises(ValueError, match=r"^this agent.* needs .*action space.*, got Tuple"):
         BatchPipeline(env, agent).setup()
     with pytest.raises(ValueError, match=r" takes .* actions, got Tuple"):
         make_agent(env, algorithm, framework.name)
-    assert env.shown == []
+    assert env.got == []
