@@ -292,6 +292,9 @@ class Backend(Protocol):
     def blend(self, targets: Network, networks: Network, rate: Tensor | float, /) -> None:
         """Move weights: `target += rate * (network - target)`; 1 copies. Buffers are copied."""
 
+    def num_weights(self, network: Network, /) -> int:
+        """Return how many numbers of a network are learned."""
+
     def all_finite(self, network: Network, /) -> bool:
         """Return whether no weight and no buffer is NaN or infinite."""
 

@@ -30,7 +30,7 @@ from tensor_optix.core.argument_checks import (
 )
 from tensor_optix.core.base_agent import BaseAgent, older_than_act, overrides
 from tensor_optix.core.json_values import to_json
-from tensor_optix.core.observation_layout import MaskedSpace
+from tensor_optix.core.observation_layout import FlatSpace, MaskedSpace
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 from tensor_optix.pipeline.vector_contract import has_arrays
 
@@ -403,6 +403,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
         targets = (target for target, _ in self._targets.values())
         return all(self.ops.all_finite(network) for network in (*self._networks.values(), *targets))
 
+    @property
+    def num_weights(self) -> dict[str, int]:
+        """How many numbers of each network are learned, by the networks' names."""
+        return {name: self.ops.num_weights(network) for name, network in self._networks.items()}
+
     def reduce_step(self) -> None:
         """Halve the learning rate, down to a thousandth of what the agent was made with.
 
@@ -658,16 +663,18 @@ def try_network(name: str, network: Callable[[Array], Array], observation_space:
     """
     if not has_arrays(observation_space):
         raise ValueError(
-            f"the {name} takes arrays, got the observation space {observation_space}: "
-            "gymnasium.wrappers.FlattenObservation makes vectors of a Dict or a Tuple, or bring an agent of "
-            "your own"
+            f"the {name} takes arrays of numbers, got the observation space {observation_space}: "
+            "gymnasium.wrappers.TransformObservation can make numbers of it, or bring an agent of your own"
         )
     shape, dtype = observation_space.shape, observation_space.dtype
     try:
         return network(np.zeros((PROBE_ROWS, *shape), dtype))
     except Exception as error:
+        parts = ""
+        if isinstance(observation_space, FlatSpace):
+            parts = f", a row of {', '.join(one.name for one in observation_space.layout.fields)}"
         raise ValueError(
-            f"the {name} cannot take observations of shape {shape} and dtype {dtype}: {error}"
+            f"the {name} cannot take observations of shape {shape} and dtype {dtype}{parts}: {error}"
         ) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tensor_optix.core.environment_recipe import EnvironmentRecipe
     from tensor_optix.pipeline.vector_env import VectorEnv
 
+Made = TypeVar("Made")
+
 _NETWORKS = 1
 _EPISODES = 2
 
@@ -41,8 +43,8 @@ def episode_seed(seed: int) -> int:
 
 
 def open_environments(
-    environment: EnvironmentRecipe, make: Callable[[], VectorEnv], warn: Callable[[str], None]
-) -> VectorEnv:
+    environment: EnvironmentRecipe, make: Callable[[], Made], warn: Callable[[str], None]
+) -> Made:
     """Make environments.
 
     Args:

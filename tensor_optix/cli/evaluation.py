@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import logging
 import math
 import os
 import sys
@@ -17,6 +16,7 @@ import numpy as np
 from tensor_optix.cli.building import build_agent, episode_seed, open_environments
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.interruption import Interruption
+from tensor_optix.cli.kept_warnings import kept_warnings
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.decisions.episode_ends import MOST_STEPS, did_not_end, steps_to_end
 from tensor_optix.core.environment_ids import envpool_ids, gymnasium_spec
@@ -109,19 +109,16 @@ def _play(options: EvaluateOptions, interruption: Interruption) -> Evaluation:
     if not directory.path.is_dir():
         raise CommandError(f"{directory.path} is no directory; give that of a run")
     config = _rebuildable(directory)
-    damage = _Warnings()
-    logger = logging.getLogger("tensor_optix")
-    logger.addHandler(damage)
-    try:
+    with kept_warnings() as damage:
         registry = CheckpointRegistry(directory.checkpoints)
         if not registry.snapshots:
             raise CommandError(_nothing_to_play(directory))
         seed = (config.seed or 0) if options.seed is None else options.seed
-        env = _open(config, options, seed, damage.messages.append)
+        env = _open(config, options, seed, damage.append)
         try:
             agent = build_agent(env, config)
             snapshot = _load_best(registry, agent, directory)
-            for message in damage.messages:
+            for message in damage:
                 print(f"warning: {message}", file=sys.stderr)
             is_scored = snapshot.eval_metrics.score_count > 0
             most = _steps_to_end(env.max_episode_steps, is_scored)
@@ -137,8 +134,6 @@ def _play(options: EvaluateOptions, interruption: Interruption) -> Evaluation:
             )
         finally:
             env.close()
-    finally:
-        logger.removeHandler(damage)
     return Evaluation(config, snapshot, env.name, seed, options.episodes, played, interruption.name)
 
 
@@ -217,17 +212,6 @@ def _nothing_to_play(directory: RunDirectory) -> str:
         f"{directory.checkpoints} holds no readable checkpoint: the run ended before its first "
         "score, or the files are damaged; restore them, or train anew"
     )
-
-
-class _Warnings(logging.Handler):
-    """Keeps what the library warned of, to be told after what matters more."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
 
 
 def _figures(values: Array) -> dict[str, float | None]:

@@ -1,7 +1,8 @@
 """The `tensor-optix` command: arguments come in, an exit code goes out.
 
-0: done. 1: the training crashed. 2: it cannot be done as asked, and nothing was written. 130 and
-143: ended by Ctrl-C and SIGTERM. Heavy packages are imported by the subcommands that need them.
+0: done. 1: the training crashed, or the doctor found a problem. 2: it cannot be done as asked, and nothing
+was written. 130 and 143: ended by Ctrl-C and SIGTERM. Heavy packages are imported by the subcommands that
+need them.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     _require_packages("tyro", "rich")
-    from tensor_optix.cli.options import TrainOptions, TuneOptions
+    from tensor_optix.cli.options import DoctorOptions, TrainOptions, TuneOptions
     from tensor_optix.cli.parsing import parse
 
     try:
@@ -60,7 +61,7 @@ def _dispatch(arguments: list[str]) -> int:
         raise CommandError(str(error)) from error
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
-    if isinstance(options, TuneOptions | TrainOptions):
+    if isinstance(options, TuneOptions | TrainOptions | DoctorOptions):
         options = options.in_full()
     if isinstance(options, TuneOptions):
         from tensor_optix.cli.framework_loading import require_framework
@@ -73,6 +74,10 @@ def _dispatch(arguments: list[str]) -> int:
         from tensor_optix.cli.training import train
 
         return train(options, require_framework(options.framework))
+    if isinstance(options, DoctorOptions):
+        from tensor_optix.cli.doctor import doctor
+
+        return doctor(options)
     from tensor_optix.cli.evaluation import evaluate
 
     return evaluate(options)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import math
 import textwrap
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path  # noqa: TC003 (the parser reads the annotations)
@@ -118,8 +119,8 @@ AlgorithmOptions: Any = make_dataclass(
 
 
 @dataclass(frozen=True)
-class LearnerOptions(AlgorithmOptions):  # type: ignore[misc]
-    """What is trained, and where: the options that `train` and `tune` share."""
+class EnvironmentOptions:
+    """Which environment, and what learns in it: the options of all who make one."""
 
     env_id: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV_ID")]
     """A Gymnasium or EnvPool id, for instance CartPole-v1. "module:id" imports the module first."""
@@ -155,31 +156,8 @@ class LearnerOptions(AlgorithmOptions):  # type: ignore[misc]
         ),
     ] = None
     """What the networks compute with: torch or tensorflow."""
-    num_envs: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_chosen("num_envs"))
-    ] = None
-    """Environments that step together."""
-    window_size: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_chosen("window_size"))
-    ] = None
-    """Steps of each environment between two evaluations, for ppo between two updates."""
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """Who steps the environments: auto, envpool, envpool-async, sync, async or vector."""
-    seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Makes the run reproducible. None: one is drawn, and recorded."""
-    run_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """Where everything is kept. None: runs/ENV_ID/TIME."""
-    hidden_sizes: Annotated[
-        tuple[int, ...] | None,
-        tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint=_chosen("hidden_sizes")),
-    ] = None
-    """Widths of the hidden layers; for images of those behind the convolutions, 512 by default."""
-    normalize_observations: bool = False
-    """Let the networks see observations of mean 0 and variance 1."""
-    normalize_rewards: bool = False
-    """Learn from rewards that are scaled to unit returns; scores stay raw."""
-    device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
-    """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
 
     @property
     def algorithm(self) -> Algorithm:
@@ -195,6 +173,51 @@ class LearnerOptions(AlgorithmOptions):  # type: ignore[misc]
     def environment(self) -> EnvironmentRecipe:
         """The environment that was asked for; raises ValueError if that makes no sense."""
         return EnvironmentRecipe(self.env_id, environment_arguments(self.arguments), self.wrapper)
+
+    def in_full(self) -> Self:
+        """Return options in which what `atari` stands for is said by the others; what was given stays."""
+        if not (self.atari and is_atari(self.env_id)):
+            return self
+        preset, given = atari(self.env_id, self.backend), environment_arguments(self.arguments)
+        words = (
+            f"{name}={value!r}" for name, value in preset["env_kwargs"].items() if name not in given
+        )
+        return replace(
+            self,
+            atari=False,
+            backend=preset["backend"],
+            env_kwargs=((*words, *self.arguments),),
+            wrapper=(*preset["wrappers"], *self.wrapper),
+        )
+
+
+@dataclass(frozen=True)
+class LearnerOptions(EnvironmentOptions, AlgorithmOptions):  # type: ignore[misc]
+    """What is trained, and where: the options that `train` and `tune` share."""
+
+    num_envs: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_chosen("num_envs"))
+    ] = None
+    """Environments that step together."""
+    window_size: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_chosen("window_size"))
+    ] = None
+    """Steps of each environment between two evaluations, for ppo between two updates."""
+    seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Makes the run reproducible. None: one is drawn, and recorded."""
+    run_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """Where everything is kept. None: runs/ENV_ID/TIME."""
+    hidden_sizes: Annotated[
+        tuple[int, ...] | None,
+        tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint=_chosen("hidden_sizes")),
+    ] = None
+    """Widths of the hidden layers; for images of those behind the convolutions, 512 by default."""
+    normalize_observations: bool = False
+    """Let the networks see observations of mean 0 and variance 1."""
+    normalize_rewards: bool = False
+    """Learn from rewards that are scaled to unit returns; scores stay raw."""
+    device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
+    """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
 
     @property
     def envs(self) -> int:
@@ -215,22 +238,6 @@ class LearnerOptions(AlgorithmOptions):  # type: ignore[misc]
     def hyperparams(self) -> dict[str, Any]:
         """The hyperparameters that were given for the algorithm."""
         return self._given(self.algorithm.name)
-
-    def in_full(self) -> Self:
-        """Return options in which what `atari` stands for is said by the others; what was given stays."""
-        if not (self.atari and is_atari(self.env_id)):
-            return self
-        preset, given = atari(self.env_id, self.backend), environment_arguments(self.arguments)
-        words = (
-            f"{name}={value!r}" for name, value in preset["env_kwargs"].items() if name not in given
-        )
-        return replace(
-            self,
-            atari=False,
-            backend=preset["backend"],
-            env_kwargs=((*words, *self.arguments),),
-            wrapper=(*preset["wrappers"], *self.wrapper),
-        )
 
     def check(self) -> None:
         """Check every number.
@@ -347,6 +354,26 @@ class EvaluateOptions:
         """
         require_at_least_1("episodes", self.episodes)
         _require_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class DoctorOptions(EnvironmentOptions):
+    """Look an environment over before anything is trained in it."""
+
+    seconds: float = 2.0
+    """How long to look, beside what starts and imports take. Nothing interrupts a step or a reset."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object instead of text."""
+
+    def check(self) -> None:
+        """Check what was given.
+
+        Raises:
+            ValueError: If a number is out of range, or there is no such algorithm.
+        """
+        _ = self.algorithm, self.environment
+        if not 0.0 < self.seconds < math.inf:
+            raise ValueError(f"--seconds must be a number above 0, got {self.seconds}")
 
 
 def environment_arguments(words: Sequence[str]) -> dict[str, Any]:

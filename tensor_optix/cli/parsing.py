@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from tensor_optix.algorithms.catalogue import ALGORITHMS, DEFAULT_ALGORITHM
-from tensor_optix.cli.options import EvaluateOptions, TrainOptions, TuneOptions
+from tensor_optix.cli.options import DoctorOptions, EvaluateOptions, TrainOptions, TuneOptions
 
 # The parser joins the lines of a paragraph, and does not wrap them: so these are short.
 DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to gain.
@@ -21,9 +21,11 @@ DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to ga
 - tensor-optix train Pendulum-v1 --algo sac
 - tensor-optix tune CartPole-v1 --trials 20
 - tensor-optix evaluate runs/CartPole-v1/TIME
+- tensor-optix doctor CartPole-v1
 - tensor-optix --version"""
 
 OTHER_NAMES = {
+    "agent": "algo",
     "lr": "learning-rate",
     "timesteps": "max-steps",
     "total-timesteps": "max-steps",
@@ -35,7 +37,7 @@ OTHER_NAMES = {
 """What others call an option."""
 
 
-def parse(arguments: list[str]) -> TrainOptions | TuneOptions | EvaluateOptions:
+def parse(arguments: list[str]) -> TrainOptions | TuneOptions | EvaluateOptions | DoctorOptions:
     """Read arguments.
 
     Args:
@@ -48,7 +50,8 @@ def parse(arguments: list[str]) -> TrainOptions | TuneOptions | EvaluateOptions:
     return tyro.cli(
         Annotated[TrainOptions, tyro.conf.subcommand("train")]
         | Annotated[TuneOptions, tyro.conf.subcommand("tune")]
-        | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")],
+        | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
+        | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")],
         prog="tensor-optix",
         description=DESCRIPTION,
         args=translated(arguments),
@@ -62,7 +65,7 @@ def translated(arguments: list[str]) -> list[str]:
     Raises:
         ValueError: If an option of `train` is given to `tune`.
     """
-    if arguments[0] not in ("train", "tune"):
+    if arguments[0] not in ("train", "tune", "doctor"):
         return arguments
     algorithm = _algorithm(arguments)
     return [
@@ -86,7 +89,8 @@ def _renamed(argument: str, subcommand: str, algorithm: str) -> str:
 def _algorithm(arguments: list[str]) -> str:
     """Return the algorithm that is asked for; one that does not exist is refused later, with all else."""
     words = [word for argument in arguments for word in argument.split("=", 1)]
-    asked = dict(itertools.pairwise(words)).get("--algo", DEFAULT_ALGORITHM)
+    given = dict(itertools.pairwise(words))
+    asked = given.get("--algo", given.get("--agent", DEFAULT_ALGORITHM))
     return asked if asked in ALGORITHMS else DEFAULT_ALGORITHM
 
 

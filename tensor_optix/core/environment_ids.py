@@ -201,7 +201,7 @@ def require_envpool(env_id: str) -> None:
     """Check that EnvPool is installed and has an environment.
 
     Raises:
-        ImportError: If it is not installed, with the command that does so.
+        ImportError: If it is not installed, with the command that does so, or cannot be loaded.
         ValueError: If it has no such environment; the message says who has.
     """
     if importlib.util.find_spec("envpool") is None:
@@ -209,6 +209,12 @@ def require_envpool(env_id: str) -> None:
             'backend="envpool" needs EnvPool: pip install "tensor-optix[envpool]", or use '
             'backend="auto"'
         )
+    try:
+        importlib.import_module("envpool")
+    except ImportError as error:
+        raise ImportError(
+            f'backend="envpool" needs EnvPool, which is installed but cannot be loaded: {error}'
+        ) from error
     if env_id in envpool_ids():
         return
     if gymnasium_spec(env_id) is None:

@@ -255,19 +255,19 @@ def make_envpool(
     import envpool
 
     spec = envpool.make_spec(env_id)
-    threads = _num_threads(spec, num_envs)
+    chosen = {
+        "num_envs": num_envs,
+        "batch_size": batch_size,
+        "num_threads": _num_threads(spec, num_envs),
+    }
+
+    def known() -> list[str]:
+        return [name for name in spec.config._fields if name not in (*chosen, "seed")]
 
     def make(pool_seed: int) -> Any:
-        with quiet_making(), arguments_named(env_id, kwargs, lambda: spec.config._fields):
-            return envpool.make(
-                env_id,
-                env_type="gymnasium",
-                num_envs=num_envs,
-                batch_size=batch_size,
-                num_threads=threads,
-                seed=int(pool_seed) % SEEDS,
-                **kwargs,
-            )
+        with quiet_making(), arguments_named(env_id, kwargs, known):
+            number = int(pool_seed) % SEEDS
+            return envpool.make(env_id, env_type="gymnasium", seed=number, **chosen, **kwargs)
 
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])

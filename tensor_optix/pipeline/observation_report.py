@@ -60,7 +60,7 @@ class ObservationReport:
         for rows in (shown, window.end_observations):
             if rows is None or not len(rows):
                 continue
-            found = _first_outside(rows.reshape(len(rows), -1), space)
+            found = first_outside(rows.reshape(len(rows), -1), space)
             if found is not None:
                 logger.warning(
                     "%s: observations leave the bounds of their space, %s. They are taken as they are: "
@@ -71,7 +71,7 @@ class ObservationReport:
                 return
 
 
-def _first_outside(rows: Array, space: Box) -> str | None:
+def first_outside(rows: Array, space: Box) -> str | None:
     """Return in words the first number of rows `[M, D]` outside the bounds; None where there is none."""
     low, high = (np.ravel(end) for end in limits(space))
     if low.dtype.kind in "iub" and _are_all(low, high):
@@ -85,7 +85,7 @@ def _first_outside(rows: Array, space: Box) -> str | None:
     if not np.count_nonzero(is_outside):
         return None
     row, column = np.unravel_index(np.argmax(is_outside), is_outside.shape)
-    return f"{_place(space, int(column))} is {rows[row, column]}, outside [{low[column]}, {high[column]}]"
+    return f"{place_of(space, int(column))} is {rows[row, column]}, outside [{low[column]}, {high[column]}]"
 
 
 def _are_all(low: Array, high: Array) -> bool:
@@ -96,7 +96,7 @@ def _are_all(low: Array, high: Array) -> bool:
     return bool((low == least).all() and (high == most).all())
 
 
-def _place(space: Box, column: int) -> str:
+def place_of(space: Box, column: int) -> str:
     """Return which element of which part lies in a column."""
     field = next(one for one in layout_of(space).fields if column < one.columns.stop)
     index = ", ".join(

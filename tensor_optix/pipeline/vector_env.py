@@ -325,13 +325,18 @@ def _make_best(recipe: EnvironmentRecipe, num_envs: int, seed: int | None) -> Ve
                 raise
             logger.info("EnvPool cannot make %s (%s): trying Gymnasium", env_id, error)
     spec = require_gymnasium(env_id)
+    return _fastest(spec, recipe, num_envs, gymnasium_backends(spec, recipe, num_envs))
+
+
+def gymnasium_backends(spec: EnvSpec, recipe: EnvironmentRecipe, num_envs: int) -> list[str]:
+    """Return the backends of Gymnasium's among which "auto" takes the fastest."""
     names = ["sync"]
     has_vector = spec.vector_entry_point is not None and not recipe.wrappers
     if has_vector and _is_same_as_vector(spec, recipe):
         names.insert(0, "vector")
     if num_envs > 1:
         names.append("async")
-    return _fastest(spec, recipe, num_envs, names)
+    return names
 
 
 def _is_same_as_vector(spec: EnvSpec, recipe: EnvironmentRecipe) -> bool:

@@ -25,7 +25,7 @@ def make_network(outputs: int) -> nn.Module:
     ("space", "message"),
     [
         (Discrete(3), r"made with n_actions=2, needs the action space Discrete\(2\), got Discr"),
-        (Discrete(2, start=1), r"needs the action space Discrete\(2\), got Discrete\(2, start=1\)"),
+        (Discrete(3, start=1), r"needs the action space Discrete\(2\), got Discrete\(3, start=1\)"),
         (MultiDiscrete([2]), r"needs the action space Discrete\(2\), got MultiDiscrete"),
     ],
 )

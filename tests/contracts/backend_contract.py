@@ -276,6 +276,11 @@ class BackendContract(NetworkContract):
             framework.set_weights(network, arrays)
             assert not ops.all_finite(network)
 
+    def test_what_is_learned_is_counted(self, framework, ops):
+        assert ops.num_weights(framework.perceptron((OBS, 4, 1))) == OBS * 4 + 4 + 4 + 1
+        # Scale and shift are learned, the running statistics are not.
+        assert ops.num_weights(framework.batch_norm(2)) == 4
+
     def test_a_buffer_that_is_not_finite_is_found(self, framework, ops):
         network = framework.batch_norm(2)
         assert ops.all_finite(network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import gymnasium
 import numpy as np
@@ -105,6 +106,20 @@ def test_the_time_limit_is_that_of_a_wrapper():
 def test_arguments_that_do_not_fit_are_named(env_id, backend, kwargs, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         make_vector_env(env_id, 2, backend, env_kwargs=kwargs)
+
+
+def test_an_envpool_that_cannot_be_loaded_is_not_said_to_lack_an_environment(tmp_path, monkeypatch):
+    (tmp_path / "envpool.py").write_text('raise ImportError("no libbz2")\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "envpool", raising=False)
+    with pytest.raises(ImportError, match=r"needs EnvPool, .* cannot be loaded: no lib"):
+        make_vector_env("Catch-v0", 2, "envpool")
+
+
+def test_of_envpools_arguments_those_are_told_that_are_left_to_choose():
+    pytest.importorskip("envpool")
+    with pytest.raises(ValueError, match='"qqq"; it takes max_num_players,'):
+        make_vector_env("CartPole-v1", 2, "envpool", env_kwargs={"qqq": 3})
 
 
 def test_arguments_of_envpool_are_its_own():

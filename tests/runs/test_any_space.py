@@ -11,6 +11,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete, Text, Tuple
 
 from tensor_optix import BatchPipeline, HyperparamSet, RLOptimizer, make_agent
+from tensor_optix.core.observation_layout import seen_space
 from tests.pipeline.any_space_env import LENGTH, BufferedEnv, SampledEnv, Words
 
 VECTOR = Box(-1, 1, (2,), np.float32)
@@ -79,20 +80,26 @@ def test_a_run_learns_scores_and_hands_back_the_best_policy(tmp_path, is_validat
 def test_ready_made_agents_refuse_what_they_cannot_take(framework, algorithm):
     actions = SPACE_OF[algorithm]
     agent = make_agent(SampledEnv(VECTOR, actions), algorithm, framework.name, hidden_sizes=(8,))
-    for observations in (BufferedEnv.observation_space, Text(3), Words()):
+    env = SampledEnv(BufferedEnv.observation_space, actions)
+    with pytest.raises(
+        ValueError, match=r"shape \(5,\) and dtype float32, a row of target, past: "
+    ):
+        BatchPipeline(env, agent).setup()
+    make_agent(env, algorithm, framework.name).check_spaces(
+        seen_space(env.observation_space), actions
+    )
+    for observations in (Text(3), Words()):
         env = SampledEnv(observations, actions)
         with pytest.raises(
-            ValueError, match=r"^the .* takes arrays, got the observation space .*own$"
+            ValueError, match=r"^the .* takes arrays of numbers, got the observation space .*own$"
         ):
             BatchPipeline(env, agent).setup()
-        with pytest.raises(
-            ValueError, match=r"^the ready-made networks take a Box .* of your own$"
-        ):
+        with pytest.raises(ValueError, match=r"^ready-made networks take observations of numbers"):
             make_agent(env, algorithm, framework.name)
-        assert env.shown == []
+        assert env.got == []
     env = SampledEnv(VECTOR, Tuple((Discrete(2), Discrete(3))))
     with pytest.raises(ValueError, match=r"^this agent.* needs .*action space.*, got Tuple"):
         BatchPipeline(env, agent).setup()
     with pytest.raises(ValueError, match=r" takes .* actions, got Tuple"):
         make_agent(env, algorithm, framework.name)
-    assert env.shown == []
+    assert env.got == []

@@ -176,6 +176,11 @@ def blend(targets: nn.Module, networks: nn.Module, rate: Tensor | float) -> None
             target.copy_(source)
 
 
+def num_weights(network: nn.Module) -> int:
+    """Return how many numbers of a network are learned."""
+    return sum(weights.numel() for weights in network.parameters() if weights.requires_grad)
+
+
 def all_finite(network: nn.Module) -> bool:
     """Return whether no weight and no buffer is NaN or infinite."""
     tensors = [*network.parameters(), *network.buffers()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import sys
 from pathlib import Path
@@ -166,6 +167,11 @@ def blend(targets: Any, networks: Any, rate: Tensor | float) -> None:
             target.assign(target.value + step)
         else:
             target.assign(source.value)
+
+
+def num_weights(network: Any) -> int:
+    """Return how many numbers of a network are learned; 0 before there are any."""
+    return sum(math.prod(weights.shape) for weights in network.trainable_variables)
 
 
 def all_finite(network: Any) -> bool:

@@ -81,7 +81,7 @@ class ReplayStorage:
         records_changes: bool = False,
     ) -> None:
         rows = layout.num_envs * layout.rows
-        logger.info("replay: %s rows, %s", f"{rows:,}", _size_text(layout.ring_bytes))
+        logger.info("replay: %s rows, %s", f"{rows:,}", size_text(layout.ring_bytes))
         self.layout = layout
         self._ring = _zeros(layout.num_slots, layout.slot.itemsize, path)
         entries = max(2 * layout.frames, layout.num_envs)
@@ -405,7 +405,7 @@ def _zeros(rows: int, row_bytes: int, path: str | os.PathLike[str] | None) -> Ar
     available = available_memory()
     if available is not None and rows * row_bytes > available:
         raise MemoryError(
-            f"the replay needs {_size_text(rows * row_bytes)} of memory, {_size_text(available)} are "
+            f"the replay needs {size_text(rows * row_bytes)} of memory, {size_text(available)} are "
             "available: choose a smaller capacity, or keep it in a file with memory_map=PATH"
         )
     return np.zeros((rows, row_bytes), np.uint8)
@@ -423,7 +423,7 @@ def available_memory() -> int | None:
         return None
 
 
-def _size_text(size: int) -> str:
+def size_text(size: int) -> str:
     """Return a number of bytes as people write it, such as `7.1 GB`."""
     for unit, bytes_of_one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= bytes_of_one:
@@ -443,7 +443,7 @@ def _mapped(path: Path, rows: int, row_bytes: int) -> Array:
     except OSError as error:
         path.unlink()
         raise OSError(
-            f"the replay needs {_size_text(size)} on the disk of {path}: {error}; choose a smaller "
+            f"the replay needs {size_text(size)} on the disk of {path}: {error}; choose a smaller "
             "capacity or another disk"
         ) from error
     return np.asarray(np.memmap(path, np.uint8, "r+", shape=(rows, row_bytes)))
@@ -456,7 +456,7 @@ def _reserve(file: IO[bytes], size: int) -> None:
     """
     left = shutil.disk_usage(Path(file.name).parent).free
     if size > left:
-        raise OSError(f"{_size_text(left)} are left")
+        raise OSError(f"{size_text(left)} are left")
     if sys.platform == "linux":
         os.posix_fallocate(file.fileno(), 0, size)
     else:

@@ -1,0 +1,1 @@
+"""Looking an environment over before anything is learned in it."""
