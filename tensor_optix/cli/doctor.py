@@ -17,6 +17,7 @@ from tensor_optix.cli.doctor_report import Diagnosis, as_json, show
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import is_loaded, load, require_framework
 from tensor_optix.cli.kept_warnings import kept_warnings
+from tensor_optix.cli.own_output import everything_on_stderr
 from tensor_optix.core.environment_ids import (
     envpool_ids,
     gymnasium_spec,
@@ -56,7 +57,8 @@ def doctor(options: DoctorOptions) -> int:
     Raises:
         CommandError: If the environment cannot be made.
     """
-    with kept_warnings() as warned:
+    own_output = everything_on_stderr() if options.json else nullcontext()
+    with own_output, kept_warnings() as warned:
         diagnosis = _Consultation(options, warned).diagnosis()
     if options.json:
         print(json.dumps(as_json(diagnosis), indent=1, allow_nan=False))

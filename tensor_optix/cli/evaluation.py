@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
-import os
 import sys
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ from tensor_optix.cli.building import build_agent, episode_seed, open_environmen
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.interruption import Interruption
 from tensor_optix.cli.kept_warnings import kept_warnings
+from tensor_optix.cli.own_output import everything_on_stderr
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.decisions.episode_ends import MOST_STEPS, did_not_end, steps_to_end
 from tensor_optix.core.environment_ids import envpool_ids, gymnasium_spec
@@ -27,7 +26,7 @@ from tensor_optix.runs import words
 from tensor_optix.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tensor_optix.cli.options import EvaluateOptions
     from tensor_optix.core.base_agent import BaseAgent
@@ -75,7 +74,7 @@ def evaluate(options: EvaluateOptions) -> int:
     """
     with Interruption() as interruption:
         try:
-            with _everything_on_stderr() if options.json else nullcontext():
+            with everything_on_stderr() if options.json else nullcontext():
                 played = _play(options, interruption)
         except KeyboardInterrupt:
             print("tensor-optix: interrupted before anything was played", file=sys.stderr)
@@ -85,23 +84,6 @@ def evaluate(options: EvaluateOptions) -> int:
         else:
             print(_as_text(played))
         return interruption.exit_code
-
-
-@contextmanager
-def _everything_on_stderr() -> Iterator[None]:
-    """Send what environments print to stderr, C code included: stdout is to hold one JSON object."""
-    sys.stdout.flush()
-    stdout = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        if os.name == "posix":
-            # What C code printed may lie in a buffer of its own.
-            ctypes.CDLL(None).fflush(None)
-        os.dup2(stdout, 1)
-        os.close(stdout)
 
 
 def _play(options: EvaluateOptions, interruption: Interruption) -> Evaluation:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -281,31 +280,3 @@ def test_a_task_without_ends_is_played_for_a_while(
     reward = f"{result['reward_per_step']:.4g}"
     assert f"score    {reward}, the mean reward a step, as no episode ended" in text
     assert described in text
-
-
-class Chatty(Feed):
-    """Ends after three steps, and prints: as Python does, and as C code does."""
-
-    steps = 0
-
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
-        print("from Python")
-        os.write(1, b"from C\n")
-        self.steps += 1
-        return np.zeros(2, np.float32), 1.0, self.steps % 3 == 0, False, {}
-
-
-gymnasium.register("Chatty-v0", Chatty)
-
-
-def test_what_environments_print_is_not_among_the_json(
-    here: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    options = [*TINY, "--max-steps", "256", "--run-dir", "run"]
-    assert main(["train", "Chatty-v0", *options]) == 0
-    capfd.readouterr()
-    assert main(["evaluate", "run", "--json", "--episodes", "2"]) == 0
-    said = capfd.readouterr()
-    assert json.loads(said.out)["returns"] == [3.0, 3.0]
-    assert "from Python" in said.err
-    assert "from C" in said.err
