@@ -18,7 +18,7 @@ class Case:
     options: str = ""
     """Further words of the command line."""
     steps: int = STEPS
-    """Fewer where the environment makes less than some hundred steps a second."""
+    """Fewer where a second has less than some fifty, of a slow simulator or of learning from large images."""
     episodes: int = EPISODES
     """That are evaluated: 16 at most, so that each has an environment of its own."""
 
@@ -70,7 +70,7 @@ CASES = [
     Case("shimmy, dm_control", "shimmy:dm_control/reacher-easy-v0"),
     Case("shimmy, dm_control", "shimmy:dm_control/walker-walk-v0", episodes=4),
     Case("ale-py", "ALE/Pong-v5", episodes=2),
-    Case("ale-py", "ALE/Breakout-v5", episodes=4),
+    Case("ale-py", "ALE/Breakout-v5", steps=6_144, episodes=4),
     Case("ale-py", "ALE/Breakout-v5", "--no-atari --env-kwargs obs_type=ram", episodes=4),
     Case("mujoco", "HalfCheetah-v5"),
     Case("mujoco", "Hopper-v5", "--backend sync"),
@@ -88,7 +88,7 @@ CASES = [
     Case("EnvPool, classic control", "Pendulum-v1", ENVPOOL),
     Case("EnvPool, MuJoCo", "InvertedDoublePendulum-v5", ENVPOOL),
     Case("EnvPool, Box2D", "LunarLanderContinuous-v3", ENVPOOL),
-    Case("EnvPool, Atari", "Breakout-v5", episodes=4),
+    Case("EnvPool, Atari", "Breakout-v5", steps=6_144, episodes=4),
     Case("EnvPool, dm_control", "CartpoleBalance-v1", ENVPOOL),
     Case("EnvPool, dm_control", "WalkerWalk-v1", ENVPOOL),
     Case("EnvPool, minigrid", "MiniGrid-Empty-8x8-v0", ENVPOOL),

@@ -21,7 +21,8 @@ Each command was run as it stands, with `--seed 0` and a `--run-dir`. Its best p
 `envpool.make`, with an episode in each environment from the seeds that `evaluate --json` prints
 ([hand_loop.py](environments/hand_loop.py)). They are the same where every episode had the same length, and
 the same return but for 1e-6 of it. Nothing was tuned: 20,000 steps are a first look, fewer where a simulator
-is slow.
+is slow or images are large. A policy's best actions may do worse than its sampled ones, which the training
+score is of: in a maze they turn in circles.
 """
 ROWS = """
 ## Rows

@@ -68,7 +68,7 @@ def play_episodes(
         agent: Acts by `act_greedy`, where it has that, or by `act`.
         env: Is reset first, and stays open.
         episodes: E, how many to play in all; the environments differ by at most one.
-        seed: Of the reset. None: the seed that the environments were made with.
+        seed: Of the reset. None: go on with the random state that the environments have.
         rescale_actions: Whether an agent's actions in [-1, 1] are stretched to the action space, as a
             pipeline does.
 
