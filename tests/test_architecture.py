@@ -83,7 +83,6 @@ ALONE = {
     "kernels._sum_tree": "a face of the kernels",
     "pipeline.action_masks": "what infos say of actions, in every form of infos; tested by itself",
     "pipeline.atari": "how Atari games are made, for users as well",
-    "pipeline.envpool_env": "an environment adapter",
     "pipeline.examination.checks": "a part of the examination",
     "pipeline.examination.examine": "the examination's face, tested by itself",
     "pipeline.examination.replays": "a part of the examination",

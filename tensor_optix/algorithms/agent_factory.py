@@ -28,6 +28,7 @@ from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.observation_layout import Encoding, MaskedSpace, layout_of, seen_space
 from tensor_optix.core.types import HyperparamSet
+from tensor_optix.pipeline.envpool_env import EnvPoolEnv, is_envpool
 from tensor_optix.pipeline.foreign_vectors import as_vector
 
 if TYPE_CHECKING:
@@ -168,6 +169,8 @@ def _spaces(env: Any) -> tuple[Any, Any]:
     """Return the observation and the action space of one environment."""
     if isinstance(env, str | EnvironmentRecipe):
         return spaces_of_id(env)
+    if is_envpool(env):
+        env = EnvPoolEnv(env)
     vector = as_vector(env)
     if vector is not None:
         return vector.single_observation_space, vector.single_action_space

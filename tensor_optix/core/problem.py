@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 NO_LIMIT = 2**31 - 1
 """EnvPool's word for a time limit that there is not."""
+STEP_COUNT = "step_count"
+"""The part of an observation in which tasks of EnvPool's count the steps of an episode."""
 LIMIT_TOLERANCE = 1e-4
 """Relative; one writes pi with seven digits, the other with eight."""
 
@@ -66,7 +68,8 @@ def envpool_problem(config: Mapping[str, Any], spaces: tuple[AnySpace, AnySpace]
     EnvPool has no sign for an unlimited number and gives the limits of its dtype, often with the least
     positive one as the lower: these are infinite here. Actions that are whole numbers it calls a Box: here
     they are the choices that they are, a MultiDiscrete; and one choice among all combinations, row-major,
-    where a mask tells which of these are allowed.
+    where a mask tells which of these are allowed. A part that counts steps has one number more than EnvPool
+    says: the time limit itself.
 
     Args:
         config: Of the specification or the pool.
@@ -82,6 +85,7 @@ def envpool_problem(config: Mapping[str, Any], spaces: tuple[AnySpace, AnySpace]
         )
     observations, actions = map(_with_infinities, spaces)
     limit = int(config["max_episode_steps"])
+    observations = _with_last_step(observations, limit)
     return Problem(
         observations,
         _with_choices(actions, mask_space(observations)),
@@ -105,6 +109,14 @@ def _with_infinities(space: AnySpace) -> AnySpace:
     if np.array_equal(low, space.low) and np.array_equal(high, space.high):
         return space
     return Box(low.astype(space.dtype), high.astype(space.dtype), dtype=space.dtype.type)
+
+
+def _with_last_step(space: AnySpace, limit: int) -> AnySpace:
+    if not isinstance(space, Dict) or space.spaces.get(STEP_COUNT) != Discrete(limit):
+        return space
+    counted = {STEP_COUNT: Discrete(limit + 1)}
+    # An OrderedDict keeps its order, a dict would be sorted.
+    return Dict(OrderedDict(space.spaces | counted))
 
 
 def _with_choices(space: AnySpace, mask: AnySpace | None) -> AnySpace:

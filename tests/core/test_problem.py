@@ -63,6 +63,13 @@ def of_envpool(observations: Any, actions: Any, limit: int = 7, players: int = 1
     return envpool_problem(config, (observations, actions))
 
 
+def test_a_count_of_steps_reaches_the_time_limit() -> None:
+    parts = {"step_count": Discrete(7), "other": Discrete(7), "grid": OBSERVATIONS}
+    counted = of_envpool(Dict(parts), Discrete(2)).observation_space
+    assert counted == Dict(parts | {"step_count": Discrete(8)})
+    assert of_envpool(Dict(parts), Discrete(2), limit=6).observation_space == Dict(parts)
+
+
 def test_the_limits_of_a_dtype_are_no_bounds() -> None:
     """EnvPool writes them, the least positive number among them, where dm_control and Box2D give none."""
     vague = Box(FLOAT32.tiny, FLOAT32.max, (2,), np.float32)

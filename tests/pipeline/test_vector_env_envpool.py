@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
 
+from tensor_optix.algorithms.agent_factory import make_agent
+from tensor_optix.core.plain_warnings import quiet_making
 from tensor_optix.pipeline.vector_env import make_vector_env, wrap_env
+from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.pipeline.row_envs import record, record_on
 
 envpool = pytest.importorskip("envpool")
@@ -299,3 +302,37 @@ def test_without_a_time_limit_of_envpools_there_is_none():
     env = make_vector_env("CliffWalking-v1", 1, "envpool")
     assert env.max_episode_steps is None
     env.close()
+
+
+def test_an_episode_may_last_until_its_time_limit_where_a_part_counts_the_steps():
+    """Snake: turning in circles; EnvPool says Discrete(4000) of a count that ends at 4,000."""
+    env = make_vector_env("Snake-v1", 1, "envpool", seed=0)
+    env.need_masks(True)
+    columns = {field.name: field.columns for field in env.observation_layout.fields}
+    assert columns["step_count"].stop - columns["step_count"].start == 4001
+    step = env.recv()
+    for number in range(4000):
+        allowed = step.observations[0, columns["action_mask"]] != 0
+        turned = [(number + turn) % 4 for turn in range(4)]
+        action = next(turn for turn in turned if allowed[turn])
+        env.send(np.array([action]), step.env_ids)
+        step = env.recv()
+        if step.terminated[0] or step.truncated[0]:
+            break
+    env.close()
+    assert number == 3999
+    assert step.terminated[0] or step.truncated[0]
+    assert np.argmax(step.end_observations[0, columns["step_count"]]) == 4000
+
+
+def test_an_agent_for_a_pool_is_made_for_what_pipelines_make_of_it():
+    """EnvPool calls Tetris' actions a Box; they are one choice among all combinations."""
+    with quiet_making():
+        pool = envpool.make("Tetris-v0", env_type="gymnasium", num_envs=2, seed=0)
+    pipeline = VectorBatchPipeline(env=pool, window_size=8)
+    agent = make_agent(pool, hidden_sizes=(4,), seed=0)
+    pipeline.set_agent(agent)
+    pipeline.setup()
+    assert agent.learn(next(pipeline.episodes())) is not None
+    pipeline.teardown()
+    pool.close()
