@@ -130,6 +130,9 @@ def made(run: dict[str, Any]) -> Any:
 class Envs:
     """Gymnasium's environments in a list. Those whose episode has ended stand still."""
 
+    resets: Any = False
+    """Which of the steps are resets: none."""
+
     def __init__(self, run: dict[str, Any], count: int, seed: int) -> None:
         self._envs = [made(run) for _ in range(count)]
         self.space, self._actions = self._envs[0].observation_space, self._envs[0].action_space
@@ -171,6 +174,7 @@ class Pool:
         options = {"env_type": "gymnasium", "num_envs": count, "seed": seed} | run["env_kwargs"]
         self._pool = envpool.make(run["env_id"], **options)
         self._count, self._ended = count, np.zeros(count, bool)
+        self.resets = self._ended
         self._is_clipped = bool(run["env_kwargs"].get("reward_clip"))
         self.space, self._actions = self._pool.observation_space, self._pool.action_space
         self._shown, self._info = self._pool.reset()
@@ -194,10 +198,10 @@ class Pool:
         sent = np.stack([taken(self._actions, one) for one in actions])
         self._shown, rewards, terminated, truncated, self._info = self._pool.step(sent)
         # The step behind an end is a reset.
-        begins, self._ended = self._ended, terminated | truncated
+        self.resets, self._ended = self._ended, terminated | truncated
         if self._is_clipped:
             rewards, terminated = self._info["reward"], self._info["terminated"].astype(bool)
-        return np.where(begins, 0.0, rewards), (terminated | truncated) & ~begins
+        return np.where(self.resets, 0.0, rewards), (terminated | truncated) & ~self.resets
 
     def _one(self, shown: Any, number: int) -> Any:
         if isinstance(shown, dict):
@@ -236,7 +240,7 @@ def play(agent: Any, envs: Any, count: int, most_steps: int) -> dict[str, Any]:
             rewards, ends = envs.step(chosen(agent, envs.observations(), envs.masks()), alive)
             for n in np.flatnonzero(alive):
                 totals[n] += float(rewards[n])
-                lengths[n] += 1
+            lengths += alive & ~np.asarray(envs.resets)
             ended |= ends & alive
             alive &= ~ends & (lengths < most_steps)
     returns = [totals[n] for n in np.flatnonzero(ended)]

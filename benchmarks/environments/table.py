@@ -67,7 +67,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     same = sum(is_same(result) for _, result in good)
     lines = [
         INTRODUCTION,
-        f"{len(good)} environments of {len(families)} families; "
+        f"{len(good)} environments of {len(families)} families, those of EnvPool counted one by one; "
         f"the score by hand is the evaluated one in {same} of them.\n",
         *(f"| {' | '.join(cells)} |" for cells in rows),
         f"\n{versions(good)}",
