@@ -13,6 +13,7 @@ import importlib
 import json
 import sys
 import warnings
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,10 @@ class Pool:
         self.resets = self._ended
         self._is_clipped = bool(run["env_kwargs"].get("reward_clip"))
         self.space, self._actions = self._pool.observation_space, self._pool.action_space
+        if "step_count" in getattr(self.space, "spaces", {}):
+            # Snake's count ends at a number that its space does not have.
+            counted = spaces.Discrete(self._pool.config["max_episode_steps"] + 1)
+            self.space = spaces.Dict(OrderedDict(self.space.spaces | {"step_count": counted}))
         self._shown, self._info = self._pool.reset()
 
     def agent_env(self) -> Any:
