@@ -295,11 +295,13 @@ class GymnasiumEnv(LockstepEnv):
 
     def _rows(self, result: StepResult) -> VectorStep:
         rows = self._rows_without_infos(result)
+        if self.needs_masks and not self.mask_size:
+            self._masks.refuse(result[4])
+        if self._game is None and self.info_keys is None:
+            return rows
         dones = rows.terminated | rows.truncated
         if self._game is not None:
             rows = rows._replace(game=self._game.of_rows(result[4], rows.valid, dones))
-        if self.needs_masks and not self.mask_size:
-            self._masks.refuse(result[4])
         if self.info_keys is None:
             return rows
         return rows._replace(infos=self.info_keys.of_rows(result[4], rows.valid, dones))
