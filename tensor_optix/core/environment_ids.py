@@ -49,7 +49,8 @@ def spaces_of_id(env: str | EnvironmentRecipe) -> tuple[Any, Any]:
     with warnings.catch_warnings(action="ignore"):
         if recipe.is_plain and is_envpools(recipe.env_id):
             return envpool_problem_of(recipe.env_id).spaces
-        return _gymnasium_problem(require_gymnasium(recipe.env_id), recipe).spaces
+        with _made(require_gymnasium(recipe.env_id), recipe) as made:
+            return made.observation_space, made.action_space
 
 
 def is_envpools(env_id: str) -> bool:
@@ -85,26 +86,23 @@ def envpool_difference(env_id: str) -> str:
         return f"the name was registered for {_registered(env_id)}"
     with warnings.catch_warnings(action="ignore"):
         try:
-            theirs = _gymnasium_problem(spec, EnvironmentRecipe(env_id))
+            with _made(spec, EnvironmentRecipe(env_id)) as made:
+                theirs, tells_masks = _problem_of(made), _tells_masks(made)
         except Exception as error:
             logger.info("Gymnasium cannot make %s: %s", env_id, error)
             return ""
         try:
             found = envpool_problem_of(env_id).differences(theirs)
-            if _tells_masks(spec) and not _envpool_tells_masks(env_id):
+            if tells_masks and not _envpool_tells_masks(env_id):
                 found.append("no masks of the actions")
             return ", ".join(found)
         except Exception as error:
             return f"EnvPool cannot tell its spaces: {error}"
 
 
-def _tells_masks(spec: EnvSpec) -> bool:
+def _tells_masks(env: Any) -> bool:
     """Whether the infos of an environment of Gymnasium's say which actions are allowed."""
-    env = gymnasium.make(spec.id)
-    try:
-        return isinstance(env.action_space, Discrete) and ACTION_MASK in env.reset(seed=0)[1]
-    finally:
-        env.close()
+    return isinstance(env.action_space, Discrete) and ACTION_MASK in env.reset(seed=0)[1]
 
 
 def _envpool_tells_masks(env_id: str) -> bool:
@@ -126,8 +124,9 @@ def envpool_problem_of(env_id: str) -> Problem:
     return envpool_problem(spec.config._asdict(), spaces)
 
 
-def _gymnasium_problem(spec: EnvSpec, recipe: EnvironmentRecipe) -> Problem:
-    """Return the problem of an environment of Gymnasium's, which is made and closed again.
+@contextmanager
+def _made(spec: EnvSpec, recipe: EnvironmentRecipe) -> Iterator[Any]:
+    """Make an environment of Gymnasium's, to be looked at, and close it again.
 
     Raises:
         ImportError: If a package is missing, with the command that installs it.
@@ -135,10 +134,14 @@ def _gymnasium_problem(spec: EnvSpec, recipe: EnvironmentRecipe) -> Problem:
     with missing_package_named(spec):
         made = make_environment(spec, recipe)
     try:
-        limit = None if made.spec is None else made.spec.max_episode_steps
-        return Problem(made.observation_space, made.action_space, limit)
+        yield made
     finally:
         made.close()
+
+
+def _problem_of(env: Any) -> Problem:
+    limit = None if env.spec is None else env.spec.max_episode_steps
+    return Problem(env.observation_space, env.action_space, limit)
 
 
 def _is_gymnasiums_own(env_id: str) -> bool:
