@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from tensor_optix.adapters.backend import ByteField
 from tensor_optix.adapters.network_recipes import Part, Sight, plan_image
-from tensor_optix.core.discrete_actions import choice_counts
+from tensor_optix.core.discrete_actions import choice_counts, first_choices
 from tensor_optix.core.observation_layout import AnySpace, Encoding, ObservationField, layout_of
 
 if TYPE_CHECKING:
@@ -124,11 +124,9 @@ def _parts(fields: Sequence[ObservationField], channels: Channels | None) -> tup
 
 def _counts(space: AnySpace) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return how many numbers each choice of a space has, and the first of them."""
-    if isinstance(space, Discrete):
-        return (int(space.n),), (int(space.start),)
-    if isinstance(space, MultiDiscrete):
-        return tuple(space.nvec.ravel().tolist()), tuple(space.start.ravel().tolist())
-    return (), ()
+    if not isinstance(space, Discrete | MultiDiscrete):
+        return (), ()
+    return choice_counts(space), tuple(first_choices(space).tolist())
 
 
 def _highest_byte(field: ObservationField) -> int | None:

@@ -1,4 +1,4 @@
-"""Discrete actions as rows of choices: an action space comes in, how many there are of each goes out.
+"""Discrete spaces as rows of choices: a space comes in, how many there are of each choice goes out.
 
 A Discrete is one choice, a MultiDiscrete one for each of its numbers, a MultiBinary one of two for each.
 """

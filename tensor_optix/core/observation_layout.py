@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 
+from tensor_optix.core.discrete_actions import choice_counts, first_choices
 from tensor_optix.core.observation_values import ObservationDoor, limits
 
 if TYPE_CHECKING:
@@ -168,8 +169,7 @@ class _Columns:
         self._is_mask = field.encoding is Encoding.MASK
         self._numbers: Array | None = None
         if field.encoding is Encoding.ONE_HOT:
-            counts = np.ravel(space.nvec if isinstance(space, MultiDiscrete) else [space.n])
-            starts = np.ravel(space.start).astype(np.int64)
+            counts, starts = choice_counts(space), first_choices(space)
             # Of each column: which of the part's numbers it is for, and for which value of it.
             self._positions = np.repeat(np.arange(len(counts)), counts)
             values = [np.arange(count) + start for count, start in zip(counts, starts, strict=True)]
@@ -357,10 +357,8 @@ def _encoding(space: AnySpace) -> Encoding | None:
 
 
 def _encoded_shape(space: AnySpace) -> tuple[int, ...]:
-    if isinstance(space, Discrete):
-        return (int(space.n),)
-    if isinstance(space, MultiDiscrete):
-        return (int(space.nvec.sum()),)
+    if isinstance(space, Discrete | MultiDiscrete):
+        return (sum(choice_counts(space)),)
     assert space.shape is not None
     return tuple(space.shape)
 
