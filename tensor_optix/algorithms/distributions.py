@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from tensor_optix.core.argument_checks import whole_number
-from tensor_optix.core.discrete_actions import choice_counts, has_many_choices
+from tensor_optix.core.discrete_spaces import choice_counts, has_many_choices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,7 +14,7 @@ from tensor_optix.algorithms.distributions import masked, masked_array
 from tensor_optix.algorithms.network_agent import LEAST_REMAINING, try_network
 from tensor_optix.algorithms.off_policy import OffPolicyAgent, ReplayHyperparams, weighted_squares
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
-from tensor_optix.core.discrete_actions import has_many_choices
+from tensor_optix.core.discrete_spaces import has_many_choices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

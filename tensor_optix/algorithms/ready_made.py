@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from tensor_optix.adapters.backend import ByteField
 from tensor_optix.adapters.network_recipes import Part, Sight, plan_image
-from tensor_optix.core.discrete_actions import choice_counts, first_choices
+from tensor_optix.core.discrete_spaces import choice_counts, first_choices
 from tensor_optix.core.observation_layout import AnySpace, Encoding, ObservationField, layout_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tensor_optix.adapters.backend import Network, Optimizer
     from tensor_optix.adapters.network_recipes import Channels, NetworkRecipes, Perceptron
-    from tensor_optix.core.discrete_actions import DiscreteSpace
+    from tensor_optix.core.discrete_spaces import DiscreteSpace
 
 POLICY_GAIN = 0.01
 """Scale of a policy's last layer: it starts out almost uniform. A Gaussian's mean and log_std then start

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from tensor_optix.core.base_agent import older_than_act
-from tensor_optix.core.discrete_actions import DiscreteSpace, first_choices
+from tensor_optix.core.discrete_spaces import DiscreteSpace, first_choices
 from tensor_optix.core.evolution import members as mixing
 from tensor_optix.core.evolution.members import BaseEnsemble, Choices
 from tensor_optix.core.foreign_agent import as_agent, has_averaged, own_object

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 
-from tensor_optix.core.discrete_actions import choice_counts, first_choices
+from tensor_optix.core.discrete_spaces import choice_counts, first_choices
 from tensor_optix.core.observation_values import ObservationDoor, limits
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from tensor_optix.core.discrete_actions import DiscreteSpace, first_choices
+from tensor_optix.core.discrete_spaces import DiscreteSpace, first_choices
 from tensor_optix.core.types import Array
 from tensor_optix.pipeline.vector_contract import has_arrays, objects, space_dtype, space_shape
 

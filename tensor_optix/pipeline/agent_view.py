@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tensor_optix.core.discrete_actions import DiscreteSpace, choice_counts
+from tensor_optix.core.discrete_spaces import DiscreteSpace, choice_counts
 from tensor_optix.core.observation_layout import (
     ACTION_MASK,
     MaskedSpace,

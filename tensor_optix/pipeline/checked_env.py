@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium.spaces import Space
 from gymnasium.vector import SyncVectorEnv
 
-from tensor_optix.core.discrete_actions import DiscreteSpace
+from tensor_optix.core.discrete_spaces import DiscreteSpace
 from tensor_optix.core.observation_layout import ACTION_MASK, has_parts, laid_out, seen_space
 from tensor_optix.core.observation_values import ObservationDoor, as_array, described
 from tensor_optix.pipeline.vector_contract import has_arrays, objects

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tensor_optix.core.base_agent import BaseAgent
-from tensor_optix.core.discrete_actions import DiscreteSpace, choice_counts, first_choices
+from tensor_optix.core.discrete_spaces import DiscreteSpace, choice_counts, first_choices
 from tensor_optix.core.evolution.variants import SIGNIFICANCE
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tensor_optix.core.decisions.episode_ends import steps_to_end
-from tensor_optix.core.discrete_actions import DiscreteSpace, choice_counts
+from tensor_optix.core.discrete_spaces import DiscreteSpace, choice_counts
 from tensor_optix.core.observation_layout import ACTION_MASK, Encoding, layout_of
 from tensor_optix.pipeline.examination.findings import Finding, note, ok, problem
 from tensor_optix.pipeline.observation_report import place_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from gymnasium.spaces import Discrete
 
-from tensor_optix.core.discrete_actions import DiscreteSpace, choice_counts, first_choices
+from tensor_optix.core.discrete_spaces import DiscreteSpace, choice_counts, first_choices
 from tensor_optix.core.observation_layout import MaskedSpace, has_parts
 from tensor_optix.pipeline.agent_view import FlatView
 from tensor_optix.pipeline.vector_contract import has_arrays, objects, space_dtype

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.utils.env_checker import data_equivalence
 
-from tensor_optix.core.discrete_actions import DiscreteSpace, choice_counts, first_choices
+from tensor_optix.core.discrete_spaces import DiscreteSpace, choice_counts, first_choices
 from tensor_optix.pipeline.examination.findings import Finding, note, ok, problem
 from tensor_optix.pipeline.vector_contract import space_dtype
 

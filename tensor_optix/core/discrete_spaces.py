@@ -17,7 +17,7 @@ DiscreteSpace: TypeAlias = Discrete | MultiDiscrete | MultiBinary
 
 
 def choice_counts(space: DiscreteSpace) -> tuple[int, ...]:
-    """Return among how many actions each of the K choices is, row-major."""
+    """Return among how many numbers, or actions, each of the K choices is, row-major."""
     if isinstance(space, MultiBinary):
         return (2,) * int(np.prod(space.shape, dtype=np.int64))
     counts = space.n if isinstance(space, Discrete) else space.nvec
@@ -25,7 +25,7 @@ def choice_counts(space: DiscreteSpace) -> tuple[int, ...]:
 
 
 def first_choices(space: DiscreteSpace) -> Array:
-    """Return the number of the first action of each choice, `[K]` int64."""
+    """Return the first number of each choice, `[K]` int64."""
     if isinstance(space, MultiBinary):
         return np.zeros(int(np.prod(space.shape, dtype=np.int64)), np.int64)
     return np.ravel(np.asarray(space.start, np.int64))
