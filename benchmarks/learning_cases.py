@@ -130,6 +130,11 @@ CASES = {
         validation_envs=10,
         stops_by_itself=False,
     ),
+    # Not among what `make .venv/installed` brings: benchmarks/environments/requirements.txt does.
+    "minigrid-empty-ppo": by_default("minigrid:MiniGrid-Empty-5x5-v0", "ppo", 60_000, 0.9),
+    "minigrid-doorkey-ppo": by_default("minigrid:MiniGrid-DoorKey-5x5-v0", "ppo", 400_000, 0.8),
+    "fetchreach-sac": by_default("gymnasium_robotics:FetchReachDense-v4", "sac", 30_000, -1.5),
+    "parking-sac": by_default("highway_env:parking-v0", "sac", 20_000, -15),
     "pendulum-sac": Case(
         "Pendulum-v1",
         "sac",

@@ -75,7 +75,7 @@ def train(case: Case, seed: int, framework: str = "torch") -> dict[str, Any]:
     return {
         "steps": end["total_steps"],
         "seconds": round(seconds, 1),
-        "greedy": round(float(returns.mean()), 1),
+        "greedy": round(float(returns.mean()), 3),
         "reason": end["reason"],
     }
 
@@ -93,12 +93,17 @@ def table(runs: list[dict[str, Any]]) -> str:
         if not mine:
             continue
         median = {k: statistics.median(r[k] for r in mine) for k in ("greedy", "steps", "seconds")}
-        each = ", ".join(f"{run['greedy']:.0f}" for run in mine)
+        each = ", ".join(_score(run["greedy"]) for run in mine)
         lines.append(
             f"| {name} | {framework} | {case.env_id} | {case.steps:,} | {case.goal:g} | "
-            f"{median['greedy']:.1f} | {each} | {median['steps']:,.0f} | {median['seconds']:.0f} |"
+            f"{_score(median['greedy'])} | {each} | {median['steps']:,.0f} | {median['seconds']:.0f} |"
         )
     return "\n".join(lines)
+
+
+def _score(score: float) -> str:
+    """Return a score with as many decimals as its size leaves of interest."""
+    return f"{score:.0f}" if abs(score) >= 100 else f"{score:.3g}"
 
 
 def main() -> None:
