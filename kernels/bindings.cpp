@@ -15,6 +15,10 @@
 
 using namespace tensor_optix;
 
+namespace tensor_optix {
+void bind_engine(nb::module_& m);
+}
+
 namespace {
 
 using Mask = const std::uint8_t;
@@ -521,4 +525,5 @@ NB_MODULE(_native, m) {
     m.def("replay_flush", py_replay_flush);
     m.def("replay_draw", py_replay_draw);
     m.def("replay_gather", py_replay_gather);
+    bind_engine(m);
 }

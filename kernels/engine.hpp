@@ -1,0 +1,127 @@
+// What the engine is told: perceptrons, optimizers and batches, all of it memory of the caller. The
+// functions are compiled for several instruction sets; `engine()` returns those of this machine.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace tensor_optix {
+
+enum class Activation : int { kIdentity, kTanh, kRelu, kElu, kSilu };
+
+struct Layer {
+    float* weight;
+    float* bias;  // null: none
+    std::size_t inputs;
+    std::size_t outputs;
+    bool is_by_outputs;  // the weight is [outputs, inputs], as in PyTorch; else [inputs, outputs]
+    Activation activation;
+};
+
+constexpr std::size_t kMostLayers = 16;
+
+struct Network {
+    std::vector<Layer> layers;  // at most kMostLayers
+
+    std::size_t inputs() const {
+        return layers.front().inputs;
+    }
+    std::size_t outputs() const {
+        return layers.back().outputs;
+    }
+};
+
+enum class Rule : int {
+    kAdam,       // PyTorch's: epsilon beside the corrected root
+    kKerasAdam,  // Keras's: epsilon beside the root as it is
+    kSgd,
+};
+
+// The weights of a network's layers in order, each followed by its bias.
+struct Leaf {
+    float* values;
+    float* first;   // the mean of gradients, or SGD's momentum; null: none
+    float* second;  // the mean of squares; null: none
+    float* step;    // how many steps were made; null: `Optimizer::step` counts for all
+    std::size_t size;
+};
+
+struct Optimizer {
+    Rule rule;
+    double rate;
+    double beta1;  // SGD: momentum
+    double beta2;
+    double epsilon;
+    double decay;          // of weights
+    bool is_decoupled;     // whether it is AdamW's decay
+    bool is_nesterov;
+    std::int64_t* step;    // null: leaves count
+    std::vector<Leaf> leaves;
+};
+
+// Memory that grows to what the largest call needs and is then used again.
+class Workspace {
+  public:
+    void begin(std::size_t floats);  // what was taken before is given back
+
+    float* take(std::size_t floats) {
+        float* taken = next_;
+        next_ += rounded(floats);
+        return taken;
+    }
+    float* mark() const {
+        return next_;
+    }
+    void release(float* mark) {
+        next_ = mark;
+    }
+    static constexpr std::size_t rounded(std::size_t floats) {
+        return (floats + kAlignment - 1) / kAlignment * kAlignment;
+    }
+
+  private:
+    static constexpr std::size_t kAlignment = 16;
+    std::vector<float> memory_;
+    float* next_ = nullptr;
+};
+
+enum class Policy : int { kCategorical, kSquashedGaussian };
+
+// Of one update, or summed over those that were made.
+struct PpoSums {
+    double policy_loss, value_loss, entropy, approx_kl, grad_norm;
+    std::size_t updates, skipped;
+};
+
+struct PpoBatch {
+    const float* observations;      // [R, D]
+    const std::int64_t* choices;    // [R, K]; null where actions are continuous
+    const float* actions;           // [R, A] before the tanh; null where they are choices
+    const std::uint8_t* masks;      // [R, outputs]; null: all are allowed
+    const float* log_probs;         // [R]
+    const float* advantages;        // [R]
+    const float* returns;           // [R]
+    std::size_t rows;
+};
+
+struct PpoSettings {
+    std::vector<std::size_t> counts;  // of each choice
+    std::size_t minibatch;
+    double clip_ratio, vf_coef, entropy_coef, max_grad_norm;
+};
+
+struct Engine {
+    const char* instructions;
+    void (*product)(const float* left, bool left_transposed, const float* right, bool right_transposed,
+                    const float* bias, std::size_t rows, std::size_t columns, std::size_t depth,
+                    float* result, Workspace& workspace);
+    void (*forward)(const Network& network, const float* inputs, std::size_t rows, float* outputs,
+                    Workspace& workspace);
+    PpoSums (*ppo)(const Network& actor, const Network& critic, Optimizer& optimizer,
+                   const PpoBatch& batch, const PpoSettings& settings, Workspace& workspace);
+};
+
+const Engine& engine();
+
+}  // namespace tensor_optix

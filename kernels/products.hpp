@@ -1,0 +1,205 @@
+// Products of matrices of a layer's size. The right one is packed into panels of a few vectors' width,
+// and blocks of the result stay in registers while they are summed.
+#pragma once
+
+#include <algorithm>
+
+#include "simd.hpp"
+
+namespace tensor_optix {
+namespace TENSOR_OPTIX_ISA {
+
+// A matrix whose element (i, k) is data[i * row + k * column]; one of the steps is 1.
+struct Matrix {
+    const float* data;
+    std::size_t row;
+    std::size_t column;
+};
+
+inline Matrix by_rows(const float* data, std::size_t width) {
+    return {data, width, 1};
+}
+
+inline Matrix transposed(const float* data, std::size_t width) {
+    return {data, 1, width};
+}
+
+#if defined(__AVX512F__)
+constexpr std::size_t kBlockRows = 8, kBlockVectors = 2;
+#elif defined(__AVX2__)
+constexpr std::size_t kBlockRows = 6, kBlockVectors = 2;
+#else
+constexpr std::size_t kBlockRows = 4, kBlockVectors = 2;
+#endif
+constexpr std::size_t kPanel = kBlockVectors * kLanes;
+constexpr std::size_t kDepth = 512;  // a panel of so many rows stays in the cache nearest by
+
+// How many floats `product` needs to pack into.
+constexpr std::size_t kPacked = (kDepth + 1) * kPanel;
+
+namespace details {
+
+// Vectors as the rows of a square become its columns: each pass interleaves the halves.
+TENSOR_OPTIX_INLINE void transpose(Vector (&square)[kLanes]) {
+    Integers low, high;
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+        low[lane] = static_cast<std::int32_t>(lane / 2 + (lane % 2) * kLanes);
+        high[lane] = low[lane] + static_cast<std::int32_t>(kLanes / 2);
+    }
+#pragma GCC unroll 4
+    for (std::size_t pass = 1; pass < kLanes; pass *= 2) {
+        Vector next[kLanes];
+#pragma GCC unroll 8
+        for (std::size_t i = 0; i < kLanes / 2; ++i) {
+            const Vector first = square[i], second = square[i + kLanes / 2];
+            next[2 * i] = __builtin_shuffle(first, second, low);
+            next[2 * i + 1] = __builtin_shuffle(first, second, high);
+        }
+#pragma GCC unroll 16
+        for (std::size_t i = 0; i < kLanes; ++i) square[i] = next[i];
+    }
+}
+
+// Packs `depth` rows of up to kPanel columns; what is missing is 0.
+inline void pack(const Matrix& right, std::size_t depth, std::size_t width, float* panel) {
+    if (right.column == 1) {
+        for (std::size_t k = 0; k < depth; ++k, panel += kPanel) {
+            const float* from = right.data + k * right.row;
+#pragma GCC unroll 2
+            for (std::size_t v = 0; v < kBlockVectors; ++v) {
+                const std::size_t first = v * kLanes;
+                const std::size_t left = width > first ? std::min(width - first, kLanes) : 0;
+                store(panel + first, left == kLanes ? load(from + first) : load_part(from + first, left));
+            }
+        }
+        return;
+    }
+    for (std::size_t first = 0; first < kPanel; first += kLanes) {
+        const std::size_t columns = width > first ? std::min(width - first, kLanes) : 0;
+        for (std::size_t k = 0; k < depth; k += kLanes) {
+            const std::size_t rows = std::min(depth - k, kLanes);
+            Vector square[kLanes];
+#pragma GCC unroll 16
+            for (std::size_t j = 0; j < kLanes; ++j) {
+                const float* from = right.data + (first + j) * right.column + k;
+                if (j >= columns) {
+                    square[j] = Vector{};
+                } else {
+                    square[j] = rows == kLanes ? load(from) : load_part(from, rows);
+                }
+            }
+            transpose(square);
+            float* to = panel + k * kPanel + first;
+            for (std::size_t i = 0; i < rows; ++i) store(to + i * kPanel, square[i]);
+        }
+    }
+}
+
+// Adds to `Rows` rows of the result the products of `depth` columns with a panel's rows. They begin
+// with what `begin` holds: one row for all, or, where `step` is not 0, one for each.
+template <std::size_t Rows, std::size_t Vectors>
+TENSOR_OPTIX_INLINE void block(const float* left, std::size_t row, std::size_t column, const float* panel,
+                               std::size_t depth, Vector (&sums)[Rows][Vectors]) {
+    for (std::size_t k = 0; k < depth; ++k, left += column, panel += kPanel) {
+        Vector right[Vectors];
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < Vectors; ++v) right[v] = load(panel + v * kLanes);
+#pragma GCC unroll 16
+        for (std::size_t r = 0; r < Rows; ++r) {
+            const Vector each = all(left[r * row]);
+#pragma GCC unroll 4
+            for (std::size_t v = 0; v < Vectors; ++v) sums[r][v] += each * right[v];
+        }
+    }
+}
+
+struct Target {
+    float* data;  // the first element of the block
+    std::size_t row;
+    std::size_t width;  // up to kPanel
+    const float* bias;  // a panel's row to begin with; null: go on from the target
+};
+
+template <std::size_t Rows, std::size_t Vectors>
+void finish_block(const float* left, std::size_t row, std::size_t column, const float* panel,
+                  std::size_t depth, const Target& target) {
+    Vector sums[Rows][Vectors];
+    const bool is_whole = target.width == Vectors * kLanes;
+    const auto part = [&](std::size_t v) {
+        return std::min(target.width - v * kLanes, kLanes);
+    };
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < Vectors; ++v) {
+            const float* from = target.data + r * target.row + v * kLanes;
+            sums[r][v] = target.bias ? load(target.bias + v * kLanes)
+                         : is_whole  ? load(from)
+                                     : load_part(from, part(v));
+        }
+    }
+    block<Rows, Vectors>(left, row, column, panel, depth, sums);
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < Vectors; ++v) {
+            float* to = target.data + r * target.row + v * kLanes;
+            if (is_whole) {
+                store(to, sums[r][v]);
+            } else {
+                store_part(to, sums[r][v], part(v));
+            }
+        }
+    }
+}
+
+template <std::size_t Rows>
+void finish_rows(const Matrix& left, std::size_t first, const float* panel, std::size_t depth,
+                 const Target& target) {
+    const float* from = left.data + first * left.row;
+    const Target here = {target.data + first * target.row, target.row, target.width, target.bias};
+    if (target.width <= kLanes) {
+        finish_block<Rows, 1>(from, left.row, left.column, panel, depth, here);
+    } else {
+        finish_block<Rows, kBlockVectors>(from, left.row, left.column, panel, depth, here);
+    }
+}
+
+template <std::size_t Rows = kBlockRows - 1>
+void finish_last_rows(std::size_t rows, const Matrix& left, std::size_t first, const float* panel,
+                      std::size_t depth, const Target& target) {
+    if constexpr (Rows > 0) {
+        if (rows == Rows) return finish_rows<Rows>(left, first, panel, depth, target);
+        finish_last_rows<Rows - 1>(rows, left, first, panel, depth, target);
+    }
+}
+
+}  // namespace details
+
+// result[i, j] = bias[j] + sum over k of left[i, k] * right[k, j]; no bias: 0.
+// `packed` has room for kPacked floats.
+inline void product(const Matrix& left, const Matrix& right, const float* bias, std::size_t rows,
+                    std::size_t columns, std::size_t depth, float* result, float* packed) {
+    float* const begin = packed + kDepth * kPanel;
+    for (std::size_t j = 0; j < columns; j += kPanel) {
+        const std::size_t width = std::min(columns - j, kPanel);
+        std::fill(begin, begin + kPanel, 0.0f);
+        if (bias) std::copy(bias + j, bias + j + width, begin);
+        std::size_t k = 0;
+        do {
+            const std::size_t part = std::min(depth - k, kDepth);
+            const Matrix below = {right.data + k * right.row + j * right.column, right.row, right.column};
+            details::pack(below, part, width, packed);
+            const Matrix beside = {left.data + k * left.column, left.row, left.column};
+            const details::Target target = {result + j, columns, width, k ? nullptr : begin};
+            std::size_t i = 0;
+            for (; i + kBlockRows <= rows; i += kBlockRows)
+                details::finish_rows<kBlockRows>(beside, i, packed, part, target);
+            details::finish_last_rows(rows - i, beside, i, packed, part, target);
+            k += part;
+        } while (k < depth);
+    }
+}
+
+}  // namespace TENSOR_OPTIX_ISA
+}  // namespace tensor_optix
