@@ -525,5 +525,10 @@ NB_MODULE(_native, m) {
     m.def("replay_flush", py_replay_flush);
     m.def("replay_draw", py_replay_draw);
     m.def("replay_gather", py_replay_gather);
+#if defined(TENSOR_OPTIX_ENGINE)
+    m.attr("HAS_ENGINE") = true;
     bind_engine(m);
+#else
+    m.attr("HAS_ENGINE") = false;
+#endif
 }

@@ -1,5 +1,5 @@
-// The engine's classes and functions of Python. They refuse what does not fit, as those in bindings.cpp
-// do; networks and optimizers hold the arrays that they were made of.
+// The engine's classes and functions of Python. They refuse what does not fit, as those in
+// bindings.cpp do; networks and optimizers hold the arrays that they were made of.
 #include <memory>
 
 #include "bindings_arguments.hpp"
@@ -42,8 +42,11 @@ class BoundPerceptron {
         const bool by_outputs = nb::cast<bool>(parts[3]);
         const std::size_t activation = whole_number(parts[2], 0);
         require(activation <= static_cast<std::size_t>(Activation::kSilu));
-        Layer layer = {weight.data, nullptr, weight.length(by_outputs ? 1 : 0),
-                       weight.length(by_outputs ? 0 : 1), by_outputs,
+        Layer layer = {weight.data,
+                       nullptr,
+                       weight.length(by_outputs ? 1 : 0),
+                       weight.length(by_outputs ? 0 : 1),
+                       by_outputs,
                        static_cast<Activation>(activation)};
         require(layer.inputs > 0 && layer.outputs > 0);
         require(network_.layers.empty() || network_.layers.back().outputs == layer.inputs);
@@ -84,13 +87,21 @@ class BoundOptimizer {
             require(at + bound->leaves() <= optimizer_.leaves.size());
             for (const Layer& layer : bound->network().layers) {
                 const Leaf& weight = optimizer_.leaves[at++];
-                require(weight.values == layer.weight && weight.size == layer.inputs * layer.outputs);
+                require(weight.values == layer.weight &&
+                        weight.size == layer.inputs * layer.outputs);
                 if (!layer.bias) continue;
                 const Leaf& bias = optimizer_.leaves[at++];
                 require(bias.values == layer.bias && bias.size == layer.outputs);
             }
         }
         require(at == optimizer_.leaves.size());
+        return optimizer_;
+    }
+
+    // Its one leaf must be this number.
+    Optimizer& of_number(const float* number) {
+        require(optimizer_.leaves.size() == 1);
+        require(optimizer_.leaves[0].values == number && optimizer_.leaves[0].size == 1);
         return optimizer_;
     }
 
@@ -113,7 +124,8 @@ class BoundOptimizer {
     float* moments(nb::handle object, std::size_t size) {
         if (object.is_none()) return nullptr;
         const Py_buffer& values = held_.open<float>(object);
-        require(holds<float>(values) && static_cast<std::size_t>(values.len) == size * sizeof(float));
+        require(holds<float>(values) &&
+                static_cast<std::size_t>(values.len) == size * sizeof(float));
         return static_cast<float*>(values.buf);
     }
 
@@ -173,8 +185,33 @@ const std::int64_t* choices_of(Arguments& a, nb::handle actions, std::size_t row
     return choices;
 }
 
-nb::tuple py_ppo(const BoundPerceptron& actor, const BoundPerceptron& critic, BoundOptimizer& optimizer,
-                 Workspace& workspace, nb::tuple fields, nb::handle counts, nb::tuple settings) {
+void py_log_probs(const BoundPerceptron& actor, Workspace& workspace, nb::handle counts,
+                  nb::handle observations, nb::handle actions, nb::handle masks, nb::handle found) {
+    Arguments a;
+    const Network& policy = actor.network();
+    const auto o = a.ranked<const float>(observations, 2);
+    const std::size_t rows = o.length(), logits = policy.outputs();
+    require(o.length(1) == policy.inputs());
+    const std::vector<std::size_t> chosen = counts_of(counts, logits);
+    require(!chosen.empty() || logits % 2 == 0);
+    PpoBatch batch{};
+    batch.observations = o.data;
+    batch.rows = rows;
+    if (chosen.empty()) {
+        batch.actions = a.array<const float>(actions, {rows, logits / 2});
+    } else {
+        batch.choices = choices_of(a, actions, rows, chosen);
+    }
+    if (!masks.is_none()) batch.masks = a.array<const std::uint8_t>(masks, {rows, logits});
+    float* out = a.array<float>(found, {rows});
+    a.require_disjoint();
+    nb::gil_scoped_release released;
+    engine().log_probs(policy, batch, chosen, out, workspace);
+}
+
+nb::tuple py_ppo(const BoundPerceptron& actor, const BoundPerceptron& critic,
+                 BoundOptimizer& optimizer, Workspace& workspace, nb::tuple fields,
+                 nb::handle counts, nb::tuple settings) {
     Arguments a;
     const Network &policy = actor.network(), &values = critic.network();
     require(length(fields) == 6 && length(settings) == 5);
@@ -182,8 +219,9 @@ nb::tuple py_ppo(const BoundPerceptron& actor, const BoundPerceptron& critic, Bo
     const std::size_t rows = observations.length(), logits = policy.outputs();
     require(observations.length(1) == policy.inputs() && values.inputs() == policy.inputs());
     require(values.outputs() == 1);
-    PpoSettings chosen = {counts_of(counts, logits), whole_number(settings[0], 1), number(settings[1]),
-                          number(settings[2]), number(settings[3]), number(settings[4])};
+    PpoSettings chosen = {counts_of(counts, logits), whole_number(settings[0], 1),
+                          number(settings[1]),       number(settings[2]),
+                          number(settings[3]),       number(settings[4])};
     const bool is_discrete = !chosen.counts.empty();
     require(is_discrete || logits % 2 == 0);
     const PpoBatch batch = {
@@ -205,6 +243,153 @@ nb::tuple py_ppo(const BoundPerceptron& actor, const BoundPerceptron& critic, Bo
                           sums.grad_norm, sums.updates, sums.skipped);
 }
 
+// The fields of batches of a replay, in order: observations, actions, rewards, next observations,
+// discounts, weights, next masks, noise, next noise, errors.
+ReplayRows replay_rows(Arguments& a, const nb::tuple& fields, std::size_t dims, std::size_t size,
+                       bool is_discrete, nb::handle batch) {
+    require(length(fields) == 10);
+    const auto observations = a.ranked<const float>(fields[0], 2);
+    const std::size_t rows = observations.length(), count = whole_number(batch, 1);
+    require(observations.length(1) == dims && rows % count == 0);
+    const auto wide = [&](nb::handle object) { return optional(a, object, {rows, size}); };
+    const ReplayRows found = {
+        observations.data,
+        is_discrete ? choices_of(a, fields[1], rows, {size}) : nullptr,
+        is_discrete ? nullptr : a.array<const float>(fields[1], {rows, size}),
+        a.array<const float>(fields[2], {rows}),
+        a.array<const float>(fields[3], {rows, dims}),
+        a.array<const float>(fields[4], {rows}),
+        a.array<const float>(fields[5], {rows}),
+        fields[6].is_none() ? nullptr : a.array<const std::uint8_t>(fields[6], {rows, size}),
+        wide(fields[7]),
+        wide(fields[8]),
+        a.array<float>(fields[9], {rows}),
+        rows,
+        count};
+    a.require_disjoint();
+    return found;
+}
+
+void require_alike(const Network& one, const Network& other) {
+    require(one.layers.size() == other.layers.size());
+    for (std::size_t l = 0; l < one.layers.size(); ++l) {
+        const Layer &a = one.layers[l], &b = other.layers[l];
+        require(a.inputs == b.inputs && a.outputs == b.outputs && a.activation == b.activation);
+        require(a.is_by_outputs == b.is_by_outputs && !a.bias == !b.bias);
+    }
+}
+
+nb::tuple py_dqn(const BoundPerceptron& network, const BoundPerceptron& target,
+                 BoundOptimizer& optimizer, Workspace& workspace, nb::tuple fields,
+                 nb::handle batch, nb::handle max_grad_norm) {
+    Arguments a;
+    const Network& values = network.network();
+    require_alike(values, target.network());
+    // Discrete actions come as a column, as choices do.
+    const ReplayRows rows = replay_rows(a, fields, values.inputs(), values.outputs(), true, batch);
+    const double limit = number(max_grad_norm);
+    Optimizer& descent = optimizer.of({&network});
+    DqnSums sums;
+    {
+        nb::gil_scoped_release released;
+        sums = engine().dqn(values, target.network(), descent, rows, limit, workspace);
+    }
+    return nb::make_tuple(sums.loss, sums.td_error_mean, sums.grad_norm, sums.updates,
+                          sums.skipped);
+}
+
+TwinCritics twin_critics(const nb::tuple& networks, const nb::tuple& optimizers,
+                         std::size_t outputs) {
+    const auto network = [&](std::size_t i) -> const BoundPerceptron& {
+        return *nb::cast<const BoundPerceptron*>(networks[i]);
+    };
+    const BoundPerceptron &actor = network(0), &critic1 = network(1), &critic2 = network(2);
+    for (std::size_t i = 1; i < 3; ++i) {
+        require(network(i).network().outputs() == 1);
+        require_alike(network(i).network(), network(i + 2).network());
+    }
+    const std::size_t inputs = critic1.network().inputs(), dims = actor.network().inputs();
+    require(inputs > dims && critic2.network().inputs() == inputs);
+    require(actor.network().outputs() == outputs * (inputs - dims));
+    auto& of_actor = *nb::cast<BoundOptimizer*>(optimizers[0]);
+    auto& of_critics = *nb::cast<BoundOptimizer*>(optimizers[1]);
+    return {actor.network(),
+            critic1.network(),
+            critic2.network(),
+            network(3).network(),
+            network(4).network(),
+            of_actor.of({&actor}),
+            of_critics.of({&critic1, &critic2})};
+}
+
+nb::tuple tuple_of(const TwinSums& sums) {
+    return nb::make_tuple(sums.actor_loss, sums.critic_loss, sums.grad_norm, sums.alpha,
+                          sums.entropy, sums.updates, sums.skipped, sums.actor_updates,
+                          sums.actor_skipped);
+}
+
+nb::tuple py_sac(nb::tuple networks, nb::tuple optimizers, nb::handle log_alpha,
+                 Workspace& workspace, nb::tuple fields, nb::handle batch, nb::handle tau) {
+    Arguments a;
+    require(length(networks) == 5 && length(optimizers) == 3);
+    const TwinCritics twins = twin_critics(networks, optimizers, 2);
+    const std::size_t dims = twins.actor.inputs(), size = twins.critic1.inputs() - dims;
+    const ReplayRows rows = replay_rows(a, fields, dims, size, false, batch);
+    require(rows.noise && rows.next_noise);
+    float* weight = a.array<float>(log_alpha, {1});
+    Optimizer& of_alpha = nb::cast<BoundOptimizer*>(optimizers[2])->of_number(weight);
+    const double rate = unit_number(tau);
+    TwinSums sums;
+    {
+        nb::gil_scoped_release released;
+        sums = engine().sac(twins, weight, of_alpha, rows, rate, workspace);
+    }
+    return tuple_of(sums);
+}
+
+nb::tuple py_td3(nb::tuple networks, nb::tuple optimizers, const BoundPerceptron& target_actor,
+                 Workspace& workspace, nb::tuple fields, nb::handle batch, nb::tuple settings) {
+    Arguments a;
+    require(length(networks) == 5 && length(optimizers) == 2 && length(settings) == 3);
+    const TwinCritics twins = twin_critics(networks, optimizers, 1);
+    require_alike(twins.actor, target_actor.network());
+    const std::size_t dims = twins.actor.inputs(), size = twins.critic1.inputs() - dims;
+    const ReplayRows rows = replay_rows(a, fields, dims, size, false, batch);
+    require(rows.next_noise);
+    const Td3Settings chosen = {target_actor.network(), unit_number(settings[0]),
+                                whole_number(settings[1], 1), whole_number(settings[2], 1)};
+    TwinSums sums;
+    {
+        nb::gil_scoped_release released;
+        sums = engine().td3(twins, rows, chosen, workspace);
+    }
+    return tuple_of(sums);
+}
+
+nb::tuple py_policy_gradient(const BoundPerceptron& network, BoundOptimizer& optimizer,
+                             Workspace& workspace, nb::handle observations, nb::handle actions,
+                             nb::handle targets) {
+    Arguments a;
+    const auto o = a.ranked<const float>(observations, 2);
+    const std::size_t rows = o.length();
+    require(rows > 0 && o.length(1) == network.network().inputs());
+    const GradientBatch batch = {o.data,
+                                 choices_of(a, actions, rows, {network.network().outputs()}),
+                                 a.array<const float>(targets, {rows}), rows};
+    Optimizer& descent = optimizer.of({&network});
+    GradientSums sums;
+    {
+        nb::gil_scoped_release released;
+        sums = engine().policy_gradient(network.network(), descent, batch, workspace);
+    }
+    return nb::make_tuple(sums.loss, sums.grad_norm, sums.updates, sums.skipped);
+}
+
+void py_blend(const BoundPerceptron& target, const BoundPerceptron& source, nb::handle rate) {
+    require_alike(target.network(), source.network());
+    engine().blend(target.network(), source.network(), unit_number(rate));
+}
+
 }  // namespace
 
 void bind_engine(nb::module_& m) {
@@ -219,7 +404,14 @@ void bind_engine(nb::module_& m) {
     m.def("engine_product", py_product, nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg().none(), nb::arg(), nb::arg());
     m.def("engine_forward", py_forward);
+    m.def("engine_log_probs", py_log_probs, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg().none(), nb::arg());
     m.def("engine_ppo", py_ppo);
+    m.def("engine_dqn", py_dqn);
+    m.def("engine_sac", py_sac);
+    m.def("engine_td3", py_td3);
+    m.def("engine_policy_gradient", py_policy_gradient);
+    m.def("engine_blend", py_blend);
 }
 
 }  // namespace tensor_optix

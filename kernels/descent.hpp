@@ -46,16 +46,17 @@ inline void blend(const Network& target, const Network& source, double rate) {
 
 namespace details {
 
-// Of one step of Adam (Kingma and Ba 2015, algorithm 1), with the corrections of its moments drawn together.
+// Of one step of Adam (Kingma and Ba 2015, algorithm 1), with the corrections of its moments drawn
+// together.
 struct AdamStep {
-    float scale;      // of gradients
-    float rate;       // the learning rate, corrected
-    float root;       // what the root of the mean of squares is multiplied by
+    float scale;  // of gradients
+    float rate;   // the learning rate, corrected
+    float root;   // what the root of the mean of squares is multiplied by
     float epsilon;
     float beta1_rest;  // 1 - beta1
     float beta2, beta2_rest;
-    float decay;       // of weights, as part of the gradient
-    float kept;        // of weights, where their decay is decoupled; else 1
+    float decay;  // of weights, as part of the gradient
+    float kept;   // of weights, where their decay is decoupled; else 1
 };
 
 inline AdamStep adam_step(const Optimizer& optimizer, double step, double scale) {
@@ -93,7 +94,8 @@ inline void adam(const AdamStep& s, const float* gradients, const Leaf& leaf) {
     });
 }
 
-inline void sgd(const Optimizer& optimizer, double scale, const float* gradients, const Leaf& leaf) {
+inline void sgd(const Optimizer& optimizer, double scale, const float* gradients,
+                const Leaf& leaf) {
     const std::size_t count = leaf.size;
     const float rate = static_cast<float>(optimizer.rate), by = static_cast<float>(scale);
     const float momentum = static_cast<float>(optimizer.beta1);
@@ -131,7 +133,8 @@ inline void descend(const Optimizer& optimizer, std::size_t begin, std::size_t e
     }
 }
 
-// The gradients of the weights of several networks, side by side in the order of the optimizer's leaves.
+// The gradients of the weights of several networks, side by side in the order of the optimizer's
+// leaves.
 struct Gradients {
     const float* data;
     const std::size_t* sizes;   // how many are each network's
@@ -141,7 +144,8 @@ struct Gradients {
 
 // One step, unless the loss or the gradients are not finite. Each network's are scaled down to
 // `max_norm`. Returns the norm of all before that, NaN if the step was left out.
-inline double descend(Optimizer& optimizer, const Gradients& gradients, double max_norm, double loss) {
+inline double descend(Optimizer& optimizer, const Gradients& gradients, double max_norm,
+                      double loss) {
     constexpr std::size_t kMost = 8;
     double squares[kMost], total = 0.0;
     const float* data = gradients.data;
@@ -153,7 +157,8 @@ inline double descend(Optimizer& optimizer, const Gradients& gradients, double m
     data = gradients.data;
     for (std::size_t n = 0; n < gradients.networks; ++n) {
         const double norm = std::sqrt(squares[n]);
-        descend(optimizer, leaf, leaf + gradients.leaves[n], data, norm > max_norm ? max_norm / norm : 1.0);
+        descend(optimizer, leaf, leaf + gradients.leaves[n], data,
+                norm > max_norm ? max_norm / norm : 1.0);
         leaf += gradients.leaves[n];
         data += gradients.sizes[n];
     }

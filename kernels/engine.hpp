@@ -53,10 +53,10 @@ struct Optimizer {
     double beta1;  // SGD: momentum
     double beta2;
     double epsilon;
-    double decay;          // of weights
-    bool is_decoupled;     // whether it is AdamW's decay
+    double decay;       // of weights
+    bool is_decoupled;  // whether it is AdamW's decay
     bool is_nesterov;
-    std::int64_t* step;    // null: leaves count
+    std::int64_t* step;  // null: leaves count
     std::vector<Leaf> leaves;
 };
 
@@ -95,13 +95,13 @@ struct PpoSums {
 };
 
 struct PpoBatch {
-    const float* observations;      // [R, D]
-    const std::int64_t* choices;    // [R, K]; null where actions are continuous
-    const float* actions;           // [R, A] before the tanh; null where they are choices
-    const std::uint8_t* masks;      // [R, outputs]; null: all are allowed
-    const float* log_probs;         // [R]
-    const float* advantages;        // [R]
-    const float* returns;           // [R]
+    const float* observations;    // [R, D]
+    const std::int64_t* choices;  // [R, K]; null where actions are continuous
+    const float* actions;         // [R, A] before the tanh; null where they are choices
+    const std::uint8_t* masks;    // [R, outputs]; null: all are allowed
+    const float* log_probs;       // [R]
+    const float* advantages;      // [R]
+    const float* returns;         // [R]
     std::size_t rows;
 };
 
@@ -111,15 +111,80 @@ struct PpoSettings {
     double clip_ratio, vf_coef, entropy_coef, max_grad_norm;
 };
 
+// Batches of a replay side by side, all of the same size.
+struct ReplayRows {
+    const float* observations;       // [R, D]
+    const std::int64_t* choices;     // [R]; null where actions are continuous
+    const float* actions;            // [R, A]; null where they are choices
+    const float* rewards;            // [R]
+    const float* next_observations;  // [R, D]
+    const float* discounts;          // [R], 0 where nothing follows
+    const float* weights;            // [R]
+    const std::uint8_t* next_masks;  // [R, outputs]; null: all are allowed
+    const float* noise;              // [R, A], of the policy's actions; null where it has none
+    const float* next_noise;         // [R, A], of those at the next observations
+    float* td_errors;                // [R], written; NaN where the update was left out
+    std::size_t rows;
+    std::size_t batch;
+};
+
+struct DqnSums {
+    double loss, td_error_mean, grad_norm;
+    std::size_t updates, skipped;
+};
+
+// An actor of continuous actions, two critics and what makes their targets.
+struct TwinCritics {
+    const Network &actor, &critic1, &critic2, &target1, &target2;
+    Optimizer &actor_optimizer, &critic_optimizer;
+};
+
+struct TwinSums {
+    double actor_loss, critic_loss, grad_norm, alpha, entropy;
+    std::size_t updates, skipped;
+    std::size_t actor_updates, actor_skipped;
+};
+
+struct Td3Settings {
+    const Network& target_actor;
+    double tau;
+    std::size_t until_actor;  // which of the updates is the first that moves the actor, from 1 on
+    std::size_t delay;        // updates from one of these to the next
+};
+
+struct GradientBatch {
+    const float* observations;    // [R, D]
+    const std::int64_t* choices;  // [R]
+    const float* targets;         // [R]
+    std::size_t rows;
+};
+
+struct GradientSums {
+    double loss, grad_norm;
+    std::size_t updates, skipped;
+};
+
 struct Engine {
     const char* instructions;
-    void (*product)(const float* left, bool left_transposed, const float* right, bool right_transposed,
-                    const float* bias, std::size_t rows, std::size_t columns, std::size_t depth,
-                    float* result, Workspace& workspace);
+    void (*product)(const float* left, bool left_transposed, const float* right,
+                    bool right_transposed, const float* bias, std::size_t rows, std::size_t columns,
+                    std::size_t depth, float* result, Workspace& workspace);
     void (*forward)(const Network& network, const float* inputs, std::size_t rows, float* outputs,
                     Workspace& workspace);
+    void (*log_probs)(const Network& actor, const PpoBatch& batch,
+                      const std::vector<std::size_t>& counts, float* log_probs,
+                      Workspace& workspace);
     PpoSums (*ppo)(const Network& actor, const Network& critic, Optimizer& optimizer,
                    const PpoBatch& batch, const PpoSettings& settings, Workspace& workspace);
+    DqnSums (*dqn)(const Network& network, const Network& target, Optimizer& optimizer,
+                   const ReplayRows& rows, double max_grad_norm, Workspace& workspace);
+    TwinSums (*sac)(const TwinCritics& networks, float* log_alpha, Optimizer& alpha_optimizer,
+                    const ReplayRows& rows, double tau, Workspace& workspace);
+    TwinSums (*td3)(const TwinCritics& networks, const ReplayRows& rows,
+                    const Td3Settings& settings, Workspace& workspace);
+    GradientSums (*policy_gradient)(const Network& network, Optimizer& optimizer,
+                                    const GradientBatch& batch, Workspace& workspace);
+    void (*blend)(const Network& target, const Network& source, double rate);
 };
 
 const Engine& engine();

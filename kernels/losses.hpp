@@ -1,5 +1,6 @@
 // The gradients of the losses with respect to what networks return. The formulas stand in
-// tensor_optix/algorithms, as functions that frameworks differentiate: parity tests hold both together.
+// tensor_optix/algorithms, as functions that frameworks differentiate: parity tests hold both
+// together.
 #pragma once
 
 #include <cmath>
@@ -77,8 +78,8 @@ inline void choice_log_probs(const Choices& of, const float* log_probs, const st
     }
 }
 
-// Log-probabilities [rows, L] become the gradient of `weights[i] * log_prob(i) - bonus * entropy(i)`, summed
-// over rows, with respect to the logits. Returns the sum of the entropies.
+// Log-probabilities [rows, L] become the gradient of `weights[i] * log_prob(i) - bonus *
+// entropy(i)`, summed over rows, with respect to the logits. Returns the sum of the entropies.
 inline double choice_gradients(const Choices& of, const float* probs, const std::int64_t* actions,
                                const float* weights, float bonus, std::size_t rows,
                                const std::uint8_t* masks, float* log_probs) {
@@ -121,7 +122,8 @@ inline void squashed_log_probs(const float* outputs, const float* actions, std::
         for (std::size_t j = 0; j < size; j += kLanes) {
             const std::size_t width = std::min(size - j, kLanes);
             const Vector mean = load_part(outputs + j, width), u = load_part(actions + j, width);
-            const Vector log_std = limited(load_part(outputs + size + j, width), kLogStdMin, kLogStdMax);
+            const Vector log_std =
+                limited(load_part(outputs + size + j, width), kLogStdMin, kLogStdMax);
             const Vector z = (u - mean) * exponential(-log_std);
             const Vector each = -0.5f * (z * z) - kHalfLog2Pi - log_std - log_squashing(u);
             float parts[kLanes] = {};
@@ -144,7 +146,8 @@ inline double squashed_gradients(const float* actions, const float* weights, flo
             const Vector raw = load_part(outputs + size + j, width);
             const Vector log_std = limited(raw, kLogStdMin, kLogStdMax);
             const Vector inverse = exponential(-log_std);
-            const Vector z = (load_part(actions + j, width) - load_part(outputs + j, width)) * inverse;
+            const Vector z =
+                (load_part(actions + j, width) - load_part(outputs + j, width)) * inverse;
             const Vector slope = weights[i] * (z * z - 1.0f) - bonus;
             store_part(outputs + j, weights[i] * z * inverse, width);
             store_part(outputs + size + j, raw == log_std ? slope : Vector{}, width);
@@ -159,8 +162,8 @@ struct Surrogate {
     double policy_loss, approx_kl;  // sums over rows
 };
 
-// The clipped surrogate (Schulman et al. 2017, eq. 7): `log_probs` become its gradient with respect to
-// them, divided by the number of rows.
+// The clipped surrogate (Schulman et al. 2017, eq. 7): `log_probs` become its gradient with respect
+// to them, divided by the number of rows.
 inline Surrogate surrogate(const float* old_log_probs, const float* advantages, float clip_ratio,
                            std::size_t rows, float* log_probs) {
     const float share = 1.0f / static_cast<float>(rows);
@@ -168,7 +171,8 @@ inline Surrogate surrogate(const float* old_log_probs, const float* advantages, 
     float losses = 0.0f, divergences = 0.0f;
     for (std::size_t i = 0; i < rows; i += kLanes) {
         const std::size_t width = std::min(rows - i, kLanes);
-        const Vector log_ratio = load_part(log_probs + i, width) - load_part(old_log_probs + i, width);
+        const Vector log_ratio =
+            load_part(log_probs + i, width) - load_part(old_log_probs + i, width);
         const Vector ratio = exponential(log_ratio), advantage = load_part(advantages + i, width);
         const Vector plain = ratio * advantage, clipped = limited(ratio, low, high) * advantage;
         // Within the limits both are the same, and the gradient is theirs.
@@ -184,7 +188,86 @@ inline Surrogate surrogate(const float* old_log_probs, const float* advantages, 
     return {static_cast<double>(losses), static_cast<double>(divergences)};
 }
 
-// Values [rows] become the gradient of `scale * mean((value - target)^2)`. Returns the sum of squares.
+struct TdErrors {
+    double squares, sizes;  // sums over rows, of weighted squares and of absolute errors
+};
+
+// Values [rows], of actions that were taken, become the gradient of the mean of weighted squares
+// (Schaul et al. 2016, algorithm 1); the errors go out.
+inline TdErrors td_errors(const float* targets, const float* weights, std::size_t rows,
+                          float* values, float* errors) {
+    const float share = 2.0f / static_cast<float>(rows);
+    float squares = 0.0f, sizes = 0.0f;
+    for (std::size_t i = 0; i < rows; ++i) {
+        const float error = targets[i] - values[i];
+        squares += weights[i] * error * error;
+        sizes += std::fabs(error);
+        errors[i] = error;
+        values[i] = -share * weights[i] * error;
+    }
+    return {static_cast<double>(squares), static_cast<double>(sizes)};
+}
+
+// Values [rows, A] become, each row, its largest at `largest`, over the actions that are allowed.
+inline void largest_values(const float* values, const std::uint8_t* masks, std::size_t rows,
+                           std::size_t actions, float* largest) {
+    for (std::size_t i = 0; i < rows; ++i) {
+        float most = masks && !masks[i * actions] ? kMaskedLogit : values[i * actions];
+        for (std::size_t j = 1; j < actions; ++j) {
+            const std::size_t at = i * actions + j;
+            const float value = masks && !masks[at] ? kMaskedLogit : values[at];
+            // NaN is kept, whichever comes first.
+            most = value > most || value != value ? value : most;
+        }
+        largest[i] = most;
+    }
+}
+
+// Draws tanh(mean + std * noise) for outputs [rows, 2A] (Haarnoja et al. 2018): actions are written
+// into rows of `stride` floats. `log_probs`, if any, are their log-densities.
+inline void squashed_draw(const float* outputs, const float* noise, std::size_t rows,
+                          std::size_t size, float* actions, std::size_t stride, float* log_probs) {
+    constexpr float kHalfLog2Pi = 0.91893853f;
+    for (std::size_t i = 0; i < rows; ++i, outputs += 2 * size, noise += size, actions += stride) {
+        float total = 0.0f;
+        for (std::size_t j = 0; j < size; j += kLanes) {
+            const std::size_t width = std::min(size - j, kLanes);
+            const Vector log_std =
+                limited(load_part(outputs + size + j, width), kLogStdMin, kLogStdMax);
+            const Vector z = load_part(noise + j, width);
+            const Vector u = load_part(outputs + j, width) + exponential(log_std) * z;
+            store_part(actions + j, hyperbolic_tangent(u), width);
+            const Vector each = -0.5f * (z * z) - kHalfLog2Pi - log_std - log_squashing(u);
+            for (std::size_t lane = 0; lane < width; ++lane) total += each[lane];
+        }
+        log_probs[i] = total;
+    }
+}
+
+// Outputs [rows, 2A] become the gradient of `sum(alpha * log_prob) / rows`, and of what has the
+// gradient `of_actions` [rows, A] with respect to the actions drawn.
+inline void squashed_draw_gradients(const float* noise, const float* of_actions, float alpha,
+                                    std::size_t rows, std::size_t size, float* outputs) {
+    const float share = alpha / static_cast<float>(rows);
+    for (std::size_t i = 0; i < rows; ++i, outputs += 2 * size, noise += size, of_actions += size) {
+        for (std::size_t j = 0; j < size; j += kLanes) {
+            const std::size_t width = std::min(size - j, kLanes);
+            const Vector raw = load_part(outputs + size + j, width);
+            const Vector log_std = limited(raw, kLogStdMin, kLogStdMax);
+            const Vector spread = exponential(log_std) * load_part(noise + j, width);
+            const Vector t = hyperbolic_tangent(load_part(outputs + j, width) + spread);
+            const Vector rest = 1.0f - t * t;
+            const Vector squashing = quotient(2.0f * t * rest, rest + kSquashEpsilon);
+            const Vector of_u = share * squashing + load_part(of_actions + j, width) * rest;
+            store_part(outputs + j, of_u, width);
+            store_part(outputs + size + j, raw == log_std ? of_u * spread - share : Vector{},
+                       width);
+        }
+    }
+}
+
+// Values [rows] become the gradient of `scale * mean((value - target)^2)`. Returns the sum of
+// squares.
 inline double squared_errors(const float* targets, float scale, std::size_t rows, float* values) {
     const float share = 2.0f * scale / static_cast<float>(rows);
     float total = 0.0f;

@@ -51,7 +51,8 @@ inline void activate(Activation activation, float* values, std::size_t count) {
                         [](Vector x, std::size_t) { return x < Vector{} ? Vector{} : x; });
         case Activation::kElu:
             return each(values, count, [](Vector x, std::size_t) {
-                // Near 0, e^x - 1 would lose digits: half the difference of e^(x/2) and its inverse keeps them.
+                // Near 0, e^x - 1 would lose digits: half the difference of e^(x/2) and its inverse
+                // keeps them.
                 const Vector t = hyperbolic_tangent(0.5f * x);
                 const Vector less = quotient(2.0f * t, 1.0f - t);
                 return x > Vector{} ? x : less;
@@ -107,7 +108,8 @@ inline std::size_t widest(const Network& network) {
 
 // How many floats the passes of a network with so many rows take of a workspace.
 inline std::size_t floats_of_passes(const Network& network, std::size_t rows) {
-    std::size_t count = Workspace::rounded(kPacked) + 2 * Workspace::rounded(rows * widest(network));
+    std::size_t count =
+        Workspace::rounded(kPacked) + 2 * Workspace::rounded(rows * widest(network));
     for (const Layer& layer : network.layers) count += 2 * Workspace::rounded(rows * layer.outputs);
     return count;
 }
@@ -160,9 +162,11 @@ inline float* weight_gradients(const Layer& layer, const float* inputs, const fl
                                std::size_t rows, float* to, float* packed) {
     const std::size_t in = layer.inputs, out = layer.outputs;
     if (layer.is_by_outputs) {
-        product(transposed(gradients, out), by_rows(inputs, in), nullptr, out, in, rows, to, packed);
+        product(transposed(gradients, out), by_rows(inputs, in), nullptr, out, in, rows, to,
+                packed);
     } else {
-        product(transposed(inputs, in), by_rows(gradients, out), nullptr, in, out, rows, to, packed);
+        product(transposed(inputs, in), by_rows(gradients, out), nullptr, in, out, rows, to,
+                packed);
     }
     to += in * out;
     if (!layer.bias) return to;
@@ -174,8 +178,9 @@ inline float* weight_gradients(const Layer& layer, const float* inputs, const fl
 
 // What is wanted of a pass backward.
 struct Wanted {
-    float* weights;      // gradients of all weights and biases in order; null: not wanted
-    float* inputs;       // [rows, inputs - first]: gradients of the inputs from `first` on; null: not wanted
+    float* weights;  // gradients of all weights and biases in order; null: not wanted
+    float* inputs;   // [rows, inputs - first]: gradients of the inputs from `first` on; null: not
+                     // wanted
     std::size_t first;
 };
 
@@ -199,10 +204,9 @@ inline void backward(const Network& network, const float* inputs, std::size_t ro
         if (l == 0 && !wanted.inputs) break;
         const std::size_t first = l ? 0 : wanted.first;
         float* const next = l ? buffers[l % 2] : wanted.inputs;
-        const Matrix weight =
-            layer.is_by_outputs
-                ? Matrix{layer.weight + first, layer.inputs, 1}
-                : Matrix{layer.weight + first * layer.outputs, 1, layer.outputs};
+        const Matrix weight = layer.is_by_outputs
+                                  ? Matrix{layer.weight + first, layer.inputs, 1}
+                                  : Matrix{layer.weight + first * layer.outputs, 1, layer.outputs};
         product(by_rows(gradients, layer.outputs), weight, nullptr, rows, layer.inputs - first,
                 layer.outputs, next, packed);
         gradients = next;

@@ -1,5 +1,5 @@
-// Products of matrices of a layer's size. The right one is packed into panels of a few vectors' width,
-// and blocks of the result stay in registers while they are summed.
+// Products of matrices of a layer's size. The right one is packed into panels of a few vectors'
+// width, and blocks of the result stay in registers while they are summed.
 #pragma once
 
 #include <algorithm>
@@ -69,7 +69,8 @@ inline void pack(const Matrix& right, std::size_t depth, std::size_t width, floa
             for (std::size_t v = 0; v < kBlockVectors; ++v) {
                 const std::size_t first = v * kLanes;
                 const std::size_t left = width > first ? std::min(width - first, kLanes) : 0;
-                store(panel + first, left == kLanes ? load(from + first) : load_part(from + first, left));
+                store(panel + first,
+                      left == kLanes ? load(from + first) : load_part(from + first, left));
             }
         }
         return;
@@ -98,8 +99,9 @@ inline void pack(const Matrix& right, std::size_t depth, std::size_t width, floa
 // Adds to `Rows` rows of the result the products of `depth` columns with a panel's rows. They begin
 // with what `begin` holds: one row for all, or, where `step` is not 0, one for each.
 template <std::size_t Rows, std::size_t Vectors>
-TENSOR_OPTIX_INLINE void block(const float* left, std::size_t row, std::size_t column, const float* panel,
-                               std::size_t depth, Vector (&sums)[Rows][Vectors]) {
+TENSOR_OPTIX_INLINE void block(const float* left, std::size_t row, std::size_t column,
+                               const float* panel, std::size_t depth,
+                               Vector (&sums)[Rows][Vectors]) {
     for (std::size_t k = 0; k < depth; ++k, left += column, panel += kPanel) {
         Vector right[Vectors];
 #pragma GCC unroll 4
@@ -125,9 +127,7 @@ void finish_block(const float* left, std::size_t row, std::size_t column, const 
                   std::size_t depth, const Target& target) {
     Vector sums[Rows][Vectors];
     const bool is_whole = target.width == Vectors * kLanes;
-    const auto part = [&](std::size_t v) {
-        return std::min(target.width - v * kLanes, kLanes);
-    };
+    const auto part = [&](std::size_t v) { return std::min(target.width - v * kLanes, kLanes); };
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < Rows; ++r) {
 #pragma GCC unroll 4
@@ -188,7 +188,8 @@ inline void product(const Matrix& left, const Matrix& right, const float* bias, 
         std::size_t k = 0;
         do {
             const std::size_t part = std::min(depth - k, kDepth);
-            const Matrix below = {right.data + k * right.row + j * right.column, right.row, right.column};
+            const Matrix below = {right.data + k * right.row + j * right.column, right.row,
+                                  right.column};
             details::pack(below, part, width, packed);
             const Matrix beside = {left.data + k * left.column, left.row, left.column};
             const details::Target target = {result + j, columns, width, k ? nullptr : begin};

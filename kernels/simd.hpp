@@ -1,5 +1,5 @@
-// Vectors of the instruction set that a translation unit is compiled for (engine.cpp is compiled once
-// for each), and the functions of numbers that compilers do not vectorise: e^x, tanh.
+// Vectors of the instruction set that a translation unit is compiled for (engine.cpp is compiled
+// once for each), and the functions of numbers that compilers do not vectorise: e^x, tanh.
 #pragma once
 
 #include <cstddef>
@@ -120,8 +120,8 @@ TENSOR_OPTIX_INLINE Vector exponential(Vector x) {
     return x < all(-87.3f) ? Vector{} : result;
 }
 
-// log(x) of normal x > 0, within 2 units in the last place, or 1e-7 where it is small. Of x = 2^n * m,
-// m in [sqrt(1/2), sqrt(2)), log(m) = 2 artanh(s) with s = (m - 1) / (m + 1).
+// log(x) of normal x > 0, within 2 units in the last place, or 1e-7 where it is small. Of x = 2^n *
+// m, m in [sqrt(1/2), sqrt(2)), log(m) = 2 artanh(s) with s = (m - 1) / (m + 1).
 TENSOR_OPTIX_INLINE Vector logarithm(Vector x) {
     constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
     Integers bits;
@@ -142,8 +142,8 @@ TENSOR_OPTIX_INLINE Vector logarithm(Vector x) {
     return n * kLn2High + (of_m + n * kLn2Low);
 }
 
-// tanh, within 4 units in the last place, never beyond 1: x * P(x^2) / Q(x^2), of least relative error
-// (2e-8) up to 9.02, beyond which tanh is 1 in single precision.
+// tanh, within 4 units in the last place, never beyond 1: x * P(x^2) / Q(x^2), of least relative
+// error (2e-8) up to 9.02, beyond which tanh is 1 in single precision.
 TENSOR_OPTIX_INLINE Vector hyperbolic_tangent(Vector x) {
     const Vector bounded = limited(x, -9.02f, 9.02f);
     const Vector square = bounded * bounded;

@@ -43,6 +43,8 @@ class Distribution(NamedTuple):
     """`actions` as a window keeps them -> what `log_prob` takes."""
     require: Callable[[Any, Array], None]
     """`(action space, outputs [B, ...])`: raise a ValueError if they do not belong together."""
+    counts: Callable[[int], tuple[int, ...]]
+    """`the size of outputs -> among how many actions each choice is`; none where actions are continuous."""
     probs: Callable[[Array], Array] | None = None
     """`outputs [B, A] -> probabilities [B, A]` float64, those of each choice side by side; None where
     actions are continuous."""
@@ -114,6 +116,7 @@ categorical = Distribution(
     entropy=_categorical_entropy,
     recover=_categorical_recover,
     require=_categorical_require,
+    counts=lambda size: (size,),
     probs=_categorical_probs,
 )
 """A choice among A actions; the actor returns `[B, A]` unnormalised log-probabilities (logits)."""
@@ -151,6 +154,7 @@ def factorized(counts: Sequence[int]) -> Distribution:
         entropy=partial(_factorized_entropy, blocks),
         recover=_categorical_recover,
         require=partial(_factorized_require, sizes),
+        counts=lambda size: sizes,
         probs=partial(_factorized_probs, blocks),
     )
 
@@ -324,6 +328,7 @@ squashed_gaussian = Distribution(
     entropy=_squashed_entropy,
     recover=_squashed_recover,
     require=_squashed_require,
+    counts=lambda size: (),
 )
 """tanh of a Gaussian in A dimensions; the actor returns `[B, 2A]`, mean and log_std side by side. Actions
 are in (-1, 1); `log_prob` takes them before the tanh, because that cannot be undone where it saturates."""

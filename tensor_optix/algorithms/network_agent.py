@@ -16,11 +16,24 @@ from functools import cached_property
 from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NamedTuple,
+    Self,
+    TypeAlias,
+    TypeVar,
+    get_args,
+)
 
 import numpy as np
 
 from tensor_optix.adapters.backend import ByteDivisors
+from tensor_optix.adapters.native.updates import NativeParts
+from tensor_optix.adapters.native.views import NotNative
 from tensor_optix.core.argument_checks import (
     closest,
     finite_number,
@@ -51,6 +64,18 @@ LEAST_STEP = 1e-3
 """Where `reduce_step` ends: at this share of the learning rate that the agent was made with."""
 LEAST_REMAINING = 1e-6
 """What a schedule is asked with at the very end of a run: one that comes down to 0 is still above it."""
+
+
+Engine: TypeAlias = Literal["auto", "native", "framework"]
+ENGINES = get_args(Engine)
+N = TypeVar("N")
+
+
+class EngineChoice(NamedTuple):
+    """What makes an agent's updates, and why."""
+
+    name: Literal["native", "framework"]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -162,6 +187,10 @@ class NetworkAgent(BaseAgent, Generic[H]):
             first then takes 5 to 40 seconds, and those of small networks on a CPU a third of their time.
             The results are the same up to rounding. What cannot be compiled runs as it is, with a
             warning. TensorFlow's updates are compiled in any case.
+        engine: What makes the updates: `"native"`, compiled kernels that work in the memory of networks and
+            optimizers; `"framework"`; or `"auto"`, the native engine where it can, unless `compile` is
+            set. It can where all networks are perceptrons in float32 on the CPU, the optimizers Adam, AdamW
+            or SGD, and the loss is the agent's own. `engine_choice` says which it is, and why.
 
     Raises:
         ImportError: If Keras runs on another framework than TensorFlow.
@@ -184,7 +213,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
         obs_normalizer: ObsNormalizer | None = None,
         device: str = "auto",
         compile: bool = False,
+        engine: Engine = "auto",
     ) -> None:
+        if engine not in ENGINES:
+            names = ", ".join(map(repr, ENGINES))
+            raise ValueError(f"engine must be one of {names}, got {engine!r}")
         if hyperparams is not None and not isinstance(hyperparams, HyperparamSet):
             raise TypeError(
                 f"hyperparams must be a HyperparamSet, got {type(hyperparams).__name__}; "
@@ -203,6 +236,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._hyperparams: H = self._read({} if hyperparams is None else hyperparams.params)
         self._has_warned_of_actions = False
         self._masked: MaskedSpace | None = None
+        self._wanted_engine: Engine = "framework" if engine == "auto" and compile else engine
         self._older_than_act = older_than_act(type(self))
         self._acts_itself = overrides(type(self), "act", "_sample")
         self._learns_itself = overrides(type(self), "learn", "_sample")
@@ -285,6 +319,32 @@ class NetworkAgent(BaseAgent, Generic[H]):
             self._masked, observation_space = observation_space, observation_space.plain
         if not (self._acts_itself and self._learns_itself):
             self._try_networks(observation_space, action_space)
+
+    def _native(self, make: Callable[[NativeParts], N]) -> N | None:
+        """Return what the native engine computes of an algorithm; None where the framework does.
+
+        Args:
+            make: `(parts) -> the algorithm's updates and passes`; raises NotNative if that is impossible.
+
+        Raises:
+            ValueError: If the native engine was asked for and cannot do it.
+        """
+        self.engine_choice = EngineChoice("framework", "it was asked for")
+        if self._wanted_engine == "framework":
+            return None
+        try:
+            made = make(NativeParts(self.ops))
+        except NotNative as error:
+            if self._wanted_engine == "native":
+                raise ValueError(
+                    f"engine='native' is not possible, as {error}; engine='auto' takes the framework's then"
+                ) from None
+            self.engine_choice = EngineChoice("framework", str(error))
+            return None
+        self.engine_choice = EngineChoice(
+            "native", "all networks are perceptrons in float32 on the CPU"
+        )
+        return made
 
     @abstractmethod
     def _try_networks(self, observation_space: Any, action_space: Any) -> None:

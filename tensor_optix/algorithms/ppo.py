@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from tensor_optix.adapters.backend import UpdateTally
+from tensor_optix.adapters.native.updates import NativePPO
 from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms.network_agent import PROBE_ROWS, Hyperparams, NetworkAgent, try_network
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, Network, Optimizer, Tensor
+    from tensor_optix.adapters.native.updates import NativeParts
     from tensor_optix.algorithms.distributions import Distribution
+    from tensor_optix.algorithms.network_agent import Engine
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
     from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
@@ -98,7 +101,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
         critic: `[B, ...]` observations to values, `[B, 1]` or `[B]`.
         optimizer: Of both.
         hyperparams: See `PPOHyperparams`; all are optional.
-        reward_normalizer, device, obs_normalizer, compile: As for every `NetworkAgent`.
+        reward_normalizer, device, obs_normalizer, compile, engine: As for every `NetworkAgent`.
         choices: `[K]`, among how many actions each of the independent choices is: the `nvec` of a
             MultiDiscrete, in one row; a 2 for each number of a MultiBinary. None: one choice, a Discrete.
     """
@@ -126,6 +129,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
         compile: bool = False,
         *,
         choices: Sequence[int] | None = None,
+        engine: Engine = "auto",
     ) -> None:
         if choices is not None:
             self.distribution = distributions.factorized(choices)
@@ -140,6 +144,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
             obs_normalizer=obs_normalizer,
             device=device,
             compile=compile,
+            engine=engine,
         )
 
     @cached_property
@@ -156,6 +161,22 @@ class PPO(NetworkAgent[PPOHyperparams]):
             self._loss, {"actor": actor, "critic": critic}, self._optimizers["optimizer"]
         )
         self._epoch = ops.update_loop(self._update, [actor, critic])
+        native = self._native(self._native_ppo)
+        if native is not None:
+            self._policy, self._values = native.policy, native.values
+            self._log_probs, self._epoch = native.log_probs, native.epoch
+
+    def _native_ppo(self, parts: NativeParts) -> NativePPO:
+        """Return what the native engine does of it.
+
+        Raises:
+            NotNative: If that is not possible.
+        """
+        networks = {"actor": self._actor, "critic": self._critic}
+        actor, critic = (parts.network(name, network) for name, network in networks.items())
+        optimizer = parts.optimizer("optimizer", self._optimizers["optimizer"], networks)
+        counts = self.distribution.counts(actor.outputs)
+        return NativePPO(parts, actor, critic, optimizer, counts)
 
     def _update(
         self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
@@ -406,10 +427,12 @@ class GaussianPPO(PPO):
         device: str = "auto",
         obs_normalizer: ObsNormalizer | None = None,
         compile: bool = False,
+        *,
+        engine: Engine = "auto",
     ) -> None:
         self._action_dim = whole_number("action_dim", action_dim)
         shared = (hyperparams, reward_normalizer, device, obs_normalizer, compile)
-        super().__init__(actor, critic, optimizer, *shared)
+        super().__init__(actor, critic, optimizer, *shared, engine=engine)
 
     def _try_networks(self, observation_space: Any, action_space: Any) -> None:
         distributions.require_action_dim(self._action_dim, action_space)

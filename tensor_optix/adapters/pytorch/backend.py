@@ -29,6 +29,7 @@ from tensor_optix.adapters.pytorch.gradient_descent import (
     require_optimizer,
 )
 from tensor_optix.adapters.pytorch.layers import TorchByteScale
+from tensor_optix.adapters.pytorch.views import TorchOptimizer, TorchPerceptron
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -215,6 +216,30 @@ def scalar(value: float, optimizer: torch.optim.Optimizer, network: nn.Module) -
     parameter = held[0] if isinstance(held[0], nn.Parameter) else nn.Parameter(held[0].detach())
     optimizer.param_groups[0]["params"] = [parameter]
     return TorchScalar(parameter, value)
+
+
+def perceptron_source(name: str, network: nn.Module) -> TorchPerceptron:
+    """Return a network as the native engine reads it.
+
+    Raises:
+        NotNative: If the engine does not know such a network.
+    """
+    return TorchPerceptron(name, network)
+
+
+def optimizer_source(
+    name: str, optimizer: torch.optim.Optimizer, networks: Mapping[str, nn.Module]
+) -> TorchOptimizer:
+    """Return an optimizer of networks, or of one number, as the native engine reads it.
+
+    Raises:
+        NotNative: If the engine does not know such an optimizer.
+    """
+    parameters: list[nn.Parameter] = []
+    for of, network in networks.items():
+        is_number = isinstance(network, TorchScalar)
+        parameters += network.parameters() if is_number else TorchPerceptron(of, network).parameters
+    return TorchOptimizer(name, optimizer, parameters)
 
 
 def twin_critics(first: nn.Module, second: nn.Module) -> nn.Module:

@@ -13,6 +13,7 @@ import numpy as np
 from safetensors import numpy as safetensors
 
 from tensor_optix.adapters.backend import LARGEST_BYTE
+from tensor_optix.adapters.native.views import NotNative
 from tensor_optix.adapters.tensorflow.gradient_descent import (
     TFGradientDescent,
     bind,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, ByteScale, Tensor, Update, UpdateLoop
+    from tensor_optix.adapters.native.views import OptimizerSource, PerceptronSource
     from tensor_optix.core.types import Array, PathLike
 
 CONVOLUTION_AXES = 4
@@ -203,6 +205,16 @@ def scalar(value: float, optimizer: Any, network: Any) -> KerasScalar:
     require_optimizer(optimizer, "a single number")
     with beside([network]):
         return KerasScalar(value)
+
+
+def perceptron_source(name: str, network: Any) -> PerceptronSource:
+    """Raise NotNative: the native engine works in memory that Keras does not share."""
+    raise NotNative(f"the {name} is a Keras model")
+
+
+def optimizer_source(name: str, optimizer: Any, networks: Mapping[str, Any]) -> OptimizerSource:
+    """Raise NotNative, as `perceptron_source` does."""
+    raise NotNative(f"the {name} is one of Keras's")
 
 
 def update_loop(update: Update, networks: Sequence[Any], is_pure: bool = True) -> UpdateLoop:

@@ -1,0 +1,176 @@
+"""Whole updates by the native engine: networks and optimizers come in, update loops and passes go out.
+
+What these return is what the frameworks' own loops return: see `adapters.backend.UpdateLoop`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tensor_optix.adapters.native.views import BoundOptimizer, BoundPerceptron, NotNative
+from tensor_optix.kernels import engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tensor_optix.adapters.backend import Backend, Network, Optimizer
+    from tensor_optix.core.types import Array
+
+
+class NativeParts:
+    """The networks and optimizers of one agent as the engine takes them, and its workspace.
+
+    Args:
+        ops: The functions of the framework that they are of.
+
+    Raises:
+        NotNative: If the engine cannot be used on this machine.
+    """
+
+    def __init__(self, ops: Backend) -> None:
+        if not engine.has_engine:
+            raise NotNative("the compiled kernels are not there")
+        self._ops = ops
+        self.workspace = engine.Workspace()
+
+    def network(self, name: str, network: Network) -> BoundPerceptron:
+        """Return a network as the engine takes it.
+
+        Raises:
+            NotNative: If it does not know such a network.
+        """
+        return BoundPerceptron(self._ops.perceptron_source(name, network))
+
+    def optimizer(
+        self, name: str, optimizer: Optimizer, networks: Mapping[str, Network]
+    ) -> BoundOptimizer:
+        """Return an optimizer of these networks as the engine takes it.
+
+        Raises:
+            NotNative: If it does not know such an optimizer.
+        """
+        return BoundOptimizer(self._ops.optimizer_source(name, optimizer, networks))
+
+    def inference(self, network: BoundPerceptron) -> Callable[[Array], Array]:
+        """Return a function of observations `[B, ...]` to what the network makes of them, `[B, outputs]`."""
+        inputs, outputs, workspace = network.inputs, network.outputs, self.workspace
+
+        def run(observations: Array) -> Array:
+            rows = as_rows(observations, inputs)
+            made = np.empty((len(rows), outputs), np.float32)
+            engine.forward(network.engine(), rows, made, workspace)
+            return made
+
+        return run
+
+    def values(self, name: str, network: BoundPerceptron) -> Callable[[Array], Array]:
+        """Return the same for a network of one number a row, to `[B]`.
+
+        Raises:
+            NotNative: If it returns more.
+        """
+        if network.outputs != 1:
+            raise NotNative(f"the {name} returns {network.outputs} numbers a row")
+        run = self.inference(network)
+        return lambda observations: run(observations)[:, 0]
+
+
+def as_rows(observations: Array, inputs: int) -> Array:
+    """Return observations as float32 rows `[B, inputs]`.
+
+    Raises:
+        ValueError: If they are of another size.
+    """
+    rows = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
+    if rows.shape[1] != inputs:
+        raise ValueError(f"the network takes {inputs} numbers a row, got {rows.shape[1]}")
+    return rows
+
+
+def means_of(
+    names: Sequence[str], sums: Sequence[float], updates: int, skipped: int
+) -> dict[str, float]:
+    """Return means over the updates that were made, NaN where none was, and the share of those left out."""
+    made = updates - skipped
+    means = {n: total / made if made else math.nan for n, total in zip(names, sums, strict=True)}
+    return means | {"skipped": skipped / updates}
+
+
+PPO_DIAGNOSTICS = ("policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm")
+
+
+class NativePPO:
+    """PPO's passes, and what acting needs.
+
+    Args:
+        parts: Of the agent.
+        actor, critic: The networks.
+        optimizer: Of both.
+        counts: Among how many actions each choice is; none where actions are continuous.
+    """
+
+    def __init__(
+        self,
+        parts: NativeParts,
+        actor: BoundPerceptron,
+        critic: BoundPerceptron,
+        optimizer: BoundOptimizer,
+        counts: tuple[int, ...],
+    ) -> None:
+        self._actor, self._critic, self._optimizer = actor, critic, optimizer
+        self._workspace = parts.workspace
+        self._counts = counts
+        self.policy = parts.inference(actor)
+        self.values = parts.values("critic", critic)
+        if not counts and actor.outputs % 2:
+            raise NotNative(f"the actor returns {actor.outputs} numbers a row")
+        if counts and sum(counts) != actor.outputs:
+            raise NotNative(
+                f"the actor returns {actor.outputs} numbers a row for {sum(counts)} actions"
+            )
+
+    def log_probs(self, observations: Array, actions: Array, masks: Array | None = None) -> Array:
+        """Return the log-probabilities `[B]` of actions, as `Distribution.recover` returns them."""
+        found = np.empty(len(observations), np.float32)
+        engine.log_probs(
+            self._actor.engine(),
+            self._workspace,
+            self._counts,
+            as_rows(observations, self._actor.inputs),
+            self._actions(actions),
+            None if masks is None else np.ascontiguousarray(masks),
+            found,
+        )
+        return found
+
+    def epoch(
+        self, fields: Mapping[str, Array], minibatch_size: int, scalars: Mapping[str, float]
+    ) -> tuple[dict[str, float], dict[str, Array]]:
+        """Make updates with consecutive minibatches: an `UpdateLoop`."""
+        batch = (
+            as_rows(fields["observations"], self._actor.inputs),
+            self._actions(fields["actions"]),
+            fields.get("action_masks"),
+            fields["log_probs"],
+            fields["advantages"],
+            fields["returns"],
+        )
+        numbers = ("clip_ratio", "vf_coef", "entropy_coef", "max_grad_norm")
+        settings = (minibatch_size, *(scalars[name] for name in numbers))
+        *sums, updates, skipped = engine.ppo(
+            self._actor.engine(),
+            self._critic.engine(),
+            self._optimizer.engine(),
+            self._workspace,
+            batch,
+            self._counts,
+            settings,
+        )
+        return means_of(PPO_DIAGNOSTICS, sums, updates, skipped), {}
+
+    def _actions(self, actions: Array) -> Array:
+        dtype = np.int64 if self._counts else np.float32
+        return np.ascontiguousarray(actions, dtype).reshape(len(actions), -1)
