@@ -40,7 +40,7 @@ int64 `[1]` count for all leaves, or None. `set(rate, beta1, beta2, epsilon, dec
 product = _raw("engine_product")
 """`(left, left_transposed, right, right_transposed, bias, result, workspace)`.
 
-Writes `left @ right + bias`, of float32 matrices, either of which may be given transposed; `bias` may be None.
+Writes `left @ right + bias`, of float32 matrices, either of which may be given transposed. No bias: None.
 """
 
 forward = _raw("engine_forward")
@@ -54,8 +54,8 @@ ppo = _raw("engine_ppo")
 
 `fields` are observations `[R, D]`, actions `[R, K]` int64 (or `[R, A]` float32 before the tanh, where there
 are no `counts`), masks `[R, L]` or None, log_probs, advantages, returns `[R]`; `settings` the minibatch's
-size, clip_ratio, vf_coef, entropy_coef, max_grad_norm. `sums` of policy_loss, value_loss, entropy, approx_kl and
-grad_norm are over the updates made; the numbers of updates and of those that were left out follow.
+size, clip_ratio, vf_coef, entropy_coef, max_grad_norm. `sums` of policy_loss, value_loss, entropy, approx_kl
+and grad_norm are over the updates made; the numbers of updates and of those that were left out follow.
 """
 
 dqn = _raw("engine_dqn")
@@ -70,8 +70,8 @@ sac = _raw("engine_sac")
 """`(networks, optimizers, log_alpha [1], workspace, fields, batch, tau) -> sums`.
 
 `networks` are actor, two critics and their targets; `optimizers` those of the actor, of both critics and of
-log_alpha. `fields` are as for `dqn`, but actions `[R, A]` float32, and in place of None, None the noise of the
-policy's actions and of those at the next observations, `[R, A]`. `sums` are of actor_loss, critic_loss,
+log_alpha. `fields` are as for `dqn`, but actions `[R, A]` float32, and in place of None, None the noise of
+the policy's actions and of those at the next observations, `[R, A]`. `sums` are of actor_loss, critic_loss,
 grad_norm, alpha, entropy; updates, skipped ones, and the same of the actor (for `td3`) follow.
 """
 
