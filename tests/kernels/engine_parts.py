@@ -126,6 +126,14 @@ def descent(*nets: Net, **settings: Any) -> Descent:
     return Descent([array for one in nets for array in one.arrays], **settings)
 
 
+def random_masks(rng: np.random.Generator, counts: Sequence[int], actions: Array) -> Array:
+    """Return masks `[B, sum of counts]` that allow about half of all, and these actions `[B, K]`."""
+    masks = rng.random((len(actions), sum(counts))) < 0.5
+    begins = np.cumsum([0, *counts[:-1]])
+    np.put_along_axis(masks, actions + begins, True, axis=1)
+    return masks
+
+
 def bits(arrays: Sequence[Array]) -> list[bytes]:
     return [array.tobytes() for array in arrays]
 
