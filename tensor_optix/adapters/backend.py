@@ -286,6 +286,9 @@ class Backend(Protocol):
     def split_last(self, x: Tensor, /) -> tuple[Tensor, Tensor]:
         """Split the last axis into two halves."""
 
+    def pair_last(self, x: Tensor, y: Tensor, /) -> Tensor:
+        """Lay two tensors of one shape side by side: `[B]`, `[B]` -> `[B, 2]`."""
+
     def fold_last(self, x: Tensor, size: int, /) -> Tensor:
         """Fold the last axis into rows of one size: `[B, K * size]` -> `[B, K, size]`."""
 
@@ -371,11 +374,11 @@ class Backend(Protocol):
         """
 
     def inference(
-        self, fn: Callable[..., Any], networks: Sequence[Network], /
-    ) -> Callable[..., Any]:
+        self, fn: Callable[..., Tensor], networks: Sequence[Network], /
+    ) -> Callable[..., Array]:
         """Return a function of tensors `[B, ...]` as one of arrays, without gradients, in chunks.
 
-        `networks` are those that `fn` calls. It returns a tensor, or a tuple of them.
+        `networks` are those that `fn` calls.
         """
 
     def gradient_descent(

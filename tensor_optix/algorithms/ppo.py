@@ -154,11 +154,8 @@ class PPO(NetworkAgent[PPOHyperparams]):
         self._log_probs = ops.inference(self._log_probs_tensor, [actor])
         shared = ops.shared(actor, critic)
         self._outputs_and_values = shared or self._two_passes
-        self._log_probs_and_values = (
-            ops.inference(self._log_probs_and_values_tensors, [actor, critic])
-            if shared
-            else self._log_probs_and_values_apart
-        )
+        self._pairs = ops.inference(self._pairs_tensor, [actor, critic])
+        self._log_probs_and_values = self._judged_at_once if shared else self._judged_apart
         self._descent = ops.gradient_descent(
             self._loss, {"actor": actor, "critic": critic}, self._optimizers["optimizer"]
         )
@@ -188,18 +185,22 @@ class PPO(NetworkAgent[PPOHyperparams]):
         outputs = self._among_allowed(self._policy_tensor(observations), masks)
         return self.distribution.log_prob(self.ops, outputs, actions)
 
-    def _log_probs_and_values_tensors(
+    def _pairs_tensor(
         self, observations: Tensor, actions: Tensor, masks: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
+        """Return the log-probability and the value of each row, `[B, 2]`."""
         outputs, values = self._outputs_and_values(observations)
-        log_probs = self.distribution.log_prob(
-            self.ops, self._among_allowed(outputs, masks), actions
-        )
-        return log_probs, self.ops.flatten_values(values)
+        outputs = self._among_allowed(outputs, masks)
+        log_probs = self.distribution.log_prob(self.ops, outputs, actions)
+        return self.ops.pair_last(log_probs, self.ops.flatten_values(values))
 
-    def _log_probs_and_values_apart(
-        self, observations: Array, *choices: Array
-    ) -> tuple[Array, Array]:
+    def _judged_at_once(self, observations: Array, *choices: Array) -> tuple[Array, Array]:
+        """Return log-probabilities and values, `[B]` each, of actions and the masks they were chosen by."""
+        log_probs, values = np.ascontiguousarray(self._pairs(observations, *choices).T)
+        return log_probs, values
+
+    def _judged_apart(self, observations: Array, *choices: Array) -> tuple[Array, Array]:
+        """Return the same of networks that share nothing."""
         return self._log_probs(observations, *choices), self._values(observations)
 
     def _loss(

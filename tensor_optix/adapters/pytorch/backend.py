@@ -98,6 +98,11 @@ def split_last(x: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
+def pair_last(x: Tensor, y: Tensor) -> Tensor:
+    """Lay two tensors of one shape side by side: `[B]`, `[B]` -> `[B, 2]`."""
+    return torch.stack([x, y], dim=-1)
+
+
 def fold_last(x: Tensor, size: int) -> Tensor:
     """Fold the last axis into rows of one size: `[B, K * size]` -> `[B, K, size]`."""
     return x.reshape(x.shape[0], x.shape[-1] // size, size)
@@ -299,35 +304,25 @@ def update_loop(update: Update, networks: Sequence[nn.Module], is_pure: bool = T
     return run
 
 
-def inference(fn: Callable[..., Any], networks: Sequence[nn.Module]) -> Callable[..., Any]:
-    """Return a function of tensors `[B, ...]` as one of arrays, without gradients, in chunks.
-
-    It returns a tensor, or a tuple of them.
-    """
+def inference(fn: Callable[..., Tensor], networks: Sequence[nn.Module]) -> Callable[..., Array]:
+    """Return a function of tensors `[B, ...]` as one of arrays, without gradients, in chunks."""
     device = device_of(networks[0])
     threads = threads_for(networks)
 
-    def forward(*arrays: Array) -> Any:
+    def forward(*arrays: Array) -> Array:
+        outputs: Array
         with torch.inference_mode(), threads():
             if len(arrays[0]) <= INFERENCE_ROWS:
-                return _as_arrays(fn(*(to_tensor(array, device) for array in arrays)))
-            parts = (
-                (to_tensor(array[i : i + INFERENCE_ROWS], device) for array in arrays)
-                for i in range(0, len(arrays[0]), INFERENCE_ROWS)
-            )
-            outputs = [_as_arrays(fn(*part)) for part in parts]
-        if isinstance(outputs[0], tuple):
-            return tuple(map(np.concatenate, zip(*outputs, strict=True)))
-        return np.concatenate(outputs)
+                outputs = fn(*(to_tensor(array, device) for array in arrays)).cpu().numpy()
+            else:
+                parts = (
+                    (to_tensor(array[i : i + INFERENCE_ROWS], device) for array in arrays)
+                    for i in range(0, len(arrays[0]), INFERENCE_ROWS)
+                )
+                outputs = np.concatenate([fn(*part).cpu().numpy() for part in parts])
+        return outputs
 
     return forward
-
-
-def _as_arrays(outputs: Any) -> Any:
-    """Return a tensor as an array, and a tuple of them as one of arrays."""
-    if isinstance(outputs, tuple):
-        return tuple(map(_as_arrays, outputs))
-    return outputs.cpu().numpy()
 
 
 def gradient_descent(

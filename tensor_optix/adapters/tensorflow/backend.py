@@ -97,6 +97,11 @@ def split_last(x: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
+def pair_last(x: Tensor, y: Tensor) -> Tensor:
+    """Lay two tensors of one shape side by side: `[B]`, `[B]` -> `[B, 2]`."""
+    return tf.stack([x, y], axis=-1)
+
+
 def fold_last(x: Tensor, size: int) -> Tensor:
     """Fold the last axis into rows of one size: `[B, K * size]` -> `[B, K, size]`."""
     return tf.reshape(x, [-1, x.shape[-1] // size, size])

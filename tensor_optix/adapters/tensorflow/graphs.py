@@ -69,7 +69,7 @@ class Inference:
     """A function of tensors `[B, ...]` as one of arrays, in chunks; traced once for all B.
 
     Args:
-        fn: Pure, over the networks. Returns a tensor or a tuple of them.
+        fn: Pure, over the networks.
         networks: Those that it calls.
     """
 
@@ -83,20 +83,20 @@ class Inference:
         """How often the function was traced: once per combination of shapes and dtypes."""
         return len(self._traced)
 
-    def __call__(self, *arrays: Array) -> Any:
-        """Return the output for `[B, ...]` arrays, a tuple where the function returns one."""
+    def __call__(self, *arrays: Array) -> Array:
+        """Return the output for `[B, ...]` arrays."""
         signature = tuple((array.shape[1:], array.dtype) for array in arrays)
         traced = self._traced.get(signature)
         if traced is None:
             traced = self._traced[signature] = self._trace(signature)
+        outputs: Array
         if len(arrays[0]) <= INFERENCE_ROWS:
-            outputs = [one.numpy() for one in traced(*map(tf.constant, arrays))]
+            outputs = traced(*map(tf.constant, arrays))[0].numpy()
         else:
             starts = range(0, len(arrays[0]), INFERENCE_ROWS)
             chunks = ([tf.constant(a[i : i + INFERENCE_ROWS]) for a in arrays] for i in starts)
-            parts = [[one.numpy() for one in traced(*chunk)] for chunk in chunks]
-            outputs = [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+            outputs = np.concatenate([traced(*chunk)[0].numpy() for chunk in chunks])
+        return outputs
 
     def _trace(self, signature: tuple[Any, ...]) -> TracedFunction:
         def forward(*tensors: Any) -> Any:
