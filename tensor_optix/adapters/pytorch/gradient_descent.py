@@ -163,7 +163,8 @@ def _groups(networks: Mapping[str, nn.Module]) -> list[list[Leaf]]:
 
 def _axes(tensor: Tensor) -> list[int]:
     """Return the axes of a tensor in the order of its memory, as channels-last ones are not in their own."""
-    return sorted(range(tensor.dim()), key=lambda axis: -tensor.stride(axis))
+    strides = tensor.stride()
+    return sorted(range(len(strides)), key=lambda axis: -strides[axis])
 
 
 def _in_memory_order(tensor: Tensor, gradient: Tensor) -> Tensor:
