@@ -295,7 +295,7 @@ class NetworkRecipes:
     def networks_of_images(
         self, sight: Sight, outputs: Sequence[Output], hidden: Sequence[int]
     ) -> list[Network]:
-        """Build networks that share all layers but their last, as Mnih et al. 2016 do (section 8).
+        """Build networks that share all layers but their last, as those of Mnih et al. 2016 do.
 
         Args:
             sight: Of the observations, with images.
