@@ -54,6 +54,7 @@ SHARED_BY_FRAMEWORKS = {
     "tensor_optix.adapters.backend.ByteField",
     "tensor_optix.adapters.backend.UpdateTally",
     "tensor_optix.adapters.network_recipes.NetworkRecipes",
+    "tensor_optix.adapters.network_recipes.Output",
     "tensor_optix.adapters.network_recipes.Part",
     "tensor_optix.adapters.network_recipes.Sight",
     "tensor_optix.adapters.network_recipes.plan_image",
