@@ -256,11 +256,10 @@ class PPO(NetworkAgent[PPOHyperparams]):
         _require_values(try_network("critic", self._values, observation_space))
 
     def _sample(self, observations: Array) -> Array:
-        outputs = self._outputs(observations)
-        return self._finite_actions(self.distribution.sample(self._rng, outputs))
+        return self.distribution.sample(self._rng, self._outputs(observations))
 
     def _greedy(self, observations: Array) -> Array:
-        return self._finite_actions(self.distribution.greedy(self._outputs(observations)))
+        return self.distribution.greedy(self._outputs(observations))
 
     def _probs(self, observations: Array) -> Array | None:
         if self.distribution.probs is None:
@@ -463,6 +462,12 @@ class GaussianPPO(PPO):
     def _try_networks(self, observation_space: Any, action_space: Any) -> None:
         distributions.require_action_dim(self._action_dim, action_space)
         super()._try_networks(observation_space, action_space)
+
+    def _sample(self, observations: Array) -> Array:
+        return self._finite_actions(super()._sample(observations))
+
+    def _greedy(self, observations: Array) -> Array:
+        return self._finite_actions(super()._greedy(observations))
 
 
 def clipped_surrogate(
