@@ -130,6 +130,7 @@ struct Target {
     std::size_t row;
     std::size_t width;  // up to kPanel
     const float* bias;  // a panel's row to begin with; null: go on from the target
+    bool is_rectified;  // whether negative numbers become 0, once they are summed
 };
 
 template <std::size_t Rows, std::size_t Vectors>
@@ -147,6 +148,15 @@ void finish_block(const Matrix& left, Panel panel, std::size_t depth, const Targ
         }
     }
     block<Rows, Vectors>(left, panel, depth, sums);
+    if (target.is_rectified) {
+#pragma GCC unroll 16
+        for (std::size_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
+            // Written so that NaN stays NaN.
+            for (std::size_t v = 0; v < Vectors; ++v)
+                sums[r][v] = sums[r][v] < Vector{} ? Vector{} : sums[r][v];
+        }
+    }
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < Rows; ++r) {
         float* to = target.data + r * target.row;
@@ -165,7 +175,8 @@ template <std::size_t Rows>
 void finish_rows(const Matrix& left, std::size_t first, Panel panel, std::size_t depth,
                  const Target& target) {
     const Matrix below = {left.data + first * left.row, left.row, left.column};
-    const Target here = {target.data + first * target.row, target.row, target.width, target.bias};
+    const Target here = {target.data + first * target.row, target.row, target.width, target.bias,
+                         target.is_rectified};
     if (target.width <= kLanes) {
         finish_block<Rows, 1>(below, panel, depth, here);
     } else {
@@ -223,10 +234,12 @@ inline void narrow_product(const Matrix& left, const float* columns, const float
 }  // namespace details
 
 // result[i, j] = bias[j] + sum over k of left[i, k] * right[k, j]; no bias: 0.
-// `packed` has room for kPacked floats.
+// `packed` has room for kPacked floats. Negative elements become 0 if it is to be rectified, which
+// costs nothing here.
 inline void product(const Matrix& left, const Matrix& right, const float* bias, std::size_t rows,
-                    std::size_t columns, std::size_t depth, float* result, float* packed) {
-    if (columns <= kNarrow && left.column == 1 && right.row == 1 && depth > 1)
+                    std::size_t columns, std::size_t depth, float* result, float* packed,
+                    bool is_rectified = false) {
+    if (columns <= kNarrow && left.column == 1 && right.row == 1 && depth > 1 && !is_rectified)
         return details::narrow_product(left, right.data, bias, rows, columns, depth, result);
     float* const begin = packed + kDepth * kPanel;
     const bool is_near = right.column == 1 && depth * right.row <= kUnpacked;
@@ -246,8 +259,9 @@ inline void product(const Matrix& left, const Matrix& right, const float* bias, 
                 details::pack(below, part, width, packed);
             }
             const Matrix beside = {left.data + k * left.column, left.row, left.column};
+            const bool is_last = k + part == depth;
             details::finish(beside, panel, rows, part,
-                            {result + j, columns, width, k ? nullptr : begin});
+                            {result + j, columns, width, k ? nullptr : begin, is_rectified && is_last});
             k += part;
         } while (k < depth);
     }
