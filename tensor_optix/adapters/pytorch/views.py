@@ -103,6 +103,8 @@ class TorchOptimizer:
         for setting in ("amsgrad", "maximize", "capturable", "differentiable", "dampening"):
             if group.get(setting):
                 raise NotNative(f"the {name} has {setting}={group[setting]}")
+        if len({id(parameter) for parameter in parameters}) < len(parameters):
+            raise NotNative(f"the networks of the {name} share weights")
         self._optimizer = optimizer
         self._parameters = list(parameters)
         self._is_sgd = type(optimizer) is torch.optim.SGD
