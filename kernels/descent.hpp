@@ -143,8 +143,8 @@ struct Gradients {
 };
 
 // One step, unless the loss or the gradients are not finite. Each network's are scaled down to
-// `max_norm`. Returns the norm of all before that, NaN if the step was left out. A team shares the work by
-// networks.
+// `max_norm`. Returns the norm of all before that, NaN if the step was left out. A team shares the
+// work by networks.
 inline double descend(Optimizer& optimizer, const Gradients& gradients, double max_norm,
                       double loss, Team* team = nullptr) {
     double squares[2] = {0.0, 0.0};

@@ -206,9 +206,10 @@ inline void backward(const Network& network, const float* inputs, std::size_t ro
         const std::size_t first = l ? 0 : wanted.first;
         float* const next = l ? buffers[l % 2] : wanted.inputs;
         const auto of_inputs = [&] {
-            const Matrix weight = layer.is_by_outputs
-                                      ? Matrix{layer.weight + first, layer.inputs, 1}
-                                      : Matrix{layer.weight + first * layer.outputs, 1, layer.outputs};
+            const Matrix weight =
+                layer.is_by_outputs
+                    ? Matrix{layer.weight + first, layer.inputs, 1}
+                    : Matrix{layer.weight + first * layer.outputs, 1, layer.outputs};
             product(by_rows(gradients, layer.outputs), weight, nullptr, rows, layer.inputs - first,
                     layer.outputs, next, packed);
         };

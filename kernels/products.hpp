@@ -260,8 +260,9 @@ inline void product(const Matrix& left, const Matrix& right, const float* bias, 
             }
             const Matrix beside = {left.data + k * left.column, left.row, left.column};
             const bool is_last = k + part == depth;
-            details::finish(beside, panel, rows, part,
-                            {result + j, columns, width, k ? nullptr : begin, is_rectified && is_last});
+            details::finish(
+                beside, panel, rows, part,
+                {result + j, columns, width, k ? nullptr : begin, is_rectified && is_last});
             k += part;
         } while (k < depth);
     }

@@ -1,16 +1,18 @@
-// A second thread: two pieces of work are done at once, each by one thread, so that results do not depend
-// on whether there is one.
+// A second thread: two pieces of work are done at once, each by one thread, so that results do not
+// depend on whether there is one.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <thread>
 
 namespace tensor_optix {
 
-// The second thread sleeps between calls of the engine, and looks out for work without sleeping within one.
+// The second thread sleeps between calls of the engine, and looks out for work without sleeping
+// within one.
 class Team {
   public:
     Team();
@@ -49,7 +51,8 @@ class Team {
     std::thread thread_;
 };
 
-// Does both, the second by the team's thread if there is a team. They may not touch the same memory.
+// Does both, the second by the team's thread if there is a team. They may not touch the same
+// memory.
 template <typename First, typename Second>
 void both(Team* team, First&& first, Second&& second) {
     if (!team) {
@@ -57,8 +60,10 @@ void both(Team* team, First&& first, Second&& second) {
         second();
         return;
     }
-    team->start([](void* context) { (*static_cast<std::remove_reference_t<Second>*>(context))(); },
-                &second);
+    // Passed by its own address, as the work may be constant.
+    auto* pointer = std::addressof(second);
+    using Pointer = decltype(pointer);
+    team->start([](void* context) { (**static_cast<Pointer*>(context))(); }, &pointer);
     first();
     team->finish();
 }

@@ -79,9 +79,8 @@ inline double ppo_critic(const PpoPass& pass, std::size_t first, std::size_t row
     const float* values = forward(pass.critic, observations, rows, trace, workspace);
     float* const errors = workspace.take(rows);
     std::copy(values, values + rows, errors);
-    const double squares =
-        squared_errors(pass.batch.returns + first, static_cast<float>(pass.settings.vf_coef), rows,
-                       errors);
+    const double squares = squared_errors(pass.batch.returns + first,
+                                          static_cast<float>(pass.settings.vf_coef), rows, errors);
     backward(pass.critic, observations, rows, trace, errors,
              {pass.gradients + num_weights(pass.actor), nullptr, 0}, workspace);
     workspace.release(mark);
