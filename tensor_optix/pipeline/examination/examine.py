@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tensor_optix.pipeline.examination import rules
 from tensor_optix.pipeline.examination.actions import actions_matter
 from tensor_optix.pipeline.examination.findings import (
     Deadline,
@@ -16,15 +17,6 @@ from tensor_optix.pipeline.examination.findings import (
     problem,
 )
 from tensor_optix.pipeline.examination.player import Player
-from tensor_optix.pipeline.examination.rules import (
-    BEGINNINGS,
-    ENDINGS,
-    RESETS,
-    as_it_returns,
-    gymnasium_objects,
-    seeded,
-    unseeded,
-)
 from tensor_optix.pipeline.examination.trace import trace_of
 from tensor_optix.pipeline.vector_contract import VectorEnv
 from tensor_optix.pipeline.vector_env import wrap_env
@@ -99,19 +91,24 @@ def _looks(
     given: Any, player: Player, deadline: Deadline, found: list[Finding]
 ) -> Iterator[tuple[str, int, Callable[[], list[Finding]]]]:
     """Yield the name of each look, how many resets it takes, and what looks; `found` grows meanwhile."""
-    yield "seeds", 2, lambda: [seeded(player, deadline.part(0.3))]
+    part = deadline.part
+    yield "seeds", 2, lambda: [rules.seeded(player, part(0.3))]
     if isinstance(given, VectorEnv):
         # A pool is made anew for each seed: there is no time to come to one situation again and again.
         return
     # Otherwise it could not be told what comes of an action, or of a seed, and what of chance.
     repeats = not any(one.check == "seed" and one.grade is Grade.PROBLEM for one in found)
-    yield "resets", 2 * RESETS, lambda: unseeded(player) if repeats else []
-    part = deadline.part
+    yield "resets", 2 * rules.RESETS, lambda: rules.unseeded(player) if repeats else []
     yield "actions", 2, lambda: actions_matter(player, part(0.6)) if repeats else []
-    yield "returned objects", BEGINNINGS + ENDINGS, lambda: as_it_returns(given, player, part(0.6))
+    resets = rules.BEGINNINGS + rules.ENDINGS
+    yield "returned objects", resets, lambda: rules.as_it_returns(given, player, part(0.6))
     # It knows of no masks, and would take actions that are not allowed.
     is_well = all(one.grade is Grade.OK for one in found) and player.mask is None
-    yield "Gymnasium's checker", CHECKER_RESETS, lambda: gymnasium_objects(given) if is_well else []
+    yield (
+        "Gymnasium's checker",
+        CHECKER_RESETS,
+        lambda: rules.gymnasium_objects(given) if is_well else [],
+    )
 
 
 def _failed(check: str, error: Exception) -> Finding:
