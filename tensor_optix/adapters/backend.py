@@ -220,7 +220,12 @@ class ByteDivisors:
         return True
 
 
-FAMILIES = {"torch": "Torch", "keras": "TF", "tensorflow": "TF"}
+FAMILIES = {
+    "torch": "Torch",
+    "keras": "TF",
+    "tensorflow": "TF",
+    "tensor_optix.adapters.native": "Native",
+}
 """What the names of the agents begin with that take the objects of a package."""
 
 
@@ -229,13 +234,18 @@ def given_instead(found: object) -> str:
     if isinstance(found, type):
         return kind_of(found)
     kind = f"{type(found).__module__}.{type(found).__name__}".removeprefix("builtins.")
-    packages = [base.__module__.split(".")[0] for base in type(found).__mro__]
-    families = [FAMILIES[package] for package in packages if package in FAMILIES]
+    modules = [f"{base.__module__}." for base in type(found).__mro__]
+    families = [
+        f for m in modules for package, f in FAMILIES.items() if m.startswith(f"{package}.")
+    ]
     return f"{kind}; {families[0]}... agents take it" if families else kind
 
 
 class Backend(Protocol):
     """The functions of a framework's backend module."""
+
+    def makes_gradients(self) -> bool:
+        """Return whether any loss can be minimised; if not, the native engine makes all updates."""
 
     def placed_on(self, device: str, /) -> AbstractContextManager[Any]:
         """Return a context to make networks in that are to be on a device, as agents name it."""

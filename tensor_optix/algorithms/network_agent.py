@@ -68,6 +68,8 @@ LEAST_REMAINING = 1e-6
 
 Engine: TypeAlias = Literal["auto", "native", "framework"]
 ENGINES = get_args(Engine)
+OF_TENSORS = ("_loss", "_update", "_tensor", "_tensors")
+"""What the names of methods end with that compute with tensors."""
 N = TypeVar("N")
 
 
@@ -236,7 +238,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._hyperparams: H = self._read({} if hyperparams is None else hyperparams.params)
         self._has_warned_of_actions = False
         self._masked: MaskedSpace | None = None
-        self._wanted_engine: Engine = "framework" if engine == "auto" and compile else engine
+        is_compiled = compile and self.ops.makes_gradients()
+        self._wanted_engine: Engine = "framework" if engine == "auto" and is_compiled else engine
         self._older_than_act = older_than_act(type(self))
         self._acts_itself = overrides(type(self), "act", "_sample")
         self._learns_itself = overrides(type(self), "learn", "_sample")
@@ -327,14 +330,19 @@ class NetworkAgent(BaseAgent, Generic[H]):
             make: `(parts) -> the algorithm's updates and passes`; raises NotNative if that is impossible.
 
         Raises:
-            ValueError: If the native engine was asked for and cannot do it.
+            ValueError: If the native engine cannot do it, and was asked for or is all that there is.
         """
-        self.engine_choice = EngineChoice("framework", "it was asked for")
-        if self._wanted_engine == "framework":
-            return None
         try:
+            if self._wanted_engine == "framework":
+                raise NotNative("the framework's was asked for")
+            self._require_own_losses()
             made = make(NativeParts(self.ops))
         except NotNative as error:
+            if not self.ops.makes_gradients():
+                raise ValueError(
+                    f"the native engine cannot train this, as {error}; PyTorch and TensorFlow train any "
+                    "networks and losses"
+                ) from None
             if self._wanted_engine == "native":
                 raise ValueError(
                     f"engine='native' is not possible, as {error}; engine='auto' takes the framework's then"
@@ -345,6 +353,17 @@ class NetworkAgent(BaseAgent, Generic[H]):
             "native", "all networks are perceptrons in float32 on the CPU"
         )
         return made
+
+    def _require_own_losses(self) -> None:
+        """Refuse a subclass that computes otherwise with tensors than the algorithm that the engine knows.
+
+        Raises:
+            NotNative: If it does.
+        """
+        names = {name for base in type(self).__mro__ for name in vars(base)}
+        for name in sorted(names):
+            if name.endswith(OF_TENSORS) and overrides(type(self), name, "_bind"):
+                raise NotNative(f"{type(self).__name__} has a {name} of its own")
 
     @abstractmethod
     def _try_networks(self, observation_space: Any, action_space: Any) -> None:

@@ -56,10 +56,10 @@ class NativeParts:
 
     def inference(self, network: BoundPerceptron) -> Callable[[Array], Array]:
         """Return a function of observations `[B, ...]` to what the network makes of them, `[B, outputs]`."""
-        inputs, outputs, workspace = network.inputs, network.outputs, self.workspace
+        outputs, workspace = network.outputs, self.workspace
 
         def run(observations: Array) -> Array:
-            rows = as_rows(observations, inputs)
+            rows = network.rows(observations)
             made = np.empty((len(rows), outputs), np.float32)
             engine.forward(network.engine(), rows, made, workspace)
             return made
@@ -76,18 +76,6 @@ class NativeParts:
             raise NotNative(f"the {name} returns {network.outputs} numbers a row")
         run = self.inference(network)
         return lambda observations: run(observations)[:, 0]
-
-
-def as_rows(observations: Array, inputs: int) -> Array:
-    """Return observations as float32 rows `[B, inputs]`.
-
-    Raises:
-        ValueError: If they are of another size.
-    """
-    rows = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
-    if rows.shape[1] != inputs:
-        raise ValueError(f"the network takes {inputs} numbers a row, got {rows.shape[1]}")
-    return rows
 
 
 def means_of(
@@ -121,6 +109,7 @@ class NativePPO:
         counts: tuple[int, ...],
     ) -> None:
         self._actor, self._critic, self._optimizer = actor, critic, optimizer
+        actor.require_same_sight("critic", critic)
         self._workspace = parts.workspace
         self._counts = counts
         self.policy = parts.inference(actor)
@@ -139,7 +128,7 @@ class NativePPO:
             self._actor.engine(),
             self._workspace,
             self._counts,
-            as_rows(observations, self._actor.inputs),
+            self._actor.rows(observations),
             self._actions(actions),
             None if masks is None else np.ascontiguousarray(masks),
             found,
@@ -151,7 +140,7 @@ class NativePPO:
     ) -> tuple[dict[str, float], dict[str, Array]]:
         """Make updates with consecutive minibatches: an `UpdateLoop`."""
         batch = (
-            as_rows(fields["observations"], self._actor.inputs),
+            self._actor.rows(fields["observations"]),
             self._actions(fields["actions"]),
             fields.get("action_masks"),
             fields["log_probs"],

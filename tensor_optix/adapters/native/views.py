@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy as np
+
 from tensor_optix.kernels import engine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tensor_optix.core.types import Array
 
@@ -81,6 +83,10 @@ class OptimizerSettings:
 class PerceptronSource(Protocol):
     """A perceptron of a framework."""
 
+    @property
+    def encoding(self) -> Sequence[Callable[[Array], Array]]:
+        """What observations go through before the layers, in order; equal ones do the same."""
+
     def places(self) -> tuple[int, ...]:
         """Return the addresses of its memory."""
 
@@ -119,6 +125,28 @@ class BoundPerceptron:
         first, last = layers[0], layers[-1]
         self.inputs = first.weight.shape[1 if first.is_by_outputs else 0]
         self.outputs = last.weight.shape[0 if last.is_by_outputs else 1]
+
+    def rows(self, observations: Array) -> Array:
+        """Return observations as the first layer takes them, float32 rows `[B, inputs]`.
+
+        Raises:
+            ValueError: If they are of another size.
+        """
+        for encode in self._source.encoding:
+            observations = encode(observations)
+        rows = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
+        if rows.shape[1] != self.inputs:
+            raise ValueError(f"the network takes {self.inputs} numbers a row, got {rows.shape[1]}")
+        return rows
+
+    def require_same_sight(self, name: str, other: BoundPerceptron) -> None:
+        """Refuse another network, of some name, that sees observations otherwise than this one.
+
+        Raises:
+            NotNative: If it does.
+        """
+        if list(self._source.encoding) != list(other._source.encoding):
+            raise NotNative(f"the {name} encodes observations otherwise than the actor")
 
     def engine(self) -> Any:
         """Return the engine's, of the memory that the weights are in now."""

@@ -31,6 +31,7 @@ from tensor_optix.adapters.pytorch.gradient_descent import (
 )
 from tensor_optix.adapters.pytorch.layers import TorchByteScale
 from tensor_optix.adapters.pytorch.views import TorchOptimizer, TorchPerceptron
+from tensor_optix.adapters.stored_perceptrons import by_own_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,6 +61,11 @@ tanh = torch.tanh
 minimum = torch.minimum
 clip = torch.clip
 where = torch.where
+
+
+def makes_gradients() -> bool:
+    """Return True."""
+    return True
 
 
 def placed_on(device: str) -> AbstractContextManager[None]:
@@ -394,7 +400,7 @@ def save_network(network: nn.Module, path: PathLike) -> None:
 
 def load_network(network: nn.Module, path: PathLike) -> None:
     """Read what `save_network` wrote, into the same variables."""
-    _load_state(network, load_file(f"{path}.safetensors"))
+    _load_state(network, _read_state(network, path))
 
 
 def require_same_shared(networks: Mapping[str, nn.Module], directory: Path) -> None:
@@ -444,7 +450,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> bool:
 
 def average_networks(network: nn.Module, paths: Sequence[PathLike]) -> None:
     """Set a network to the mean of stored ones; variables that are not floating take the first's."""
-    states = [load_file(f"{path}.safetensors") for path in paths]
+    states = [_read_state(network, path) for path in paths]
     mean_state = {
         name: torch.stack([state[name] for state in states]).mean(dim=0)
         if value.is_floating_point()
@@ -544,10 +550,16 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def _read_state(network: nn.Module, path: PathLike) -> Mapping[str, Tensor]:
+    """Return the variables in a file, be it one of another framework."""
+    shapes = {_plain_name(name): value.shape for name, value in network.state_dict().items()}
+    stored = {_plain_name(n): v for n, v in load_file(f"{path}.safetensors").items()}
+    return by_own_names(stored, shapes)
+
+
 def _load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     own = {_plain_name(name): name for name in network.state_dict()}
-    plain = {_plain_name(name): value for name, value in state.items()}
-    network.load_state_dict({own.get(name, name): value for name, value in plain.items()})
+    network.load_state_dict({own.get(name, name): value for name, value in state.items()})
 
 
 def _plain_name(name: str) -> str:

@@ -38,6 +38,8 @@ class TorchPerceptron:
         NotNative: If it is anything else.
     """
 
+    encoding = ()
+
     def __init__(self, name: str, network: nn.Module) -> None:
         self._dense: list[tuple[nn.Linear, Activation]] = []
         for layer in _flat(name, network):
