@@ -451,7 +451,7 @@ class Backend(Protocol):
         """Write the optimizer's state (moments, step counts) without pickle."""
 
     def load_optimizer(self, optimizer: Optimizer, path: PathLike, /) -> bool:
-        """Read what `save_optimizer` wrote; False where there is nothing to read."""
+        """Read what `save_optimizer` wrote; False where there is nothing to read, or another framework's."""
 
     def average_networks(self, network: Network, paths: Sequence[PathLike], /) -> None:
         """Set a network to the mean of stored ones."""

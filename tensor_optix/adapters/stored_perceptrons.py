@@ -1,4 +1,4 @@
-"""Files of perceptrons, whichever framework wrote them: arrays by its names come in, by another's go out.
+"""Files of perceptrons and of who wrote them: arrays by a framework's names come in, by another's go out.
 
 A layer has the variables `2.weight`, `[outputs, inputs]`, and `2.bias` on PyTorch and the native engine,
 and `2.kernel`, `[inputs, outputs]`, and `3.bias` on TensorFlow.
@@ -7,16 +7,23 @@ and `2.kernel`, `[inputs, outputs]`, and `3.bias` on TensorFlow.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors import safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tensor_optix.core.types import PathLike
+
 KINDS = {"divisors": 0, "weight": 1, "kernel": 1, "bias": 2, "value": 3}
 """By the last words of the names, in the order of the variables of a layer."""
-NAME = re.compile(rf"(?:(?:\d+|branches|encoder|head)\.)*(?:{'|'.join(KINDS)})")
+NAME = re.compile(rf"(?:(?:\d+|branches|encoder|head|first|second)\.)*(?:{'|'.join(KINDS)})")
 """What variables of ready-made networks, and of layers in sequence, are called: numbers tell their order."""
 MATRIX_AXES = 2
+STEP = "step"
+"""What the native engine's optimizers call their count of steps; others number all that they write."""
 
 
 def by_own_names(stored: Mapping[str, Any], own: Mapping[str, Sequence[int]]) -> Mapping[str, Any]:
@@ -43,6 +50,14 @@ def by_own_names(stored: Mapping[str, Any], own: Mapping[str, Sequence[int]]) ->
         name: _as_own(stored[other], _word(other) == _word(name), own[name])
         for name, other in zip(ours, theirs, strict=True)
     }
+
+
+def is_native_optimizer(path: PathLike) -> bool:
+    """Whether there is an optimizer's state that the native engine's `save_optimizer` wrote."""
+    if not Path(f"{path}.safetensors").exists():
+        return False
+    with safe_open(f"{path}.safetensors", "numpy") as stored:
+        return STEP in stored.keys()  # noqa: SIM118
 
 
 def _as_own(array: Any, is_own_way: bool, shape: Sequence[int]) -> Any:

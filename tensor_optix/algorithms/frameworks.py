@@ -56,7 +56,7 @@ class NativeFramework(Framework):
         )
 
 
-NATIVE = NativeFramework("native", "the native engine", "native", "native_", "Native")
+NATIVE = NativeFramework("native", "compiled kernels", "native", "native_", "Native")
 FRAMEWORKS: Mapping[str, Framework] = {
     "torch": Framework("torch", "PyTorch", "pytorch", "torch_", "Torch"),
     "tensorflow": Framework("tensorflow", "TensorFlow", "tensorflow", "tf_", "TF"),

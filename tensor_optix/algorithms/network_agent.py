@@ -554,7 +554,10 @@ class NetworkAgent(BaseAgent, Generic[H]):
             _save_arrays(directory / "reward_normalizer.npz", self._reward_normalizer.state_dict())
 
     def load_state(self, path: PathLike) -> None:
-        """Read a learner; a directory that holds weights only gives weights only."""
+        """Read a learner; a directory that holds weights only gives weights only.
+
+        What optimizers of another framework held is left out.
+        """
         directory = Path(path).expanduser()
         self.load_weights(directory)
         for name, optimizer in self._optimizers.items():

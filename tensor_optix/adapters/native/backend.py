@@ -18,7 +18,7 @@ from safetensors import numpy as safetensors
 from tensor_optix.adapters.backend import given_instead, require_same_values
 from tensor_optix.adapters.native.optimizers import NativeOptimizer
 from tensor_optix.adapters.native.perceptron import DenseNetwork, NativeScalar, NativeTwinCritics
-from tensor_optix.adapters.stored_perceptrons import by_own_names
+from tensor_optix.adapters.stored_perceptrons import by_own_names, is_native_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -317,12 +317,12 @@ def save_optimizer(optimizer: NativeOptimizer, path: PathLike) -> None:
 
 
 def load_optimizer(optimizer: NativeOptimizer, path: PathLike) -> bool:
-    """Read what `save_optimizer` wrote; False where there is nothing to read.
+    """Read what `save_optimizer` wrote; False where there is nothing to read, or another framework's.
 
     Raises:
         ValueError: If it is of another kind, or of other networks; nothing has changed then.
     """
-    if not Path(f"{path}.safetensors").exists():
+    if not is_native_optimizer(path):
         return False
     optimizer.take_on(_read(path, optimizer.state()))
     return True

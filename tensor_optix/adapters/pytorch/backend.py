@@ -432,7 +432,7 @@ def save_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> None:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> bool:
-    """Read what `save_optimizer` wrote; False where there is nothing to read."""
+    """Read what `save_optimizer` wrote; False where there is nothing to read, or another framework's."""
     if not Path(f"{path}.json").exists():
         return False
     stored = json.loads(Path(f"{path}.json").read_text())

@@ -15,7 +15,7 @@ from safetensors import numpy as safetensors
 
 from tensor_optix.adapters.backend import LARGEST_BYTE, require_same_values
 from tensor_optix.adapters.native.views import NotNative
-from tensor_optix.adapters.stored_perceptrons import by_own_names
+from tensor_optix.adapters.stored_perceptrons import by_own_names, is_native_optimizer
 from tensor_optix.adapters.tensorflow.gradient_descent import (
     TFGradientDescent,
     bind,
@@ -288,8 +288,9 @@ def save_optimizer(optimizer: Any, path: PathLike) -> None:
 
 
 def load_optimizer(optimizer: Any, path: PathLike) -> bool:
-    """Read what `save_optimizer` wrote; False where there is nothing to read."""
-    if not Path(f"{path}.safetensors").exists():
+    """Read what `save_optimizer` wrote; False where there is nothing to read, or another framework's."""
+    of_torch = Path(f"{path}.json").exists()
+    if of_torch or is_native_optimizer(path) or not Path(f"{path}.safetensors").exists():
         return False
     bind(optimizer)
     _load_variables([*optimizer.variables, *rate_variables(optimizer)], path)
