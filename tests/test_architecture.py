@@ -62,7 +62,6 @@ SHARED_BY_FRAMEWORKS = {
 
 ALONE = {
     "adapters.pytorch.compilation": "the compiler's side, read only where updates are compiled",
-    "adapters.pytorch.layers": "the framework's layers; the catalogue's factory finds it by its framework",
     "adapters.pytorch.views": "the native engine's side, tested by itself",
     "adapters.tensorflow.gradient_descent": "the optimizer's side, tested by itself",
     "adapters.tensorflow.graphs": "the compiler's side, tested by itself",

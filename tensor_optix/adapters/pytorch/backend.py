@@ -47,6 +47,7 @@ The 256-256 networks of SAC are below it, because there several threads gain lit
 update took 14 ms with one thread and 60 to 270 ms with two on two cores that other processes shared.
 """
 
+title = "PyTorch"
 exp = torch.exp
 square = torch.square
 absolute = torch.abs
