@@ -69,6 +69,16 @@ class Framework(ABC):
         return network
 
     @abstractmethod
+    def with_trunk(
+        self, sizes: tuple[int, int], outputs: Sequence[int], form: str = "nested", seed: int = 0
+    ) -> list[Any]:
+        """Return a network of `[B, sizes[0]]` for each number of outputs, with a common tanh layer.
+
+        That is in a sequence of its own (`nested`), beside the heads (`flat`), in the one network thus and in
+        the other so (`mixed`), or where the framework has graphs of layers, in such (`graph`).
+        """
+
+    @abstractmethod
     def two_headed(self, inputs: int, actions: int) -> Any:
         """Return a network of `[B, inputs]` with two outputs: logits `[B, actions]`, values `[B, 1]`."""
 

@@ -77,7 +77,8 @@ def make_agent(
     MultiDiscrete become unit vectors, a Box with three axes is an image and gets convolutions after Mnih et
     al. 2015, and any other array is flattened. A Dict or a Tuple is seen as the row that
     `core.observation_layout` lays it out in: each image in it gets convolutions of its own, whose features
-    lie beside the other columns before the hidden layers.
+    lie beside the other columns before the hidden layers. Actor and critic of PPO then share all layers but
+    their last ones.
 
     Bytes, uint8 of any shape, are divided inside the network by what their space says they are at most. Where
     that is 255, the agent looks before it first learns: if nothing above a quarter of it has come, they are

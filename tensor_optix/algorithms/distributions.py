@@ -50,16 +50,22 @@ class Distribution(NamedTuple):
     actions are continuous."""
 
 
+LEAST_EXPONENTIAL = np.float32(1e-30)
+"""Of a draw, so that its logarithm is finite."""
+
+
 def _with_noise(rng: np.random.Generator, logits: Array) -> Array:
     # argmax(logits + Gumbel noise) is a draw from softmax(logits) (Gumbel 1954), without normalising.
     exponential = rng.standard_exponential(logits.shape, np.float32)
-    np.maximum(exponential, np.float32(1e-30), out=exponential)
+    np.maximum(exponential, LEAST_EXPONENTIAL, out=exponential)
     np.log(exponential, out=exponential)
-    return np.asarray(logits - exponential)
+    noisy: Array = logits - exponential
+    return noisy
 
 
 def _categorical_sample(rng: np.random.Generator, logits: Array) -> Array:
-    return np.asarray(np.argmax(_with_noise(rng, logits), axis=-1))
+    actions: Array = _with_noise(rng, logits).argmax(axis=-1)
+    return actions
 
 
 def _categorical_greedy(logits: Array) -> Array:

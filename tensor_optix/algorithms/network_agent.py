@@ -553,10 +553,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
 
         Raises:
             ValueError: If those networks saw normalised observations and this agent's do not, or the other
-                way round; nothing has changed then.
+                way round, or if these share weights and those did not; nothing has changed then.
         """
         directory = Path(path).expanduser()
         self._require_same_sight(directory)
+        self.ops.require_same_shared(self._networks, directory)
         for name, network in self._networks.items():
             self.ops.load_network(network, directory / name)
         if self._obs_normalizer is not None:
@@ -612,6 +613,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
         directories = [Path(path).expanduser() for path in paths]
         for directory in directories:
             self._require_same_sight(directory)
+            self.ops.require_same_shared(self._networks, directory)
         for name, network in self._networks.items():
             self.ops.average_networks(network, [directory / name for directory in directories])
         if self._obs_normalizer is not None:
@@ -622,9 +624,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
         return True
 
     def perturb_weights(self, noise_scale: float) -> None:
-        """Multiply every weight of every network by `1 + noise_scale * N(0, 1)`."""
-        for network in self._networks.values():
-            self.ops.perturb_network(network, noise_scale, int(self._rng.integers(2**63)))
+        """Multiply every weight of every network by `1 + noise_scale * N(0, 1)`, what they share once."""
+        networks = list(self._networks.values())
+        for place, network in enumerate(networks):
+            seed = int(self._rng.integers(2**63))
+            self.ops.perturb_network(network, noise_scale, seed, networks[:place])
         self._weights_changed()
 
     def _require_same_sight(self, directory: Path) -> None:

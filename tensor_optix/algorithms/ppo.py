@@ -53,8 +53,8 @@ STILL_KL = 1e-7
 """Below it `approx_kl` is rounding: the policy did not move."""
 STILL_WINDOWS = 5
 MATHS = (
-    *("_bind", "_update", "_loss", "_policy_tensor", "_values_tensor", "_outputs_tensor"),
-    "_log_probs_tensor",
+    *("_bind", "_update", "_loss", "_policy_tensor", "_values_tensor", "_two_passes"),
+    *("_among_allowed", "_log_probs_tensor", "_pairs_tensor"),
 )
 """The methods whose maths the native engine knows by itself; likewise in other algorithms."""
 SETTLED_ENTROPY = 1e-3
@@ -163,6 +163,10 @@ class PPO(NetworkAgent[PPOHyperparams]):
         self._policy = ops.inference(self._policy_tensor, [actor])
         self._values = ops.inference(self._values_tensor, [critic])
         self._log_probs = ops.inference(self._log_probs_tensor, [actor])
+        shared = ops.shared(actor, critic)
+        self._outputs_and_values = shared or self._two_passes
+        self._pairs = ops.inference(self._pairs_tensor, [actor, critic])
+        self._log_probs_and_values = self._judged_at_once if shared else self._judged_apart
         self._descent = ops.gradient_descent(
             self._loss, {"actor": actor, "critic": critic}, self._optimizers["optimizer"]
         )
@@ -200,26 +204,47 @@ class PPO(NetworkAgent[PPOHyperparams]):
     def _values_tensor(self, observations: Tensor) -> Tensor:
         return self.ops.flatten_values(self.ops.forward(self._critic, observations))
 
-    def _outputs_tensor(self, observations: Tensor, masks: Tensor | None) -> Tensor:
-        outputs = self._policy_tensor(observations)
+    def _two_passes(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what actor and critic, which share nothing, make of observations."""
+        return self._policy_tensor(observations), self.ops.forward(self._critic, observations)
+
+    def _among_allowed(self, outputs: Tensor, masks: Tensor | None) -> Tensor:
         return outputs if masks is None else distributions.masked(self.ops, outputs, masks)
 
     def _log_probs_tensor(
         self, observations: Tensor, actions: Tensor, masks: Tensor | None = None
     ) -> Tensor:
-        outputs = self._outputs_tensor(observations, masks)
+        outputs = self._among_allowed(self._policy_tensor(observations), masks)
         return self.distribution.log_prob(self.ops, outputs, actions)
+
+    def _pairs_tensor(
+        self, observations: Tensor, actions: Tensor, masks: Tensor | None = None
+    ) -> Tensor:
+        """Return the log-probability and the value of each row, `[B, 2]`."""
+        outputs, values = self._outputs_and_values(observations)
+        outputs = self._among_allowed(outputs, masks)
+        log_probs = self.distribution.log_prob(self.ops, outputs, actions)
+        return self.ops.pair_last(log_probs, self.ops.flatten_values(values))
+
+    def _judged_at_once(self, observations: Array, *choices: Array) -> tuple[Array, Array]:
+        """Return log-probabilities and values, `[B]` each, of actions and the masks they were chosen by."""
+        log_probs, values = np.ascontiguousarray(self._pairs(observations, *choices).T)
+        return log_probs, values
+
+    def _judged_apart(self, observations: Array, *choices: Array) -> tuple[Array, Array]:
+        """Return the same of networks that share nothing."""
+        return self._log_probs(observations, *choices), self._values(observations)
 
     def _loss(
         self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute `L = policy loss + vf_coef * MSE(V, R) - entropy_coef * entropy`, eq. 9 of the paper."""
         ops, distribution = self.ops, self.distribution
-        outputs = self._outputs_tensor(batch["observations"], batch.get("action_masks"))
+        outputs, values = self._outputs_and_values(batch["observations"])
+        outputs = self._among_allowed(outputs, batch.get("action_masks"))
         log_ratio = distribution.log_prob(ops, outputs, batch["actions"]) - batch["log_probs"]
         policy_loss = clipped_surrogate(ops, log_ratio, batch["advantages"], scalars["clip_ratio"])
-        values = self._values_tensor(batch["observations"])
-        value_loss = squared_error(ops, values, batch["returns"])
+        value_loss = squared_error(ops, ops.flatten_values(values), batch["returns"])
         entropy = ops.mean(distribution.entropy(ops, outputs))
         total = policy_loss + scalars["vf_coef"] * value_loss - scalars["entropy_coef"] * entropy
         return total, {
@@ -242,11 +267,10 @@ class PPO(NetworkAgent[PPOHyperparams]):
         _require_values(try_network("critic", self._values, observation_space))
 
     def _sample(self, observations: Array) -> Array:
-        outputs = self._outputs(observations)
-        return self._finite_actions(self.distribution.sample(self._rng, outputs))
+        return self.distribution.sample(self._rng, self._outputs(observations))
 
     def _greedy(self, observations: Array) -> Array:
-        return self._finite_actions(self.distribution.greedy(self._outputs(observations)))
+        return self.distribution.greedy(self._outputs(observations))
 
     def _probs(self, observations: Array) -> Array | None:
         if self.distribution.probs is None:
@@ -326,11 +350,12 @@ class PPO(NetworkAgent[PPOHyperparams]):
         observations, masks = self._seen(episode.observations)
         with_masks = {} if masks is None else {"action_masks": masks}
         actions = self.distribution.recover(np.ascontiguousarray(episode.actions))
-        values = self._values(observations)
         if episode.log_probs is None:
-            log_probs = self._log_probs(observations, actions, *with_masks.values())
+            given = (observations, actions, *with_masks.values())
+            log_probs, values = self._log_probs_and_values(*given)
         else:
             log_probs = np.ascontiguousarray(episode.log_probs, np.float32)
+            values = self._values(observations)
         advantages, returns, usable = episode_advantages(
             episode,
             self._scaled_rewards(episode),
@@ -448,6 +473,12 @@ class GaussianPPO(PPO):
     def _try_networks(self, observation_space: Any, action_space: Any) -> None:
         distributions.require_action_dim(self._action_dim, action_space)
         super()._try_networks(observation_space, action_space)
+
+    def _sample(self, observations: Array) -> Array:
+        return self._finite_actions(super()._sample(observations))
+
+    def _greedy(self, observations: Array) -> Array:
+        return self._finite_actions(super()._greedy(observations))
 
 
 def clipped_surrogate(

@@ -57,6 +57,7 @@ class BackendContract(NetworkContract):
             "first half": (first, x[:, :3]),
             "second half": (second, x[:, 3:]),
             "take": (ops.take_along(tensors[1], framework.tensor(index)), y[range(4), index]),
+            "pair": (ops.pair_last(*tensors), np.stack([x, y], axis=-1)),
             "fold": (ops.fold_last(tensors[0], 3), x.reshape(4, 2, 3)),
             "take of each": (
                 ops.take_along(

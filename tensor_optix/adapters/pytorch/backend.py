@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import sys
 import textwrap
@@ -19,7 +20,7 @@ except ImportError as error:
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from tensor_optix.adapters.backend import UpdateTally
+from tensor_optix.adapters.backend import UpdateTally, require_same_values
 from tensor_optix.adapters.pytorch.compilation import compiled_backend
 from tensor_optix.adapters.pytorch.gradient_descent import (
     TorchGradientDescent,
@@ -29,7 +30,7 @@ from tensor_optix.adapters.pytorch.gradient_descent import (
     require_optimizer,
 )
 from tensor_optix.adapters.pytorch.layers import TorchByteScale
-from tensor_optix.adapters.pytorch.views import TorchOptimizer, TorchPerceptron
+from tensor_optix.adapters.pytorch.views import MODULE_HOOKS, TorchOptimizer, TorchPerceptron
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,6 +97,11 @@ def split_last(x: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
+def pair_last(x: Tensor, y: Tensor) -> Tensor:
+    """Lay two tensors of one shape side by side: `[B]`, `[B]` -> `[B, 2]`."""
+    return torch.stack([x, y], dim=-1)
+
+
 def fold_last(x: Tensor, size: int) -> Tensor:
     """Fold the last axis into rows of one size: `[B, K * size]` -> `[B, K, size]`."""
     return x.reshape(x.shape[0], x.shape[-1] // size, size)
@@ -122,9 +128,53 @@ def forward(network: nn.Module, observations: Tensor, *others: Tensor) -> Tensor
     It receives the observations in the dtype of its weights, but indices `[B]` as int64; and `others` as they
     are.
     """
+    return _float(network(_shown(network, observations), *others))
+
+
+def shared(first: nn.Module, second: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+    """Return a function of observations to what two networks make of them, their common layers called once.
+
+    Common are the same objects that both begin with, be they in a `Sequential` of their own or not. None:
+    there are none such, or nothing of them is learned.
+    """
+    layers, others = list(_layers(first)), list(_layers(second))
+    pairs = zip(layers, others, strict=False)
+    count = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] is pair[1], pairs))
+    if not any(True for layer in layers[:count] for _ in layer.parameters()):
+        return None
+
+    def outputs(observations: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = _through(layers[:count], _shown(first, observations))
+        # A copy, because what follows in the one network may work in place.
+        own = hidden.clone() if isinstance(hidden, Tensor) else hidden
+        return _float(_through(layers[count:], own)), _float(_through(others[count:], hidden))
+
+    return outputs
+
+
+def _layers(network: nn.Module) -> Iterator[nn.Module]:
+    """Yield the layers of plain sequences, in order; what has hooks, or more to it, is one layer."""
+    has_hooks = any(vars(network)[kind] for kind in MODULE_HOOKS)
+    if type(network) is not nn.Sequential or has_hooks:
+        yield network
+        return
+    for layer in network:
+        yield from _layers(layer)
+
+
+def _through(layers: Sequence[nn.Module], values: Any) -> Any:
+    for layer in layers:
+        values = layer(values)
+    return values
+
+
+def _shown(network: nn.Module, observations: Tensor) -> Tensor:
+    """Return observations as a network receives them."""
     is_index = observations.dim() == 1 and not observations.is_floating_point()
-    shown = observations.long() if is_index else observations.to(_dtype_of(network))
-    outputs = network(shown, *others)
+    return observations.long() if is_index else observations.to(_dtype_of(network))
+
+
+def _float(outputs: Any) -> Tensor:
     if not isinstance(outputs, Tensor):
         raise TypeError(f"a network must return one tensor, got {type(outputs).__name__}")
     return outputs.float()
@@ -345,6 +395,19 @@ def load_network(network: nn.Module, path: PathLike) -> None:
     _load_state(network, load_file(f"{path}.safetensors"))
 
 
+def require_same_shared(networks: Mapping[str, nn.Module], directory: Path) -> None:
+    """Refuse files that disagree about variables which the networks of their names share.
+
+    Raises:
+        ValueError: If they do.
+    """
+    variables = {
+        name: {_plain_name(n): v for n, v in network.state_dict(keep_vars=True).items()}
+        for name, network in networks.items()
+    }
+    require_same_values(variables, lambda name: load_file(directory / f"{name}.safetensors"))
+
+
 def save_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> None:
     """Write the optimizer's moments and step counts (safetensors) and its settings (JSON)."""
     state = optimizer.state_dict()
@@ -389,11 +452,16 @@ def average_networks(network: nn.Module, paths: Sequence[PathLike]) -> None:
     _load_state(network, mean_state)
 
 
-def perturb_network(network: nn.Module, scale: float, seed: int) -> None:
-    """Multiply every floating weight by `1 + scale * N(0, 1)`."""
+def perturb_network(
+    network: nn.Module, scale: float, seed: int, others: Sequence[nn.Module] = ()
+) -> None:
+    """Multiply every floating weight, but those that `others` hold as well, by `1 + scale * N(0, 1)`."""
     rng = np.random.default_rng(seed)
+    held = {id(parameter) for other in others for parameter in other.parameters()}
     with torch.no_grad():
         for parameter in network.parameters():
+            if id(parameter) in held:
+                continue
             noise = rng.standard_normal(tuple(parameter.shape), np.float32)
             parameter.mul_(1.0 + scale * torch.from_numpy(noise).to(parameter.device))
 

@@ -103,7 +103,7 @@ class FlatGradients:
             sizes = [self.tensors[index].numel() for index in indices]
             buffer = torch.zeros(sum(sizes), dtype=dtype, device=device)
             for index, part in zip(indices, torch.split(buffer, sizes), strict=True):
-                self._views += _views(leaves[index], part.view_as(self.tensors[index]))
+                self._views += _views(leaves[index], _laid_out_as(self.tensors[index], part))
             self.groups[group].append(len(self._buffers))
             self._buffers.append(buffer)
             self._members.append(indices)
@@ -119,7 +119,9 @@ class FlatGradients:
     def flatten(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Return the leaves' gradients in the order of the buffers, each `[number of its elements]`."""
         return [
-            torch.cat([gradients[index].reshape(-1) for index in indices])
+            torch.cat(
+                [_in_memory_order(self.tensors[i], gradients[i]).reshape(-1) for i in indices]
+            )
             for indices in self._members
         ]
 
@@ -157,6 +159,28 @@ def _groups(networks: Mapping[str, nn.Module]) -> list[list[Leaf]]:
     for key, leaf in leaves.items():
         groups.setdefault(owners[key], []).append(leaf)
     return list(groups.values())
+
+
+def _axes(tensor: Tensor) -> list[int]:
+    """Return the axes of a tensor in the order of its memory, as channels-last ones are not in their own."""
+    strides = tensor.stride()
+    return sorted(range(len(strides)), key=lambda axis: -strides[axis])
+
+
+def _in_memory_order(tensor: Tensor, gradient: Tensor) -> Tensor:
+    """Return a tensor's gradient with its axes in the order of the tensor's memory."""
+    axes = _axes(tensor)
+    return gradient if axes == sorted(axes) else gradient.permute(axes)
+
+
+def _laid_out_as(tensor: Tensor, part: Tensor) -> Tensor:
+    """Return a view of numbers side by side in the shape of a tensor, in the order of its memory.
+
+    Fused optimizers go through both as they lie.
+    """
+    axes = _axes(tensor)
+    ordered = part.view([tensor.shape[axis] for axis in axes])
+    return ordered.permute([axes.index(axis) for axis in range(tensor.dim())])
 
 
 def _views(leaf: Leaf, gradient: Tensor) -> list[tuple[Tensor, Tensor]]:
