@@ -244,6 +244,9 @@ def given_instead(found: object) -> str:
 class Backend(Protocol):
     """The functions of a framework's backend module."""
 
+    title: str
+    """The framework as its makers write it."""
+
     def makes_gradients(self) -> bool:
         """Return whether any loss can be minimised; if not, the native engine makes all updates."""
 
@@ -393,7 +396,7 @@ class Backend(Protocol):
 
         A critic takes `[B, D + A]`, observation and action side by side; where observations are no vectors,
         the two as two arguments. Perceptrons of one shape run as one batched pass. The critics remain
-        networks of their own: whatever changes them changes this one.
+        networks of their own, its `first` and `second`: whatever changes them changes this one.
         """
 
     def update_loop(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu")
 
+title = "the native engine"
 exp = np.exp
 square = np.square
 absolute = np.abs

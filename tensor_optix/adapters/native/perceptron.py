@@ -33,14 +33,17 @@ class DenseNetwork:
         encoding: From observations `[B, ...]` to rows.
     """
 
+    flattens = True
+
     def __init__(self, layers: Sequence[DenseView], encoding: Sequence[Encoding] = ()) -> None:
         self._layers = tuple(layers)
         self._encoding = tuple(encoding)
+        self._arrays = [array for one in layers for array in one[:2] if array is not None]
 
     @property
     def weights(self) -> list[Array]:
         """The weight `[outputs, inputs]` and the bias `[outputs]` of each layer in order."""
-        return [array for one in self._layers for array in one[:2] if array is not None]
+        return list(self._arrays)
 
     @property
     def encoding(self) -> Sequence[Encoding]:
@@ -53,8 +56,8 @@ class DenseNetwork:
         return [one for one in self._encoding if isinstance(one, NativeByteScale)]
 
     def places(self) -> tuple[int, ...]:
-        """Return nothing, as the memory of the weights never moves."""
-        return ()
+        """Return what tells the arrays apart, whose memory never moves."""
+        return tuple(map(id, self._arrays))
 
     def layers(self) -> Sequence[DenseView]:
         """Return the layers in order."""

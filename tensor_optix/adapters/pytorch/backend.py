@@ -30,7 +30,7 @@ from tensor_optix.adapters.pytorch.gradient_descent import (
     require_optimizer,
 )
 from tensor_optix.adapters.pytorch.layers import TorchByteScale
-from tensor_optix.adapters.pytorch.views import TorchOptimizer, TorchPerceptron
+from tensor_optix.adapters.pytorch.views import MODULE_HOOKS, TorchOptimizer, TorchPerceptron
 from tensor_optix.adapters.stored_perceptrons import by_own_names
 
 if TYPE_CHECKING:
@@ -49,9 +49,7 @@ The 256-256 networks of SAC are below it, because there several threads gain lit
 update took 14 ms with one thread and 60 to 270 ms with two on two cores that other processes shared.
 """
 
-HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-"""Where PyTorch keeps what users hang on a module; it tells in no other way whether there are any."""
-
+title = "PyTorch"
 exp = torch.exp
 square = torch.square
 absolute = torch.abs
@@ -162,7 +160,7 @@ def shared(first: nn.Module, second: nn.Module) -> Callable[[Tensor], tuple[Tens
 
 def _layers(network: nn.Module) -> Iterator[nn.Module]:
     """Yield the layers of plain sequences, in order; what has hooks, or more to it, is one layer."""
-    has_hooks = any(vars(network)[kind] for kind in HOOKS)
+    has_hooks = any(vars(network)[kind] for kind in MODULE_HOOKS)
     if type(network) is not nn.Sequential or has_hooks:
         yield network
         return

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 CONVOLUTION_AXES = 4
 """Of a kernel."""
 
+title = "TensorFlow"
 exp = tf.exp
 square = tf.square
 absolute = tf.abs
