@@ -62,6 +62,7 @@ SHARED_BY_FRAMEWORKS = {
 """What algorithms may take of the adapters: rules that know no framework."""
 
 ALONE = {
+    "adapters.native.layers": "the framework's layers; the catalogue's factory finds it by its framework",
     "adapters.pytorch.compilation": "the compiler's side, read only where updates are compiled",
     "adapters.pytorch.views": "the native engine's side, tested by itself",
     "adapters.tensorflow.gradient_descent": "the optimizer's side, tested by itself",
@@ -244,7 +245,9 @@ def test_only_the_adapters_import_a_framework(module):
 
 def test_the_algorithms_themselves_know_no_backend():
     for module in MODULES:
-        if part_of(module) != "algorithms" or module.split(".")[1].startswith(("torch_", "tf_")):
+        if part_of(module) != "algorithms" or module.split(".")[1].startswith(
+            ("torch_", "tf_", "native_")
+        ):
             continue
         names = imported_names(PATHS[module], with_types=False)
         adapters = {name for name in names if name.startswith("tensor_optix.adapters")}

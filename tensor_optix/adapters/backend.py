@@ -220,7 +220,12 @@ class ByteDivisors:
         return True
 
 
-FAMILIES = {"torch": "Torch", "keras": "TF", "tensorflow": "TF"}
+FAMILIES = {
+    "torch": "Torch",
+    "keras": "TF",
+    "tensorflow": "TF",
+    "tensor_optix.adapters.native": "Native",
+}
 """What the names of the agents begin with that take the objects of a package."""
 
 
@@ -229,13 +234,21 @@ def given_instead(found: object) -> str:
     if isinstance(found, type):
         return kind_of(found)
     kind = f"{type(found).__module__}.{type(found).__name__}".removeprefix("builtins.")
-    packages = [base.__module__.split(".")[0] for base in type(found).__mro__]
-    families = [FAMILIES[package] for package in packages if package in FAMILIES]
+    modules = [f"{base.__module__}." for base in type(found).__mro__]
+    families = [
+        f for m in modules for package, f in FAMILIES.items() if m.startswith(f"{package}.")
+    ]
     return f"{kind}; {families[0]}... agents take it" if families else kind
 
 
 class Backend(Protocol):
     """The functions of a framework's backend module."""
+
+    title: str
+    """The framework as its makers write it."""
+
+    def makes_gradients(self) -> bool:
+        """Return whether any loss can be minimised; if not, the native engine makes all updates."""
 
     def placed_on(self, device: str, /) -> AbstractContextManager[Any]:
         """Return a context to make networks in that are to be on a device, as agents name it."""
@@ -383,7 +396,7 @@ class Backend(Protocol):
 
         A critic takes `[B, D + A]`, observation and action side by side; where observations are no vectors,
         the two as two arguments. Perceptrons of one shape run as one batched pass. The critics remain
-        networks of their own: whatever changes them changes this one.
+        networks of their own, its `first` and `second`: whatever changes them changes this one.
         """
 
     def update_loop(
@@ -441,7 +454,7 @@ class Backend(Protocol):
         """Write the optimizer's state (moments, step counts) without pickle."""
 
     def load_optimizer(self, optimizer: Optimizer, path: PathLike, /) -> bool:
-        """Read what `save_optimizer` wrote; False where there is nothing to read."""
+        """Read what `save_optimizer` wrote; False where there is nothing to read, or another framework's."""
 
     def average_networks(self, network: Network, paths: Sequence[PathLike], /) -> None:
         """Set a network to the mean of stored ones."""

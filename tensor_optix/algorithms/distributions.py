@@ -128,6 +128,17 @@ categorical = Distribution(
 """A choice among A actions; the actor returns `[B, A]` unnormalised log-probabilities (logits)."""
 
 
+def is_known(distribution: Distribution) -> bool:
+    """Whether densities and entropies are those of a distribution of this module."""
+    known = (categorical, factorized((1,)), squashed_gaussian)
+    return any(_formulas(distribution) == _formulas(one) for one in known)
+
+
+def _formulas(distribution: Distribution) -> tuple[Any, ...]:
+    densities = (distribution.log_prob, distribution.entropy)
+    return tuple(one.func if isinstance(one, partial) else one for one in densities)
+
+
 class _Block(NamedTuple):
     """Neighbouring choices among equally many actions: computed together, whatever their number."""
 

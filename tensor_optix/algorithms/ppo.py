@@ -18,6 +18,7 @@ import numpy as np
 
 from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.adapters.native.updates import NativePPO
+from tensor_optix.adapters.native.views import NotNative
 from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms.network_agent import PROBE_ROWS, Hyperparams, NetworkAgent, try_network
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
@@ -51,6 +52,11 @@ STOP_AT = 1.5
 STILL_KL = 1e-7
 """Below it `approx_kl` is rounding: the policy did not move."""
 STILL_WINDOWS = 5
+MATHS = (
+    *("_bind", "_update", "_loss", "_policy_tensor", "_values_tensor", "_two_passes"),
+    *("_among_allowed", "_log_probs_tensor", "_pairs_tensor"),
+)
+"""The methods whose maths the native engine knows by itself; likewise in other algorithms."""
 SETTLED_ENTROPY = 1e-3
 """Below it a policy has made its choice, and may stay where it is."""
 
@@ -167,8 +173,10 @@ class PPO(NetworkAgent[PPOHyperparams]):
         self._epoch = ops.update_loop(self._update, [actor, critic])
         native = self._native(self._native_ppo)
         if native is not None:
-            self._policy, self._values = native.policy, native.values
-            self._log_probs, self._epoch = native.log_probs, native.epoch
+            self._policy = self._by_engine(native.policy, self._policy)
+            self._values = self._by_engine(native.values, self._values)
+            self._log_probs = self._by_engine(native.log_probs, self._log_probs)
+            self._epoch = self._by_engine(native.epoch, self._epoch)
 
     def _native_ppo(self, parts: NativeParts) -> NativePPO:
         """Return what the native engine does of it.
@@ -176,6 +184,9 @@ class PPO(NetworkAgent[PPOHyperparams]):
         Raises:
             NotNative: If that is not possible.
         """
+        self._require_own(PPO, MATHS)
+        if not distributions.is_known(self.distribution):
+            raise NotNative("the distribution is a subclass's own")
         networks = {"actor": self._actor, "critic": self._critic}
         actor, critic = (parts.network(name, network) for name, network in networks.items())
         optimizer = parts.optimizer("optimizer", self._optimizers["optimizer"], networks)

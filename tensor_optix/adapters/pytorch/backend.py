@@ -30,7 +30,8 @@ from tensor_optix.adapters.pytorch.gradient_descent import (
     require_optimizer,
 )
 from tensor_optix.adapters.pytorch.layers import TorchByteScale
-from tensor_optix.adapters.pytorch.views import TorchOptimizer, TorchPerceptron
+from tensor_optix.adapters.pytorch.views import MODULE_HOOKS, TorchOptimizer, TorchPerceptron
+from tensor_optix.adapters.stored_perceptrons import by_own_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,9 +49,7 @@ The 256-256 networks of SAC are below it, because there several threads gain lit
 update took 14 ms with one thread and 60 to 270 ms with two on two cores that other processes shared.
 """
 
-HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-"""Where PyTorch keeps what users hang on a module; it tells in no other way whether there are any."""
-
+title = "PyTorch"
 exp = torch.exp
 square = torch.square
 absolute = torch.abs
@@ -60,6 +59,11 @@ tanh = torch.tanh
 minimum = torch.minimum
 clip = torch.clip
 where = torch.where
+
+
+def makes_gradients() -> bool:
+    """Return True."""
+    return True
 
 
 def placed_on(device: str) -> AbstractContextManager[None]:
@@ -156,7 +160,7 @@ def shared(first: nn.Module, second: nn.Module) -> Callable[[Tensor], tuple[Tens
 
 def _layers(network: nn.Module) -> Iterator[nn.Module]:
     """Yield the layers of plain sequences, in order; what has hooks, or more to it, is one layer."""
-    has_hooks = any(vars(network)[kind] for kind in HOOKS)
+    has_hooks = any(vars(network)[kind] for kind in MODULE_HOOKS)
     if type(network) is not nn.Sequential or has_hooks:
         yield network
         return
@@ -394,7 +398,7 @@ def save_network(network: nn.Module, path: PathLike) -> None:
 
 def load_network(network: nn.Module, path: PathLike) -> None:
     """Read what `save_network` wrote, into the same variables."""
-    _load_state(network, load_file(f"{path}.safetensors"))
+    _load_state(network, _read_state(network, path))
 
 
 def require_same_shared(networks: Mapping[str, nn.Module], directory: Path) -> None:
@@ -426,7 +430,7 @@ def save_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> None:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> bool:
-    """Read what `save_optimizer` wrote; False where there is nothing to read."""
+    """Read what `save_optimizer` wrote; False where there is nothing to read, or another framework's."""
     if not Path(f"{path}.json").exists():
         return False
     stored = json.loads(Path(f"{path}.json").read_text())
@@ -444,7 +448,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> bool:
 
 def average_networks(network: nn.Module, paths: Sequence[PathLike]) -> None:
     """Set a network to the mean of stored ones; variables that are not floating take the first's."""
-    states = [load_file(f"{path}.safetensors") for path in paths]
+    states = [_read_state(network, path) for path in paths]
     mean_state = {
         name: torch.stack([state[name] for state in states]).mean(dim=0)
         if value.is_floating_point()
@@ -544,10 +548,16 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def _read_state(network: nn.Module, path: PathLike) -> Mapping[str, Tensor]:
+    """Return the variables in a file, be it one of another framework."""
+    shapes = {_plain_name(name): value.shape for name, value in network.state_dict().items()}
+    stored = {_plain_name(n): v for n, v in load_file(f"{path}.safetensors").items()}
+    return by_own_names(stored, shapes)
+
+
 def _load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     own = {_plain_name(name): name for name in network.state_dict()}
-    plain = {_plain_name(name): value for name, value in state.items()}
-    network.load_state_dict({own.get(name, name): value for name, value in plain.items()})
+    network.load_state_dict({own.get(name, name): value for name, value in state.items()})
 
 
 def _plain_name(name: str) -> str:
