@@ -1,0 +1,247 @@
+"""Tianshou: settings in, a learner out."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+import torch
+from tianshou import algorithm, data, env, trainer
+from tianshou.algorithm.modelfree.dqn import DiscreteQLearningPolicy
+from tianshou.algorithm.modelfree.reinforce import DiscreteActorPolicy, ProbabilisticActorPolicy
+from tianshou.algorithm.modelfree.sac import AutoAlpha, SACPolicy
+from tianshou.algorithm.optim import AdamOptimizerFactory
+from tianshou.utils.net.common import Net
+from tianshou.utils.net.continuous import ContinuousActorProbabilistic, ContinuousCritic
+from tianshou.utils.net.discrete import DiscreteActor, DiscreteCritic
+from torch import nn
+from torch.distributions import Categorical, Distribution, Independent, Normal
+
+if TYPE_CHECKING:
+    from benchmarks.peers.settings import DQN, PPO, SAC, Settings
+
+EVALUATION_ENVS = 10
+EVALUATION_SEED = 987_654
+logging.disable(logging.WARNING)
+
+
+class Trained:
+    """An algorithm of the library, trained epoch by epoch, where an epoch is as long as it is asked for.
+
+    Args:
+        settings: Say which environments.
+        learner: Is trained.
+        envs: It is trained in these.
+        random_steps: Taken by chance before.
+        options: Of the trainer.
+        capacity: Of the buffer.
+        seed: Of everything.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        learner: Any,
+        capacity: int,
+        seed: int,
+        params: Any,
+        random_steps: int = 0,
+        **options: Any,
+    ) -> None:
+        self._learner = learner
+        envs = make_envs(settings, settings.num_envs, seed)
+        buffer = data.VectorReplayBuffer(capacity, settings.num_envs)
+        collector = data.Collector[data.CollectStats](
+            learner, envs, buffer, exploration_noise=not hasattr(settings, "rows")
+        )
+        collector.reset()
+        if random_steps:
+            collector.collect(n_step=random_steps, random=True)
+        self._params = params(
+            training_collector=collector, show_progress=False, verbose=False, **options
+        )
+        self._trainer = learner.create_trainer(self._params)
+        self._trainer.reset(reset_collectors=False)
+        tests = make_envs(settings, EVALUATION_ENVS, EVALUATION_SEED)
+        self._tests = data.Collector[data.CollectStats](learner, tests)
+        self._before = lambda steps: None
+        self._steps = 0
+
+    def train(self, steps: int) -> int:
+        rows = self._params.collection_step_num_env_steps
+        taken = -(-steps // rows) * rows
+        self._params.epoch_num_steps = taken
+        self._before(self._steps)
+        self._trainer.execute_epoch()
+        self._steps += taken
+        return taken
+
+    def play(self, episodes: int) -> float:
+        stats = self._tests.collect(n_episode=episodes, reset_before_collect=True)
+        return float(np.mean(stats.returns))
+
+    def before_each_epoch(self, call: Any) -> None:
+        """Call this with the steps so far whenever training goes on."""
+        self._before = call
+
+
+def make_envs(settings: Settings, count: int, seed: int) -> Any:
+    np.random.seed(seed)  # noqa: NPY002 (the library draws from it)
+    torch.manual_seed(seed)
+    if getattr(settings, "is_atari", False):
+        from benchmarks.peers.contenders.plain import preprocessed_game
+
+        envs = env.DummyVectorEnv([lambda: preprocessed_game(settings.env_id)] * count)
+    else:
+        envs = env.DummyVectorEnv([lambda: gymnasium.make(settings.env_id)] * count)
+    envs.seed(seed)
+    return envs
+
+
+def spaces_of(settings: Settings) -> tuple[Any, tuple[int, ...], Any]:
+    """Return the action space, the shape of observations, and that of actions, a number if discrete."""
+    one = make_envs(settings, 1, 0)
+    action_space, shape = one.action_space[0], one.observation_space[0].shape
+    is_discrete = isinstance(action_space, gymnasium.spaces.Discrete)
+    return action_space, shape, int(action_space.n) if is_discrete else action_space.shape
+
+
+def normal(outputs: tuple[torch.Tensor, torch.Tensor]) -> Distribution:
+    return Independent(Normal(*outputs), 1)
+
+
+def ppo(settings: PPO, seed: int) -> Trained:
+    action_space, shape, actions = spaces_of(settings)
+    torch.manual_seed(seed)
+    sizes = settings.hidden_sizes
+
+    def net() -> Net:
+        return Net(state_shape=shape, hidden_sizes=sizes, activation=nn.Tanh)
+
+    if isinstance(actions, int):
+        policy: Any = DiscreteActorPolicy(
+            actor=DiscreteActor(preprocess_net=net(), action_shape=actions, softmax_output=False),
+            dist_fn=lambda logits: Categorical(logits=logits),
+            deterministic_eval=True,
+            action_space=action_space,
+        )
+        critic: nn.Module = DiscreteCritic(preprocess_net=net())
+    else:
+        policy = ProbabilisticActorPolicy(
+            actor=ContinuousActorProbabilistic(
+                preprocess_net=net(), action_shape=actions, unbounded=True
+            ),
+            dist_fn=normal,
+            deterministic_eval=True,
+            action_space=action_space,
+        )
+        critic = ContinuousCritic(preprocess_net=net())
+    learner = algorithm.PPO(
+        policy=policy,
+        critic=critic,
+        optim=AdamOptimizerFactory(lr=settings.learning_rate),
+        eps_clip=settings.clip,
+        advantage_normalization=settings.normalizes_advantages,
+        vf_coef=settings.vf_coef,
+        ent_coef=settings.entropy_coef,
+        max_grad_norm=settings.max_grad_norm,
+        gae_lambda=settings.gae_lambda,
+        gamma=settings.gamma,
+    )
+    return Trained(
+        settings,
+        learner,
+        10 * settings.rows,
+        seed,
+        trainer.OnPolicyTrainerParams,
+        batch_size=settings.minibatch,
+        update_step_num_repetitions=settings.epochs,
+        collection_step_num_env_steps=settings.rows,
+    )
+
+
+def dqn(settings: DQN, seed: int) -> Trained:
+    action_space, shape, actions = spaces_of(settings)
+    torch.manual_seed(seed)
+    streams = {"hidden_sizes": settings.dueling_sizes}
+    model = Net(
+        state_shape=shape,
+        action_shape=actions,
+        hidden_sizes=settings.hidden_sizes,
+        dueling_param=(streams, streams) if settings.dueling_sizes else None,
+    )
+    policy = DiscreteQLearningPolicy(
+        model=model, action_space=action_space, eps_training=settings.epsilon
+    )
+    learner = algorithm.DQN(
+        policy=policy,
+        optim=AdamOptimizerFactory(lr=settings.learning_rate),
+        gamma=settings.gamma,
+        n_step_return_horizon=settings.n_step,
+        target_update_freq=settings.target_every,
+        is_double=settings.is_double,
+    )
+    trained = Trained(
+        settings,
+        learner,
+        settings.capacity,
+        seed,
+        trainer.OffPolicyTrainerParams,
+        random_steps=settings.learning_starts,
+        batch_size=settings.batch,
+        collection_step_num_env_steps=settings.train_every,
+        update_step_num_gradient_steps_per_sample=settings.updates / settings.train_every,
+    )
+    slope = (settings.epsilon - settings.epsilon_min) / settings.epsilon_steps
+    trained.before_each_epoch(
+        lambda steps: policy.set_eps_training(
+            max(settings.epsilon_min, settings.epsilon - slope * steps)
+        )
+    )
+    return trained
+
+
+def sac(settings: SAC, seed: int) -> Trained:
+    action_space, shape, actions = spaces_of(settings)
+    torch.manual_seed(seed)
+    sizes, critic_rate = settings.hidden_sizes, settings.critic_rate or settings.learning_rate
+    policy = SACPolicy(
+        actor=ContinuousActorProbabilistic(
+            preprocess_net=Net(state_shape=shape, hidden_sizes=sizes),
+            action_shape=actions,
+            unbounded=True,
+            conditioned_sigma=True,
+        ),
+        action_space=action_space,
+    )
+
+    def critic() -> ContinuousCritic:
+        net = Net(state_shape=shape, action_shape=actions, hidden_sizes=sizes, concat=True)
+        return ContinuousCritic(preprocess_net=net)
+
+    adam = AdamOptimizerFactory(lr=critic_rate)
+    learner = algorithm.SAC(
+        policy=policy,
+        policy_optim=AdamOptimizerFactory(lr=settings.learning_rate),
+        critic=critic(),
+        critic_optim=adam,
+        critic2=critic(),
+        critic2_optim=adam,
+        tau=settings.tau,
+        gamma=settings.gamma,
+        alpha=AutoAlpha(-float(np.prod(actions)), 0.0, adam),
+        n_step_return_horizon=settings.n_step,
+    )
+    return Trained(
+        settings,
+        learner,
+        settings.capacity,
+        seed,
+        trainer.OffPolicyTrainerParams,
+        random_steps=settings.learning_starts,
+        batch_size=settings.batch,
+        collection_step_num_env_steps=settings.train_every,
+        update_step_num_gradient_steps_per_sample=settings.updates / settings.train_every,
+    )
