@@ -4,8 +4,8 @@
     python -m benchmarks.peers --cases cartpole-ppo --contenders sb3 torch --rounds 3 --json
     python -m benchmarks.peers --suite classic --what scores --seeds 3 --cap 600
 
-Virtual environments are made once. What was measured is a line of the results file and is not measured again, so
-that an interrupted run goes on; failures are tried again.
+Virtual environments are made once. What was measured is a line of the results file and is not measured
+again, so that an interrupted run goes on; failures are tried again.
 """
 
 from __future__ import annotations

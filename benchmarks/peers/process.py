@@ -94,7 +94,7 @@ class Worker:
     """
 
     def __init__(self, name: str, case: str, place: Place) -> None:
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (lives as long as the process)
         command = place.command(CONTENDERS[name], "speed", name, case)
         self._process = subprocess.Popen(
             command,

@@ -18,7 +18,7 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class PPO:
-    """Of Schulman et al. 2017. Two perceptrons with tanh; for Atari the shared network of Mnih et al. 2015."""
+    """Of Schulman et al. 2017. Two perceptrons with tanh; for Atari one network, of Mnih et al. 2015."""
 
     env_id: str
     num_envs: int = 8

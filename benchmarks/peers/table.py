@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.environments.table import processor
 from benchmarks.peers.cases import CONTENDERS, SCORES, SPEED
 
 if TYPE_CHECKING:
@@ -42,10 +42,11 @@ def schedule(
 def speed_rows(results: Sequence[Row]) -> list[Row]:
     """Return a row for each contender in each case at each number of threads."""
     rows: list[Row] = []
-    for threads in sorted({one["threads"] for one in results if "steps_per_second" in one}):
+    speeds = [one for one in results if "steps_per_second" in one]
+    for threads in sorted({one["threads"] for one in speeds}):
         for suite, cases in SPEED.items():
             for case in cases:
-                mine = [one for one in results if (one["case"], one["threads"]) == (case, threads)]
+                mine = [one for one in speeds if (one["case"], one["threads"]) == (case, threads)]
                 rows += _case_rows(suite, case, threads, mine)
     return rows
 
@@ -53,7 +54,7 @@ def speed_rows(results: Sequence[Row]) -> list[Row]:
 def _case_rows(suite: str, case: str, threads: int, results: Sequence[Row]) -> list[Row]:
     rows = []
     for name in CONTENDERS:
-        mine = [one for one in results if one["contender"] == name and "steps_per_second" in one]
+        mine = [one for one in results if one["contender"] == name]
         if mine:
             speeds = [one["steps_per_second"] for one in mine]
             rows.append(
@@ -196,24 +197,22 @@ def machine(results: Sequence[Row]) -> str:
     return f"{os.cpu_count()} cores of {processor()}; Python {platform.python_version()}; {said}."
 
 
-def processor() -> str:
-    """Return the name of the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+INTRODUCTION = """Made by `python -m benchmarks.peers`, which installs every contender in a virtual
+environment with nothing else, and runs it in a process of its own, bound to as many processors as it has
+threads. All have the same networks, batches and numbers of updates. Imports, compiling and the first
+steps are the warm-up; then come rounds of a fixed number of steps, one contender after the other. Quote
+ratios: they are of medians.
 
-
-INTRODUCTION = """Made by `python -m benchmarks.peers`, which installs every contender in a virtual environment with nothing
-else, and runs it in a process of its own, bound to as many processors as it has threads. All have the same networks,
-batches and numbers of updates. Imports, compiling and the first steps are the warm-up; then come rounds of a fixed
-number of steps, one contender after the other. Quote ratios: they are of medians. Ours collect and learn by
-`pipeline.episodes()` and `agent.learn`, without the run's log and decisions. With continuous actions our policies,
-and everybody's of SAC, are squashed Gaussians; the peers' of PPO are plain ones with a deviation of its own.
+What differs: ours collect and learn by `pipeline.episodes()` and `agent.learn`, without the log and the
+decisions of a run, and step EnvPool's environments where `backend="auto"` finds them; the peers step
+Gymnasium's, as they do by default. With continuous actions our PPO's policy is a squashed Gaussian whose
+deviation is an output of the network, that of the peers a plain one whose deviation is a weight. With a
+replay, Stable-Baselines3 and SBX copy into the target network after so many steps, the others after so
+many updates.
 """
-SCORES_INTRODUCTION = """Seconds from the start of the process, imports included, to the first evaluation, 10 greedy episodes,
-that reaches the score; the evaluations themselves are taken out of everybody's time. Ours is
-`tensor-optix train ENV_ID` as it stands, evaluated after each window. The peers have the settings that their authors
-publish: those of RL Baselines3 Zoo for Stable-Baselines3 and SBX, CleanRL's defaults for the single file, those of
-its own tests and examples for Tianshou.
+SCORES_INTRODUCTION = """Seconds from the start of the process, imports included, to the first evaluation,
+10 greedy episodes, that reaches the score; the evaluations themselves are taken out of everybody's time.
+Ours is `tensor-optix train ENV_ID` as it stands, evaluated after each window. The peers have the settings
+that their authors publish: those of RL Baselines3 Zoo for Stable-Baselines3 and SBX, CleanRL's defaults
+for the single file, those of its own tests and examples for Tianshou.
 """

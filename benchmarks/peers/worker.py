@@ -3,8 +3,8 @@
     python -m benchmarks.peers.worker speed CONTENDER CASE
     python -m benchmarks.peers.worker score CONTENDER CASE ALGORITHM SEED CAP
 
-`speed` warms up, says that it is ready, and trains a round for every line that it reads. `score` trains until a
-greedy evaluation reaches the score, or for CAP seconds; evaluations count neither for the one nor the other.
+`speed` warms up, says that it is ready, and trains a round for every line that it reads. `score` trains until
+a greedy evaluation reaches the score, or for CAP seconds; evaluations count for neither.
 """
 
 from __future__ import annotations

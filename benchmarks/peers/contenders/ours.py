@@ -1,4 +1,4 @@
-"""tensor-optix: settings in, a learner out; and `tensor-optix train` as it stands, until a score is reached."""
+"""tensor-optix: settings in, a learner out; and `tensor-optix train` as it stands, up to a score."""
 
 from __future__ import annotations
 

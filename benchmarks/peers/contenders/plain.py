@@ -1,19 +1,21 @@
 """PyTorch in a single file, as one writes an algorithm down from its paper: settings in, a learner out.
 
-No library but PyTorch, Gymnasium and NumPy; a loop for each algorithm, nothing compiled, nothing clever.
+No library but PyTorch, Gymnasium and NumPy, and Stable-Baselines3's wrappers of Atari games; a loop for each
+algorithm, nothing compiled, nothing clever.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers import AtariPreprocessing, ClipReward, FrameStackObservation
+from gymnasium.wrappers import FrameStackObservation, ReshapeObservation
 from torch import Tensor, nn
 from torch.distributions import Categorical, Normal
 
@@ -27,17 +29,18 @@ LOG_STD = (-5.0, 2.0)
 
 def make_envs(settings: Settings, count: int, seed: int) -> Any:
     """Return environments that reset in the step that ends an episode, and their first observations."""
+    if getattr(settings, "is_atari", False):
+        import ale_py
+
+        gymnasium.register_envs(ale_py)
 
     def make() -> Any:
         if not getattr(settings, "is_atari", False):
             return gymnasium.make(settings.env_id)
-        import ale_py
+        from stable_baselines3.common.atari_wrappers import AtariWrapper
 
-        gymnasium.register_envs(ale_py)
-        game = AtariPreprocessing(
-            gymnasium.make(settings.env_id), noop_max=30, terminal_on_life_loss=True
-        )
-        return ClipReward(FrameStackObservation(game, 4), -1, 1)
+        frames = FrameStackObservation(AtariWrapper(gymnasium.make(settings.env_id)), 4)
+        return ReshapeObservation(frames, (4, 84, 84))
 
     envs = SyncVectorEnv([make] * count, autoreset_mode=AutoresetMode.SAME_STEP)
     return envs, envs.reset(seed=seed)[0]
@@ -46,15 +49,12 @@ def make_envs(settings: Settings, count: int, seed: int) -> Any:
 def perceptron(
     sizes: list[int], activation: type[nn.Module], last_gain: float = 1.0
 ) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
-        linear = nn.Linear(inputs, outputs)
-        nn.init.orthogonal_(
-            linear.weight, math.sqrt(2.0) if outputs is not sizes[-1] else last_gain
-        )
+    linears = [nn.Linear(*pair) for pair in pairwise(sizes)]
+    for linear in linears:
+        nn.init.orthogonal_(linear.weight, last_gain if linear is linears[-1] else math.sqrt(2.0))
         nn.init.zeros_(linear.bias)
-        layers += [linear, activation()]
-    return nn.Sequential(*layers[:-1])
+    hidden = [part for linear in linears[:-1] for part in (linear, activation())]
+    return nn.Sequential(*hidden, linears[-1])
 
 
 def mean_return(settings: Settings, act: Any, episodes: int) -> float:
@@ -95,13 +95,13 @@ class Policy(nn.Module):
             convolutions = [part for layer in strides for part in (layer, nn.ReLU())]
             self.trunk = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(3136, 512), nn.ReLU())
             hidden = [512]
-        self.scale = 1.0 / 255.0 if settings.is_atari else 1.0
+        self.divisor = 255.0 if settings.is_atari else 1.0
         self.actor = perceptron([*hidden, actions], nn.Tanh, 0.01)
         self.critic = perceptron([*hidden, 1], nn.Tanh)
         self.log_std = nn.Parameter(torch.zeros(actions))
 
     def forward(self, seen: Tensor) -> tuple[Any, Tensor]:
-        features = self.trunk(seen * self.scale)
+        features = self.trunk(seen.float() / self.divisor)
         outputs, values = self.actor(features), self.critic(features)[:, 0]
         if self.is_discrete:
             return Categorical(logits=outputs), values
@@ -143,7 +143,7 @@ class PPOLearner:
     def collect(self) -> tuple[Tensor, ...]:
         rows: list[tuple[Tensor, ...]] = []
         for _ in range(self.length):
-            seen = torch.as_tensor(self.seen, dtype=torch.float32)
+            seen = torch.as_tensor(self.seen)
             policy, values = self.net(seen)
             actions = policy.sample()
             self.seen, rewards, terminated, truncated, infos = self.envs.step(self.bounded(actions))
@@ -151,12 +151,12 @@ class PPOLearner:
             if truncated.any():
                 # A time limit is no end of the problem: what would have followed counts.
                 last = last_observations(self.seen, infos)[truncated]
-                _, following = self.net(torch.as_tensor(last, dtype=torch.float32))
+                _, following = self.net(torch.as_tensor(last))
                 rewards[torch.as_tensor(truncated)] += self.settings.gamma * following
             ended = torch.as_tensor(terminated | truncated, dtype=torch.float32)
             rows.append((seen, actions, self.net.log_prob(policy, actions), values, rewards, ended))
         seen, actions, log_probs, values, rewards, ended = map(torch.stack, zip(*rows, strict=True))
-        _, following = self.net(torch.as_tensor(self.seen, dtype=torch.float32))
+        _, following = self.net(torch.as_tensor(self.seen))
         advantages, advantage = torch.zeros_like(rewards), torch.zeros(self.settings.num_envs)
         for step in reversed(range(self.length)):
             goes_on = self.settings.gamma * (1.0 - ended[step])
@@ -190,7 +190,7 @@ class PPOLearner:
 
     @torch.no_grad()
     def greedy(self, seen: Any) -> Any:
-        policy, _ = self.net(torch.as_tensor(seen, dtype=torch.float32))
+        policy, _ = self.net(torch.as_tensor(seen))
         return self.bounded(policy.probs.argmax(-1) if self.net.is_discrete else policy.mean)
 
     def play(self, episodes: int) -> float:

@@ -13,6 +13,8 @@ from tianshou.algorithm.modelfree.dqn import DiscreteQLearningPolicy
 from tianshou.algorithm.modelfree.reinforce import DiscreteActorPolicy, ProbabilisticActorPolicy
 from tianshou.algorithm.modelfree.sac import AutoAlpha, SACPolicy
 from tianshou.algorithm.optim import AdamOptimizerFactory
+from tianshou.env.atari.atari_network import DQNet, ScaledObsInputActionReprNet
+from tianshou.env.atari.atari_wrapper import wrap_deepmind
 from tianshou.utils.net.common import Net
 from tianshou.utils.net.continuous import ContinuousActorProbabilistic, ContinuousCritic
 from tianshou.utils.net.discrete import DiscreteActor, DiscreteCritic
@@ -91,9 +93,10 @@ def make_envs(settings: Settings, count: int, seed: int) -> Any:
     np.random.seed(seed)  # noqa: NPY002 (the library draws from it)
     torch.manual_seed(seed)
     if getattr(settings, "is_atari", False):
-        from benchmarks.peers.contenders.plain import preprocessed_game
+        import ale_py
 
-        envs = env.DummyVectorEnv([lambda: preprocessed_game(settings.env_id)] * count)
+        gymnasium.register_envs(ale_py)
+        envs = env.DummyVectorEnv([lambda: wrap_deepmind(gymnasium.make(settings.env_id))] * count)
     else:
         envs = env.DummyVectorEnv([lambda: gymnasium.make(settings.env_id)] * count)
     envs.seed(seed)
@@ -115,29 +118,31 @@ def normal(outputs: tuple[torch.Tensor, torch.Tensor]) -> Distribution:
 def ppo(settings: PPO, seed: int) -> Trained:
     action_space, shape, actions = spaces_of(settings)
     torch.manual_seed(seed)
-    sizes = settings.hidden_sizes
-
-    def net() -> Net:
-        return Net(state_shape=shape, hidden_sizes=sizes, activation=nn.Tanh)
-
+    nets: Any = [
+        Net(state_shape=shape, hidden_sizes=settings.hidden_sizes, activation=nn.Tanh)
+        for _ in range(0 if settings.is_atari else 2)
+    ]
+    if settings.is_atari:
+        features = DQNet(*shape, action_shape=0, features_only=True, output_dim_added_layer=512)
+        nets = [ScaledObsInputActionReprNet(features)] * 2
     if isinstance(actions, int):
         policy: Any = DiscreteActorPolicy(
-            actor=DiscreteActor(preprocess_net=net(), action_shape=actions, softmax_output=False),
+            actor=DiscreteActor(preprocess_net=nets[0], action_shape=actions, softmax_output=False),
             dist_fn=lambda logits: Categorical(logits=logits),
             deterministic_eval=True,
             action_space=action_space,
         )
-        critic: nn.Module = DiscreteCritic(preprocess_net=net())
+        critic: nn.Module = DiscreteCritic(preprocess_net=nets[1])
     else:
         policy = ProbabilisticActorPolicy(
             actor=ContinuousActorProbabilistic(
-                preprocess_net=net(), action_shape=actions, unbounded=True
+                preprocess_net=nets[0], action_shape=actions, unbounded=True
             ),
             dist_fn=normal,
             deterministic_eval=True,
             action_space=action_space,
         )
-        critic = ContinuousCritic(preprocess_net=net())
+        critic = ContinuousCritic(preprocess_net=nets[1])
     learner = algorithm.PPO(
         policy=policy,
         critic=critic,
