@@ -54,41 +54,59 @@ def make_envs(settings: Settings, count: int, seed: int) -> Any:
 
 
 def ppo(settings: PPO, seed: int, library: Any = stable_baselines3) -> Model:
-    model: Any = None
-
-    def annealed(value: float) -> Any:
-        budget = settings.anneal_steps
-        # The library's own progress would begin anew with every piece.
-        return lambda _: value * max(0.0, 1.0 - (model.num_timesteps if model else 0) / budget)
-
-    anneals = settings.anneal_steps is not None
-    noise = (
-        {} if settings.sde_freq is None else {"use_sde": True, "sde_sample_freq": settings.sde_freq}
-    )
-    sizes = list(settings.hidden_sizes)
-    network = (
-        {} if settings.is_atari else {"policy_kwargs": {"net_arch": {"pi": sizes, "vf": sizes}}}
-    )
+    progress = Progress(settings.anneal_steps)
     model = library.PPO(
         "CnnPolicy" if settings.is_atari else "MlpPolicy",
         make_envs(settings, settings.num_envs, seed),
-        learning_rate=annealed(settings.learning_rate) if anneals else settings.learning_rate,
+        learning_rate=progress.schedule(settings.learning_rate),
         n_steps=settings.rows // settings.num_envs,
         batch_size=settings.minibatch,
         n_epochs=settings.epochs,
         gamma=settings.gamma,
         gae_lambda=settings.gae_lambda,
-        clip_range=annealed(settings.clip) if settings.anneals_clip else settings.clip,
+        clip_range=progress.schedule(settings.clip) if settings.anneals_clip else settings.clip,
         normalize_advantage=settings.normalizes_advantages,
         ent_coef=settings.entropy_coef,
         vf_coef=settings.vf_coef,
         max_grad_norm=settings.max_grad_norm,
         seed=seed,
         device="cpu",
-        **network,
-        **noise,
+        **_network_and_noise(settings),
     )
+    progress.model = model
     return Model(settings, model)
+
+
+class Progress:
+    """How far a model is, whose own progress would begin anew with every piece of training.
+
+    Args:
+        budget: Steps in which a number falls to 0. None: it stays.
+    """
+
+    def __init__(self, budget: int | None) -> None:
+        self._budget = budget
+        self.model: Any = None
+
+    def schedule(self, value: float) -> Any:
+        """Return the number as it is, or the function by which it falls."""
+        budget = self._budget
+        if budget is None:
+            return value
+        # The library asks once before there is a model.
+        return lambda _: (
+            value * max(0.0, 1.0 - (0 if self.model is None else self.model.num_timesteps) / budget)
+        )
+
+
+def _network_and_noise(settings: PPO) -> dict[str, Any]:
+    sizes = list(settings.hidden_sizes)
+    network = {"policy_kwargs": {"net_arch": {"pi": sizes, "vf": sizes}}}
+    noise = {"use_sde": True, "sde_sample_freq": settings.sde_freq}
+    return {
+        **({} if settings.is_atari else network),
+        **({} if settings.sde_freq is None else noise),
+    }
 
 
 def dqn(settings: DQN, seed: int, library: Any = stable_baselines3) -> Model:

@@ -19,13 +19,16 @@ from tianshou.utils.net.common import Net
 from tianshou.utils.net.continuous import ContinuousActorProbabilistic, ContinuousCritic
 from tianshou.utils.net.discrete import DiscreteActor, DiscreteCritic
 from torch import nn
-from torch.distributions import Categorical, Distribution, Independent, Normal
+from torch.distributions import Categorical, Independent, Normal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from benchmarks.peers.settings import DQN, PPO, SAC, Settings
 
 EVALUATION_ENVS = 10
 EVALUATION_SEED = 987_654
+SILENT = {"show_progress": False, "verbose": False}
 logging.disable(logging.WARNING)
 
 
@@ -35,47 +38,25 @@ class Trained:
     Args:
         settings: Say which environments.
         learner: Is trained.
-        envs: It is trained in these.
-        random_steps: Taken by chance before.
-        options: Of the trainer.
-        capacity: Of the buffer.
-        seed: Of everything.
+        seed: Of the environments.
+        params: Of the trainer, but for the collector and how much it tells.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        learner: Any,
-        capacity: int,
-        seed: int,
-        params: Any,
-        random_steps: int = 0,
-        **options: Any,
-    ) -> None:
-        self._learner = learner
-        envs = make_envs(settings, settings.num_envs, seed)
-        buffer = data.VectorReplayBuffer(capacity, settings.num_envs)
-        collector = data.Collector[data.CollectStats](
-            learner, envs, buffer, exploration_noise=not hasattr(settings, "rows")
+    def __init__(self, settings: Settings, learner: Any, seed: int, params: Any) -> None:
+        self._learner, self._params, self._steps = learner, params, 0
+        self._tests = data.Collector[data.CollectStats](
+            learner, make_envs(settings, EVALUATION_ENVS, EVALUATION_SEED)
         )
-        collector.reset()
-        if random_steps:
-            collector.collect(n_step=random_steps, random=True)
-        self._params = params(
-            training_collector=collector, show_progress=False, verbose=False, **options
-        )
-        self._trainer = learner.create_trainer(self._params)
+        self._trainer = learner.create_trainer(params)
         self._trainer.reset(reset_collectors=False)
-        tests = make_envs(settings, EVALUATION_ENVS, EVALUATION_SEED)
-        self._tests = data.Collector[data.CollectStats](learner, tests)
-        self._before = lambda steps: None
-        self._steps = 0
+        self.before_training: Callable[[int], None] = lambda steps: None
+        """Called with the steps so far whenever training goes on."""
 
     def train(self, steps: int) -> int:
         rows = self._params.collection_step_num_env_steps
         taken = -(-steps // rows) * rows
         self._params.epoch_num_steps = taken
-        self._before(self._steps)
+        self.before_training(self._steps)
         self._trainer.execute_epoch()
         self._steps += taken
         return taken
@@ -84,9 +65,38 @@ class Trained:
         stats = self._tests.collect(n_episode=episodes, reset_before_collect=True)
         return float(np.mean(stats.returns))
 
-    def before_each_epoch(self, call: Any) -> None:
-        """Call this with the steps so far whenever training goes on."""
-        self._before = call
+
+def on_policy(settings: PPO, learner: Any, seed: int) -> Trained:
+    """Return a learner from rollouts."""
+    envs = make_envs(settings, settings.num_envs, seed)
+    buffer = data.VectorReplayBuffer(10 * settings.rows, settings.num_envs)
+    collector = data.Collector[data.CollectStats](learner, envs, buffer)
+    collector.reset()
+    params = trainer.OnPolicyTrainerParams(
+        training_collector=collector,
+        batch_size=settings.minibatch,
+        update_step_num_repetitions=settings.epochs,
+        collection_step_num_env_steps=settings.rows,
+        **SILENT,
+    )
+    return Trained(settings, learner, seed, params)
+
+
+def off_policy(settings: DQN | SAC, learner: Any, seed: int) -> Trained:
+    """Return a learner from a replay, which holds the first rows, taken at random, already."""
+    envs = make_envs(settings, settings.num_envs, seed)
+    buffer = data.VectorReplayBuffer(settings.capacity, settings.num_envs)
+    collector = data.Collector[data.CollectStats](learner, envs, buffer, exploration_noise=True)
+    collector.reset()
+    collector.collect(n_step=settings.learning_starts, random=True)
+    params = trainer.OffPolicyTrainerParams(
+        training_collector=collector,
+        batch_size=settings.batch,
+        collection_step_num_env_steps=settings.train_every,
+        update_step_num_gradient_steps_per_sample=settings.updates / settings.train_every,
+        **SILENT,
+    )
+    return Trained(settings, learner, seed, params)
 
 
 def make_envs(settings: Settings, count: int, seed: int) -> Any:
@@ -111,41 +121,43 @@ def spaces_of(settings: Settings) -> tuple[Any, tuple[int, ...], Any]:
     return action_space, shape, int(action_space.n) if is_discrete else action_space.shape
 
 
-def normal(outputs: tuple[torch.Tensor, torch.Tensor]) -> Distribution:
-    return Independent(Normal(*outputs), 1)
+def rollout_networks(settings: PPO, shape: tuple[int, ...]) -> list[Any]:
+    """Return what actor and critic see by, for Atari one and the same."""
+    if settings.is_atari:
+        features = DQNet(*shape, action_shape=0, features_only=True, output_dim_added_layer=512)
+        return [ScaledObsInputActionReprNet(features)] * 2
+    return [
+        Net(state_shape=shape, hidden_sizes=settings.hidden_sizes, activation=nn.Tanh)
+        for _ in range(2)
+    ]
+
+
+def rollout_policy(net: Any, action_space: Any, actions: Any) -> Any:
+    if isinstance(actions, int):
+        return DiscreteActorPolicy(
+            actor=DiscreteActor(preprocess_net=net, action_shape=actions, softmax_output=False),
+            dist_fn=lambda logits: Categorical(logits=logits),
+            deterministic_eval=True,
+            action_space=action_space,
+        )
+    return ProbabilisticActorPolicy(
+        actor=ContinuousActorProbabilistic(
+            preprocess_net=net, action_shape=actions, unbounded=True
+        ),
+        dist_fn=lambda outputs: Independent(Normal(*outputs), 1),
+        deterministic_eval=True,
+        action_space=action_space,
+    )
 
 
 def ppo(settings: PPO, seed: int) -> Trained:
     action_space, shape, actions = spaces_of(settings)
     torch.manual_seed(seed)
-    nets: Any = [
-        Net(state_shape=shape, hidden_sizes=settings.hidden_sizes, activation=nn.Tanh)
-        for _ in range(0 if settings.is_atari else 2)
-    ]
-    if settings.is_atari:
-        features = DQNet(*shape, action_shape=0, features_only=True, output_dim_added_layer=512)
-        nets = [ScaledObsInputActionReprNet(features)] * 2
-    if isinstance(actions, int):
-        policy: Any = DiscreteActorPolicy(
-            actor=DiscreteActor(preprocess_net=nets[0], action_shape=actions, softmax_output=False),
-            dist_fn=lambda logits: Categorical(logits=logits),
-            deterministic_eval=True,
-            action_space=action_space,
-        )
-        critic: nn.Module = DiscreteCritic(preprocess_net=nets[1])
-    else:
-        policy = ProbabilisticActorPolicy(
-            actor=ContinuousActorProbabilistic(
-                preprocess_net=nets[0], action_shape=actions, unbounded=True
-            ),
-            dist_fn=normal,
-            deterministic_eval=True,
-            action_space=action_space,
-        )
-        critic = ContinuousCritic(preprocess_net=nets[1])
+    actor_net, critic_net = rollout_networks(settings, shape)
+    critic_kind = DiscreteCritic if isinstance(actions, int) else ContinuousCritic
     learner = algorithm.PPO(
-        policy=policy,
-        critic=critic,
+        policy=rollout_policy(actor_net, action_space, actions),
+        critic=critic_kind(preprocess_net=critic_net),
         optim=AdamOptimizerFactory(lr=settings.learning_rate),
         eps_clip=settings.clip,
         advantage_normalization=settings.normalizes_advantages,
@@ -155,16 +167,7 @@ def ppo(settings: PPO, seed: int) -> Trained:
         gae_lambda=settings.gae_lambda,
         gamma=settings.gamma,
     )
-    return Trained(
-        settings,
-        learner,
-        10 * settings.rows,
-        seed,
-        trainer.OnPolicyTrainerParams,
-        batch_size=settings.minibatch,
-        update_step_num_repetitions=settings.epochs,
-        collection_step_num_env_steps=settings.rows,
-    )
+    return on_policy(settings, learner, seed)
 
 
 def dqn(settings: DQN, seed: int) -> Trained:
@@ -188,23 +191,13 @@ def dqn(settings: DQN, seed: int) -> Trained:
         target_update_freq=settings.target_every,
         is_double=settings.is_double,
     )
-    trained = Trained(
-        settings,
-        learner,
-        settings.capacity,
-        seed,
-        trainer.OffPolicyTrainerParams,
-        random_steps=settings.learning_starts,
-        batch_size=settings.batch,
-        collection_step_num_env_steps=settings.train_every,
-        update_step_num_gradient_steps_per_sample=settings.updates / settings.train_every,
-    )
     slope = (settings.epsilon - settings.epsilon_min) / settings.epsilon_steps
-    trained.before_each_epoch(
-        lambda steps: policy.set_eps_training(
-            max(settings.epsilon_min, settings.epsilon - slope * steps)
-        )
-    )
+
+    def explore(steps: int) -> None:
+        policy.set_eps_training(max(settings.epsilon_min, settings.epsilon - slope * steps))
+
+    trained = off_policy(settings, learner, seed)
+    trained.before_training = explore
     return trained
 
 
@@ -212,41 +205,31 @@ def sac(settings: SAC, seed: int) -> Trained:
     action_space, shape, actions = spaces_of(settings)
     torch.manual_seed(seed)
     sizes, critic_rate = settings.hidden_sizes, settings.critic_rate or settings.learning_rate
-    policy = SACPolicy(
-        actor=ContinuousActorProbabilistic(
-            preprocess_net=Net(state_shape=shape, hidden_sizes=sizes),
-            action_shape=actions,
-            unbounded=True,
-            conditioned_sigma=True,
-        ),
-        action_space=action_space,
-    )
-
-    def critic() -> ContinuousCritic:
-        net = Net(state_shape=shape, action_shape=actions, hidden_sizes=sizes, concat=True)
-        return ContinuousCritic(preprocess_net=net)
-
     adam = AdamOptimizerFactory(lr=critic_rate)
+    actor = ContinuousActorProbabilistic(
+        preprocess_net=Net(state_shape=shape, hidden_sizes=sizes),
+        action_shape=actions,
+        unbounded=True,
+        conditioned_sigma=True,
+    )
+    critics = [
+        ContinuousCritic(
+            preprocess_net=Net(
+                state_shape=shape, action_shape=actions, hidden_sizes=sizes, concat=True
+            )
+        )
+        for _ in range(2)
+    ]
     learner = algorithm.SAC(
-        policy=policy,
+        policy=SACPolicy(actor=actor, action_space=action_space),
         policy_optim=AdamOptimizerFactory(lr=settings.learning_rate),
-        critic=critic(),
+        critic=critics[0],
         critic_optim=adam,
-        critic2=critic(),
+        critic2=critics[1],
         critic2_optim=adam,
         tau=settings.tau,
         gamma=settings.gamma,
         alpha=AutoAlpha(-float(np.prod(actions)), 0.0, adam),
         n_step_return_horizon=settings.n_step,
     )
-    return Trained(
-        settings,
-        learner,
-        settings.capacity,
-        seed,
-        trainer.OffPolicyTrainerParams,
-        random_steps=settings.learning_starts,
-        batch_size=settings.batch,
-        collection_step_num_env_steps=settings.train_every,
-        update_step_num_gradient_steps_per_sample=settings.updates / settings.train_every,
-    )
+    return off_policy(settings, learner, seed)
