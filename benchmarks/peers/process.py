@@ -98,7 +98,7 @@ class Worker:
         command = place.command(CONTENDERS[name], "speed", name, case)
         self._process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=place.venvs,
             env=place.variables(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -146,7 +146,7 @@ def time_to_score(
     try:
         done = subprocess.run(
             command,
-            cwd=ROOT,
+            cwd=place.venvs,
             env=place.variables(),
             capture_output=True,
             text=True,

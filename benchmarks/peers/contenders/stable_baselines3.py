@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
 import stable_baselines3
 from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -46,6 +47,9 @@ class Model:
 def make_envs(settings: Settings, count: int, seed: int) -> Any:
     """Return environments as the library's own functions make them, all in this process."""
     if getattr(settings, "is_atari", False):
+        import ale_py
+
+        gymnasium.register_envs(ale_py)
         return VecFrameStack(make_atari_env(settings.env_id, count, seed), 4)
     envs = make_vec_env(settings.env_id, count, seed)
     if getattr(settings, "normalizes", False):
