@@ -12,6 +12,7 @@ import pytest
 import tensor_optix
 from tensor_optix.algorithms.catalogue import ALGORITHMS
 from tensor_optix.algorithms.frameworks import FRAMEWORKS
+from tests.frameworks import require
 
 PACKAGE = Path(tensor_optix.__file__).parent
 RECORDED = {("runs/run_directory.py", "ppo")}
@@ -75,7 +76,7 @@ def test_an_algorithm_is_named_where_it_lives_and_nowhere_else(name):
 @pytest.mark.parametrize("framework", FRAMEWORKS.values(), ids=lambda one: one.name)
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_class_of_the_catalogue_is_there_and_public(name, framework):
-    pytest.importorskip(framework.name)
+    require(framework.name)
     algorithm = ALGORITHMS[name]
     for one in algorithm.agents.values():
         module = import_module(f"tensor_optix.algorithms.{framework.prefix}{one.module}")

@@ -209,6 +209,7 @@ def test_the_first_actions_of_a_gaussian_reach_all_of_the_interval(framework: Fr
     assert 0.5 < actions.std() < 0.75
 
 
+@pytest.mark.needs_a_framework
 def test_bytes_are_scaled_inside_the_network(framework: Framework) -> None:
     """Otherwise pixels of 255 would make an undecided policy a determined one."""
     env = Spaces(FRAMES, CHOICE)
@@ -240,6 +241,7 @@ def test_every_choice_of_a_multi_discrete_space_is_told_from_the_others(
     assert len(np.unique(logits, axis=0)) == len(np.unique(values)) == 6
 
 
+@pytest.mark.needs_a_framework
 def test_channels_are_where_the_caller_says(framework: Framework, tmp_path: Any) -> None:
     """The shorter axis is a guess: one of 4 and one of 3 pixels, say, beside 8 channels."""
     env = Spaces(Box(0.0, 1.0, (4, 6, 3), np.float32), CHOICE)
