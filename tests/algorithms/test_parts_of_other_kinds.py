@@ -22,10 +22,6 @@ MINIMISER = {
     "tensorflow": "one of Keras 3",
     "native": "a NativeAdam or a NativeSGD",
 }
-    "torch": r"a torch\.optim\.Optimizer",
-    "tensorflow": "one of Keras 3",
-    "native": "a NativeAdam or a NativeSGD",
-}
 
 
 def ppo(framework: Framework, actor: Any = None, optimizer: Any = None) -> Any:
