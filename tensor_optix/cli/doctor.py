@@ -143,8 +143,7 @@ class _Consultation:
             return _Learners()
         adapter = env if isinstance(env, VectorEnv) else wrap_env(env)
         adapter.reset()
-        shown = (trace.transition.observation, trace.transition.next_observation)
-        fits = [fit_of(one, framework.name, adapter, shown) for one in ALGORITHMS.values()]
+        fits = [fit_of(one, framework.name, adapter, trace.shown) for one in ALGORITHMS.values()]
         self._judge(fits)
         return _Learners(fits, framework.title)
 

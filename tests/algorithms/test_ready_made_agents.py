@@ -126,6 +126,7 @@ def test_every_algorithm_acts_on_every_kind_of_observation_on_tensorflow(
     require_acting(small_agent(env, algorithm, tensorflow_framework), env)
 
 
+@pytest.mark.usefixtures("xla")
 @pytest.mark.parametrize(
     ("algorithm", "observations", "actions"),
     [
