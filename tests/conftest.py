@@ -50,5 +50,10 @@ def torch_framework() -> Framework:
 
 
 @pytest.fixture
+def native_framework() -> Framework:
+    return frameworks.load("native")
+
+
+@pytest.fixture
 def tensorflow_framework() -> Framework:
     return frameworks.load("tensorflow")
