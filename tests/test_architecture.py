@@ -252,8 +252,10 @@ def test_the_algorithms_themselves_know_no_backend():
         names = imported_names(PATHS[module], with_types=False)
         adapters = {name for name in names if name.startswith("tensor_optix.adapters")}
         # The engine makes the updates of every framework; its own networks are a framework like the others.
-        native = "tensor_optix.adapters.native."
-        adapters -= {n for n in adapters if n.startswith((f"{native}updates", f"{native}views"))}
+        engine = tuple(
+            f"tensor_optix.adapters.native.{m}" for m in ("updates", "replay_updates", "views")
+        )
+        adapters -= {name for name in adapters if name.startswith(engine)}
         assert adapters <= SHARED_BY_FRAMEWORKS, module
 
 
