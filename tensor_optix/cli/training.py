@@ -6,6 +6,7 @@ import logging
 import sys
 import traceback
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tensor_optix.cli.building import build_agent, open_environments, run_config
@@ -82,6 +83,7 @@ class _Training:
                 options, env, self._framework, max_steps=options.max_steps, tune=options.tune
             )
             agent = build_agent(env, self._config)
+            self._config = replace(self._config, updates_by=agent.updates_by)
             self._directory.create(self._config)
             display = make_display(self._record, self._config, options.plain)
             with log_shown(display, replay_logger, _note):
