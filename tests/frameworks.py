@@ -19,9 +19,7 @@ from tensor_optix.algorithms.frameworks import FRAMEWORKS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NAMES = ("torch", "tensorflow")
-"""Those that compute gradients of any loss."""
-ALL_NAMES = (*NAMES, "native")
+NAMES = ("torch", "tensorflow", "native")
 
 
 class Framework(ABC):

@@ -57,7 +57,7 @@ class NativeFramework(Framework):
         raise NotImplementedError
 
     def tensor(self, array: Any) -> Any:
-        return single(array)
+        return single(array).reshape(np.shape(array))
 
     def array(self, tensor: Any) -> np.ndarray:
         return np.array(tensor)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tensor_optix.adapters.network_recipes import Channels
+    from tensor_optix.algorithms.network_agent import Engine
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.observation_layout import AnySpace
 
@@ -67,6 +68,7 @@ def make_agent(
     normalize_observations: bool = False,
     normalize_rewards: bool = False,
     channels: Channels | None = None,
+    engine: Engine = "auto",
 ) -> BaseAgent:
     """Make an agent, with networks and optimizers, for the spaces of an environment.
 
@@ -107,6 +109,8 @@ def make_agent(
         normalize_rewards: Whether the agent learns from rewards that are scaled to unit returns.
         channels: `"first"` or `"last"`: which axis of images they are. None: the shorter one of these two,
             the last if they are alike.
+        engine: What makes the updates: `"native"`, the compiled kernels; `"framework"`; or `"auto"`, the
+            kernels where they can, which is where all networks are perceptrons on the CPU.
 
     Raises:
         ValueError: If algorithm, framework, spaces, hyperparameters, sizes or device do not fit; the
@@ -144,6 +148,7 @@ def make_agent(
             device=device,
             reward_normalizer=RewardNormalizer(at_first.gamma) if normalize_rewards else None,
             obs_normalizer=_obs_normalizer(plain) if normalize_observations else None,
+            engine=engine,
         )
     agent.seed(agent_seed)
     agent.recipe = AgentRecipe(
@@ -154,6 +159,7 @@ def make_agent(
         normalize_observations=normalize_observations,
         normalize_rewards=normalize_rewards,
         channels=channels,
+        engine=engine,
     )
     return agent
 

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from tensor_optix.adapters.backend import UpdateTally
-from tensor_optix.adapters.native.replay_updates import NativeDQN
+from tensor_optix.adapters.native.updates_from_replay import NativeDQN
 from tensor_optix.algorithms.distributions import masked, masked_array
 from tensor_optix.algorithms.network_agent import LEAST_REMAINING, try_network
 from tensor_optix.algorithms.off_policy import OffPolicyAgent, ReplayHyperparams, weighted_squares

@@ -90,18 +90,19 @@ def find_framework(name: str | None) -> Framework:
     return found
 
 
-def lightest_framework(sees_images: bool, device: str) -> Framework:
+def lightest_framework(sees_images: bool, device: str, engine: str = "auto") -> Framework:
     """Return what takes the least time to start and to learn: the native one where it will do.
 
     Args:
         sees_images: Whether there are images among the observations.
         device: What is to compute.
+        engine: What is to make the updates, as agents name it.
 
     Raises:
         ImportError: If there is none that will do, with the commands that install one.
     """
-    will_do = not sees_images and device in CPU and NATIVE.is_installed
-    return NATIVE if will_do else _first_installed()
+    will_do = not sees_images and device in CPU and engine != "framework"
+    return NATIVE if will_do and NATIVE.is_installed else _first_installed()
 
 
 def _first_installed() -> Framework:

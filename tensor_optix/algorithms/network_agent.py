@@ -254,7 +254,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._learns_itself = overrides(type(self), "learn", "_sample")
         before = set(vars(self))
         self._bind()
-        logger.info("updates are made by %s", self.engine_choice)
+        logger.info("updates are made by %s", self.updates_by)
         self._bytes = self._new_byte_divisors()
         self._bound = frozenset(vars(self)) - before
         self._hyperparams = replace(self._hyperparams, learning_rate=self._learning_rate())
@@ -309,6 +309,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
         for before, after in zip((networks, self._optimizers), parts, strict=True):
             memo |= {id(part): after[name] for name, part in before.items()}
         return parts
+
+    @property
+    def updates_by(self) -> str:
+        """What makes its updates, and why, in words."""
+        return str(self.engine_choice)
 
     @cached_property
     def sees_rows(self) -> bool:

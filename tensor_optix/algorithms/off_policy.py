@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 import numpy as np
 
 from tensor_optix.adapters.backend import UpdateTally
-from tensor_optix.adapters.native.replay_updates import TwinParts
+from tensor_optix.adapters.native.updates_from_replay import TwinParts
 from tensor_optix.algorithms.network_agent import (
     PROBE_ROWS,
     Hyperparams,

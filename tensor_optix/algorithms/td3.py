@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensor_optix.adapters.backend import UpdateTally
-from tensor_optix.adapters.native.replay_updates import NativeTD3
+from tensor_optix.adapters.native.updates_from_replay import NativeTD3
 from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms.network_agent import try_network
 from tensor_optix.algorithms.off_policy import TWIN_MATHS, ReplayHyperparams, TwinCriticAgent

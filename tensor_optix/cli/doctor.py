@@ -134,7 +134,7 @@ class _Consultation:
 
     def _learners(self, env: Any, trace: Trace) -> _Learners:
         try:
-            framework = framework_for(self._options.framework, env.observation_space, "auto")
+            framework = framework_for(self._options.framework, env.observation_space)
             load_announced(framework, plain=False)
         except CommandError as error:
             if self._options.framework is not None:

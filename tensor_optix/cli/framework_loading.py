@@ -40,8 +40,10 @@ def require_framework(name: str | None) -> Framework:
         raise CommandError(str(error)) from error
 
 
-def framework_for(name: str | None, observation_space: AnySpace, device: str) -> Framework:
-    """Return the framework of a name; None: the one that suits observations and device.
+def framework_for(
+    name: str | None, observation_space: AnySpace, device: str = "auto", engine: str = "auto"
+) -> Framework:
+    """Return the framework of a name; None: the one that suits observations, device and engine.
 
     Raises:
         CommandError: If it, or any, is not installed.
@@ -49,7 +51,7 @@ def framework_for(name: str | None, observation_space: AnySpace, device: str) ->
     if name is not None:
         return require_framework(name)
     try:
-        return lightest_framework(has_images(observation_space), device)
+        return lightest_framework(has_images(observation_space), device, engine)
     except ImportError as error:
         raise CommandError(str(error)) from error
 

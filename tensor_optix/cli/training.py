@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tensor_optix.cli.building import build_agent, open_environments, run_config
@@ -73,12 +74,15 @@ class _Training:
         )
         try:
             env = open_environments(options.environment, lambda: pipeline.env, notes.append)
-            framework = framework_for(options.framework, env.observation_space, options.device)
+            framework = framework_for(
+                options.framework, env.observation_space, options.device, options.engine
+            )
             load_announced(framework, options.plain)
             self._config = run_config(
                 options, env, framework, max_steps=options.max_steps, tune=options.tune
             )
             agent = build_agent(env, self._config)
+            self._config = replace(self._config, updates_by=agent.updates_by)
             self._directory.create(self._config)
             display = make_display(self._record, self._config, options.plain)
             with log_shown(display, replay_logger, _note):

@@ -124,7 +124,7 @@ class _Tuning:
         try:
             self._env = open_environments(options.environment, lambda: pipeline.env, notes.append)
             space = self._env.observation_space
-            framework = framework_for(options.framework, space, options.device)
+            framework = framework_for(options.framework, space, options.device, options.engine)
             load_announced(framework, plain=True)
             self._config = run_config(options, self._env, framework, max_steps=options.trial_steps)
             self._agent = build_agent(self._env, self._config)

@@ -74,6 +74,12 @@ def test_the_lightest_is_the_native_engine_but_for_images_and_gpus(
     assert lightest_framework(sees_images, device).name == found
 
 
+def test_who_asks_for_the_engine_of_a_framework_gets_one(install: Callable[..., None]) -> None:
+    install("torch", "native")
+    assert lightest_framework(False, "auto", "framework").name == "torch"
+    assert lightest_framework(False, "auto", "native").name == "native"
+
+
 def test_the_native_engine_by_name_where_the_kernels_are_not_compiled(
     install: Callable[..., None],
 ) -> None:

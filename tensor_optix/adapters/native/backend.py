@@ -64,7 +64,7 @@ def prepare(networks: Mapping[str, DenseNetwork], device: str, compile: bool) ->
     for name, network in networks.items():
         if not isinstance(network, DenseNetwork):
             raise TypeError(
-                f"the {name} must be a DenseNetwork, for example Perceptron(4, 2), got "
+                f"the {name} must be a Perceptron, for example Perceptron(4, 2), got "
                 f"{given_instead(network)}"
             )
     return cast("Backend", sys.modules[__name__])
@@ -154,9 +154,8 @@ def clone(network: NativeNetwork) -> NativeNetwork:
 def copied(
     networks: Mapping[str, DenseNetwork], optimizers: Mapping[str, NativeOptimizer]
 ) -> tuple[dict[str, DenseNetwork], dict[str, NativeOptimizer]]:
-    """Return copies of networks and of their optimizers."""
-    # At once, so that the arrays of the ones are those of the others.
-    return copy.deepcopy((dict(networks), dict(optimizers)))
+    """Return copies of networks, and fresh optimizers of the same settings."""
+    return copy.deepcopy(dict(networks)), {name: one.fresh() for name, one in optimizers.items()}
 
 
 def blend(targets: NativeNetwork, networks: NativeNetwork, rate: Array | float) -> None:

@@ -60,6 +60,10 @@ class NativeOptimizer(ABC):
         return ()
 
     @abstractmethod
+    def fresh(self) -> NativeOptimizer:
+        """Return one of the same settings, of no networks yet."""
+
+    @abstractmethod
     def settings(self) -> OptimizerSettings:
         """Return its numbers as they are now."""
 
@@ -107,8 +111,13 @@ class NativeAdam(NativeOptimizer):
         epsilon: float = 1e-8,
     ) -> None:
         super().__init__(learning_rate, moments=2)
-        self._betas = tuple(in_unit_interval("betas", beta) for beta in betas)
+        beta1, beta2 = betas
+        self._betas = (in_unit_interval("betas", beta1), in_unit_interval("betas", beta2))
         self._epsilon = float(above("epsilon", epsilon, 0.0))
+
+    def fresh(self) -> NativeAdam:
+        """Return one of the same settings, of no networks yet."""
+        return NativeAdam(self.learning_rate, self._betas, self._epsilon)
 
     def settings(self) -> OptimizerSettings:
         """Return its numbers as they are now."""
@@ -132,6 +141,10 @@ class NativeSGD(NativeOptimizer):
     def __init__(self, learning_rate: float, momentum: float = 0.0) -> None:
         super().__init__(learning_rate, moments=1 if momentum else 0)
         self._momentum = in_unit_interval("momentum", momentum)
+
+    def fresh(self) -> NativeSGD:
+        """Return one of the same settings, of no networks yet."""
+        return NativeSGD(self.learning_rate, self._momentum)
 
     def settings(self) -> OptimizerSettings:
         """Return its numbers as they are now."""
