@@ -22,9 +22,11 @@ from torch import Tensor, nn
 
 from tensor_optix.adapters.backend import UpdateTally, require_same_values
 from tensor_optix.adapters.pytorch.compilation import compiled_backend
+from tensor_optix.adapters.pytorch.cuda import CudaPlace, cuda_backend
 from tensor_optix.adapters.pytorch.gradient_descent import (
     TorchGradientDescent,
     TorchTwinCritics,
+    has_hooks,
     leaves_of,
     require_network,
     require_optimizer,
@@ -47,9 +49,6 @@ SMALL_NETWORK = 300_000
 The 256-256 networks of SAC are below it, because there several threads gain little and lose much: an
 update took 14 ms with one thread and 60 to 270 ms with two on two cores that other processes shared.
 """
-
-HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-"""Where PyTorch keeps what users hang on a module; it tells in no other way whether there are any."""
 
 exp = torch.exp
 square = torch.square
@@ -79,8 +78,10 @@ def prepare(networks: Mapping[str, nn.Module], device: str, compile: bool) -> Ba
         require_network(name, network)
     for network in networks.values():
         network.to(place).eval()
-    eager = cast("Backend", sys.modules[__name__])
-    return compiled_backend(eager) if compile else eager
+    ops = cast("Backend", sys.modules[__name__])
+    if place.type == "cuda":
+        ops = cuda_backend(ops, CudaPlace(place))
+    return compiled_backend(ops) if compile else ops
 
 
 def sum_last(x: Tensor) -> Tensor:
@@ -156,8 +157,7 @@ def shared(first: nn.Module, second: nn.Module) -> Callable[[Tensor], tuple[Tens
 
 def _layers(network: nn.Module) -> Iterator[nn.Module]:
     """Yield the layers of plain sequences, in order; what has hooks, or more to it, is one layer."""
-    has_hooks = any(vars(network)[kind] for kind in HOOKS)
-    if type(network) is not nn.Sequential or has_hooks:
+    if type(network) is not nn.Sequential or has_hooks(network):
         yield network
         return
     for layer in network:
@@ -298,6 +298,10 @@ def optimizer_source(
 def twin_critics(first: nn.Module, second: nn.Module) -> nn.Module:
     """Return a network of `(observations [B, ...], actions [B, A]) -> [2, B]`, the values of two critics."""
     return TorchTwinCritics(first, second)
+
+
+def resident(fields: Mapping[str, Array]) -> None:
+    """Return None: arrays are where updates are made."""
 
 
 def update_loop(update: Update, networks: Sequence[nn.Module], is_pure: bool = True) -> UpdateLoop:
