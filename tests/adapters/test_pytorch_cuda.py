@@ -284,7 +284,7 @@ def test_what_cannot_be_recorded_faithfully_is_made_eagerly_and_said_once(place,
     with caplog.at_level(logging.WARNING):
         assert_fits_alike(Fit(place), Fit(None), 3)
     assert [record.getMessage() for record in caplog.records] == [
-        f"updates are not recorded as a CUDA graph, only slower: {reason}"
+        f"updates run without a CUDA graph, which changes their speed only: {reason}"
     ]
 
 

@@ -518,7 +518,9 @@ class RecordedUpdate:
                 f"{type(error).__name__}: {(str(error).strip() or 'no reason').splitlines()[0]}"
             )
         if reason:
-            logger.warning("updates are not recorded as a CUDA graph, only slower: %s", reason)
+            logger.warning(
+                "updates run without a CUDA graph, which changes their speed only: %s", reason
+            )
             self._is_usable = False
             _restore([*written, *self._outputs.values()], wanted)
             return self._outputs
