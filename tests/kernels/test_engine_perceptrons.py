@@ -286,4 +286,6 @@ def test_log_probs_of_squashed_gaussians(rows: int, size: int) -> None:
         rtol=1e-4,
         atol=1e-4 * size,
     )
-    assert rows * size < 1400 or ((outputs[:, size:] < -5.0).any() and (outputs[:, size:] > 2.0).any())
+    assert rows * size < 1400 or (
+        (outputs[:, size:] < -5.0).any() and (outputs[:, size:] > 2.0).any()
+    )
