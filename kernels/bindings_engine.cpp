@@ -418,7 +418,8 @@ void py_blend(const BoundPerceptron& target, const BoundPerceptron& source, nb::
 
 void bind_engine(nb::module_& m) {
     engine();  // What cannot be had is refused when the extension is loaded.
-    nb::class_<Workspace>(m, "EngineWorkspace").def(nb::init<>());
+    nb::class_<Workspace>(m, "EngineWorkspace")
+        .def(nb::init<std::size_t>(), nb::arg("threads") = 1);
     nb::class_<BoundPerceptron>(m, "EnginePerceptron").def(nb::init<nb::list>());
     nb::class_<BoundOptimizer>(m, "EngineOptimizer")
         .def(nb::init<std::size_t, bool, bool, nb::list, nb::handle>(), nb::arg("rule"),

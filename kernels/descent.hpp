@@ -133,7 +133,7 @@ inline void descend(const Optimizer& optimizer, std::size_t begin, std::size_t e
     }
 }
 
-// The gradients of the weights of several networks, side by side in the order of the optimizer's
+// The gradients of the weights of one network or two, side by side in the order of the optimizer's
 // leaves.
 struct Gradients {
     const float* data;
@@ -143,25 +143,30 @@ struct Gradients {
 };
 
 // One step, unless the loss or the gradients are not finite. Each network's are scaled down to
-// `max_norm`. Returns the norm of all before that, NaN if the step was left out.
+// `max_norm`. Returns the norm of all before that, NaN if the step was left out. A team shares the
+// work by networks.
 inline double descend(Optimizer& optimizer, const Gradients& gradients, double max_norm,
-                      double loss) {
-    constexpr std::size_t kMost = 8;
-    double squares[kMost], total = 0.0;
-    const float* data = gradients.data;
-    for (std::size_t n = 0; n < gradients.networks; data += gradients.sizes[n++])
-        total += squares[n] = sum_of_squares(data, gradients.sizes[n]);
+                      double loss, Team* team = nullptr) {
+    double squares[2] = {0.0, 0.0};
+    const auto measure = [&](std::size_t n) {
+        squares[n] = sum_of_squares(gradients.data + n * gradients.sizes[0], gradients.sizes[n]);
+    };
+    const auto step = [&](std::size_t n) {
+        const double norm = std::sqrt(squares[n]);
+        const std::size_t first = n * gradients.leaves[0];
+        descend(optimizer, first, first + gradients.leaves[n],
+                gradients.data + n * gradients.sizes[0], norm > max_norm ? max_norm / norm : 1.0);
+    };
+    const bool has_second = gradients.networks == 2;
+    const auto of_both = [&](const auto& each) {
+        if (!has_second) return each(0);
+        both(team, [&] { each(0); }, [&] { each(1); });
+    };
+    of_both(measure);
+    const double total = squares[0] + squares[1];
     if (!std::isfinite(total) || !std::isfinite(loss)) return std::nan("");
     if (optimizer.step) ++*optimizer.step;
-    std::size_t leaf = 0;
-    data = gradients.data;
-    for (std::size_t n = 0; n < gradients.networks; ++n) {
-        const double norm = std::sqrt(squares[n]);
-        descend(optimizer, leaf, leaf + gradients.leaves[n], data,
-                norm > max_norm ? max_norm / norm : 1.0);
-        leaf += gradients.leaves[n];
-        data += gradients.sizes[n];
-    }
+    of_both(step);
     return std::sqrt(total);
 }
 

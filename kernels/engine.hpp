@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace tensor_optix {
@@ -60,9 +61,24 @@ struct Optimizer {
     std::vector<Leaf> leaves;
 };
 
+class Team;
+
 // Memory that grows to what the largest call needs and is then used again.
 class Workspace {
   public:
+    explicit Workspace(std::size_t threads = 1);
+    ~Workspace();
+    Workspace(const Workspace&) = delete;
+    Workspace& operator=(const Workspace&) = delete;
+
+    // Null: there is one thread only.
+    Team* team() const {
+        return team_.get();
+    }
+    // That of the second thread; without one, this is it itself.
+    Workspace& second() {
+        return second_ ? *second_ : *this;
+    }
     void begin(std::size_t floats);  // what was taken before is given back
 
     float* take(std::size_t floats) {
@@ -84,6 +100,8 @@ class Workspace {
     static constexpr std::size_t kAlignment = 16;
     std::vector<float> memory_;
     float* next_ = nullptr;
+    std::unique_ptr<Team> team_;
+    std::unique_ptr<Workspace> second_;
 };
 
 enum class Policy : int { kCategorical, kSquashedGaussian };

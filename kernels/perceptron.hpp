@@ -3,6 +3,7 @@
 
 #include "engine.hpp"
 #include "products.hpp"
+#include "team.hpp"
 
 namespace tensor_optix {
 namespace TENSOR_OPTIX_ISA {
@@ -46,9 +47,7 @@ inline void activate(Activation activation, float* values, std::size_t count) {
         case Activation::kTanh:
             return each(values, count, [](Vector x, std::size_t) { return hyperbolic_tangent(x); });
         case Activation::kRelu:
-            // Written so that NaN stays NaN.
-            return each(values, count,
-                        [](Vector x, std::size_t) { return x < Vector{} ? Vector{} : x; });
+            return;  // the product was rectified
         case Activation::kElu:
             return each(values, count, [](Vector x, std::size_t) {
                 // Near 0, e^x - 1 would lose digits: half the difference of e^(x/2) and its inverse
@@ -109,7 +108,7 @@ inline std::size_t widest(const Network& network) {
 // How many floats the passes of a network with so many rows take of a workspace.
 inline std::size_t floats_of_passes(const Network& network, std::size_t rows) {
     std::size_t count =
-        Workspace::rounded(kPacked) + 2 * Workspace::rounded(rows * widest(network));
+        2 * Workspace::rounded(kPacked) + 2 * Workspace::rounded(rows * widest(network));
     for (const Layer& layer : network.layers) count += 2 * Workspace::rounded(rows * layer.outputs);
     return count;
 }
@@ -119,7 +118,7 @@ inline void forward_layer(const Layer& layer, const float* inputs, std::size_t r
     const Matrix weight = layer.is_by_outputs ? transposed(layer.weight, layer.inputs)
                                               : by_rows(layer.weight, layer.outputs);
     product(by_rows(inputs, layer.inputs), weight, layer.bias, rows, layer.outputs, layer.inputs,
-            outputs, packed);
+            outputs, packed, layer.activation == Activation::kRelu);
 }
 
 // Returns the outputs, [rows, outputs], which are the trace's last.
@@ -184,11 +183,13 @@ struct Wanted {
     std::size_t first;
 };
 
-// `gradients` [rows, outputs] are those with respect to the outputs; they are overwritten.
+// `gradients` [rows, outputs] are those with respect to the outputs; they are overwritten. What is
+// computed of a layer's weights and of its inputs is shared by the team, if there is one.
 inline void backward(const Network& network, const float* inputs, std::size_t rows,
                      const Trace& trace, float* gradients, const Wanted& wanted,
-                     Workspace& workspace) {
+                     Workspace& workspace, Team* team = nullptr) {
     float* const packed = workspace.take(kPacked);
+    float* const packed_of_weights = team ? workspace.take(kPacked) : packed;
     float* const buffers[2] = {workspace.take(rows * widest(network)),
                                workspace.take(rows * widest(network))};
     float* to = wanted.weights ? wanted.weights + num_weights(network) : nullptr;
@@ -197,18 +198,22 @@ inline void backward(const Network& network, const float* inputs, std::size_t ro
         const float* below = l ? trace.outputs[l - 1] : inputs;
         deactivate(layer.activation, trace.outputs[l], trace.before[l], gradients,
                    rows * layer.outputs);
-        if (to) {
-            to -= layer.inputs * layer.outputs + (layer.bias ? layer.outputs : 0);
-            details::weight_gradients(layer, below, gradients, rows, to, packed);
-        }
-        if (l == 0 && !wanted.inputs) break;
+        if (to) to -= layer.inputs * layer.outputs + (layer.bias ? layer.outputs : 0);
+        const auto of_weights = [&] {
+            if (to) details::weight_gradients(layer, below, gradients, rows, to, packed_of_weights);
+        };
+        if (l == 0 && !wanted.inputs) return of_weights();
         const std::size_t first = l ? 0 : wanted.first;
         float* const next = l ? buffers[l % 2] : wanted.inputs;
-        const Matrix weight = layer.is_by_outputs
-                                  ? Matrix{layer.weight + first, layer.inputs, 1}
-                                  : Matrix{layer.weight + first * layer.outputs, 1, layer.outputs};
-        product(by_rows(gradients, layer.outputs), weight, nullptr, rows, layer.inputs - first,
-                layer.outputs, next, packed);
+        const auto of_inputs = [&] {
+            const Matrix weight =
+                layer.is_by_outputs
+                    ? Matrix{layer.weight + first, layer.inputs, 1}
+                    : Matrix{layer.weight + first * layer.outputs, 1, layer.outputs};
+            product(by_rows(gradients, layer.outputs), weight, nullptr, rows, layer.inputs - first,
+                    layer.outputs, next, packed);
+        };
+        both(to ? team : nullptr, of_inputs, of_weights);
         gradients = next;
     }
 }

@@ -36,6 +36,10 @@ constexpr std::size_t kDepth = 512;  // a panel of so many rows stays in the cac
 
 // How many floats `product` needs to pack into.
 constexpr std::size_t kPacked = (kDepth + 1) * kPanel;
+// Rows of the right matrix are read where they are if all of it stays in the cache nearest by.
+constexpr std::size_t kUnpacked = 32 * 1024 / sizeof(float);
+// With so few columns each element is a sum along the rows of both matrices.
+constexpr std::size_t kNarrow = 4;
 
 namespace details {
 
@@ -96,19 +100,25 @@ inline void pack(const Matrix& right, std::size_t depth, std::size_t width, floa
     }
 }
 
-// Adds to `Rows` rows of the result the products of `depth` columns with a panel's rows. They begin
-// with what `begin` holds: one row for all, or, where `step` is not 0, one for each.
+// Up to kPanel columns of the right matrix, row by row.
+struct Panel {
+    const float* data;
+    std::size_t step;
+};
+
+// Adds to `Rows` rows of sums the products of `depth` columns with a panel's rows.
 template <std::size_t Rows, std::size_t Vectors>
-TENSOR_OPTIX_INLINE void block(const float* left, std::size_t row, std::size_t column,
-                               const float* panel, std::size_t depth,
+TENSOR_OPTIX_INLINE void block(const Matrix& left, Panel panel, std::size_t depth,
                                Vector (&sums)[Rows][Vectors]) {
-    for (std::size_t k = 0; k < depth; ++k, left += column, panel += kPanel) {
+    const float* from = left.data;
+    const float* with = panel.data;
+    for (std::size_t k = 0; k < depth; ++k, from += left.column, with += panel.step) {
         Vector right[Vectors];
 #pragma GCC unroll 4
-        for (std::size_t v = 0; v < Vectors; ++v) right[v] = load(panel + v * kLanes);
+        for (std::size_t v = 0; v < Vectors; ++v) right[v] = load(with + v * kLanes);
 #pragma GCC unroll 16
         for (std::size_t r = 0; r < Rows; ++r) {
-            const Vector each = all(left[r * row]);
+            const Vector each = all(from[r * left.row]);
 #pragma GCC unroll 4
             for (std::size_t v = 0; v < Vectors; ++v) sums[r][v] += each * right[v];
         }
@@ -120,53 +130,62 @@ struct Target {
     std::size_t row;
     std::size_t width;  // up to kPanel
     const float* bias;  // a panel's row to begin with; null: go on from the target
+    bool is_rectified;  // whether negative numbers become 0, once they are summed
 };
 
 template <std::size_t Rows, std::size_t Vectors>
-void finish_block(const float* left, std::size_t row, std::size_t column, const float* panel,
-                  std::size_t depth, const Target& target) {
+void finish_block(const Matrix& left, Panel panel, std::size_t depth, const Target& target) {
     Vector sums[Rows][Vectors];
-    const bool is_whole = target.width == Vectors * kLanes;
-    const auto part = [&](std::size_t v) { return std::min(target.width - v * kLanes, kLanes); };
+    const std::size_t last = target.width - (Vectors - 1) * kLanes;
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < Rows; ++r) {
 #pragma GCC unroll 4
         for (std::size_t v = 0; v < Vectors; ++v) {
             const float* from = target.data + r * target.row + v * kLanes;
-            sums[r][v] = target.bias ? load(target.bias + v * kLanes)
-                         : is_whole  ? load(from)
-                                     : load_part(from, part(v));
+            sums[r][v] = target.bias       ? load(target.bias + v * kLanes)
+                         : v + 1 < Vectors ? load(from)
+                                           : load_part(from, last);
         }
     }
-    block<Rows, Vectors>(left, row, column, panel, depth, sums);
+    block<Rows, Vectors>(left, panel, depth, sums);
+    if (target.is_rectified) {
+#pragma GCC unroll 16
+        for (std::size_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
+            // Written so that NaN stays NaN.
+            for (std::size_t v = 0; v < Vectors; ++v)
+                sums[r][v] = sums[r][v] < Vector{} ? Vector{} : sums[r][v];
+        }
+    }
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < Rows; ++r) {
+        float* to = target.data + r * target.row;
 #pragma GCC unroll 4
-        for (std::size_t v = 0; v < Vectors; ++v) {
-            float* to = target.data + r * target.row + v * kLanes;
-            if (is_whole) {
-                store(to, sums[r][v]);
-            } else {
-                store_part(to, sums[r][v], part(v));
-            }
+        for (std::size_t v = 0; v + 1 < Vectors; ++v) store(to + v * kLanes, sums[r][v]);
+        float* const end = to + (Vectors - 1) * kLanes;
+        if (last == kLanes) {
+            store(end, sums[r][Vectors - 1]);
+        } else {
+            store_part(end, sums[r][Vectors - 1], last);
         }
     }
 }
 
 template <std::size_t Rows>
-void finish_rows(const Matrix& left, std::size_t first, const float* panel, std::size_t depth,
+void finish_rows(const Matrix& left, std::size_t first, Panel panel, std::size_t depth,
                  const Target& target) {
-    const float* from = left.data + first * left.row;
-    const Target here = {target.data + first * target.row, target.row, target.width, target.bias};
+    const Matrix below = {left.data + first * left.row, left.row, left.column};
+    const Target here = {target.data + first * target.row, target.row, target.width, target.bias,
+                         target.is_rectified};
     if (target.width <= kLanes) {
-        finish_block<Rows, 1>(from, left.row, left.column, panel, depth, here);
+        finish_block<Rows, 1>(below, panel, depth, here);
     } else {
-        finish_block<Rows, kBlockVectors>(from, left.row, left.column, panel, depth, here);
+        finish_block<Rows, kBlockVectors>(below, panel, depth, here);
     }
 }
 
 template <std::size_t Rows = kBlockRows - 1>
-void finish_last_rows(std::size_t rows, const Matrix& left, std::size_t first, const float* panel,
+void finish_last_rows(std::size_t rows, const Matrix& left, std::size_t first, Panel panel,
                       std::size_t depth, const Target& target) {
     if constexpr (Rows > 0) {
         if (rows == Rows) return finish_rows<Rows>(left, first, panel, depth, target);
@@ -174,13 +193,56 @@ void finish_last_rows(std::size_t rows, const Matrix& left, std::size_t first, c
     }
 }
 
+inline void finish(const Matrix& left, Panel panel, std::size_t rows, std::size_t depth,
+                   const Target& target) {
+    std::size_t i = 0;
+    for (; i + kBlockRows <= rows; i += kBlockRows)
+        finish_rows<kBlockRows>(left, i, panel, depth, target);
+    finish_last_rows(rows - i, left, i, panel, depth, target);
+}
+
+// Sums along rows, four rows of the left matrix at a time; the columns of the right one lie side by
+// side.
+inline void narrow_product(const Matrix& left, const float* columns, const float* bias,
+                           std::size_t rows, std::size_t count, std::size_t depth, float* result) {
+    constexpr std::size_t kAtOnce = 4;
+    for (std::size_t j = 0; j < count; ++j, columns += depth) {
+        for (std::size_t i = 0; i < rows; i += kAtOnce) {
+            const std::size_t here = std::min(rows - i, kAtOnce);
+            const float* from[kAtOnce];
+            // Missing rows are the last one again.
+            for (std::size_t r = 0; r < kAtOnce; ++r)
+                from[r] = left.data + std::min(i + r, rows - 1) * left.row;
+            Vector sums[kAtOnce] = {};
+            std::size_t k = 0;
+            for (; k + kLanes <= depth; k += kLanes) {
+                const Vector right = load(columns + k);
+#pragma GCC unroll 4
+                for (std::size_t r = 0; r < kAtOnce; ++r) sums[r] += load(from[r] + k) * right;
+            }
+            if (k < depth) {
+                const Vector right = load_part(columns + k, depth - k);
+                for (std::size_t r = 0; r < kAtOnce; ++r)
+                    sums[r] += load_part(from[r] + k, depth - k) * right;
+            }
+            for (std::size_t r = 0; r < here; ++r)
+                result[(i + r) * count + j] = sum(sums[r]) + (bias ? bias[j] : 0.0f);
+        }
+    }
+}
+
 }  // namespace details
 
 // result[i, j] = bias[j] + sum over k of left[i, k] * right[k, j]; no bias: 0.
-// `packed` has room for kPacked floats.
+// `packed` has room for kPacked floats. Negative elements become 0 if it is to be rectified, which
+// costs nothing here.
 inline void product(const Matrix& left, const Matrix& right, const float* bias, std::size_t rows,
-                    std::size_t columns, std::size_t depth, float* result, float* packed) {
+                    std::size_t columns, std::size_t depth, float* result, float* packed,
+                    bool is_rectified = false) {
+    if (columns <= kNarrow && left.column == 1 && right.row == 1 && depth > 1 && !is_rectified)
+        return details::narrow_product(left, right.data, bias, rows, columns, depth, result);
     float* const begin = packed + kDepth * kPanel;
+    const bool is_near = right.column == 1 && depth * right.row <= kUnpacked;
     for (std::size_t j = 0; j < columns; j += kPanel) {
         const std::size_t width = std::min(columns - j, kPanel);
         std::fill(begin, begin + kPanel, 0.0f);
@@ -190,13 +252,17 @@ inline void product(const Matrix& left, const Matrix& right, const float* bias, 
             const std::size_t part = std::min(depth - k, kDepth);
             const Matrix below = {right.data + k * right.row + j * right.column, right.row,
                                   right.column};
-            details::pack(below, part, width, packed);
+            details::Panel panel = {packed, kPanel};
+            if (is_near && width == kPanel) {
+                panel = {below.data, right.row};
+            } else {
+                details::pack(below, part, width, packed);
+            }
             const Matrix beside = {left.data + k * left.column, left.row, left.column};
-            const details::Target target = {result + j, columns, width, k ? nullptr : begin};
-            std::size_t i = 0;
-            for (; i + kBlockRows <= rows; i += kBlockRows)
-                details::finish_rows<kBlockRows>(beside, i, packed, part, target);
-            details::finish_last_rows(rows - i, beside, i, packed, part, target);
+            const bool is_last = k + part == depth;
+            details::finish(
+                beside, panel, rows, part,
+                {result + j, columns, width, k ? nullptr : begin, is_rectified && is_last});
             k += part;
         } while (k < depth);
     }

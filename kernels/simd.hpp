@@ -36,15 +36,38 @@ TENSOR_OPTIX_INLINE void store(float* to, Vector vector) {
     std::memcpy(to, &vector, sizeof vector);
 }
 
-// The first `count` lanes; the others are 0.
+#if defined(__AVX512F__)
+TENSOR_OPTIX_INLINE __mmask16 first_lanes(std::size_t count) {
+    return static_cast<__mmask16>((1u << count) - 1u);
+}
+#elif defined(__AVX2__)
+TENSOR_OPTIX_INLINE __m256i first_lanes(std::size_t count) {
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lanes);
+}
+#endif
+
+// The first `count` lanes, at most all; the others are 0. No memory behind them is touched.
 TENSOR_OPTIX_INLINE Vector load_part(const float* from, std::size_t count) {
+#if defined(__AVX512F__)
+    return _mm512_maskz_loadu_ps(first_lanes(count), from);
+#elif defined(__AVX2__)
+    return _mm256_maskload_ps(from, first_lanes(count));
+#else
     Vector vector{};
     std::memcpy(&vector, from, count * sizeof(float));
     return vector;
+#endif
 }
 
 TENSOR_OPTIX_INLINE void store_part(float* to, Vector vector, std::size_t count) {
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(to, first_lanes(count), vector);
+#elif defined(__AVX2__)
+    _mm256_maskstore_ps(to, first_lanes(count), vector);
+#else
     std::memcpy(to, &vector, count * sizeof(float));
+#endif
 }
 
 TENSOR_OPTIX_INLINE Vector all(float number) {
@@ -52,10 +75,14 @@ TENSOR_OPTIX_INLINE Vector all(float number) {
     return number - Vector{};
 }
 
+// Halves are added until one number is left.
 TENSOR_OPTIX_INLINE float sum(Vector vector) {
-    float total = 0.0f;
-    for (std::size_t lane = 0; lane < kLanes; ++lane) total += vector[lane];
-    return total;
+    float parts[kLanes];
+    store(parts, vector);
+#pragma GCC unroll 4
+    for (std::size_t half = kLanes / 2; half > 0; half /= 2)
+        for (std::size_t lane = 0; lane < half; ++lane) parts[lane] += parts[lane + half];
+    return parts[0];
 }
 
 // NaN stays NaN.

@@ -27,23 +27,26 @@ struct PpoPass {
     float *gradients, *log_probs, *probs;
 };
 
-// Makes one update with the rows from `first` on.
-inline void ppo_update(const PpoPass& pass, Optimizer& optimizer, std::size_t first,
-                       std::size_t rows, Workspace& workspace, PpoSums& sums) {
+struct ActorPart {
+    Surrogate surrogate;
+    double entropies;
+};
+
+// Writes the gradients of the actor, of the rows from `first` on.
+inline ActorPart ppo_actor(const PpoPass& pass, std::size_t first, std::size_t rows,
+                           Workspace& workspace) {
     const PpoBatch& batch = pass.batch;
-    const PpoSettings& settings = pass.settings;
     const float* observations = batch.observations + first * pass.actor.inputs();
     const std::size_t logits = pass.actor.outputs();
     const std::uint8_t* masks = batch.masks ? batch.masks + first * logits : nullptr;
-    float* const mark = workspace.mark();
-    Trace trace;
-    float* const outputs = forward(pass.actor, observations, rows, trace, workspace);
-    const float bonus = static_cast<float>(settings.entropy_coef / static_cast<double>(rows));
     const std::int64_t* choices =
         batch.choices ? batch.choices + first * pass.choices.choices : nullptr;
     const float* actions = batch.actions ? batch.actions + first * pass.action_dim : nullptr;
-    // The last layer's outputs are its pass's own when its activation is none: a copy becomes the
-    // gradient.
+    const double bonus = pass.settings.entropy_coef / static_cast<double>(rows);
+    float* const mark = workspace.mark();
+    Trace trace;
+    const float* outputs = forward(pass.actor, observations, rows, trace, workspace);
+    // The trace's outputs stay, for the pass backward: a copy becomes the gradient.
     float* const slopes = workspace.take(rows * logits);
     std::copy(outputs, outputs + rows * logits, slopes);
     if (masks) mask(slopes, masks, rows * logits);
@@ -55,31 +58,53 @@ inline void ppo_update(const PpoPass& pass, Optimizer& optimizer, std::size_t fi
     }
     const Surrogate found =
         surrogate(batch.log_probs + first, batch.advantages + first,
-                  static_cast<float>(settings.clip_ratio), rows, pass.log_probs);
+                  static_cast<float>(pass.settings.clip_ratio), rows, pass.log_probs);
     const double entropies =
-        choices ? choice_gradients(pass.choices, pass.probs, choices, pass.log_probs, bonus, rows,
-                                   masks, slopes)
-                : squashed_gradients(actions, pass.log_probs, bonus, rows, pass.action_dim, slopes);
+        choices ? choice_gradients(pass.choices, pass.probs, choices, pass.log_probs,
+                                   static_cast<float>(bonus), rows, masks, slopes)
+                : squashed_gradients(actions, pass.log_probs, static_cast<float>(bonus), rows,
+                                     pass.action_dim, slopes);
     backward(pass.actor, observations, rows, trace, slopes, {pass.gradients, nullptr, 0},
              workspace);
     workspace.release(mark);
-    const std::size_t sizes[2] = {num_weights(pass.actor), num_weights(pass.critic)};
-    float* const values = forward(pass.critic, observations, rows, trace, workspace);
+    return {found, entropies};
+}
+
+// Writes the gradients of the critic; returns the sum of squared errors.
+inline double ppo_critic(const PpoPass& pass, std::size_t first, std::size_t rows,
+                         Workspace& workspace) {
+    const float* observations = pass.batch.observations + first * pass.critic.inputs();
+    float* const mark = workspace.mark();
+    Trace trace;
+    const float* values = forward(pass.critic, observations, rows, trace, workspace);
     float* const errors = workspace.take(rows);
     std::copy(values, values + rows, errors);
-    const double squares =
-        squared_errors(batch.returns + first, static_cast<float>(settings.vf_coef), rows, errors);
+    const double squares = squared_errors(pass.batch.returns + first,
+                                          static_cast<float>(pass.settings.vf_coef), rows, errors);
     backward(pass.critic, observations, rows, trace, errors,
-             {pass.gradients + sizes[0], nullptr, 0}, workspace);
+             {pass.gradients + num_weights(pass.actor), nullptr, 0}, workspace);
     workspace.release(mark);
+    return squares;
+}
+
+// Makes one update with the rows from `first` on.
+inline void ppo_update(const PpoPass& pass, Optimizer& optimizer, std::size_t first,
+                       std::size_t rows, Workspace& workspace, PpoSums& sums) {
+    const PpoSettings& settings = pass.settings;
+    ActorPart actor;
+    double squares;
+    both(
+        workspace.team(), [&] { actor = ppo_actor(pass, first, rows, workspace); },
+        [&] { squares = ppo_critic(pass, first, rows, workspace.second()); });
     const double share = 1.0 / static_cast<double>(rows);
-    const double policy_loss = found.policy_loss * share, value_loss = squares * share;
-    const double entropy = entropies * share;
+    const double policy_loss = actor.surrogate.policy_loss * share, value_loss = squares * share;
+    const double entropy = actor.entropies * share;
     const double loss =
         policy_loss + settings.vf_coef * value_loss - settings.entropy_coef * entropy;
+    const std::size_t sizes[2] = {num_weights(pass.actor), num_weights(pass.critic)};
     const std::size_t leaves[2] = {num_leaves(pass.actor), num_leaves(pass.critic)};
-    const double norm =
-        descend(optimizer, {pass.gradients, sizes, leaves, 2}, settings.max_grad_norm, loss);
+    const double norm = descend(optimizer, {pass.gradients, sizes, leaves, 2},
+                                settings.max_grad_norm, loss, workspace.team());
     ++sums.updates;
     if (std::isnan(norm)) {
         ++sums.skipped;
@@ -88,7 +113,7 @@ inline void ppo_update(const PpoPass& pass, Optimizer& optimizer, std::size_t fi
     sums.policy_loss += policy_loss;
     sums.value_loss += value_loss;
     sums.entropy += entropy;
-    sums.approx_kl += found.approx_kl * share;
+    sums.approx_kl += actor.surrogate.approx_kl * share;
     sums.grad_norm += norm;
 }
 
@@ -130,6 +155,9 @@ inline PpoSums ppo(const Network& actor, const Network& critic, Optimizer& optim
     workspace.begin(Workspace::rounded(weights) + 2 * Workspace::rounded(most * logits) +
                     2 * Workspace::rounded(most) + floats_of_passes(actor, most) +
                     floats_of_passes(critic, most) + Workspace::rounded(kPacked) * 2);
+    if (workspace.team())
+        workspace.second().begin(floats_of_passes(critic, most) + 2 * Workspace::rounded(most));
+    const Team::Call call(workspace.team());
     float* const gradients = workspace.take(weights);
     float* const log_probs = workspace.take(most);
     float* const probs = workspace.take(most * logits);

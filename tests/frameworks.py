@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from tensor_optix.algorithms.frameworks import FRAMEWORKS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NAMES = ("torch", "tensorflow")
+NAMES = ("torch", "tensorflow", "native")
 
 
 class Framework(ABC):
@@ -67,6 +69,16 @@ class Framework(ABC):
         network = self._critic_of_two(sizes, scale)
         self.set_weights(network, _initial(sizes, seed))
         return network
+
+    @abstractmethod
+    def with_trunk(
+        self, sizes: tuple[int, int], outputs: Sequence[int], form: str = "nested", seed: int = 0
+    ) -> list[Any]:
+        """Return a network of `[B, sizes[0]]` for each number of outputs, with a common tanh layer.
+
+        That is in a sequence of its own (`nested`), beside the heads (`flat`), in the one network thus and in
+        the other so (`mixed`), or where the framework has graphs of layers, in such (`graph`).
+        """
 
     @abstractmethod
     def two_headed(self, inputs: int, actions: int) -> Any:
@@ -135,10 +147,16 @@ class Framework(ABC):
         return agent
 
 
+def require(name: str) -> None:
+    """Skip the test that asks for a framework where it is not installed."""
+    if not FRAMEWORKS[name].is_installed:
+        pytest.skip(f"{name} is not installed")
+
+
 @functools.cache
 def load(name: str) -> Framework:
     """Return a framework; the test that asks for it is skipped where it is not installed."""
-    pytest.importorskip(name)
+    require(name)
     module = importlib.import_module(f"tests.{name}_framework")
     found: Framework = module.FRAMEWORK()
     return found
@@ -146,8 +164,11 @@ def load(name: str) -> Framework:
 
 def weights(network: Any) -> list[np.ndarray]:
     """Return copies of what a network of any framework learns, matrices as `[in, out]`."""
-    modules = {base.__module__.partition(".")[0] for base in type(network).__mro__}
-    return load("torch" if "torch" in modules else "tensorflow").weights(network)
+    modules = [base.__module__ for base in type(network).__mro__]
+    if any(module.startswith("tensor_optix.adapters.native") for module in modules):
+        return load("native").weights(network)
+    is_torch = any(module.partition(".")[0] == "torch" for module in modules)
+    return load("torch" if is_torch else "tensorflow").weights(network)
 
 
 def _initial(sizes: Sequence[int], seed: int) -> list[np.ndarray]:

@@ -50,16 +50,22 @@ class Distribution(NamedTuple):
     actions are continuous."""
 
 
+LEAST_EXPONENTIAL = np.float32(1e-30)
+"""Of a draw, so that its logarithm is finite."""
+
+
 def _with_noise(rng: np.random.Generator, logits: Array) -> Array:
     # argmax(logits + Gumbel noise) is a draw from softmax(logits) (Gumbel 1954), without normalising.
     exponential = rng.standard_exponential(logits.shape, np.float32)
-    np.maximum(exponential, np.float32(1e-30), out=exponential)
+    np.maximum(exponential, LEAST_EXPONENTIAL, out=exponential)
     np.log(exponential, out=exponential)
-    return np.asarray(logits - exponential)
+    noisy: Array = logits - exponential
+    return noisy
 
 
 def _categorical_sample(rng: np.random.Generator, logits: Array) -> Array:
-    return np.asarray(np.argmax(_with_noise(rng, logits), axis=-1))
+    actions: Array = _with_noise(rng, logits).argmax(axis=-1)
+    return actions
 
 
 def _categorical_greedy(logits: Array) -> Array:
@@ -120,6 +126,17 @@ categorical = Distribution(
     probs=_categorical_probs,
 )
 """A choice among A actions; the actor returns `[B, A]` unnormalised log-probabilities (logits)."""
+
+
+def is_known(distribution: Distribution) -> bool:
+    """Whether densities and entropies are those of a distribution of this module."""
+    known = (categorical, factorized((1,)), squashed_gaussian)
+    return any(_formulas(distribution) == _formulas(one) for one in known)
+
+
+def _formulas(distribution: Distribution) -> tuple[Any, ...]:
+    densities = (distribution.log_prob, distribution.entropy)
+    return tuple(one.func if isinstance(one, partial) else one for one in densities)
 
 
 class _Block(NamedTuple):

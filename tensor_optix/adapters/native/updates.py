@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from tensor_optix.core.types import Array
 
 
+def native_instructions() -> str:
+    """Return the instruction set that the engine was chosen for."""
+    name: str = engine.instructions()
+    return name
+
+
 class NativeParts:
     """The networks and optimizers of one agent as the engine takes them, and its workspace.
 
@@ -34,15 +40,24 @@ class NativeParts:
         if not engine.has_engine:
             raise NotNative("the compiled kernels are not there")
         self._ops = ops
+        self._owners: dict[int, str] = {}
         self.workspace = engine.Workspace()
 
     def network(self, name: str, network: Network) -> BoundPerceptron:
         """Return a network as the engine takes it.
 
         Raises:
-            NotNative: If it does not know such a network.
+            NotNative: If it does not know such a network, or weights are in it twice, or in another one, too.
         """
-        return BoundPerceptron(self._ops.perceptron_source(name, network))
+        source = self._ops.perceptron_source(name, network)
+        places = source.places()
+        if len(set(places)) < len(places):
+            raise NotNative(f"the {name} has the same weights in several layers")
+        for place in places:
+            owner = self._owners.setdefault(place, name)
+            if owner != name:
+                raise NotNative(f"the {owner} and the {name} share weights")
+        return BoundPerceptron(source)
 
     def optimizer(
         self, name: str, optimizer: Optimizer, networks: Mapping[str, Network]
@@ -56,10 +71,10 @@ class NativeParts:
 
     def inference(self, network: BoundPerceptron) -> Callable[[Array], Array]:
         """Return a function of observations `[B, ...]` to what the network makes of them, `[B, outputs]`."""
-        inputs, outputs, workspace = network.inputs, network.outputs, self.workspace
+        outputs, workspace = network.outputs, self.workspace
 
         def run(observations: Array) -> Array:
-            rows = as_rows(observations, inputs)
+            rows = network.rows(observations)
             made = np.empty((len(rows), outputs), np.float32)
             engine.forward(network.engine(), rows, made, workspace)
             return made
@@ -76,18 +91,6 @@ class NativeParts:
             raise NotNative(f"the {name} returns {network.outputs} numbers a row")
         run = self.inference(network)
         return lambda observations: run(observations)[:, 0]
-
-
-def as_rows(observations: Array, inputs: int) -> Array:
-    """Return observations as float32 rows `[B, inputs]`.
-
-    Raises:
-        ValueError: If they are of another size.
-    """
-    rows = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
-    if rows.shape[1] != inputs:
-        raise ValueError(f"the network takes {inputs} numbers a row, got {rows.shape[1]}")
-    return rows
 
 
 def means_of(
@@ -121,6 +124,7 @@ class NativePPO:
         counts: tuple[int, ...],
     ) -> None:
         self._actor, self._critic, self._optimizer = actor, critic, optimizer
+        actor.require_same_sight("critic", critic)
         self._workspace = parts.workspace
         self._counts = counts
         self.policy = parts.inference(actor)
@@ -139,7 +143,7 @@ class NativePPO:
             self._actor.engine(),
             self._workspace,
             self._counts,
-            as_rows(observations, self._actor.inputs),
+            self._actor.rows(observations),
             self._actions(actions),
             None if masks is None else np.ascontiguousarray(masks),
             found,
@@ -151,7 +155,7 @@ class NativePPO:
     ) -> tuple[dict[str, float], dict[str, Array]]:
         """Make updates with consecutive minibatches: an `UpdateLoop`."""
         batch = (
-            as_rows(fields["observations"], self._actor.inputs),
+            self._actor.rows(fields["observations"]),
             self._actions(fields["actions"]),
             fields.get("action_masks"),
             fields["log_probs"],
@@ -172,5 +176,42 @@ class NativePPO:
         return means_of(PPO_DIAGNOSTICS, sums, updates, skipped), {}
 
     def _actions(self, actions: Array) -> Array:
-        dtype = np.int64 if self._counts else np.float32
-        return np.ascontiguousarray(actions, dtype).reshape(len(actions), -1)
+        if self._counts:
+            return as_choices(actions)
+        return np.ascontiguousarray(actions, np.float32).reshape(len(actions), -1)
+
+
+class NativePolicyGradient:
+    """The update of the plain policy gradient, and what acting needs.
+
+    Args:
+        parts: Of the agent.
+        model: The network.
+        optimizer: Of its weights.
+    """
+
+    def __init__(
+        self, parts: NativeParts, model: BoundPerceptron, optimizer: BoundOptimizer
+    ) -> None:
+        self._model, self._optimizer = model, optimizer
+        self._workspace = parts.workspace
+        self.policy = parts.inference(model)
+
+    def step(
+        self, fields: Mapping[str, Array], minibatch_size: int, scalars: Mapping[str, float]
+    ) -> tuple[dict[str, float], dict[str, Array]]:
+        """Make one update with all rows: an `UpdateLoop` of one minibatch."""
+        *sums, updates, skipped = engine.policy_gradient(
+            self._model.engine(),
+            self._optimizer.engine(),
+            self._workspace,
+            self._model.rows(fields["observations"]),
+            as_choices(fields["actions"]),
+            fields["targets"],
+        )
+        return means_of(("loss", "grad_norm"), sums, updates, skipped), {}
+
+
+def as_choices(actions: Array) -> Array:
+    """Return the numbers of actions as the engine takes them, int64 `[B, K]`."""
+    return np.ascontiguousarray(actions, np.int64).reshape(len(actions), -1)

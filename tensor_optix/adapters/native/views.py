@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy as np
+
 from tensor_optix.kernels import engine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tensor_optix.core.types import Array
 
@@ -79,7 +81,14 @@ class OptimizerSettings:
 
 
 class PerceptronSource(Protocol):
-    """A perceptron of a framework."""
+    """A perceptron of a framework. Its methods raise NotNative where it has become something else."""
+
+    flattens: bool
+    """Whether it makes rows `[B, D]` of whatever comes, `[B, ...]`."""
+
+    @property
+    def encoding(self) -> Sequence[Callable[[Array], Array]]:
+        """What observations go through before the layers, in order; equal ones do the same."""
 
     def places(self) -> tuple[int, ...]:
         """Return the addresses of its memory."""
@@ -89,7 +98,10 @@ class PerceptronSource(Protocol):
 
 
 class OptimizerSource(Protocol):
-    """An optimizer of a framework that holds the weights of some perceptrons."""
+    """An optimizer of a framework that holds the weights of some perceptrons, or one number.
+
+    Its methods raise NotNative where it has become something else.
+    """
 
     rule: Rule
     is_decoupled: bool
@@ -102,7 +114,7 @@ class OptimizerSource(Protocol):
         """Return the addresses of its memory."""
 
     def settings(self) -> OptimizerSettings:
-        """Return its numbers as they are now."""
+        """Return its numbers as they are now; steps by them follow."""
 
     def leaves(self) -> Sequence[LeafView]:
         """Return the weight and the bias of each layer, in the order of the perceptrons."""
@@ -110,6 +122,11 @@ class OptimizerSource(Protocol):
 
 class BoundPerceptron:
     """A framework's perceptron as the engine takes it."""
+
+    inputs: int
+    """How many numbers it takes a row."""
+    outputs: int
+    """How many it returns."""
 
     def __init__(self, source: PerceptronSource) -> None:
         self._source = source
@@ -120,8 +137,38 @@ class BoundPerceptron:
         self.inputs = first.weight.shape[1 if first.is_by_outputs else 0]
         self.outputs = last.weight.shape[0 if last.is_by_outputs else 1]
 
+    def rows(self, observations: Array) -> Array:
+        """Return observations as it takes them, float32 `[B, inputs]`.
+
+        Raises:
+            ValueError: If they are of another size.
+        """
+        for encode in self._source.encoding:
+            observations = encode(observations)
+        rows = np.ascontiguousarray(observations, np.float32)
+        if rows.ndim != 2 and self._source.flattens:
+            rows = rows.reshape(len(rows), -1)
+        if rows.ndim != 2 or rows.shape[1] != self.inputs:
+            raise ValueError(
+                f"the network takes {self.inputs} numbers a row, got rows of shape {rows.shape[1:]}"
+            )
+        return rows
+
+    def require_same_sight(self, name: str, other: BoundPerceptron) -> None:
+        """Refuse another network, of some name, that sees observations otherwise than this one.
+
+        Raises:
+            NotNative: If it does.
+        """
+        if list(self._source.encoding) != list(other._source.encoding):
+            raise NotNative(f"the {name} encodes observations otherwise than the actor")
+
     def engine(self) -> Any:
-        """Return the engine's, of the memory that the weights are in now."""
+        """Return the engine's, of the memory that the weights are in now.
+
+        Raises:
+            NotNative: If it is no perceptron any more.
+        """
         places = self._source.places()
         if places != self._places:
             self._bound = engine.Perceptron([tuple(one) for one in self._source.layers()])
@@ -132,21 +179,29 @@ class BoundPerceptron:
 class BoundOptimizer:
     """A framework's optimizer as the engine takes it."""
 
+    leaves: Sequence[LeafView]
+    """What it moved last."""
+
     def __init__(self, source: OptimizerSource) -> None:
         self._source = source
         self._places: tuple[int, ...] | None = None
         self._bound: Any = None
 
     def engine(self) -> Any:
-        """Return the engine's, with the settings of now."""
+        """Return the engine's, with the settings of now.
+
+        Raises:
+            NotNative: If the engine does not know it any more.
+        """
         source = self._source
         places = source.places()
         if places != self._places:
+            self.leaves = source.leaves()
             self._bound = engine.Optimizer(
                 int(source.rule),
                 source.is_decoupled,
                 source.is_nesterov,
-                [tuple(leaf) for leaf in source.leaves()],
+                [tuple(leaf) for leaf in self.leaves],
                 source.step,
             )
             self._places = places
