@@ -49,7 +49,7 @@ class Double:
 
 
 def numeric_gradients(
-    loss: Callable[[], float], arrays: Sequence[Array], step: float = 1e-5
+    loss: Callable[[], float], arrays: Sequence[Array], step: float = 1e-6
 ) -> list[Array]:
     """Return central differences of a loss that reads these arrays."""
     found = []
@@ -95,6 +95,7 @@ def gaussian_parameters(outputs: Array) -> tuple[Array, Array]:
 def squashed(outputs: Array, pre_tanh: Array) -> tuple[Array, Array]:
     """Return log-densities of `tanh(pre_tanh)` and entropies before the tanh, `[B]` each."""
     mean, log_std = gaussian_parameters(outputs)
+    pre_tanh = pre_tanh.astype(float)
     z = (pre_tanh - mean) / np.exp(log_std)
     squashing = np.log(1.0 - np.tanh(pre_tanh) ** 2 + 1e-6)
     densities = -0.5 * z**2 - 0.5 * math.log(2.0 * math.pi) - log_std - squashing

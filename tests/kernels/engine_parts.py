@@ -28,6 +28,8 @@ IDENTITY, TANH, RELU, ELU, SILU = range(5)
 ACTIVATIONS = [IDENTITY, TANH, RELU, ELU, SILU]
 ADAM, KERAS_ADAM, SGD = range(3)
 UNLIMITED = float("inf")
+RATE = 1024.0
+"""Of gradient descent that shows gradients: see `gradients_of`."""
 
 
 def normal(rng: np.random.Generator, *shape: int) -> Array:
@@ -138,11 +140,17 @@ def bits(arrays: Sequence[Array]) -> list[bytes]:
     return [array.tobytes() for array in arrays]
 
 
-def gradients_of(arrays: Sequence[Array], rate: float, call: Callable[[], Any]) -> list[Array]:
-    """Return by how much a call of plain gradient descent moves these arrays, for a rate of 1.
+def gradients_of(arrays: Sequence[Array], call: Callable[[], Any]) -> list[Array]:
+    """Return by how much a call of plain gradient descent at `RATE` moves these arrays, for a rate of 1.
 
-    A large rate, a power of 2, leaves of the weights' own rounding only the rate's part.
+    It is a power of 2, which changes no digit, and large: the rounding of weights is divided by it.
     """
     before = [array.astype(np.float64) for array in arrays]
     call()
-    return [(old - new) / rate for old, new in zip(before, arrays, strict=True)]
+    return [(old - new) / RATE for old, new in zip(before, arrays, strict=True)]
+
+
+def assert_gradients(found: Sequence[Array], expected: Sequence[Array], most: float = 1e-5) -> None:
+    """Relative to the largest of each array: where terms cancel out, float32 leaves no digits."""
+    for of_engine, exact in zip(found, expected, strict=True):
+        assert np.abs(of_engine - exact).max() <= most * np.abs(exact).max() + 1e-9
