@@ -399,6 +399,16 @@ class Backend(Protocol):
         networks of their own, its `first` and `second`: whatever changes them changes this one.
         """
 
+    def resident(
+        self, fields: Mapping[str, Array], /
+    ) -> Callable[[Array], Mapping[str, Tensor]] | None:
+        """Keep fields `[R, ...]` where updates are made, until the next call.
+
+        Returns:
+            A function of rows `[B]` int32 to the fields of these rows, which an update loop takes in place of
+            arrays. None: arrays are there as they are.
+        """
+
     def update_loop(
         self, update: Update, networks: Sequence[Network], is_pure: bool = True, /
     ) -> UpdateLoop:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,10 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers import FrameStackObservation, ReshapeObservation
 from torch import Tensor, nn
 from torch.distributions import Categorical, Normal
+
+from benchmarks.peers.contenders.environments import make_env
 
 if TYPE_CHECKING:
     from benchmarks.peers.settings import DQN, PPO, SAC, Settings
@@ -29,20 +31,9 @@ LOG_STD = (-5.0, 2.0)
 
 def make_envs(settings: Settings, count: int, seed: int) -> Any:
     """Return environments that reset in the step that ends an episode, and their first observations."""
-    if getattr(settings, "is_atari", False):
-        import ale_py
-
-        gymnasium.register_envs(ale_py)
-
-    def make() -> Any:
-        if not getattr(settings, "is_atari", False):
-            return gymnasium.make(settings.env_id)
-        from stable_baselines3.common.atari_wrappers import AtariWrapper
-
-        frames = FrameStackObservation(AtariWrapper(gymnasium.make(settings.env_id)), 4)
-        return ReshapeObservation(frames, (4, 84, 84))
-
-    envs = SyncVectorEnv([make] * count, autoreset_mode=AutoresetMode.SAME_STEP)
+    envs = SyncVectorEnv(
+        [partial(make_env, settings)] * count, autoreset_mode=AutoresetMode.SAME_STEP
+    )
     return envs, envs.reset(seed=seed)[0]
 
 
@@ -226,7 +217,7 @@ class OffPolicyLearner:
             raise ValueError(f"num_envs must be 1 with a replay, got {settings.num_envs}")
         torch.manual_seed(seed)
         self.settings, self.seed, self.steps = settings, seed, 0
-        self.env = gymnasium.make(settings.env_id)
+        self.env = make_env(settings)
         self.env.action_space.seed(seed)
         self.rng = np.random.default_rng(seed)
         self.seen, _ = self.env.reset(seed=seed)

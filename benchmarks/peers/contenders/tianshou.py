@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -14,12 +15,13 @@ from tianshou.algorithm.modelfree.reinforce import DiscreteActorPolicy, Probabil
 from tianshou.algorithm.modelfree.sac import AutoAlpha, SACPolicy
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.env.atari.atari_network import DQNet, ScaledObsInputActionReprNet
-from tianshou.env.atari.atari_wrapper import wrap_deepmind
 from tianshou.utils.net.common import Net
 from tianshou.utils.net.continuous import ContinuousActorProbabilistic, ContinuousCritic
 from tianshou.utils.net.discrete import DiscreteActor, DiscreteCritic
 from torch import nn
 from torch.distributions import Categorical, Independent, Normal
+
+from benchmarks.peers.contenders.environments import make_env
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,21 +104,16 @@ def off_policy(settings: DQN | SAC, learner: Any, seed: int) -> Trained:
 def make_envs(settings: Settings, count: int, seed: int) -> Any:
     np.random.seed(seed)  # noqa: NPY002 (the library draws from it)
     torch.manual_seed(seed)
-    if getattr(settings, "is_atari", False):
-        import ale_py
-
-        gymnasium.register_envs(ale_py)
-        envs = env.DummyVectorEnv([lambda: wrap_deepmind(gymnasium.make(settings.env_id))] * count)
-    else:
-        envs = env.DummyVectorEnv([lambda: gymnasium.make(settings.env_id)] * count)
+    envs = env.DummyVectorEnv([partial(make_env, settings)] * count)
     envs.seed(seed)
     return envs
 
 
 def spaces_of(settings: Settings) -> tuple[Any, tuple[int, ...], Any]:
     """Return the action space, the shape of observations, and that of actions, a number if discrete."""
-    one = make_envs(settings, 1, 0)
-    action_space, shape = one.action_space[0], one.observation_space[0].shape
+    one = make_env(settings)
+    action_space, shape = one.action_space, one.observation_space.shape
+    one.close()
     is_discrete = isinstance(action_space, gymnasium.spaces.Discrete)
     return action_space, shape, int(action_space.n) if is_discrete else action_space.shape
 

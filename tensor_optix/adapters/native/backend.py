@@ -213,6 +213,10 @@ def optimizer_source(
     return optimizer
 
 
+def resident(fields: Mapping[str, Array]) -> None:
+    """Return None: the engine takes arrays."""
+
+
 def update_loop(
     update: Update, networks: Sequence[NativeNetwork], is_pure: bool = True
 ) -> UpdateLoop:

@@ -22,15 +22,17 @@ from torch import Tensor, nn
 
 from tensor_optix.adapters.backend import UpdateTally, require_same_values
 from tensor_optix.adapters.pytorch.compilation import compiled_backend
+from tensor_optix.adapters.pytorch.cuda import CudaPlace, cuda_backend
 from tensor_optix.adapters.pytorch.gradient_descent import (
     TorchGradientDescent,
     TorchTwinCritics,
+    has_hooks,
     leaves_of,
     require_network,
     require_optimizer,
 )
 from tensor_optix.adapters.pytorch.layers import TorchByteScale
-from tensor_optix.adapters.pytorch.views import MODULE_HOOKS, TorchOptimizer, TorchPerceptron
+from tensor_optix.adapters.pytorch.views import TorchOptimizer, TorchPerceptron
 from tensor_optix.adapters.stored_perceptrons import by_own_names
 
 if TYPE_CHECKING:
@@ -83,8 +85,10 @@ def prepare(networks: Mapping[str, nn.Module], device: str, compile: bool) -> Ba
         require_network(name, network)
     for network in networks.values():
         network.to(place).eval()
-    eager = cast("Backend", sys.modules[__name__])
-    return compiled_backend(eager) if compile else eager
+    ops = cast("Backend", sys.modules[__name__])
+    if place.type == "cuda":
+        ops = cuda_backend(ops, CudaPlace(place))
+    return compiled_backend(ops) if compile else ops
 
 
 def sum_last(x: Tensor) -> Tensor:
@@ -160,8 +164,7 @@ def shared(first: nn.Module, second: nn.Module) -> Callable[[Tensor], tuple[Tens
 
 def _layers(network: nn.Module) -> Iterator[nn.Module]:
     """Yield the layers of plain sequences, in order; what has hooks, or more to it, is one layer."""
-    has_hooks = any(vars(network)[kind] for kind in MODULE_HOOKS)
-    if type(network) is not nn.Sequential or has_hooks:
+    if type(network) is not nn.Sequential or has_hooks(network):
         yield network
         return
     for layer in network:
@@ -302,6 +305,10 @@ def optimizer_source(
 def twin_critics(first: nn.Module, second: nn.Module) -> nn.Module:
     """Return a network of `(observations [B, ...], actions [B, A]) -> [2, B]`, the values of two critics."""
     return TorchTwinCritics(first, second)
+
+
+def resident(fields: Mapping[str, Array]) -> None:
+    """Return None: arrays are where updates are made."""
 
 
 def update_loop(update: Update, networks: Sequence[nn.Module], is_pure: bool = True) -> UpdateLoop:

@@ -250,6 +250,10 @@ def optimizer_source(name: str, optimizer: Any, networks: Mapping[str, Any]) -> 
     raise NotNative(f"the {name} is one of Keras's")
 
 
+def resident(fields: Mapping[str, Array]) -> None:
+    """Return None: a loop takes arrays, and the graph moves them."""
+
+
 def update_loop(update: Update, networks: Sequence[Any], is_pure: bool = True) -> UpdateLoop:
     """Return a function that makes updates with consecutive minibatches; the last may be short."""
     return CompiledUpdates(update, networks) if is_pure else PlainUpdates(update, networks)
