@@ -170,9 +170,9 @@ TENSOR_OPTIX_INLINE Vector logarithm(Vector x) {
     return n * kLn2High + (of_m + n * kLn2Low);
 }
 
-// tanh, within 6 units in the last place, 8 without fused operations (relatively 5e-7), never
-// beyond 1: x * P(x^2) / Q(x^2), of least relative error (2e-8) up to 9.02, beyond which tanh is 1
-// in single precision.
+// tanh, within 8 units in the last place (relatively 5e-7), whichever products and sums are fused,
+// never beyond 1: x * P(x^2) / Q(x^2), of least relative error (2e-8) up to 9.02, beyond which tanh
+// is 1 in single precision.
 TENSOR_OPTIX_INLINE Vector hyperbolic_tangent(Vector x) {
     const Vector bounded = limited(x, -9.02f, 9.02f);
     const Vector square = bounded * bounded;

@@ -9,15 +9,17 @@ import functools
 import importlib
 import itertools
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from tensor_optix.algorithms.frameworks import FRAMEWORKS
+from tensor_optix.algorithms.network_agent import NetworkAgent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 NAMES = ("torch", "tensorflow", "native")
 
@@ -185,3 +187,15 @@ def single(array: Any) -> np.ndarray:
     """Return an array that both frameworks take as it is: float64 as float32."""
     found = np.ascontiguousarray(array)
     return found.astype(np.float32) if found.dtype == np.float64 else found
+
+
+@contextmanager
+def framework_engine() -> Iterator[None]:
+    """Within it, agents are made whose updates are the framework's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NetworkAgent, "_native", _refused)
+        yield
+
+
+def _refused(agent: Any, make: Any) -> None:
+    agent.engine_choice = agent._framework_choice("a test asked for it")

@@ -16,11 +16,10 @@ from torch import nn
 
 from tensor_optix.adapters.pytorch import backend
 from tensor_optix.adapters.pytorch.cuda import Staging, cuda_backend
-from tensor_optix.algorithms.network_agent import NetworkAgent
 from tensor_optix.core.types import HyperparamSet
 from tests.algorithms import small_dqn, small_gaussian, small_ppo, small_sac, small_td3
 from tests.contracts.backend_contract import BackendContract
-from tests.frameworks import load
+from tests.frameworks import framework_engine, load
 
 RATE = 2.0**-10
 """A learning rate that float32 holds exactly."""
@@ -86,7 +85,6 @@ class TestCudaBackend(BackendContract):
 @pytest.fixture
 def on(monkeypatch):
     """A function that makes an agent whose updates are those of a place; None: the eager ones."""
-    monkeypatch.setattr(NetworkAgent, "_native", lambda self, make: None)
     prepare = backend.prepare
 
     def make(place: Any, small: Any, records: bool = True, **params: Any) -> Any:
@@ -94,7 +92,7 @@ def on(monkeypatch):
             ops = prepare(*arguments)
             return ops if place is None else cuda_backend(ops, place, records)
 
-        with monkeypatch.context() as patch:
+        with framework_engine(), monkeypatch.context() as patch:
             patch.setattr(backend, "prepare", prepared)
             return small.make_agent(**({"learning_rate": RATE} | params))
 

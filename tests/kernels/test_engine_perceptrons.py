@@ -141,10 +141,10 @@ def assert_ulps(activation: int, exact: Callable[[Array], Array], grid: Array, m
     assert ulps(activated(activation, grid), exact(grid.astype(float))) <= most
 
 
-def test_tanh_is_within_6_units_in_the_last_place() -> None:
-    """8 where products and sums round apart."""
+def test_tanh_is_within_8_units_in_the_last_place() -> None:
+    """Which products and sums round together is the compiler's choice."""
     grid = dense_grid()
-    assert_ulps(TANH, np.tanh, grid, 8.0 if engine.instructions() == "baseline" else 6.0)
+    assert_ulps(TANH, np.tanh, grid, 8.0)
     assert (np.abs(activated(TANH, grid)) <= 1.0).all()
     assert activated(TANH, np.array([np.inf, -np.inf], np.float32)).tolist() == [1.0, -1.0]
 
