@@ -255,7 +255,7 @@ def test_the_policy_gradient(actions: int, rows: int) -> None:
 
 @pytest.mark.parametrize("counts", COUNTS, ids=str)
 def test_a_pass_is_updates_one_after_the_other(counts: tuple[int, ...]) -> None:
-    """Bit for bit, the last minibatch shorter; sums are over the updates, whatever order they are added in."""
+    """Bit for bit, the last minibatch shorter; sums are over the updates, added in whatever order."""
     rng = np.random.default_rng(11)
     nets = actor_and_critic(rng, counts)
     twins = nets[0].clone(), nets[1].clone()
