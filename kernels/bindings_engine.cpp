@@ -1,6 +1,7 @@
 // The engine's classes and functions of Python. They refuse what does not fit, as those in
 // bindings.cpp do; networks and optimizers hold the arrays that they were made of.
 #include <memory>
+#include <mutex>
 
 #include "bindings_arguments.hpp"
 #include "engine.hpp"
@@ -24,9 +25,26 @@ nb::tuple parts_of(nb::handle object, std::size_t count) {
     return nb::borrow<nb::tuple>(object);
 }
 
+// A workspace, which one call at a time may use.
+struct BoundWorkspace {
+    explicit BoundWorkspace(std::size_t threads) : workspace(threads) {}
+
+    Workspace workspace;
+    std::mutex mutex;
+};
+
+// A call without Python's lock, which is given up first, so that the call that is waited for can
+// end.
+struct Call {
+    explicit Call(BoundWorkspace& bound) : lock(bound.mutex) {}
+
+    nb::gil_scoped_release released;
+    std::lock_guard<std::mutex> lock;
+};
+
 // One of the classes below.
 template <typename Bound>
-Bound& bound(nb::handle object) {
+Bound& bound_of(nb::handle object) {
     require(nb::isinstance<Bound>(object) && nb::inst_ready(object));
     return *nb::inst_ptr<Bound>(object);
 }
@@ -161,7 +179,7 @@ const float* optional(Arguments& a, nb::handle object, std::initializer_list<std
 }
 
 void py_product(nb::handle left, bool left_transposed, nb::handle right, bool right_transposed,
-                nb::handle bias, nb::handle result, Workspace& workspace) {
+                nb::handle bias, nb::handle result, BoundWorkspace& bound) {
     Arguments a;
     const auto l = a.ranked<const float>(left, 2), r = a.ranked<const float>(right, 2);
     const std::size_t rows = l.length(left_transposed), depth = l.length(!left_transposed);
@@ -170,20 +188,20 @@ void py_product(nb::handle left, bool left_transposed, nb::handle right, bool ri
     const float* begin = optional(a, bias, {columns});
     float* out = a.array<float>(result, {rows, columns});
     a.require_disjoint();
-    nb::gil_scoped_release released;
+    const Call call(bound);
     engine().product(l.data, left_transposed, r.data, right_transposed, begin, rows, columns, depth,
-                     out, workspace);
+                     out, bound.workspace);
 }
 
 void py_forward(const BoundPerceptron& network, nb::handle inputs, nb::handle outputs,
-                Workspace& workspace) {
+                BoundWorkspace& bound) {
     Arguments a;
     const auto in = a.ranked<const float>(inputs, 2);
     require(in.length(1) == network.network().inputs());
     float* out = a.array<float>(outputs, {in.length(), network.network().outputs()});
     a.require_disjoint();
-    nb::gil_scoped_release released;
-    engine().forward(network.network(), in.data, in.length(), out, workspace);
+    const Call call(bound);
+    engine().forward(network.network(), in.data, in.length(), out, bound.workspace);
 }
 
 std::vector<std::size_t> counts_of(nb::handle counts, std::size_t logits) {
@@ -209,7 +227,7 @@ const std::int64_t* choices_of(Arguments& a, nb::handle actions, std::size_t row
     return choices;
 }
 
-void py_log_probs(const BoundPerceptron& actor, Workspace& workspace, nb::handle counts,
+void py_log_probs(const BoundPerceptron& actor, BoundWorkspace& bound, nb::handle counts,
                   nb::handle observations, nb::handle actions, nb::handle masks, nb::handle found) {
     Arguments a;
     const Network& policy = actor.network();
@@ -229,12 +247,12 @@ void py_log_probs(const BoundPerceptron& actor, Workspace& workspace, nb::handle
     if (!masks.is_none()) batch.masks = a.array<const std::uint8_t>(masks, {rows, logits});
     float* out = a.array<float>(found, {rows});
     a.require_disjoint();
-    nb::gil_scoped_release released;
-    engine().log_probs(policy, batch, chosen, out, workspace);
+    const Call call(bound);
+    engine().log_probs(policy, batch, chosen, out, bound.workspace);
 }
 
 nb::tuple py_ppo(const BoundPerceptron& actor, const BoundPerceptron& critic,
-                 BoundOptimizer& optimizer, Workspace& workspace, nb::tuple fields,
+                 BoundOptimizer& optimizer, BoundWorkspace& bound, nb::tuple fields,
                  nb::handle counts, nb::tuple settings) {
     Arguments a;
     const Network &policy = actor.network(), &values = critic.network();
@@ -260,8 +278,8 @@ nb::tuple py_ppo(const BoundPerceptron& actor, const BoundPerceptron& critic,
     Optimizer& descent = optimizer.of({&actor, &critic});
     PpoSums sums;
     {
-        nb::gil_scoped_release released;
-        sums = engine().ppo(policy, values, descent, batch, chosen, workspace);
+        const Call call(bound);
+        sums = engine().ppo(policy, values, descent, batch, chosen, bound.workspace);
     }
     return nb::make_tuple(sums.policy_loss, sums.value_loss, sums.entropy, sums.approx_kl,
                           sums.grad_norm, sums.updates, sums.skipped);
@@ -304,7 +322,7 @@ void require_alike(const Network& one, const Network& other) {
 }
 
 nb::tuple py_dqn(const BoundPerceptron& network, const BoundPerceptron& target,
-                 BoundOptimizer& optimizer, Workspace& workspace, nb::tuple fields,
+                 BoundOptimizer& optimizer, BoundWorkspace& bound, nb::tuple fields,
                  nb::handle batch, nb::handle max_grad_norm) {
     Arguments a;
     const Network& values = network.network();
@@ -315,8 +333,8 @@ nb::tuple py_dqn(const BoundPerceptron& network, const BoundPerceptron& target,
     Optimizer& descent = optimizer.of({&network});
     DqnSums sums;
     {
-        nb::gil_scoped_release released;
-        sums = engine().dqn(values, target.network(), descent, rows, limit, workspace);
+        const Call call(bound);
+        sums = engine().dqn(values, target.network(), descent, rows, limit, bound.workspace);
     }
     return nb::make_tuple(sums.loss, sums.td_error_mean, sums.grad_norm, sums.updates,
                           sums.skipped);
@@ -325,7 +343,7 @@ nb::tuple py_dqn(const BoundPerceptron& network, const BoundPerceptron& target,
 TwinCritics twin_critics(const nb::tuple& networks, const nb::tuple& optimizers,
                          std::size_t outputs) {
     const auto network = [&](std::size_t i) -> const BoundPerceptron& {
-        return bound<BoundPerceptron>(networks[i]);
+        return bound_of<BoundPerceptron>(networks[i]);
     };
     const BoundPerceptron &actor = network(0), &critic1 = network(1), &critic2 = network(2);
     for (std::size_t i = 1; i < 3; ++i) {
@@ -335,8 +353,8 @@ TwinCritics twin_critics(const nb::tuple& networks, const nb::tuple& optimizers,
     const std::size_t inputs = critic1.network().inputs(), dims = actor.network().inputs();
     require(inputs > dims && critic2.network().inputs() == inputs);
     require(actor.network().outputs() == outputs * (inputs - dims));
-    auto& of_actor = bound<BoundOptimizer>(optimizers[0]);
-    auto& of_critics = bound<BoundOptimizer>(optimizers[1]);
+    auto& of_actor = bound_of<BoundOptimizer>(optimizers[0]);
+    auto& of_critics = bound_of<BoundOptimizer>(optimizers[1]);
     return {actor.network(),
             critic1.network(),
             critic2.network(),
@@ -353,7 +371,7 @@ nb::tuple tuple_of(const TwinSums& sums) {
 }
 
 nb::tuple py_sac(nb::tuple networks, nb::tuple optimizers, nb::handle log_alpha,
-                 Workspace& workspace, nb::tuple fields, nb::handle batch, nb::handle tau) {
+                 BoundWorkspace& bound, nb::tuple fields, nb::handle batch, nb::handle tau) {
     Arguments a;
     require(length(networks) == 5 && length(optimizers) == 3);
     const TwinCritics twins = twin_critics(networks, optimizers, 2);
@@ -361,18 +379,18 @@ nb::tuple py_sac(nb::tuple networks, nb::tuple optimizers, nb::handle log_alpha,
     const ReplayRows rows = replay_rows(a, fields, dims, size, false, batch);
     require(rows.noise && rows.next_noise);
     float* weight = a.array<float>(log_alpha, {1});
-    Optimizer& of_alpha = bound<BoundOptimizer>(optimizers[2]).of_number(weight);
+    Optimizer& of_alpha = bound_of<BoundOptimizer>(optimizers[2]).of_number(weight);
     const double rate = unit_number(tau);
     TwinSums sums;
     {
-        nb::gil_scoped_release released;
-        sums = engine().sac(twins, weight, of_alpha, rows, rate, workspace);
+        const Call call(bound);
+        sums = engine().sac(twins, weight, of_alpha, rows, rate, bound.workspace);
     }
     return tuple_of(sums);
 }
 
 nb::tuple py_td3(nb::tuple networks, nb::tuple optimizers, const BoundPerceptron& target_actor,
-                 Workspace& workspace, nb::tuple fields, nb::handle batch, nb::tuple settings) {
+                 BoundWorkspace& bound, nb::tuple fields, nb::handle batch, nb::tuple settings) {
     Arguments a;
     require(length(networks) == 5 && length(optimizers) == 2 && length(settings) == 3);
     const TwinCritics twins = twin_critics(networks, optimizers, 1);
@@ -384,14 +402,14 @@ nb::tuple py_td3(nb::tuple networks, nb::tuple optimizers, const BoundPerceptron
                                 whole_number(settings[1], 1), whole_number(settings[2], 1)};
     TwinSums sums;
     {
-        nb::gil_scoped_release released;
-        sums = engine().td3(twins, rows, chosen, workspace);
+        const Call call(bound);
+        sums = engine().td3(twins, rows, chosen, bound.workspace);
     }
     return tuple_of(sums);
 }
 
 nb::tuple py_policy_gradient(const BoundPerceptron& network, BoundOptimizer& optimizer,
-                             Workspace& workspace, nb::handle observations, nb::handle actions,
+                             BoundWorkspace& bound, nb::handle observations, nb::handle actions,
                              nb::handle targets) {
     Arguments a;
     const auto o = a.ranked<const float>(observations, 2);
@@ -403,8 +421,8 @@ nb::tuple py_policy_gradient(const BoundPerceptron& network, BoundOptimizer& opt
     Optimizer& descent = optimizer.of({&network});
     GradientSums sums;
     {
-        nb::gil_scoped_release released;
-        sums = engine().policy_gradient(network.network(), descent, batch, workspace);
+        const Call call(bound);
+        sums = engine().policy_gradient(network.network(), descent, batch, bound.workspace);
     }
     return nb::make_tuple(sums.loss, sums.grad_norm, sums.updates, sums.skipped);
 }
@@ -418,7 +436,7 @@ void py_blend(const BoundPerceptron& target, const BoundPerceptron& source, nb::
 
 void bind_engine(nb::module_& m) {
     engine();  // What cannot be had is refused when the extension is loaded.
-    nb::class_<Workspace>(m, "EngineWorkspace")
+    nb::class_<BoundWorkspace>(m, "EngineWorkspace")
         .def(nb::init<std::size_t>(), nb::arg("threads") = 1);
     nb::class_<BoundPerceptron>(m, "EnginePerceptron").def(nb::init<nb::list>());
     nb::class_<BoundOptimizer>(m, "EngineOptimizer")
