@@ -24,7 +24,11 @@ instructions = _raw("engine_instructions")
 machine runs, or the one that is forced."""
 
 Workspace = _raw("EngineWorkspace")
-"""`()`: memory for intermediate results, that grows to what the largest call needs."""
+"""`(threads=1)`: memory for intermediate results, that grows to what the largest call needs.
+
+With 2 threads, updates of two networks share their work; results are the same to the bit. Calls at once, from
+several threads of Python, take turns in it.
+"""
 
 Perceptron = _raw("EnginePerceptron")
 """`([(weight, bias, activation, is_by_outputs), ...])`, layers in order.
