@@ -505,6 +505,8 @@ void py_replay_gather(nb::handle layout, nb::handle ring, nb::handle side, nb::h
 }  // namespace
 
 NB_MODULE(_native, m) {
+    // What a user's agent still holds when Python ends is no leak.
+    nb::set_leak_warnings(false);
     ndarray_type = nb::object(nb::module_::import_("numpy").attr("ndarray")).release().ptr();
     m.def("gae", py_gae);
     m.def("discounted_returns", py_discounted_returns);

@@ -18,12 +18,30 @@ std::size_t length(nb::handle sequence) {
     return static_cast<std::size_t>(count);
 }
 
+// A tuple's items are read unseen, so that nothing else may pass for one.
+nb::tuple parts_of(nb::handle object, std::size_t count) {
+    require(PyTuple_Check(object.ptr()) && length(object) == count);
+    return nb::borrow<nb::tuple>(object);
+}
+
+// One of the classes below.
+template <typename Bound>
+Bound& bound(nb::handle object) {
+    require(nb::isinstance<Bound>(object) && nb::inst_ready(object));
+    return *nb::inst_ptr<Bound>(object);
+}
+
+bool flag(nb::handle object) {
+    require(PyBool_Check(object.ptr()));
+    return object.is(Py_True);
+}
+
 // Weights and biases of a perceptron, in the caller's memory.
 class BoundPerceptron {
   public:
     explicit BoundPerceptron(nb::list layers) : held_(2 * length(layers)) {
         require(length(layers) > 0 && length(layers) <= kMostLayers);
-        for (const nb::handle layer : layers) add(nb::borrow<nb::tuple>(layer));
+        for (const nb::handle layer : layers) add(parts_of(layer, 4));
     }
 
     const Network& network() const {
@@ -37,9 +55,8 @@ class BoundPerceptron {
 
   private:
     void add(const nb::tuple& parts) {
-        require(length(parts) == 4);
         const auto weight = held_.ranked<float>(parts[0], 2);
-        const bool by_outputs = nb::cast<bool>(parts[3]);
+        const bool by_outputs = flag(parts[3]);
         const std::size_t activation = whole_number(parts[2], 0);
         require(activation <= static_cast<std::size_t>(Activation::kSilu));
         Layer layer = {weight.data,
@@ -69,7 +86,8 @@ class BoundOptimizer {
         optimizer_.is_decoupled = is_decoupled;
         optimizer_.is_nesterov = is_nesterov;
         optimizer_.step = step.is_none() ? nullptr : held_.array<std::int64_t>(step, {1});
-        for (const nb::handle leaf : leaves) add(nb::borrow<nb::tuple>(leaf));
+        for (const nb::handle leaf : leaves) add(parts_of(leaf, 4));
+        held_.require_disjoint();
     }
 
     void set(double rate, double beta1, double beta2, double epsilon, double decay) {
@@ -107,9 +125,7 @@ class BoundOptimizer {
 
   private:
     void add(const nb::tuple& parts) {
-        require(length(parts) == 4);
-        const Py_buffer& values = held_.open<float>(parts[0]);
-        require(holds<float>(values));
+        const Py_buffer& values = numbers(parts[0]);
         Leaf leaf = {static_cast<float*>(values.buf), nullptr, nullptr, nullptr,
                      static_cast<std::size_t>(values.len) / sizeof(float)};
         leaf.first = moments(parts[1], leaf.size);
@@ -123,10 +139,17 @@ class BoundOptimizer {
 
     float* moments(nb::handle object, std::size_t size) {
         if (object.is_none()) return nullptr;
-        const Py_buffer& values = held_.open<float>(object);
-        require(holds<float>(values) &&
-                static_cast<std::size_t>(values.len) == size * sizeof(float));
+        const Py_buffer& values = numbers(object);
+        require(static_cast<std::size_t>(values.len) == size * sizeof(float));
         return static_cast<float*>(values.buf);
+    }
+
+    // An array of any shape.
+    const Py_buffer& numbers(nb::handle object) {
+        const Py_buffer& view = held_.open<float>(object);
+        require(holds<float>(view) &&
+                reinterpret_cast<std::uintptr_t>(view.buf) % sizeof(float) == 0);
+        return view;
     }
 
     Arguments held_;
@@ -168,6 +191,7 @@ std::vector<std::size_t> counts_of(nb::handle counts, std::size_t logits) {
     std::size_t total = 0;
     for (const nb::handle count : nb::borrow<nb::sequence>(counts)) {
         found.push_back(whole_number(count, 1));
+        require(found.back() <= logits);  // The sum of larger ones may wrap around.
         total += found.back();
     }
     require(found.empty() || total == logits);
@@ -193,7 +217,7 @@ void py_log_probs(const BoundPerceptron& actor, Workspace& workspace, nb::handle
     const std::size_t rows = o.length(), logits = policy.outputs();
     require(o.length(1) == policy.inputs());
     const std::vector<std::size_t> chosen = counts_of(counts, logits);
-    require(!chosen.empty() || logits % 2 == 0);
+    require(!chosen.empty() || (logits % 2 == 0 && masks.is_none()));
     PpoBatch batch{};
     batch.observations = o.data;
     batch.rows = rows;
@@ -223,7 +247,7 @@ nb::tuple py_ppo(const BoundPerceptron& actor, const BoundPerceptron& critic,
                           number(settings[1]),       number(settings[2]),
                           number(settings[3]),       number(settings[4])};
     const bool is_discrete = !chosen.counts.empty();
-    require(is_discrete || logits % 2 == 0);
+    require(is_discrete || (logits % 2 == 0 && fields[2].is_none()));
     const PpoBatch batch = {
         observations.data,
         is_discrete ? choices_of(a, fields[1], rows, chosen.counts) : nullptr,
@@ -301,7 +325,7 @@ nb::tuple py_dqn(const BoundPerceptron& network, const BoundPerceptron& target,
 TwinCritics twin_critics(const nb::tuple& networks, const nb::tuple& optimizers,
                          std::size_t outputs) {
     const auto network = [&](std::size_t i) -> const BoundPerceptron& {
-        return *nb::cast<const BoundPerceptron*>(networks[i]);
+        return bound<BoundPerceptron>(networks[i]);
     };
     const BoundPerceptron &actor = network(0), &critic1 = network(1), &critic2 = network(2);
     for (std::size_t i = 1; i < 3; ++i) {
@@ -311,8 +335,8 @@ TwinCritics twin_critics(const nb::tuple& networks, const nb::tuple& optimizers,
     const std::size_t inputs = critic1.network().inputs(), dims = actor.network().inputs();
     require(inputs > dims && critic2.network().inputs() == inputs);
     require(actor.network().outputs() == outputs * (inputs - dims));
-    auto& of_actor = *nb::cast<BoundOptimizer*>(optimizers[0]);
-    auto& of_critics = *nb::cast<BoundOptimizer*>(optimizers[1]);
+    auto& of_actor = bound<BoundOptimizer>(optimizers[0]);
+    auto& of_critics = bound<BoundOptimizer>(optimizers[1]);
     return {actor.network(),
             critic1.network(),
             critic2.network(),
@@ -337,7 +361,7 @@ nb::tuple py_sac(nb::tuple networks, nb::tuple optimizers, nb::handle log_alpha,
     const ReplayRows rows = replay_rows(a, fields, dims, size, false, batch);
     require(rows.noise && rows.next_noise);
     float* weight = a.array<float>(log_alpha, {1});
-    Optimizer& of_alpha = nb::cast<BoundOptimizer*>(optimizers[2])->of_number(weight);
+    Optimizer& of_alpha = bound<BoundOptimizer>(optimizers[2]).of_number(weight);
     const double rate = unit_number(tau);
     TwinSums sums;
     {
@@ -393,6 +417,7 @@ void py_blend(const BoundPerceptron& target, const BoundPerceptron& source, nb::
 }  // namespace
 
 void bind_engine(nb::module_& m) {
+    engine();  // What cannot be had is refused when the extension is loaded.
     nb::class_<Workspace>(m, "EngineWorkspace")
         .def(nb::init<std::size_t>(), nb::arg("threads") = 1);
     nb::class_<BoundPerceptron>(m, "EnginePerceptron").def(nb::init<nb::list>());

@@ -205,6 +205,8 @@ struct Engine {
     void (*blend)(const Network& target, const Network& source, double rate);
 };
 
+// The best that this machine runs, or what the environment's TENSOR_OPTIX_ENGINE asks for. Throws
+// std::invalid_argument where the machine does not run that.
 const Engine& engine();
 
 }  // namespace tensor_optix

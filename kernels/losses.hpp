@@ -106,11 +106,16 @@ inline double choice_gradients(const Choices& of, const float* probs, const std:
     return entropies;
 }
 
-// log(1 - tanh(u)^2 + 1e-6), of which the difference is taken where it loses no digits.
-TENSOR_OPTIX_INLINE Vector log_squashing(Vector u) {
+// 1 - tanh(u)^2, of which the difference would lose its digits where tanh is near 1.
+TENSOR_OPTIX_INLINE Vector squashing(Vector u) {
     const Vector decayed = exponential(u > Vector{} ? -2.0f * u : 2.0f * u);
     const Vector sum = 1.0f + decayed;
-    return logarithm(quotient(4.0f * decayed, sum * sum) + kSquashEpsilon);
+    return quotient(4.0f * decayed, sum * sum);
+}
+
+// log(1 - tanh(u)^2 + 1e-6)
+TENSOR_OPTIX_INLINE Vector log_squashing(Vector u) {
+    return logarithm(squashing(u) + kSquashEpsilon);
 }
 
 // The log-densities [rows] of actions tanh(u), u [rows, A], for outputs [rows, 2A].
@@ -255,10 +260,10 @@ inline void squashed_draw_gradients(const float* noise, const float* of_actions,
             const Vector raw = load_part(outputs + size + j, width);
             const Vector log_std = limited(raw, kLogStdMin, kLogStdMax);
             const Vector spread = exponential(log_std) * load_part(noise + j, width);
-            const Vector t = hyperbolic_tangent(load_part(outputs + j, width) + spread);
-            const Vector rest = 1.0f - t * t;
-            const Vector squashing = quotient(2.0f * t * rest, rest + kSquashEpsilon);
-            const Vector of_u = share * squashing + load_part(of_actions + j, width) * rest;
+            const Vector u = load_part(outputs + j, width) + spread, slope = squashing(u);
+            const Vector of_log =
+                quotient(2.0f * hyperbolic_tangent(u) * slope, slope + kSquashEpsilon);
+            const Vector of_u = share * of_log + load_part(of_actions + j, width) * slope;
             store_part(outputs + j, of_u, width);
             store_part(outputs + size + j, raw == log_std ? of_u * spread - share : Vector{},
                        width);

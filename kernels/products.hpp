@@ -239,7 +239,9 @@ inline void narrow_product(const Matrix& left, const float* columns, const float
 inline void product(const Matrix& left, const Matrix& right, const float* bias, std::size_t rows,
                     std::size_t columns, std::size_t depth, float* result, float* packed,
                     bool is_rectified = false) {
-    if (columns <= kNarrow && left.column == 1 && right.row == 1 && depth > 1 && !is_rectified)
+    // A single row, transposed, looks as if it lay along; its sums are to be those of any row.
+    const bool lies_along = left.column == 1 && left.row >= depth && right.row == 1;
+    if (columns <= kNarrow && lies_along && depth > 1 && !is_rectified)
         return details::narrow_product(left, right.data, bias, rows, columns, depth, result);
     float* const begin = packed + kDepth * kPanel;
     const bool is_near = right.column == 1 && depth * right.row <= kUnpacked;

@@ -220,7 +220,12 @@ class ByteDivisors:
         return True
 
 
-FAMILIES = {"torch": "Torch", "keras": "TF", "tensorflow": "TF"}
+FAMILIES = {
+    "torch": "Torch",
+    "keras": "TF",
+    "tensorflow": "TF",
+    "tensor_optix.adapters.native": "Native",
+}
 """What the names of the agents begin with that take the objects of a package."""
 
 
@@ -229,8 +234,10 @@ def given_instead(found: object) -> str:
     if isinstance(found, type):
         return kind_of(found)
     kind = f"{type(found).__module__}.{type(found).__name__}".removeprefix("builtins.")
-    packages = [base.__module__.split(".")[0] for base in type(found).__mro__]
-    families = [FAMILIES[package] for package in packages if package in FAMILIES]
+    modules = [f"{base.__module__}." for base in type(found).__mro__]
+    families = [
+        f for m in modules for package, f in FAMILIES.items() if m.startswith(f"{package}.")
+    ]
     return f"{kind}; {families[0]}... agents take it" if families else kind
 
 
@@ -239,6 +246,9 @@ class Backend(Protocol):
 
     title: str
     """The framework as its makers write it."""
+
+    def makes_gradients(self) -> bool:
+        """Return whether any loss can be minimised; if not, the native engine makes all updates."""
 
     def placed_on(self, device: str, /) -> AbstractContextManager[Any]:
         """Return a context to make networks in that are to be on a device, as agents name it."""
@@ -389,6 +399,16 @@ class Backend(Protocol):
         networks of their own, its `first` and `second`: whatever changes them changes this one.
         """
 
+    def resident(
+        self, fields: Mapping[str, Array], /
+    ) -> Callable[[Array], Mapping[str, Tensor]] | None:
+        """Keep fields `[R, ...]` where updates are made, until the next call.
+
+        Returns:
+            A function of rows `[B]` int32 to the fields of these rows, which an update loop takes in place of
+            arrays. None: arrays are there as they are.
+        """
+
     def update_loop(
         self, update: Update, networks: Sequence[Network], is_pure: bool = True, /
     ) -> UpdateLoop:
@@ -444,7 +464,7 @@ class Backend(Protocol):
         """Write the optimizer's state (moments, step counts) without pickle."""
 
     def load_optimizer(self, optimizer: Optimizer, path: PathLike, /) -> bool:
-        """Read what `save_optimizer` wrote; False where there is nothing to read."""
+        """Read what `save_optimizer` wrote; False where there is nothing to read, or another framework's."""
 
     def average_networks(self, network: Network, paths: Sequence[PathLike], /) -> None:
         """Set a network to the mean of stored ones."""

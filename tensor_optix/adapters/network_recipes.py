@@ -169,6 +169,12 @@ class Layers(Protocol):
     def side_by_side(self, width: int, branches: Sequence[Sequence[Layer]], /) -> Layer:
         """Return a layer of rows `[B, width]` to what each branch, layers in order, makes of them, joined."""
 
+    def beside(self, encoder: Sequence[Layer], size: int, others: int, /) -> list[Layer]:
+        """Return the layers of rows `[B, size + others]` to what an encoder makes of the first columns.
+
+        The others, which are those of actions, follow as they are.
+        """
+
     def sequential(
         self, shape: Sequence[int], layers: Sequence[Layer], is_index: bool = False, /
     ) -> Network:
@@ -350,10 +356,9 @@ class NetworkRecipes:
             return self._layers.action_critic(network, head)
         if not encoder:
             return head
-        (size,), columns = sight.shape, self._layers.columns
-        branches = [[columns(0, (size,)), *encoder], [columns(size, (action_dim,))]]
-        joined = self._layers.side_by_side(size + action_dim, branches)
-        layers = [joined, *self._layers.layers_of(head)]
+        (size,) = sight.shape
+        joined = self._layers.beside(encoder, size, action_dim)
+        layers = [*joined, *self._layers.layers_of(head)]
         return self._layers.sequential((size + action_dim,), layers)
 
     def adam(

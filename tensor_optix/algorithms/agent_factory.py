@@ -95,12 +95,14 @@ def make_agent(
         algorithm: A name in the catalogue, such as `"sac"`. None: PPO, for discrete and continuous actions
             alike, because it takes the least time to a good policy where the environment is fast, and no
             memory for a replay. Those with a replay need fewer steps where steps are dear: ask by name.
-        framework: `"torch"` or `"tensorflow"`. None: PyTorch where it is installed, else TensorFlow.
+        framework: `"torch"`, `"tensorflow"` or `"native"`, for networks of this library's own, which compiled
+            kernels train on the CPU; those have no convolutions for images. None: the first of the three
+            that is installed.
         hyperparams: Those that differ from the defaults.
         hidden_sizes: Widths of the hidden layers of each network; with images, of those behind the
             convolutions. None: as in the table, 512 with images.
         seed: Networks and agent follow from it; no global random state is used or changed. The same
-            one gives other numbers, of the same distributions, on the other framework. None: they
+            one gives other numbers, of the same distributions, on another framework. None: they
             differ each time.
         device: `"auto"` (a GPU where there is one), `"cpu"`, `"cuda"`, ...
         normalize_observations: Whether the networks see observations of mean 0 and variance 1.

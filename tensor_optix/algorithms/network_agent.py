@@ -246,7 +246,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._hyperparams: H = self._read({} if hyperparams is None else hyperparams.params)
         self._has_warned_of_actions = False
         self._masked: MaskedSpace | None = None
-        self._wanted_engine: Engine = "framework" if engine == "auto" and compile else engine
+        is_compiled = compile and self.ops.makes_gradients()
+        self._wanted_engine: Engine = "framework" if engine == "auto" and is_compiled else engine
         self._is_compiled = compile
         self._older_than_act = older_than_act(type(self))
         self._acts_itself = overrides(type(self), "act", "_sample")
@@ -344,13 +345,12 @@ class NetworkAgent(BaseAgent, Generic[H]):
             make: `(parts) -> the algorithm's updates and passes`; raises NotNative if that is impossible.
 
         Raises:
-            ValueError: If the native engine was asked for and cannot do it.
+            ValueError: If the native engine cannot do it, and was asked for or is all that there is.
         """
-        if self._wanted_engine == "framework":
-            asked = "compile=True" if self._is_compiled else "engine='framework'"
-            self.engine_choice = self._framework_choice(f"{asked} was asked for")
-            return None
         try:
+            if self._wanted_engine == "framework":
+                asked = "compile=True" if self._is_compiled else "engine='framework'"
+                raise NotNative(f"{asked} was asked for")
             made = make(NativeParts(self.ops))
         except NotNative as error:
             self._refuse_engine(error)
@@ -376,6 +376,16 @@ class NetworkAgent(BaseAgent, Generic[H]):
         return run
 
     def _refuse_engine(self, error: NotNative) -> None:
+        """Take the framework's engine.
+
+        Raises:
+            ValueError: If that was not asked for, or there is none.
+        """
+        if not self.ops.makes_gradients():
+            raise ValueError(
+                f"{self.backend.title} cannot train this, as {error}; PyTorch and TensorFlow train "
+                "any networks and losses"
+            ) from None
         if self._wanted_engine == "native":
             raise ValueError(
                 f"engine='native' is not possible, as {error}; engine='auto' takes the framework's then"
@@ -583,7 +593,10 @@ class NetworkAgent(BaseAgent, Generic[H]):
             _save_arrays(directory / "reward_normalizer.npz", self._reward_normalizer.state_dict())
 
     def load_state(self, path: PathLike) -> None:
-        """Read a learner; a directory that holds weights only gives weights only."""
+        """Read a learner; a directory that holds weights only gives weights only.
+
+        What optimizers of another framework held is left out.
+        """
         directory = Path(path).expanduser()
         self.load_weights(directory)
         for name, optimizer in self._optimizers.items():

@@ -335,9 +335,15 @@ class PPO(NetworkAgent[PPOHyperparams]):
         names = ("clip_ratio", "vf_coef", "entropy_coef", "max_grad_norm")
         scalars = {name: getattr(hyperparams, name) for name in names}
         size = hyperparams.minibatch_size
+        rows_of = self.ops.resident(rollout)
         tally = UpdateTally()
         for _ in range(hyperparams.n_epochs):
-            means, _rows = self._epoch(self._minibatches.epoch(rollout, rows), size, scalars)
+            fields = (
+                self._minibatches.epoch(rollout, rows)
+                if rows_of is None
+                else rows_of(self._minibatches.shuffle(rows))
+            )
+            means, _rows = self._epoch(fields, size, scalars)
             tally.add(means, math.ceil(len(rows) / size))
             if 0.0 < STOP_AT * hyperparams.target_kl < means["approx_kl"]:
                 break

@@ -153,10 +153,11 @@ class EnvironmentOptions:
     framework: Annotated[
         str | None,
         tyro.conf.arg(
-            metavar="NAME", help_behavior_hint="(default: torch if installed, else tensorflow)"
+            metavar="NAME",
+            help_behavior_hint="(default: native; for images or a GPU torch, else tensorflow)",
         ),
     ] = None
-    """What the networks compute with: torch or tensorflow."""
+    """What the networks compute with: native (compiled kernels, on the CPU), torch or tensorflow."""
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """Who steps the environments: auto, envpool, envpool-async, sync, async or vector."""
 

@@ -179,10 +179,15 @@ class MinibatchSampler:
         Returns:
             Arrays `[B, ...]`, valid until the next call.
         """
-        kernels.shuffle(rows, self.state)
+        self.shuffle(rows)
         gathered = {name: self._buffer(name, field, len(rows)) for name, field in fields.items()}
         kernels.gather(list(fields.values()), rows, list(gathered.values()))
         return gathered
+
+    def shuffle(self, rows: Array) -> Array:
+        """Put rows `[B]` int32 into a fresh random order, in place: the one that `epoch` gathers in."""
+        kernels.shuffle(rows, self.state)
+        return rows
 
     def _buffer(self, name: str, like: Array, length: int) -> Array:
         buffer = self._buffers.get(name)

@@ -2,6 +2,9 @@
 
 It is part of the extension; numba does not have it, so that `has_engine` is to be asked first. Its classes
 and functions refuse with a TypeError what does not fit, and say no more: who calls them has checked it.
+
+The environment's `TENSOR_OPTIX_ENGINE=avx512|avx2|baseline` forces one of its instruction sets; the extension
+is not imported, and the ImportError says which there are, where the machine does not run that one.
 """
 
 from typing import Any
@@ -17,7 +20,8 @@ def _raw(name: str) -> Any:
 
 
 instructions = _raw("engine_instructions")
-"""`() -> "avx512", "avx2" or "baseline"`: the instruction set that the engine was chosen for."""
+"""`() -> "avx512", "avx2" or "baseline"`: the instruction set that the engine works with: the best that the
+machine runs, or the one that is forced."""
 
 Workspace = _raw("EngineWorkspace")
 """`()`: memory for intermediate results, that grows to what the largest call needs."""

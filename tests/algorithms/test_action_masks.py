@@ -155,6 +155,7 @@ def test_a_mask_that_allows_all_or_nothing_changes_nothing(torch_framework, algo
         np.testing.assert_array_equal(array, wanted)
 
 
+@pytest.mark.usefixtures("xla")
 @pytest.mark.parametrize("algorithm", AGENTS)
 def test_both_frameworks_learn_the_same(torch_framework, tensorflow_framework, algorithm):
     rng = np.random.default_rng(3)

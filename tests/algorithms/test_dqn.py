@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.frameworks import Framework
 
 
+@pytest.mark.usefixtures("xla")
 class TestDQNContract(ReplayAgentContract):
     @pytest.fixture
     def make_agent(self, framework):
@@ -117,6 +118,7 @@ def test_the_target_is_copied_exactly_every_so_many_updates_also_within_a_burst(
     assert copies == list(range(5, 3 * burst + 1, 5))
 
 
+@pytest.mark.usefixtures("xla")
 def test_a_burst_learns_the_same_as_its_updates_one_by_one(framework):
     """The target that is copied within it is what the rest of it learns from."""
     params = {"target_update_freq": 3, "batch_size": 4}

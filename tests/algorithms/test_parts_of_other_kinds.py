@@ -11,9 +11,17 @@ from tests import frameworks
 if TYPE_CHECKING:
     from tests.frameworks import Framework
 
-OTHER = {"torch": "tensorflow", "tensorflow": "torch"}
-WANTED = {"torch": r"a torch\.nn\.Module", "tensorflow": "a Keras 3 model"}
-MINIMISER = {"torch": r"a torch\.optim\.Optimizer", "tensorflow": "one of Keras 3"}
+OTHER = {"torch": "native", "tensorflow": "torch", "native": "tensorflow"}
+WANTED = {
+    "torch": r"a torch\.nn\.Module",
+    "tensorflow": "a Keras 3 model",
+    "native": "a Perceptron",
+}
+MINIMISER = {
+    "torch": r"a torch\.optim\.Optimizer",
+    "tensorflow": "one of Keras 3",
+    "native": "a NativeAdam or a NativeSGD",
+}
 
 
 def ppo(framework: Framework, actor: Any = None, optimizer: Any = None) -> Any:

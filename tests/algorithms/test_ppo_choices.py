@@ -84,6 +84,7 @@ def test_spaces_that_fit_and_others(framework):
     )
 
 
+@pytest.mark.usefixtures("xla")
 def test_two_hundred_bits_are_learned(framework):
     """Compiled as one block."""
     agent, window = make_agent(framework=framework, choices=(2,) * 200), make_window()

@@ -53,6 +53,7 @@ def assert_shares(framework: Framework, agent: Any) -> None:
     framework.set_weights(agent._actor, before)
 
 
+@pytest.mark.needs_a_framework
 @pytest.mark.parametrize("form", FORMS)
 def test_an_update_is_that_of_two_passes(framework: Framework, form: str) -> None:
     once, twice = (make(framework, form, **ONE_UPDATE) for _ in range(2))
@@ -120,6 +121,7 @@ def test_what_comes_behind_may_work_in_place(torch_framework: Framework) -> None
         torch.testing.assert_close(ours, network(x))
 
 
+@pytest.mark.needs_a_framework
 def test_layers_without_weights_are_not_worth_it(framework: Framework) -> None:
     actor, critic = (framework.perceptron((4, 5, 2), seed) for seed in range(2))
     assert framework.backend.shared(actor, critic) is None
@@ -154,6 +156,7 @@ def test_models_that_get_their_variables_from_observations(tensorflow_framework:
     assert agent._epoch.trace_count == 1
 
 
+@pytest.mark.needs_a_framework
 @pytest.mark.parametrize("form", FORMS)
 def test_a_trunk_stays_shared_in_copies_and_files(
     framework: Framework, form: str, tmp_path: Path
@@ -173,6 +176,7 @@ def test_a_trunk_stays_shared_in_copies_and_files(
     assert copied.learn(make_episode()) == agent.learn(make_episode())
 
 
+@pytest.mark.needs_a_framework
 def test_noise_is_put_on_a_trunk_once(framework: Framework) -> None:
     agent, alone = make(framework), make(framework)
     seed = int(copy.deepcopy(alone._rng).integers(2**63))
@@ -185,6 +189,7 @@ def test_noise_is_put_on_a_trunk_once(framework: Framework) -> None:
     assert (framework.weights(agent._critic)[-2] != before).all()
 
 
+@pytest.mark.needs_a_framework
 def test_files_of_two_networks_are_not_loaded_into_one_trunk(
     framework: Framework, tmp_path: Path
 ) -> None:
@@ -204,6 +209,7 @@ def make_apart(framework: Framework) -> Any:
     return framework.PPO(*networks, framework.sgd(0.1, *networks))
 
 
+@pytest.mark.needs_a_framework
 @pytest.mark.parametrize("actions", [CHOICE, FORCE], ids=str)
 def test_ready_made_agents_of_images_have_one_trunk(framework: Framework, actions: Any) -> None:
     agent: Any = make_agent(
@@ -224,6 +230,7 @@ def test_ready_made_agents_of_vectors_have_two_networks(framework: Framework) ->
     assert agent.ops.shared(agent._actor, agent._critic) is None
 
 
+@pytest.mark.needs_a_framework
 def test_a_shared_trunk_has_one_divisor_of_bytes(framework: Framework) -> None:
     env = Codes(PLANES)
     agent: Any = make_agent(env, "ppo", framework.name, hidden_sizes=(8,), seed=1, device="cpu")
@@ -233,6 +240,7 @@ def test_a_shared_trunk_has_one_divisor_of_bytes(framework: Framework) -> None:
     assert divisors(agent) == [[10]] * 2
 
 
+@pytest.mark.needs_a_framework
 def test_masks_count_in_both_ways_to_the_outputs(framework: Framework) -> None:
     """What `act` sees of masks, the loss and the log-probabilities at the start of `learn` see, too."""
     agent = make(framework)

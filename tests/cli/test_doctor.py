@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import pytest
 
+from tensor_optix.algorithms import frameworks
 from tensor_optix.cli.main import main
 from tests.cli.conftest import files_below
 
@@ -156,6 +157,7 @@ def test_without_a_framework_the_rest_is_told(
 ) -> None:
     for package in ("torch", "tensorflow"):
         monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(frameworks, "has_engine", False)
     result = told(capsys, "WalkEnv-v0")
     assert grades(result)["algorithm"] == "note"
     assert result["fits"] == []

@@ -124,6 +124,7 @@ class NativePPO:
         counts: tuple[int, ...],
     ) -> None:
         self._actor, self._critic, self._optimizer = actor, critic, optimizer
+        actor.require_same_sight("critic", critic)
         self._workspace = parts.workspace
         self._counts = counts
         self.policy = parts.inference(actor)

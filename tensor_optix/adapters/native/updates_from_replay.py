@@ -84,6 +84,8 @@ class TwinParts(NamedTuple):
             raise NotNative("actor and critics are not of one size of observations and actions")
         if self.critic1.outputs != 1 or self.critic2.outputs != 1:
             raise NotNative("a critic returns more than one number a row")
+        for name, critic in (("critic1", self.critic1), ("critic2", self.critic2)):
+            self.actor.require_same_sight(name, critic)
 
     def networks(self) -> tuple[object, ...]:
         """Return the networks as the engine takes them."""

@@ -15,7 +15,7 @@ import numpy as np
 from tensor_optix.kernels import engine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tensor_optix.core.types import Array
 
@@ -86,6 +86,10 @@ class PerceptronSource(Protocol):
     flattens: bool
     """Whether it makes rows `[B, D]` of whatever comes, `[B, ...]`."""
 
+    @property
+    def encoding(self) -> Sequence[Callable[[Array], Array]]:
+        """What observations go through before the layers, in order; equal ones do the same."""
+
     def places(self) -> tuple[int, ...]:
         """Return the addresses of its memory."""
 
@@ -139,6 +143,8 @@ class BoundPerceptron:
         Raises:
             ValueError: If they are of another size.
         """
+        for encode in self._source.encoding:
+            observations = encode(observations)
         rows = np.ascontiguousarray(observations, np.float32)
         if rows.ndim != 2 and self._source.flattens:
             rows = rows.reshape(len(rows), -1)
@@ -147,6 +153,15 @@ class BoundPerceptron:
                 f"the network takes {self.inputs} numbers a row, got rows of shape {rows.shape[1:]}"
             )
         return rows
+
+    def require_same_sight(self, name: str, other: BoundPerceptron) -> None:
+        """Refuse another network, of some name, that sees observations otherwise than this one.
+
+        Raises:
+            NotNative: If it does.
+        """
+        if list(self._source.encoding) != list(other._source.encoding):
+            raise NotNative(f"the {name} encodes observations otherwise than the actor")
 
     def engine(self) -> Any:
         """Return the engine's, of the memory that the weights are in now.

@@ -22,15 +22,18 @@ from torch import Tensor, nn
 
 from tensor_optix.adapters.backend import UpdateTally, require_same_values
 from tensor_optix.adapters.pytorch.compilation import compiled_backend
+from tensor_optix.adapters.pytorch.cuda import CudaPlace, cuda_backend
 from tensor_optix.adapters.pytorch.gradient_descent import (
     TorchGradientDescent,
     TorchTwinCritics,
+    has_hooks,
     leaves_of,
     require_network,
     require_optimizer,
 )
 from tensor_optix.adapters.pytorch.layers import TorchByteScale
-from tensor_optix.adapters.pytorch.views import MODULE_HOOKS, TorchOptimizer, TorchPerceptron
+from tensor_optix.adapters.pytorch.views import TorchOptimizer, TorchPerceptron
+from tensor_optix.adapters.stored_perceptrons import by_own_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,6 +63,11 @@ clip = torch.clip
 where = torch.where
 
 
+def makes_gradients() -> bool:
+    """Return True."""
+    return True
+
+
 def placed_on(device: str) -> AbstractContextManager[None]:
     """Return a context that does nothing: `prepare` moves networks to their device."""
     return nullcontext()
@@ -77,8 +85,10 @@ def prepare(networks: Mapping[str, nn.Module], device: str, compile: bool) -> Ba
         require_network(name, network)
     for network in networks.values():
         network.to(place).eval()
-    eager = cast("Backend", sys.modules[__name__])
-    return compiled_backend(eager) if compile else eager
+    ops = cast("Backend", sys.modules[__name__])
+    if place.type == "cuda":
+        ops = cuda_backend(ops, CudaPlace(place))
+    return compiled_backend(ops) if compile else ops
 
 
 def sum_last(x: Tensor) -> Tensor:
@@ -154,8 +164,7 @@ def shared(first: nn.Module, second: nn.Module) -> Callable[[Tensor], tuple[Tens
 
 def _layers(network: nn.Module) -> Iterator[nn.Module]:
     """Yield the layers of plain sequences, in order; what has hooks, or more to it, is one layer."""
-    has_hooks = any(vars(network)[kind] for kind in MODULE_HOOKS)
-    if type(network) is not nn.Sequential or has_hooks:
+    if type(network) is not nn.Sequential or has_hooks(network):
         yield network
         return
     for layer in network:
@@ -298,6 +307,10 @@ def twin_critics(first: nn.Module, second: nn.Module) -> nn.Module:
     return TorchTwinCritics(first, second)
 
 
+def resident(fields: Mapping[str, Array]) -> None:
+    """Return None: arrays are where updates are made."""
+
+
 def update_loop(update: Update, networks: Sequence[nn.Module], is_pure: bool = True) -> UpdateLoop:
     """Return a function that makes updates with consecutive minibatches; the last may be short.
 
@@ -392,7 +405,7 @@ def save_network(network: nn.Module, path: PathLike) -> None:
 
 def load_network(network: nn.Module, path: PathLike) -> None:
     """Read what `save_network` wrote, into the same variables."""
-    _load_state(network, load_file(f"{path}.safetensors"))
+    _load_state(network, _read_state(network, path))
 
 
 def require_same_shared(networks: Mapping[str, nn.Module], directory: Path) -> None:
@@ -424,7 +437,7 @@ def save_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> None:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> bool:
-    """Read what `save_optimizer` wrote; False where there is nothing to read."""
+    """Read what `save_optimizer` wrote; False where there is nothing to read, or another framework's."""
     if not Path(f"{path}.json").exists():
         return False
     stored = json.loads(Path(f"{path}.json").read_text())
@@ -442,7 +455,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> bool:
 
 def average_networks(network: nn.Module, paths: Sequence[PathLike]) -> None:
     """Set a network to the mean of stored ones; variables that are not floating take the first's."""
-    states = [load_file(f"{path}.safetensors") for path in paths]
+    states = [_read_state(network, path) for path in paths]
     mean_state = {
         name: torch.stack([state[name] for state in states]).mean(dim=0)
         if value.is_floating_point()
@@ -542,10 +555,16 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def _read_state(network: nn.Module, path: PathLike) -> Mapping[str, Tensor]:
+    """Return the variables in a file, be it one of another framework."""
+    shapes = {_plain_name(name): value.shape for name, value in network.state_dict().items()}
+    stored = {_plain_name(n): v for n, v in load_file(f"{path}.safetensors").items()}
+    return by_own_names(stored, shapes)
+
+
 def _load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     own = {_plain_name(name): name for name in network.state_dict()}
-    plain = {_plain_name(name): value for name, value in state.items()}
-    network.load_state_dict({own.get(name, name): value for name, value in plain.items()})
+    network.load_state_dict({own.get(name, name): value for name, value in state.items()})
 
 
 def _plain_name(name: str) -> str:

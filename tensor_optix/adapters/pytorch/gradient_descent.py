@@ -24,6 +24,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+HOOKS = (
+    *("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"),
+    *("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"),
+)
+"""Where PyTorch keeps what users hang on modules and optimizers; it does not tell otherwise."""
+
+
+def has_hooks(part: nn.Module | torch.optim.Optimizer) -> bool:
+    """Return whether a module itself, or an optimizer, calls functions that were hung on it."""
+    own = vars(part)
+    return any(own.get(kind) for kind in HOOKS)
+
+
 class Leaf(NamedTuple):
     """A tensor that is learned, and the parameters that it holds side by side."""
 
@@ -64,15 +77,21 @@ class TorchGradientDescent:
 
     def step(self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Make one update; diagnostics, `grad_norm` and `skipped` go out."""
+        loss, outputs = self._backward(batch, scalars)
+        max_norm = float(scalars["max_grad_norm"]) if "max_grad_norm" in scalars else math.inf
+        norm = self._gradients.clip(max_norm)
+        is_finite = math.isfinite(norm) and math.isfinite(float(loss.detach()))
+        return outputs | {"grad_norm": torch.tensor(norm), "skipped": self._apply(is_finite)}
+
+    def _backward(
+        self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the gradients; the loss and its diagnostics, detached, go out."""
         self._gradients.attach()
         loss, diagnostics = self._loss_fn(batch, scalars)
         # Named, so that networks which the loss merely runs through get no gradients.
         loss.backward(inputs=self._gradients.tensors)
-        max_norm = float(scalars["max_grad_norm"]) if "max_grad_norm" in scalars else math.inf
-        norm = self._gradients.clip(max_norm)
-        is_finite = math.isfinite(norm) and math.isfinite(float(loss.detach()))
-        outputs = {name: value.detach() for name, value in diagnostics.items()}
-        return outputs | {"grad_norm": torch.tensor(norm), "skipped": self._apply(is_finite)}
+        return loss, {name: value.detach() for name, value in diagnostics.items()}
 
     def _apply(self, is_finite: bool) -> Tensor:
         """Let the optimizer follow the gradients, if all is finite; return 1 if not, else 0."""
@@ -144,6 +163,27 @@ class FlatGradients:
                 for number in group:
                     self._buffers[number].mul_(max_norm / norm)
         return math.sqrt(sum(squares))
+
+    def clip_there(self, max_norm: Tensor | None) -> Tensor:
+        """Do as `clip` does, where the gradients are: norms are computed there, and nobody waits for them."""
+        norms = [torch.linalg.vector_norm(buffer).double() for buffer in self._buffers]
+        squares = [norm * norm for norm in norms]
+        if max_norm is not None:
+            most = max_norm.double()
+            for group in self.groups:
+                norm = torch.sqrt(_sum([squares[number] for number in group]))
+                is_longer = torch.isfinite(norm) & (norm > most)
+                scale = torch.where(is_longer, most / norm, torch.ones_like(norm))
+                for number in group:
+                    self._buffers[number].mul_(scale)
+        return torch.sqrt(_sum(squares))
+
+
+def _sum(tensors: Sequence[Tensor]) -> Tensor:
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = total + tensor
+    return total
 
 
 def _groups(networks: Mapping[str, nn.Module]) -> list[list[Leaf]]:

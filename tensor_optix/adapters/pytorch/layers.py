@@ -83,6 +83,12 @@ def side_by_side(width: int, branches: Sequence[Sequence[nn.Module]]) -> nn.Modu
     return TorchSideBySide([nn.Sequential(*branch) for branch in branches])
 
 
+def beside(encoder: Sequence[nn.Module], size: int, others: int) -> list[nn.Module]:
+    """Return a layer of rows to what an encoder makes of the first columns, and the others as they are."""
+    branches = [[columns(0, (size,)), *encoder], [columns(size, (others,))]]
+    return [side_by_side(size + others, branches)]
+
+
 def sequential(
     shape: Sequence[int], layers: Sequence[nn.Module], is_index: bool = False
 ) -> nn.Sequential:

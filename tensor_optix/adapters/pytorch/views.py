@@ -47,6 +47,8 @@ class TorchPerceptron:
         NotNative: If it is anything else, or has become so.
     """
 
+    encoding = ()
+
     def __init__(self, name: str, network: nn.Module) -> None:
         self._name = name
         self.flattens = False

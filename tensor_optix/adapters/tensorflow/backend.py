@@ -15,6 +15,7 @@ from safetensors import numpy as safetensors
 
 from tensor_optix.adapters.backend import LARGEST_BYTE, require_same_values
 from tensor_optix.adapters.native.views import NotNative
+from tensor_optix.adapters.stored_perceptrons import by_own_names, is_native_optimizer
 from tensor_optix.adapters.tensorflow.gradient_descent import (
     TFGradientDescent,
     bind,
@@ -67,6 +68,11 @@ log_softmax = tf.nn.log_softmax
 twin_critics = KerasTwinCritics
 inference = Inference
 gradient_descent = TFGradientDescent
+
+
+def makes_gradients() -> bool:
+    """Return True."""
+    return True
 
 
 def prepare(networks: Mapping[str, Any], device: str, compile: bool) -> Backend:
@@ -244,6 +250,10 @@ def optimizer_source(name: str, optimizer: Any, networks: Mapping[str, Any]) -> 
     raise NotNative(f"the {name} is one of Keras's")
 
 
+def resident(fields: Mapping[str, Array]) -> None:
+    """Return None: a loop takes arrays, and the graph moves them."""
+
+
 def update_loop(update: Update, networks: Sequence[Any], is_pure: bool = True) -> UpdateLoop:
     """Return a function that makes updates with consecutive minibatches; the last may be short."""
     return CompiledUpdates(update, networks) if is_pure else PlainUpdates(update, networks)
@@ -283,8 +293,9 @@ def save_optimizer(optimizer: Any, path: PathLike) -> None:
 
 
 def load_optimizer(optimizer: Any, path: PathLike) -> bool:
-    """Read what `save_optimizer` wrote; False where there is nothing to read."""
-    if not Path(f"{path}.safetensors").exists():
+    """Read what `save_optimizer` wrote; False where there is nothing to read, or another framework's."""
+    of_torch = Path(f"{path}.json").exists()
+    if of_torch or is_native_optimizer(path) or not Path(f"{path}.safetensors").exists():
         return False
     bind(optimizer)
     _load_variables([*optimizer.variables, *rate_variables(optimizer)], path)
@@ -344,7 +355,8 @@ def _read_variables(variables: Sequence[Any], path: PathLike) -> list[Array]:
                 # Earlier versions divided every image by this, and kept no divisors.
                 stored.setdefault(name, np.full(variable.shape, LARGEST_BYTE))
     expected = {name: list(v.shape) for name, v in zip(_names(variables), variables, strict=True)}
-    found = {name: list(array.shape) for name, array in stored.items()}
+    named = by_own_names(stored, expected)
+    found = {name: list(array.shape) for name, array in named.items()}
     if found != expected:
         differing = sorted(
             name for name in found | expected if found.get(name) != expected.get(name)
@@ -354,7 +366,7 @@ def _read_variables(variables: Sequence[Any], path: PathLike) -> list[Array]:
             f"{[found.get(name) for name in differing[:3]]}, expected "
             f"{[expected.get(name) for name in differing[:3]]}"
         )
-    return [stored[name] for name in expected]
+    return [named[name] for name in expected]
 
 
 def _assign(variables: Sequence[Any], arrays: Sequence[Array]) -> None:

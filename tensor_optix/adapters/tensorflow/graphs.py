@@ -279,7 +279,8 @@ class _TracedUpdates:
         outputs = [tf.zeros(sums.shape), *(tf.zeros(sizes, row.dtype) for row in rows)]
 
         def body(i: Any, sums: Any, *outputs: Any) -> tuple[Any, ...]:
-            diagnostics, *rows = self._make_one(*(field[i] for field in fields), constants)
+            # The graph, not the function: what is traced already is not traced again.
+            diagnostics, *rows = self._one.graph(*(field[i] for field in fields), constants)
             written = [
                 tf.tensor_scatter_nd_update(output, [[i]], row[None])
                 for output, row in zip(outputs, rows, strict=True)
