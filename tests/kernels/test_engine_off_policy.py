@@ -152,7 +152,7 @@ def test_updates_of_dqn_are_one_after_the_other() -> None:
     parts = [twin.run(optimizer, 4, fields) for fields in rows]
     assert bits(case.network.arrays) == bits(twin.network.arrays)
     assert bits([case.fields[ERRORS]]) == bits([np.concatenate([row[ERRORS] for row in rows])])
-    assert whole == tuple(np.sum(parts, axis=0))
+    np.testing.assert_allclose(whole, np.sum(parts, axis=0), rtol=1e-12)
 
 
 def test_dqns_gradient_is_limited() -> None:
@@ -414,7 +414,7 @@ def test_updates_are_one_after_the_other(is_sac: bool) -> None:
     for one, other in zip(case.networks, twin.networks, strict=True):
         assert bits(one.arrays) == bits(other.arrays)
     assert bits([case.fields[ERRORS]]) == bits([np.concatenate([row[ERRORS] for row in rows])])
-    assert whole == tuple(np.sum(parts, axis=0))
+    np.testing.assert_allclose(whole, np.sum(parts, axis=0), rtol=1e-12)
 
 
 @either
@@ -445,7 +445,7 @@ def test_td3s_actor_and_targets_move_with_every_delayed_update(
             assert (bits(one.arrays) != old) == moves
     for one, other in zip(case.networks, twin.networks, strict=True):
         assert bits(one.arrays) == bits(other.arrays)
-    assert whole == tuple(np.sum(parts, axis=0))
+    np.testing.assert_allclose(whole, np.sum(parts, axis=0), rtol=1e-12)
 
 
 @either
