@@ -226,10 +226,10 @@ def _algorithms(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     others = [one for one in diagnosis.fits if one is not chosen]
     is_default = diagnosis.is_default and diagnosis.algorithm == DEFAULT_ALGORITHM
     facts = [("algorithm", f"{_fit(chosen)}, in {diagnosis.framework}")]
-    if chosen.updates_by:
-        facts.append(("", f"its updates are made by {chosen.updates_by}"))
     if is_default:
         facts.append(("", WHY_DEFAULT))
+    if chosen.updates_by:
+        facts.append(("updates", f"by {chosen.updates_by}"))
     fitting = [_fit(one) for one in others if not one.refusal]
     if fitting:
         facts.append(("others", "; ".join(fitting)))

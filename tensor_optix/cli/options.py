@@ -220,7 +220,7 @@ class LearnerOptions(EnvironmentOptions, AlgorithmOptions):  # type: ignore[misc
     """Learn from rewards that are scaled to unit returns; scores stay raw."""
     device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
-    engine: Annotated[Engine, tyro.conf.arg(metavar="NAME")] = "auto"
+    engine: Annotated[Engine, tyro.conf.arg(metavar="auto|native|framework")] = "auto"
     """What makes the updates: native (compiled kernels), framework, or auto: native where it can."""
 
     @property
@@ -346,9 +346,12 @@ class EvaluateOptions:
     ] = None
     """Who steps the environments."""
     engine: Annotated[
-        Engine | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the training's)")
+        Engine | None,
+        tyro.conf.arg(
+            metavar="auto|native|framework", help_behavior_hint="(default: the training's)"
+        ),
     ] = None
-    """What the networks compute with: auto, native or framework."""
+    """What the networks compute with."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Of these episodes; never those of the training. None: one that follows from the run's."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False

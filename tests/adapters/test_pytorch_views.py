@@ -334,6 +334,14 @@ LATER: dict[str, tuple[Callable[[Any], None], str]] = {
     ),
     "other parameters": (replace_parameters, "was given other layers or parameters"),
     "spread in memory": (within_more, "weights that do not lie side by side"),
+    "decay of another kind": (
+        lambda agent: (
+            agent._optimizers["optimizer"]
+            .param_groups[0]
+            .update(decoupled_weight_decay=True, weight_decay=0.1)
+        ),
+        "was given another kind of decay",
+    ),
     "maximize": (
         lambda agent: agent._optimizers["optimizer"].param_groups[0].update(maximize=True),
         "has maximize=True",

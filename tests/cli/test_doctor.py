@@ -87,6 +87,7 @@ def test_the_object_says_what_becomes_of_the_spaces_and_which_algorithms_fit(
     (dqn,) = (one for one in result["fits"] if one["algorithm"] == "dqn")
     assert dqn["replay_rows"] == 100_000
     assert dqn["replay_bytes"] > 100_000 * 4 * 4
+    assert dqn["updates_by"].startswith(("the native engine (", "PyTorch, as "))
     assert result["speeds"][0]["backend"] == "sync"
     assert result["speeds"][0]["steps_per_second"] > 0
 

@@ -49,6 +49,8 @@ def test_run_json_describes_the_run(finished_run: Path) -> None:
     assert config["hyperparams"]["clip_ratio"] == 0.2
     assert "tensor_optix" in config["versions"]
     assert "tensorflow" not in config["versions"]
+    assert config["engine"] == "auto"
+    assert config["updates_by"].startswith(("the native engine (", "PyTorch, as "))
 
 
 def test_the_learning_curve_is_an_image_with_something_on_it(finished_run: Path) -> None:
@@ -105,6 +107,18 @@ def test_the_same_seed_gives_the_same_scores(train: Callable[..., int], here: Pa
     scores = [[row["score"] for row in rows(here / name / "metrics.jsonl")] for name in ("a", "b")]
     assert len(scores[0]) > 10
     assert scores[0] == scores[1]
+
+
+def test_the_engine_is_the_one_that_was_asked_for(
+    train: Callable[..., int], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--engine", "framework", "--run-dir", "run", steps=256) == 0
+    config = json.loads((here / "run" / "run.json").read_text())
+    assert config["engine"] == "framework"
+    assert config["updates_by"] == "PyTorch, as engine='framework' was asked for"
+    assert main(["evaluate", "run", "--engine", "auto", "--episodes", "1"]) == 0
+    assert train("--engine", "fast") == 2
+    assert "'fast'" in capsys.readouterr().err
 
 
 def test_hyperparameters_out_of_bounds_are_moved_into_them_unless_tuning_is_off(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,6 +29,8 @@ ACTIVATIONS: dict[type[nn.Module], Activation] = {
     nn.ELU: Activation.ELU,
     nn.SiLU: Activation.SILU,
 }
+UNKNOWN = ("amsgrad", "maximize", "capturable", "differentiable", "dampening")
+"""Settings of optimizers that the engine does not follow."""
 OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 PARTS = ("_modules", "_parameters")
 OWN_CALLS = ("forward", "_compiled_call_impl")
@@ -36,6 +39,7 @@ MODULE_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "
 STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 """PyTorch tells of hooks by these names alone."""
+_LOOK = attrgetter("requires_grad", *PARAMETER_HOOKS)
 SCHEDULED = "_wrapped_by_lr_sched"
 """How PyTorch marks an optimizer's `step` that a scheduler wrapped, to see whether it was called."""
 
@@ -128,15 +132,19 @@ class TorchOptimizer:
         self._announced: Any = None
         self._is_sgd = type(optimizer) is torch.optim.SGD
         self.rule = Rule.SGD if self._is_sgd else Rule.ADAM
+        self._kept = ("momentum_buffer",) if self._is_sgd else ("exp_avg", "exp_avg_sq", "step")
+        self.is_decoupled, self.is_nesterov = self._variant()
         self._require_known()
-        # AdamW is an Adam whose groups say so.
-        self.is_decoupled = bool(self._group.get("decoupled_weight_decay", False))
-        self.is_nesterov = bool(self._group.get("nesterov", False))
 
     @property
     def _group(self) -> dict[str, Any]:
         group: dict[str, Any] = self._optimizer.param_groups[0]
         return group
+
+    def _variant(self) -> tuple[bool, bool]:
+        """Whether weights decay apart (AdamW is an Adam whose groups say so), and momentum is Nesterov's."""
+        group = self._group
+        return bool(group.get("decoupled_weight_decay")), bool(group.get("nesterov"))
 
     def places(self) -> tuple[int, ...]:
         """Return the addresses of the parameters and of their state."""
@@ -164,18 +172,20 @@ class TorchOptimizer:
             raise NotNative(f"the {name} has {len(optimizer.param_groups)} groups of parameters")
         if set(map(id, group["params"])) != self._identities:
             raise NotNative(f"the {name} holds other parameters than those of its networks")
-        for setting in ("amsgrad", "maximize", "capturable", "differentiable", "dampening"):
+        for setting in UNKNOWN:
             if group.get(setting):
                 raise NotNative(f"the {name} has {setting}={group[setting]}")
+        if self._variant() != (self.is_decoupled, self.is_nesterov):
+            raise NotNative(f"the {name} was given another kind of decay or of momentum")
         if any(getattr(optimizer, kind) for kind in STEP_HOOKS):
             raise NotNative(f"the {name} has hooks")
         step = vars(optimizer).get("step")
         if step is not None and not hasattr(step, SCHEDULED):
             raise NotNative(f"the {name} has a step of its own")
-        for parameter in self._parameters:
-            if not parameter.requires_grad:
+        for is_learned, *hooks in map(_LOOK, self._parameters):
+            if not is_learned:
                 raise NotNative(f"the {name} holds frozen parameters")
-            if any(getattr(parameter, kind) for kind in PARAMETER_HOOKS):
+            if any(hooks):
                 raise NotNative(f"the {name} holds parameters with hooks")
 
     def _announce_steps(self) -> None:
@@ -206,10 +216,10 @@ class TorchOptimizer:
         state: dict[str, Any] = self._optimizer.state[parameter]
         if not state:
             state |= self._first_state(parameter)
-        names = ("momentum_buffer",) if self._is_sgd else ("exp_avg", "exp_avg_sq", "step")
-        found = [state.get(name) for name in names]
-        if not all(isinstance(one, torch.Tensor) for one in found):
-            raise NotNative(f"the {self._name} has a state without {' or '.join(names)}")
+        found = [state.get(name) for name in self._kept]
+        for one in found:
+            if not isinstance(one, torch.Tensor):
+                raise NotNative(f"the {self._name} has a state without {' or '.join(self._kept)}")
         return found  # type: ignore[return-value]
 
     def _first_state(self, parameter: nn.Parameter) -> dict[str, torch.Tensor]:
