@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "bindings_arguments.hpp"
+#include "denormals.hpp"
 #include "engine.hpp"
 
 using namespace tensor_optix;
@@ -40,6 +41,7 @@ struct Call {
 
     nb::gil_scoped_release released;
     std::lock_guard<std::mutex> lock;
+    FlushedDenormals flushed;
 };
 
 // One of the classes below.
@@ -323,18 +325,20 @@ void require_alike(const Network& one, const Network& other) {
 
 nb::tuple py_dqn(const BoundPerceptron& network, const BoundPerceptron& target,
                  BoundOptimizer& optimizer, BoundWorkspace& bound, nb::tuple fields,
-                 nb::handle batch, nb::handle max_grad_norm) {
+                 nb::handle batch, nb::tuple settings) {
     Arguments a;
+    parts_of(settings, 3);
     const Network& values = network.network();
     require_alike(values, target.network());
     // Discrete actions come as a column, as choices do.
     const ReplayRows rows = replay_rows(a, fields, values.inputs(), values.outputs(), true, batch);
-    const double limit = number(max_grad_norm);
+    const DqnSettings chosen = {number(settings[0]), whole_number(settings[1], 1),
+                                whole_number(settings[2], 1)};
     Optimizer& descent = optimizer.of({&network});
     DqnSums sums;
     {
         const Call call(bound);
-        sums = engine().dqn(values, target.network(), descent, rows, limit, bound.workspace);
+        sums = engine().dqn(values, target.network(), descent, rows, chosen, bound.workspace);
     }
     return nb::make_tuple(sums.loss, sums.td_error_mean, sums.grad_norm, sums.updates,
                           sums.skipped);
@@ -429,7 +433,9 @@ nb::tuple py_policy_gradient(const BoundPerceptron& network, BoundOptimizer& opt
 
 void py_blend(const BoundPerceptron& target, const BoundPerceptron& source, nb::handle rate) {
     require_alike(target.network(), source.network());
-    engine().blend(target.network(), source.network(), unit_number(rate));
+    const double share = unit_number(rate);
+    const FlushedDenormals flushed;
+    engine().blend(target.network(), source.network(), share);
 }
 
 }  // namespace

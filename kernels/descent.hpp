@@ -90,7 +90,7 @@ inline void adam(const AdamStep& s, const float* gradients, const Leaf& leaf) {
             store_part(leaf.first + i, m, width);
             store_part(leaf.second + i, v, width);
         }
-        return s.kept * x - quotient(s.rate * m, square_root(v) * s.root + s.epsilon);
+        return s.kept * x - quick_quotient(s.rate * m, square_root(v) * s.root + s.epsilon);
     });
 }
 

@@ -146,6 +146,12 @@ struct ReplayRows {
     std::size_t batch;
 };
 
+struct DqnSettings {
+    double max_grad_norm;
+    std::size_t until_copy;  // after which of the updates the target is copied first, from 1 on
+    std::size_t copy_every;  // updates from one copy to the next
+};
+
 struct DqnSums {
     double loss, td_error_mean, grad_norm;
     std::size_t updates, skipped;
@@ -195,7 +201,7 @@ struct Engine {
     PpoSums (*ppo)(const Network& actor, const Network& critic, Optimizer& optimizer,
                    const PpoBatch& batch, const PpoSettings& settings, Workspace& workspace);
     DqnSums (*dqn)(const Network& network, const Network& target, Optimizer& optimizer,
-                   const ReplayRows& rows, double max_grad_norm, Workspace& workspace);
+                   const ReplayRows& rows, const DqnSettings& settings, Workspace& workspace);
     TwinSums (*sac)(const TwinCritics& networks, float* log_alpha, Optimizer& alpha_optimizer,
                     const ReplayRows& rows, double tau, Workspace& workspace);
     TwinSums (*td3)(const TwinCritics& networks, const ReplayRows& rows,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "denormals.hpp"
 #include "engine.hpp"
 #include "team.hpp"
 
@@ -64,6 +65,7 @@ void Team::finish() {
 }
 
 void Team::serve() {
+    const FlushedDenormals flushed;
     std::uint64_t done = 0;
     while (true) {
         {

@@ -107,7 +107,22 @@ TENSOR_OPTIX_INLINE Vector quotient(Vector a, Vector b) {
 #endif
 }
 
-// Within 1 unit in the last place, for x >= 0; with AVX 0 below 1e-36, and NaN of infinity.
+// a / b within 4 units in the last place, for |b| of 1e-30 to 1e30.
+TENSOR_OPTIX_INLINE Vector quick_quotient(Vector a, Vector b) {
+#if defined(__AVX512F__)
+    Vector inverse = _mm512_maskz_rcp14_ps(0xffff, b);
+#elif defined(__AVX2__)
+    Vector inverse = _mm256_rcp_ps(b);
+#else
+    return a / b;
+#endif
+#if defined(__AVX512F__) || defined(__AVX2__)
+    inverse += inverse * (1.0f - b * inverse);
+    return a * inverse;
+#endif
+}
+
+// Within 6 units in the last place, for x >= 0; with AVX 0 below 1e-36, and NaN of infinity.
 TENSOR_OPTIX_INLINE Vector square_root(Vector x) {
 #if defined(__AVX512F__)
     Vector inverse = _mm512_maskz_rsqrt14_ps(0xffff, x);
@@ -120,10 +135,7 @@ TENSOR_OPTIX_INLINE Vector square_root(Vector x) {
 #endif
 #if defined(__AVX512F__) || defined(__AVX2__)
     inverse += 0.5f * inverse * (1.0f - x * inverse * inverse);
-    const Vector about = x * inverse;
-    const Vector root = about + 0.5f * inverse * (x - about * about);
-    // The smallest numbers, and 0, have no inverse root of which the above holds.
-    return x > all(1.0e-36f) ? root : (x == x ? Vector{} : x);
+    return x > all(1.0e-36f) ? x * inverse : (x == x ? Vector{} : x);
 #endif
 }
 

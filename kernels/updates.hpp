@@ -171,9 +171,10 @@ inline PpoSums ppo(const Network& actor, const Network& critic, Optimizer& optim
     return sums;
 }
 
-// Deep Q-learning (Mnih et al. 2015, algorithm 1): one update for each batch.
+// Deep Q-learning (Mnih et al. 2015, algorithm 1): one update for each batch, and copies into the
+// target network among them.
 inline DqnSums dqn(const Network& network, const Network& target, Optimizer& optimizer,
-                   const ReplayRows& all, double max_grad_norm, Workspace& workspace) {
+                   const ReplayRows& all, const DqnSettings& settings, Workspace& workspace) {
     const std::size_t rows = all.batch, actions = network.outputs(), weights = num_weights(network);
     workspace.begin(Workspace::rounded(weights) + 2 * Workspace::rounded(rows) +
                     Workspace::rounded(rows * actions) + 2 * floats_of_passes(network, rows));
@@ -183,6 +184,7 @@ inline DqnSums dqn(const Network& network, const Network& target, Optimizer& opt
     const std::size_t leaves = details::num_leaves(network);
     const double share = 1.0 / static_cast<double>(rows);
     DqnSums sums{};
+    std::size_t until_copy = settings.until_copy;
     for (std::size_t first = 0; first < all.rows; first += rows) {
         float* const mark = workspace.mark();
         Trace trace;
@@ -208,8 +210,12 @@ inline DqnSums dqn(const Network& network, const Network& target, Optimizer& opt
         workspace.release(mark);
         const double loss = found.squares * share;
         const double norm =
-            descend(optimizer, {gradients, &weights, &leaves, 1}, max_grad_norm, loss);
+            descend(optimizer, {gradients, &weights, &leaves, 1}, settings.max_grad_norm, loss);
         ++sums.updates;
+        if (--until_copy == 0) {
+            blend(target, network, 1.0);
+            until_copy = settings.copy_every;
+        }
         if (std::isnan(norm)) {
             ++sums.skipped;
             std::fill(all.td_errors + first, all.td_errors + first + rows, std::nanf(""));

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -131,10 +131,11 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         )
         self._td_targets = ops.without_gradient(self._td_targets_tensor)
         self._loop = ops.update_loop(self._update_tensors, [q_network])
+        self._updated = self._updated_in_parts
         native = self._native(self._native_dqn)
         if native is not None:
             self._values = self._by_engine(native.values, self._values)
-            self._loop = self._by_engine(native.loop, self._loop)
+            self._updated = self._by_engine(partial(self._updated_by, native), self._updated)
 
     def _native_dqn(self, parts: NativeParts) -> NativeDQN:
         """Return what the native engine does of it.
@@ -179,6 +180,8 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         greedy = self._greedy if "act_greedy" in self._older_than_act else self.act_greedy
         actions = greedy(observations)
         random = self._rng.random(len(actions)) < self._hyperparams.epsilon
+        if not random.any():
+            return actions
         return np.where(random, self._drawn_actions(observations), actions)
 
     def _drawn_actions(self, rows: Array) -> Array:
@@ -242,23 +245,39 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
     def _make_updates(
         self, fields: dict[str, Array], batches: int
     ) -> tuple[dict[str, float], Array]:
+        freq = self._hyperparams.target_update_freq
+        until_copy = freq - self._updates % freq
+        means, td_errors = self._updated(fields, batches, until_copy)
+        self._updates += batches
+        self._target_updated |= batches >= until_copy
+        return means, td_errors
+
+    def _updated_by(
+        self, native: NativeDQN, fields: dict[str, Array], batches: int, until_copy: int
+    ) -> tuple[dict[str, float], Array]:
+        params = self._hyperparams
+        settings = (params.max_grad_norm, until_copy, params.target_update_freq)
+        return native.updates(fields, params.batch_size, settings)
+
+    def _updated_in_parts(
+        self, fields: dict[str, Array], batches: int, until_copy: int
+    ) -> tuple[dict[str, float], Array]:
+        """Make updates up to each copy into the target network; what goes out is that of `_make_updates`."""
         params = self._hyperparams
         scalars = {"max_grad_norm": params.max_grad_norm}
         tally, td_errors = UpdateTally(), []
         begun = 0
         while begun < batches:
-            until_copy = params.target_update_freq - self._updates % params.target_update_freq
             count = min(batches - begun, until_copy)
             rows = slice(begun * params.batch_size, (begun + count) * params.batch_size)
             part = {name: field[rows] for name, field in fields.items()}
             means, outputs = self._loop(part, params.batch_size, scalars)
             tally.add(means, count)
             td_errors.append(outputs["td_errors"])
-            self._updates += count
             begun += count
             if count == until_copy:
                 self.ops.blend(self._target, self._q_network, 1.0)
-                self._target_updated = True
+                until_copy = params.target_update_freq
         return tally.means(), np.concatenate(td_errors)
 
     def _update_tensors(

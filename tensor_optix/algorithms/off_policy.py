@@ -64,6 +64,8 @@ class ReplayHyperparams(Hyperparams):
     """Steps before the first update; never less than a batch."""
     updates_per_step: float = 1.0
     """Updates per environment step; 0.25 is one every four steps."""
+    train_freq: int = 1
+    """Environment steps from one round of updates to the next, in which all are made that are due by then."""
     n_step: int = 1
     """Rewards summed before the bootstrap. Fixed once the replay buffer holds rows."""
     per_alpha: float = 0.0
@@ -73,7 +75,7 @@ class ReplayHyperparams(Hyperparams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_counts("batch_size", "replay_capacity", "n_step")
+        self._require_counts("batch_size", "replay_capacity", "n_step", "train_freq")
         self._require(in_unit_interval, "per_alpha", "per_beta")
         self._require(not_negative, "learning_starts")
         self._require(positive, "updates_per_step")
@@ -242,8 +244,8 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         if self._replay is None or self._replay.num_envs != transitions.num_envs:
             self._begin_replay(transitions.num_envs)
         assert self._replay is not None
-        actions = transitions.actions.astype(self.action_dtype, copy=False)
-        self._replay.extend(*transitions._replace(actions=actions)[:7])
+        observations, actions, *rest = transitions[:7]
+        self._replay.extend(observations, actions.astype(self.action_dtype, copy=False), *rest)
         self._learn_observations(transitions.observations)
         self._bytes.see(transitions.observations)
         if self._reward_normalizer is not None:
@@ -255,6 +257,9 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         if len(self._replay) < params.batch_size or self._gathered < params.learning_starts:
             return
         self._owed += len(transitions.rewards) * params.updates_per_step
+        # Whether as many steps have come since the last round, whatever a vector step has of them.
+        if self._steps % params.train_freq >= len(transitions.rewards):
+            return
         while self._owed >= 1.0:
             batches = min(int(self._owed), MOST_BATCHES)
             self._owed -= batches

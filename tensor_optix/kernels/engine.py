@@ -67,11 +67,13 @@ and grad_norm are over the updates made; the numbers of updates and of those tha
 """
 
 dqn = _raw("engine_dqn")
-"""`(network, target, optimizer, workspace, fields, batch, max_grad_norm) -> sums`.
+"""`(network, target, optimizer, workspace, fields, batch, settings) -> sums`.
 
 `fields` are observations `[R, D]`, actions `[R, 1]` int64, rewards, next observations, discounts, weights,
-masks of the next actions or None, None, None, and the temporal-difference errors `[R]`, written. `sums` are
-of loss, td_error_mean, grad_norm; updates and skipped ones follow.
+masks of the next actions or None, None, None, and the temporal-difference errors `[R]`, written. `settings`
+are max_grad_norm, until_copy, copy_every: the update, from 1 on, after which the network is copied into the
+target first, and how many updates later again. `sums` are of loss, td_error_mean, grad_norm; updates and
+skipped ones follow.
 """
 
 sac = _raw("engine_sac")

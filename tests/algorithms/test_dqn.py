@@ -113,6 +113,7 @@ def test_the_target_is_copied_exactly_every_so_many_updates_also_within_a_burst(
 
     monkeypatch.setattr(agent.ops, "blend", copy)
     agent._loop = agent.ops.update_loop(count, [agent._q_network])
+    agent._updated = agent._updated_in_parts
     for _ in range(3):
         agent._make_updates(make_fields(4 * burst), burst)
     assert copies == list(range(5, 3 * burst + 1, 5))

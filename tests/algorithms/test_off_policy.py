@@ -149,6 +149,18 @@ def test_there_are_exactly_as_many_updates_per_step_as_were_asked_for(per_step):
     assert agent.learn(empty_window())["n_updates"] == updates
 
 
+@pytest.mark.parametrize("freq", [8, 20, 100])
+def test_updates_wait_for_their_round_and_none_is_lost(freq):
+    """The updates of 8 steps at a time, 4 due with each."""
+    agent, rounds = make_agent(updates_per_step=0.5, train_freq=freq), [0]
+    for count, step in enumerate(vector_steps(30), 1):
+        agent.observe(step)
+        due = 4 * max(count - 1, 0)
+        if (8 * count) // freq > (8 * (count - 1)) // freq:
+            rounds.append(due)
+        assert agent._updates == rounds[-1]
+
+
 def test_an_agent_may_go_on_with_another_number_of_environments(caplog):
     agent = make_agent(**NEVER)
     for num_envs in (2, 4, 3):

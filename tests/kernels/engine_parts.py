@@ -28,6 +28,8 @@ IDENTITY, TANH, RELU, ELU, SILU = range(5)
 ACTIVATIONS = [IDENTITY, TANH, RELU, ELU, SILU]
 ADAM, KERAS_ADAM, SGD = range(3)
 UNLIMITED = float("inf")
+NEVER = 1 << 40
+"""Updates after which DQN's target is copied."""
 RATE = 1024.0
 """Of gradient descent that shows gradients: see `gradients_of`."""
 

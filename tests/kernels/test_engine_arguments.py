@@ -13,6 +13,7 @@ from tests.kernels.engine_parts import (
     ADAM,
     IDENTITY,
     KERAS_ADAM,
+    NEVER,
     SGD,
     TANH,
     UNLIMITED,
@@ -142,6 +143,8 @@ def dqn() -> Arguments:
         "next_masks": masks(SIZE),
         "batch": 3,
         "max_grad_norm": UNLIMITED,
+        "until_copy": NEVER,
+        "copy_every": NEVER,
     }
 
 
@@ -227,7 +230,8 @@ def replay_of(a: Arguments) -> tuple[Any, ...]:
 
 
 def call_dqn(a: Arguments) -> Any:
-    rest = replay_of(a), a["batch"], a["max_grad_norm"]
+    settings = a["max_grad_norm"], a["until_copy"], a["copy_every"]
+    rest = replay_of(a), a["batch"], settings
     return engine.dqn(a["network"], a["target"], a["optimizer"], workspace, *rest)
 
 
@@ -652,7 +656,7 @@ def test_too_many_and_too_few_fields(count: int) -> None:
     fields = (*replay_of(arguments), None)[:count]
     objects = arguments["network"], arguments["target"], arguments["optimizer"], workspace
     with pytest.raises(TypeError):
-        engine.dqn(*objects, fields, 3, UNLIMITED)
+        engine.dqn(*objects, fields, 3, (UNLIMITED, NEVER, NEVER))
 
 
 @each("wrong", [None, 5, "abcdefghij", [None] * 10, (None,) * 10])
@@ -660,7 +664,7 @@ def test_fields_that_are_none(wrong: Any) -> None:
     arguments = dqn()
     objects = arguments["network"], arguments["target"], arguments["optimizer"], workspace
     with pytest.raises(TypeError):
-        engine.dqn(*objects, wrong, 3, UNLIMITED)
+        engine.dqn(*objects, wrong, 3, (UNLIMITED, NEVER, NEVER))
 
 
 @each("networks", [(), (None,) * 5, (3,) * 5, ("abc",) * 5, [None] * 5, None])

@@ -13,6 +13,7 @@ from tests.kernels.engine_oracle import Double
 from tests.kernels.engine_parts import (
     ACTIVATIONS,
     ADAM,
+    NEVER,
     RATE,
     RELU,
     UNLIMITED,
@@ -87,10 +88,12 @@ class DqnCase:
         batch: int,
         fields: Fields | None = None,
         max_grad_norm: float = UNLIMITED,
+        copies: tuple[int, int] = (NEVER, NEVER),
     ) -> tuple[Any, ...]:
         arguments = (self.network.engine, self.target.engine, optimizer.engine, workspace)
         rows = tuple(self.fields if fields is None else fields)
-        return engine.dqn(*arguments, rows, batch, max_grad_norm)  # type: ignore[no-any-return]
+        settings = (max_grad_norm, *copies)
+        return engine.dqn(*arguments, rows, batch, settings)  # type: ignore[no-any-return]
 
     def errors(self, network: Double) -> Array:
         fields = self.fields
@@ -153,6 +156,20 @@ def test_updates_of_dqn_are_one_after_the_other() -> None:
     assert bits(case.network.arrays) == bits(twin.network.arrays)
     assert bits([case.fields[ERRORS]]) == bits([np.concatenate([row[ERRORS] for row in rows])])
     np.testing.assert_allclose(whole, np.sum(parts, axis=0), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("first", "every"), [(1, 1), (2, 3), (5, 2), (6, 1)])
+def test_the_target_is_copied_among_updates_of_dqn(first: int, every: int) -> None:
+    """As if each copy stood between two calls."""
+    case, twin = DqnCase(4, rows=20), DqnCase(4, rows=20)
+    case.run(descent(case.network, rate=0.1), 4, copies=(first, every))
+    optimizer = descent(twin.network, rate=0.1)
+    for made in range(1, 6):
+        twin.run(optimizer, 4, part(twin.fields, slice(4 * made - 4, 4 * made)))
+        if made >= first and (made - first) % every == 0:
+            engine.blend(twin.target.engine, twin.network.engine, 1.0)
+    assert bits(case.network.arrays) == bits(twin.network.arrays)
+    assert bits(case.target.arrays) == bits(twin.target.arrays)
 
 
 def test_dqns_gradient_is_limited() -> None:

@@ -111,15 +111,12 @@ def test_what_is_not_finite_stays_in_its_row(activation: int, value: float) -> N
 
 
 def dense_grid() -> Array:
-    """All magnitudes, the usual ones more densely, of both signs."""
-    most = np.float32(np.finfo(np.float32).max).view(np.int32)
-    every = np.arange(0, int(most) + 1, 21_001, dtype=np.int32).view(np.float32)
+    """All magnitudes whose halves are normal, the usual ones more densely, of both signs."""
+    least, most = (np.float32(x).view(np.int32) for x in (2.4e-38, np.finfo(np.float32).max))
+    every = np.arange(int(least), int(most) + 1, 21_001, dtype=np.int32).view(np.float32)
     usual = np.linspace(1e-4, 20.0, 200_003, dtype=np.float32)
     near = np.geomspace(1e-8, 1.0, 50_001, dtype=np.float32)
-    special = np.array(
-        [0.0, 1e-45, 1e-40, 1.1754943e-38, 88.37, 88.38, 88.72, 87.3, 100.0, 1e4, 3.4028235e38],
-        np.float32,
-    )
+    special = np.array([0.0, 88.37, 88.38, 88.72, 87.3, 100.0, 1e4, 3.4028235e38], np.float32)
     positive = np.concatenate([every, usual, near, special])
     return np.concatenate([positive, -positive])
 
@@ -139,6 +136,14 @@ def ulps(found: Array, expected: Array) -> float:
 
 def assert_ulps(activation: int, exact: Callable[[Array], Array], grid: Array, most: float) -> None:
     assert ulps(activated(activation, grid), exact(grid.astype(float))) <= most
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_what_is_too_small_to_be_normal_is_0(activation: int) -> None:
+    numbers = np.array([1e-45, 1e-40, 1.1754942e-38], np.float32)
+    assert not activated(activation, np.concatenate([numbers, -numbers])).any()
+    # What this thread computes otherwise is as before.
+    assert (numbers * np.float32(0.9)).any()
 
 
 def test_tanh_is_within_8_units_in_the_last_place() -> None:

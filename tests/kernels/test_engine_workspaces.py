@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tensor_optix.kernels import engine
-from tests.kernels.engine_parts import ADAM, UNLIMITED, bits, descent, net, normal
+from tests.kernels.engine_parts import ADAM, NEVER, UNLIMITED, bits, descent, net, normal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ def dqn(workspace: Any, hidden: int) -> Results:
     optimizer, fields = descent(network, **adam), replay(rng)
     fields[1] = rng.integers(0, SIZE, (ROWS, 1))
     objects = network.engine, target.engine, optimizer.engine, workspace
-    sums = engine.dqn(*objects, tuple(fields), 8, UNLIMITED)
+    sums = engine.dqn(*objects, tuple(fields), 8, (UNLIMITED, NEVER, NEVER))
     return sums, bits([*optimizer.state, fields[9]])
 
 
@@ -129,6 +129,27 @@ def test_calls_at_once_take_turns_in_a_workspace(threads: int) -> None:
     for caller in callers:
         caller.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_numbers_too_small_to_be_normal_are_0_within_a_call(threads: int) -> None:
+    """Else moments of what has no gradient fade into such numbers, which take a hundred times as long."""
+    rng, tiny = np.random.default_rng(1), np.float32(1e-39)
+    actor, critic = net(rng, DIMS, 8, SIZE), net(rng, DIMS, 8, 1)
+    optimizer = descent(actor, critic, **adam)
+    for leaf in optimizer.leaves:
+        for moment in (leaf.first, leaf.second):
+            assert moment is not None
+            moment[:] = tiny
+    zeros = np.zeros(ROWS, np.float32)
+    batch = (normal(rng, ROWS, DIMS), rng.integers(0, SIZE, (ROWS, 1)), None, zeros, zeros, zeros)
+    objects = actor.engine, critic.engine, optimizer.engine, engine.Workspace(threads)
+    engine.ppo(*objects, batch, (SIZE,), (ROWS, 0.2, 0.0, 0.0, 0.5))
+    for leaf in optimizer.leaves:
+        assert not any(part.any() for part in (leaf.first, leaf.second) if part is not None)
+    # What the thread did before holds again.
+
+    assert (np.full(20, tiny) + np.float32(0)).all()
 
 
 @pytest.mark.parametrize("threads", [-1, "two", None, 1.5, 2**70])

@@ -46,7 +46,12 @@ class Learner:
         is_atari = getattr(settings, "is_atari", False)
         recipe: Any = atari(settings.env_id) if is_atari else {"env_id": settings.env_id}
         pipeline = VectorBatchPipeline(
-            **recipe, num_envs=settings.num_envs, window_size=window // settings.num_envs, seed=seed
+            **recipe,
+            # With a single environment EnvPool's threads have nothing to share.
+            backend="sync" if settings.num_envs == 1 else "auto",
+            num_envs=settings.num_envs,
+            window_size=window // settings.num_envs,
+            seed=seed,
         )
         self._agent = make_agent(
             pipeline.env,
@@ -93,6 +98,7 @@ def dqn(settings: DQN, seed: int, framework: str) -> Learner:
         "gamma": settings.gamma,
         "target_update_freq": settings.target_every,
         "updates_per_step": settings.updates / settings.train_every,
+        "train_freq": settings.train_every,
         "epsilon_decay_steps": settings.epsilon_steps,
         "epsilon_min": settings.epsilon_min,
     }
@@ -108,6 +114,7 @@ def sac(settings: SAC, seed: int, framework: str) -> Learner:
         "gamma": settings.gamma,
         "tau": settings.tau,
         "updates_per_step": settings.updates / settings.train_every,
+        "train_freq": settings.train_every,
     }
     return Learner(settings, "sac", framework, ROWS, hyperparams, seed)
 

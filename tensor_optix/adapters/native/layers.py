@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 import numpy as np
 
 from tensor_optix.adapters.native.encodings import NativeByteScale, NativeFlatten, NativeOneHot
+from tensor_optix.adapters.native.memory import aligned
 from tensor_optix.adapters.native.optimizers import NativeAdam
 from tensor_optix.adapters.native.perceptron import DenseNetwork, orthogonal
 from tensor_optix.adapters.native.views import Activation, DenseView
@@ -31,11 +32,11 @@ def dense(layer: Dense, generator: np.random.Generator) -> list[DenseView]:
     """Return a linear layer with its activation."""
     inputs, outputs, activation, distribution, gain = layer
     if distribution == "orthogonal":
-        weight, bias = orthogonal(inputs, outputs, gain, generator), np.zeros(outputs, np.float32)
+        weight, bias = orthogonal(inputs, outputs, gain, generator), aligned(np.zeros(outputs))
     else:
         bound = gain / inputs**0.5
         weight, bias = (
-            generator.uniform(-bound, bound, shape).astype(np.float32)
+            aligned(generator.uniform(-bound, bound, shape))
             for shape in ((outputs, inputs), outputs)
         )
     return [DenseView(weight, bias, ACTIVATIONS[activation], True)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tensor_optix.adapters.native.memory import aligned
 from tensor_optix.adapters.native.views import LeafView, OptimizerSettings, Rule
 from tensor_optix.core.argument_checks import above, in_unit_interval, not_negative
 
@@ -49,7 +50,7 @@ class NativeOptimizer(ABC):
         """
         if self._values is None:
             self._values = list(values)
-            self._moments = [[np.zeros_like(one) for one in values] for _ in self._moments]
+            self._moments = [[aligned(np.zeros_like(one)) for one in values] for _ in self._moments]
         if [id(one) for one in self._values] != [id(one) for one in values]:
             raise ValueError(
                 f"the {name} is that of other networks already: make a fresh {type(self).__name__}"

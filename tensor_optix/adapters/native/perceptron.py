@@ -5,12 +5,14 @@ Sizes and a seed come in, a network goes out; observations come in, outputs go o
 
 from __future__ import annotations
 
+import copy
 import itertools
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 
 from tensor_optix.adapters.native.encodings import NativeByteScale
+from tensor_optix.adapters.native.memory import aligned
 from tensor_optix.adapters.native.views import Activation, DenseView
 from tensor_optix.adapters.network_recipes import HIDDEN_GAIN
 from tensor_optix.core.argument_checks import closest, whole_number
@@ -94,6 +96,18 @@ class DenseNetwork:
                 values += layer.bias
             values = FUNCTIONS[layer.activation](values)
         return values
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = copy.copy(self)
+        others = {name: value for name, value in vars(self).items() if name != "_layers"}
+        for array in self._arrays:
+            memo.setdefault(id(array), aligned(array))
+        layers = [
+            DenseView(memo[id(weight)], None if bias is None else memo[id(bias)], *rest)
+            for weight, bias, *rest in self._layers
+        ]
+        vars(copied).update(copy.deepcopy(others, memo), _layers=tuple(layers))
+        return copied
 
     def __repr__(self) -> str:
         first = [self._layers[0].weight.shape[1]]
@@ -230,11 +244,11 @@ def orthogonal(inputs: int, outputs: int, gain: float, rng: np.random.Generator)
     most, fewest = max(inputs, outputs), min(inputs, outputs)
     q, r = np.linalg.qr(rng.standard_normal((most, fewest)))
     q *= np.where(np.diag(r) < 0.0, -1.0, 1.0)
-    return np.ascontiguousarray(gain * (q if outputs == most else q.T), np.float32)
+    return aligned(gain * (q if outputs == most else q.T))
 
 
 def _zeros(size: int) -> Array:
-    return np.zeros(size, np.float32)
+    return aligned(np.zeros(size))
 
 
 def _activation(name: str) -> Activation:

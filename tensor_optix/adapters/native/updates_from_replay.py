@@ -25,7 +25,7 @@ TD3_DIAGNOSTICS = SAC_DIAGNOSTICS[:3]
 
 
 class NativeDQN:
-    """DQN's updates between two copies into the target network, and the values that acting needs.
+    """DQN's updates, and the values that acting needs.
 
     Args:
         parts: Of the agent.
@@ -44,10 +44,20 @@ class NativeDQN:
         self._workspace = parts.workspace
         self.values = parts.inference(q_network)
 
-    def loop(
-        self, fields: Mapping[str, Array], minibatch_size: int, scalars: Mapping[str, float]
-    ) -> tuple[dict[str, float], dict[str, Array]]:
-        """Make updates with consecutive batches: an `UpdateLoop`."""
+    def updates(
+        self, fields: Mapping[str, Array], batch_size: int, settings: tuple[float, int, int]
+    ) -> tuple[dict[str, float], Array]:
+        """Make updates with consecutive batches, and the copies into the target network among them.
+
+        Args:
+            fields: Of the batches, as `OffPolicyAgent` has them.
+            batch_size: Rows of each.
+            settings: The norm that the gradient is clipped to; updates until the next copy, and from one
+                to another.
+
+        Returns:
+            The means of the diagnostics, and the temporal-difference errors `[R]`.
+        """
         td_errors = np.empty(len(fields["rewards"]), np.float32)
         actions = as_choices(fields["actions"])
         *sums, updates, skipped = engine.dqn(
@@ -56,10 +66,10 @@ class NativeDQN:
             self._optimizer.engine(),
             self._workspace,
             _rows(self._q_network, fields, actions, (None, None), td_errors),
-            minibatch_size,
-            scalars["max_grad_norm"],
+            batch_size,
+            settings,
         )
-        return means_of(DQN_DIAGNOSTICS, sums, updates, skipped), {"td_errors": td_errors}
+        return means_of(DQN_DIAGNOSTICS, sums, updates, skipped), td_errors
 
 
 class TwinParts(NamedTuple):

@@ -11,6 +11,7 @@ import pytest
 from tensor_optix.adapters.backend import LARGEST_BYTE, ByteField
 from tensor_optix.adapters.native import layers
 from tensor_optix.adapters.native.encodings import NativeByteScale, NativeFlatten, NativeOneHot
+from tensor_optix.adapters.native.optimizers import NativeAdam
 from tensor_optix.adapters.native.perceptron import DenseNetwork, Perceptron
 from tensor_optix.adapters.network_recipes import HIDDEN_GAIN, NetworkRecipes
 from tests.adapters.small_sights import Maker
@@ -35,6 +36,20 @@ def test_weights_are_orthogonal_with_their_gains_and_biases_are_0() -> None:
         np.testing.assert_allclose(last @ last.T, np.eye(2) * 0.01**2, atol=1e-8)
         assert not any(one.bias.any() for one in network.layers())
         assert {array.dtype for array in network.weights} == {np.dtype(np.float32)}
+
+
+def test_weights_and_moments_begin_where_a_line_of_the_cache_does() -> None:
+    """In copies, too: else each of the engine's widest vectors lies in two lines."""
+    network = Perceptron(3, 2, hidden=(5, 7), seed=0)
+    copied, optimizer = copy.deepcopy(network), NativeAdam()
+    optimizer.bind("optimizer", network.weights)
+    made = RECIPES.relu_mlp(4, 3, (5,), seed=0)
+    arrays = [*network.weights, *copied.weights, *made.weights, *optimizer.state().values()]
+    floats = [array for array in arrays if array.dtype == np.float32]
+    assert len(floats) == 6 + 6 + 4 + 12
+    assert {array.ctypes.data % 64 for array in floats} == {0}
+    assert not {id(one) for one in copied.weights} & {id(one) for one in network.weights}
+    assert [id(one) for one in copied.weights[::2]] == [id(one.weight) for one in copied.layers()]
 
 
 def test_orthogonal_weights_are_drawn_from_all_of_them() -> None:
