@@ -268,13 +268,14 @@ LARGEST_ACTION = 1.0 - 2.0**-52
 
 
 def _squashed_sample(rng: np.random.Generator, outputs: Array) -> Array:
-    mean, log_std = np.split(outputs.astype(np.float64), 2, axis=-1)
+    numbers, size = outputs.astype(np.float64), outputs.shape[-1] // 2
+    mean, log_std = numbers[..., :size], numbers[..., size:]
     std = np.exp(np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
     return np.asarray(np.tanh(mean + std * rng.standard_normal(mean.shape)))
 
 
 def _squashed_greedy(outputs: Array) -> Array:
-    return np.asarray(np.tanh(np.split(outputs.astype(np.float64), 2, axis=-1)[0]))
+    return np.asarray(np.tanh(outputs[..., : outputs.shape[-1] // 2].astype(np.float64)))
 
 
 def _squashed_recover(actions: Array) -> Array:
