@@ -19,6 +19,7 @@ from gymnasium.spaces import Discrete
 
 from tensor_optix.core.argument_checks import closest
 from tensor_optix.core.environment_recipe import EnvironmentRecipe, imported, make_environment
+from tensor_optix.core.envpool_import import import_envpool
 from tensor_optix.core.observation_layout import ACTION_MASK
 from tensor_optix.core.plain_warnings import quiet_making
 from tensor_optix.core.problem import Problem, envpool_problem
@@ -106,9 +107,8 @@ def _tells_masks(env: Any) -> bool:
 
 
 def _envpool_tells_masks(env_id: str) -> bool:
-    import envpool
-
-    return any(name.endswith(ACTION_MASK) for name in envpool.make_spec(env_id).state_array_spec)
+    spec = import_envpool().make_spec(env_id)
+    return any(name.endswith(ACTION_MASK) for name in spec.state_array_spec)
 
 
 def envpool_problem_of(env_id: str) -> Problem:
@@ -117,9 +117,7 @@ def envpool_problem_of(env_id: str) -> Problem:
     Raises:
         ValueError: If it has several players.
     """
-    import envpool
-
-    spec = envpool.make_spec(env_id)
+    spec = import_envpool().make_spec(env_id)
     spaces = (spec.gymnasium_observation_space, spec.gymnasium_action_space)
     return envpool_problem(spec.config._asdict(), spaces)
 
@@ -166,11 +164,10 @@ say_once = functools.cache(logger.log)
 def envpool_ids() -> list[str]:
     """Return EnvPool's environment ids, none where it is missing or cannot be loaded."""
     try:
-        import envpool
+        return list(import_envpool().list_all_envs())
     except ImportError as error:
         logger.info("EnvPool is not used: %s", error)
         return []
-    return list(envpool.list_all_envs())
 
 
 def gymnasium_spec(env_id: str) -> EnvSpec | None:
@@ -213,7 +210,7 @@ def require_envpool(env_id: str) -> None:
             'backend="auto"'
         )
     try:
-        importlib.import_module("envpool")
+        import_envpool()
     except ImportError as error:
         raise ImportError(
             f'backend="envpool" needs EnvPool, which is installed but cannot be loaded: {error}'

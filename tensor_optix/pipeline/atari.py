@@ -15,6 +15,7 @@ import gymnasium
 from gymnasium.wrappers import AtariPreprocessing, ClipReward, FrameStackObservation
 
 from tensor_optix.core.environment_ids import ATARI_NAMES, envpool_ids
+from tensor_optix.core.envpool_import import import_envpool
 from tensor_optix.pipeline.game import GAME_OVER, GAME_REWARD, TELLS_GAME
 
 FRAMES = 4
@@ -153,10 +154,8 @@ def _is_envpools(env_id: str) -> bool:
     # Who registered an environment under the name of a game means that one.
     if env_id not in envpool_ids() or env_id in gymnasium.registry:
         return False
-    import envpool
-
     try:
-        return "reward_clip" in envpool.make_spec(env_id).config._fields
+        return "reward_clip" in import_envpool().make_spec(env_id).config._fields
     except Exception:
         # Some ids of EnvPool's cannot be made; whoever makes them says why.
         return False

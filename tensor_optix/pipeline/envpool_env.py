@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from tensor_optix.core.environment_recipe import arguments_named
+from tensor_optix.core.envpool_import import import_envpool
 from tensor_optix.core.observation_layout import has_parts, laid_out, seen_space
 from tensor_optix.core.observation_values import ObservationDoor
 from tensor_optix.core.plain_warnings import quiet_making
@@ -251,8 +252,7 @@ def make_envpool(
     Raises:
         ValueError: If EnvPool does not know one of these.
     """
-    import envpool
-
+    envpool = import_envpool()
     spec = envpool.make_spec(env_id)
     chosen = {
         "num_envs": num_envs,
