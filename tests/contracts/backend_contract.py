@@ -148,9 +148,12 @@ class BackendContract(NetworkContract):
     def test_fields_kept_where_updates_are_made_give_the_rows_that_arrays_have(
         self, framework, ops
     ):
-        loop = ops.update_loop(lambda b, s: ({}, dict(b)), [framework.perceptron((1, 1))])
+        def update(batch: Any, scalars: Any) -> Any:
+            return {"mean": ops.mean(batch["x"])}, {n: 1.0 * batch[n] for n in ("x", "y")}
+
+        loop = ops.update_loop(update, [framework.perceptron((1, 1))])
         for count in (6, 4, 9):
-            fields = {"x": normal(count, 2, seed=count), "y": np.arange(count)}
+            fields = {"x": normal(count, seed=count), "y": normal(count, seed=1)}
             rows_of = ops.resident(fields)
             for rows in (np.array([3, 0, 2], np.int32), np.array([1], np.int32)):
                 chosen = {name: field[rows] for name, field in fields.items()}
