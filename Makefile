@@ -49,7 +49,7 @@ GPU_WHEELS := cloudpickle execnet Farama-Notifications gymnasium iniconfig nanob
 GPU_MORE ?=
 MANYLINUX := $(foreach glibc,_2_28 _2_27 _2_17 2014,--platform manylinux$(glibc)_x86_64)
 
-gpu-kit: $(VENV)/installed
+gpu-kit: $(VENV)/training
 	rm -rf $(KIT) && mkdir -p $(KIT)/wheels
 	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --constraint constraints.txt \
 		--python-version $(GPU_PYTHON) --implementation cp $(MANYLINUX) --dest $(KIT)/wheels \
