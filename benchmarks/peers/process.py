@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-OURS = "ours"
+WITH_CHECKOUT = "ours"
 """The requirements that the checkout is installed beside."""
 GRACE = 300.0
 """Seconds that a run may take beyond its cap: evaluations do not count, and a piece of training is ended."""
@@ -83,7 +83,7 @@ def installed(path: Path, requirements: str) -> Path:
         # What is compiled at the first import would count as the first run's time.
         subprocess.run([str(python), "-m", "compileall", "-q", str(path / "lib")], check=False)
         done.touch()
-    if requirements == OURS:
+    if requirements == WITH_CHECKOUT:
         print(f"installing this checkout in {path}", file=sys.stderr, flush=True)
         # Not among what other virtual environments have built of the checkout.
         build = f"--config-settings=build-dir={path / 'build'}"

@@ -218,7 +218,7 @@ many updates.
 SCORES_INTRODUCTION = """Seconds from the start of the process, imports included, to the first evaluation,
 10 greedy episodes, that reaches the score; the evaluations themselves are taken out of everybody's time.
 Ours is `tensor-optix train ENV_ID` as it stands, but for the framework (and the engine) that are named,
-evaluated after each window. The peers have the settings
-that their authors publish: those of RL Baselines3 Zoo for Stable-Baselines3 and SBX, CleanRL's defaults
-for the single file, those of its own tests and examples for Tianshou.
+evaluated after each window. The peers have the settings that their authors publish: those of RL Baselines3
+Zoo for Stable-Baselines3 and SBX, CleanRL's defaults for the single file, those of its own tests and
+examples for Tianshou.
 """
