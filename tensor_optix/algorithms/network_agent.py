@@ -595,13 +595,23 @@ class NetworkAgent(BaseAgent, Generic[H]):
     def load_state(self, path: PathLike) -> None:
         """Read a learner; a directory that holds weights only gives weights only.
 
-        What optimizers of another framework held is left out.
+        What optimizers of another framework held is left out, with a warning.
         """
         directory = Path(path).expanduser()
         self.load_weights(directory)
-        for name, optimizer in self._optimizers.items():
-            self.ops.load_optimizer(optimizer, directory / name)
-        if (directory / "agent.json").exists():
+        optimizers = self._optimizers.items()
+        fresh = [
+            name for name, one in optimizers if not self.ops.load_optimizer(one, directory / name)
+        ]
+        is_whole = (directory / "agent.json").exists()
+        if fresh and is_whole:
+            logger.warning(
+                "%s: fresh moments for %s, as another framework wrote those in %s",
+                type(self).__name__,
+                ", ".join(fresh),
+                directory,
+            )
+        if is_whole:
             for name, (target, _) in self._targets.items():
                 self.ops.load_network(target, directory / name)
             self._resume(json.loads((directory / "agent.json").read_text()))

@@ -13,17 +13,16 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
 
-from tensor_optix.adapters.backend import Backend
+from tensor_optix.adapters.backend import with_functions
 from tensor_optix.adapters.pytorch.gradient_descent import TorchGradientDescent
 
 if TYPE_CHECKING:
-    from tensor_optix.adapters.backend import LossFn, Update, UpdateLoop
+    from tensor_optix.adapters.backend import Backend, LossFn, Update, UpdateLoop
     from tensor_optix.core.types import Array
 
 logger = logging.getLogger(__name__)
@@ -56,14 +55,7 @@ def compiled_backend(eager: Backend) -> Backend:
             return eager.update_loop(update, networks, is_pure)
         return _InductorUpdates(update, networks, eager, compiler)
 
-    names = [name for name in vars(Backend) if not name.startswith("_")]
-    functions = {name: getattr(eager, name) for name in names}
-    functions |= {
-        "gradient_descent": gradient_descent,
-        "without_gradient": without_gradient,
-        "update_loop": update_loop,
-    }
-    return cast("Backend", SimpleNamespace(**functions))
+    return with_functions(eager, gradient_descent, without_gradient, update_loop)
 
 
 class _InductorUpdates:

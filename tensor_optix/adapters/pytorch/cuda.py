@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tensor_optix.adapters.backend import Backend, UpdateTally
+from tensor_optix.adapters.backend import UpdateTally, with_functions
 from tensor_optix.adapters.pytorch.gradient_descent import (
     TorchGradientDescent,
     has_hooks,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from tensor_optix.adapters.backend import LossFn, Update, UpdateLoop
+    from tensor_optix.adapters.backend import Backend, LossFn, Update, UpdateLoop
     from tensor_optix.core.types import Array
 
 logger = logging.getLogger(__name__)
@@ -134,15 +133,7 @@ def cuda_backend(eager: Backend, place: Place, records: bool = True) -> Backend:
     ) -> UpdateLoop:
         return DeviceUpdates(update, networks, place, trace, records and is_pure)
 
-    names = [name for name in vars(Backend) if not name.startswith("_")]
-    functions = {name: getattr(eager, name) for name in names}
-    functions |= {
-        "gradient_descent": gradient_descent,
-        "blend": blend,
-        "resident": resident,
-        "update_loop": update_loop,
-    }
-    return cast("Backend", SimpleNamespace(**functions))
+    return with_functions(eager, gradient_descent, blend, resident, update_loop)
 
 
 def _blend(targets: nn.Module, networks: nn.Module, rate: Tensor) -> None:
