@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 EDITABLE := --no-build-isolation --config-settings=editable.rebuild=false --editable
 SOURCES := $(wildcard kernels/*) CMakeLists.txt pyproject.toml constraints.txt
 
-.PHONY: train test tests checks checks-and-sanitizers test-slow sanitize lint format benchmark clean
+.PHONY: train test tests checks checks-and-sanitizers test-slow sanitize lint format benchmark gpu-kit clean
 
 train: $(VENV)/training
 	$(BIN)/tensor-optix train CartPole-v1
@@ -40,6 +40,25 @@ format: $(VENV)/installed
 
 benchmark: $(VENV)/installed
 	$(BIN)/python -m pytest -q benchmarks --benchmark-only
+
+# What a machine with a GPU and PyTorch, but no network, needs beside them; CONTRIBUTING.md says more.
+KIT := build/gpu-kit
+GPU_PYTHON ?= 3.12
+GPU_WHEELS := cloudpickle execnet Farama-Notifications gymnasium iniconfig nanobind ninja packaging pathspec \
+	pluggy Pygments pytest pytest-xdist safetensors scikit_build_core typing_extensions
+GPU_MORE ?=
+MANYLINUX := $(foreach glibc,_2_28 _2_27 _2_17 2014,--platform manylinux$(glibc)_x86_64)
+
+gpu-kit: $(VENV)/training
+	rm -rf $(KIT) && mkdir -p $(KIT)/wheels
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --constraint constraints.txt \
+		--python-version $(GPU_PYTHON) --implementation cp $(MANYLINUX) --dest $(KIT)/wheels \
+		$(GPU_WHEELS) $(GPU_MORE)
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(KIT)/wheels .
+	$(BIN)/python -c 'from scikit_build_core.build import build_sdist; build_sdist("$(KIT)/wheels")'
+	cp -r tests benchmarks pyproject.toml tests/gpu/run.sh $(KIT)
+	find $(KIT) -name __pycache__ -exec rm -r {} +
+	du -sh $(KIT)
 
 # What training needs: the compiled kernels, and no framework. Python compiles what it imports.
 $(VENV)/training: $(SOURCES)

@@ -4,7 +4,8 @@
     python -m benchmarks.peers --cases cartpole-ppo --contenders sb3 torch --rounds 3 --json
     python -m benchmarks.peers --suite classic --what scores --seeds 3 --cap 600
 
-Virtual environments are made once. What was measured is a line of the results file and is not measured
+Virtual environments are made once; this checkout is installed in that of ours by every run, and its kernels
+are compiled. What was measured is a line of the results file and is not measured
 again, so that an interrupted run goes on; failures are tried again.
 """
 

@@ -26,11 +26,18 @@ class Contender:
     """Whose versions are told."""
     framework: str = ""
     """Of ours."""
+    engine: str = "auto"
+    """Of ours: what makes the updates."""
 
     @property
     def is_ours(self) -> bool:
         """Whether it is this library."""
         return bool(self.framework)
+
+
+def _ours(title: str, framework: str, packages: tuple[str, ...], engine: str = "auto") -> Contender:
+    known = (*packages, "gymnasium", "envpool", "tensor-optix")
+    return Contender(f"tensor-optix, {title}", "ours", "ours", known, framework, engine)
 
 
 CONTENDERS = {
@@ -45,20 +52,13 @@ CONTENDERS = {
         "PyTorch, a single file", "plain", "stable_baselines3", ("torch", "gymnasium")
     ),
     "tianshou": Contender("Tianshou", "tianshou", "tianshou", ("tianshou", "torch", "gymnasium")),
-    "torch": Contender(
-        "tensor-optix, PyTorch", "ours", "ours", ("torch", "gymnasium", "envpool"), "torch"
-    ),
-    "tensorflow": Contender(
-        "tensor-optix, TensorFlow",
-        "ours",
-        "ours",
-        ("tensorflow", "keras", "gymnasium", "envpool"),
-        "tensorflow",
-    ),
-    "native": Contender(
-        "tensor-optix, native", "ours", "ours", ("numpy", "gymnasium", "envpool"), "native"
-    ),
+    "torch": _ours("PyTorch", "torch", ("torch",)),
+    "framework": _ours("PyTorch's own engine", "torch", ("torch",), engine="framework"),
+    "tensorflow": _ours("TensorFlow", "tensorflow", ("tensorflow", "keras")),
+    "native": _ours("native", "native", ("numpy",)),
 }
+RIVALS = {"sb3": "SB3", "sbx": "SBX"}
+"""Whom the others' speed is told in multiples of, by short names."""
 
 
 @dataclass(frozen=True)

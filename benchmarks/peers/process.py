@@ -10,6 +10,7 @@ import tempfile
 import time
 import venv
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+WITH_CHECKOUT = "ours"
+"""The requirements that the checkout is installed beside."""
 GRACE = 300.0
 """Seconds that a run may take beyond its cap: evaluations do not count, and a piece of training is ended."""
 POOLS = (
@@ -66,19 +69,31 @@ class Place:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-self.threads :])
 
 
+@cache
 def installed(path: Path, requirements: str) -> Path:
-    """Return the Python of a virtual environment, which is made and filled if it is not there."""
+    """Return the Python of a virtual environment, which is made and filled if it is not there.
+
+    In ours this checkout is installed by every run, for its kernels may have changed.
+    """
     python, done = path / "bin" / "python", path / "installed"
     if not done.exists():
         print(f"making {path}", file=sys.stderr, flush=True)
         venv.create(path, with_pip=True)
-        listed = ["--requirement", str(HERE / "requirements" / f"{requirements}.txt")]
-        install = [str(python), "-m", "pip", "install", "--quiet", *listed]
-        subprocess.run(install, check=True, stdout=sys.stderr)
+        _install(python, "--requirement", str(HERE / "requirements" / f"{requirements}.txt"))
         # What is compiled at the first import would count as the first run's time.
         subprocess.run([str(python), "-m", "compileall", "-q", str(path / "lib")], check=False)
         done.touch()
+    if requirements == WITH_CHECKOUT:
+        print(f"installing this checkout in {path}", file=sys.stderr, flush=True)
+        # Not among what other virtual environments have built of the checkout.
+        build = f"--config-settings=build-dir={path / 'build'}"
+        _install(python, "--no-deps", build, "--editable", str(ROOT))
     return python
+
+
+def _install(python: Path, *what: str) -> None:
+    install = [str(python), "-m", "pip", "install", "--quiet", *what]
+    subprocess.run(install, check=True, stdout=sys.stderr)
 
 
 class Worker:

@@ -8,7 +8,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.environments.table import processor
-from benchmarks.peers.cases import CONTENDERS, SCORES, SPEED
+from benchmarks.peers.cases import CONTENDERS, RIVALS, SCORES, SPEED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -77,8 +77,8 @@ def _case_rows(suite: str, case: str, threads: int, results: Sequence[Row]) -> l
 
 
 def ratios(medians: dict[str, float], one: float) -> dict[str, float]:
-    """Return how many times as much as `one` each of ours does, by name."""
-    return {name: medians[name] / one for name in OURS if name in medians}
+    """Return how many times as much as each of the rivals `one` does, by their names."""
+    return {name: one / medians[name] for name in RIVALS if name in medians}
 
 
 def score_rows(results: Sequence[Row]) -> list[Row]:
@@ -145,6 +145,7 @@ def table(results: Sequence[Row]) -> str:
         if rows:
             parts += [f"### {case.env_id}, {case.score:g}\n", _score_table(rows, scores)]
     failed = [one for one in results if "failure" in one]
+    parts += ["## What failed\n"] if failed else []
     parts += [
         f"{CONTENDERS[one['contender']].title} in {one['case']}: {one['failure']}\n"
         for one in failed
@@ -153,8 +154,8 @@ def table(results: Sequence[Row]) -> str:
 
 
 def _speed_table(rows: Sequence[Row]) -> str:
-    ours = [name for name in OURS if name in rows[0]["times_as_fast"]]
-    heads = [*SPEED_HEADS, *(f"{name} / it" for name in ours)]
+    rivals = rows[0]["times_as_fast"]
+    heads = [*SPEED_HEADS, *(f"x {RIVALS[name]}" for name in rivals)]
     cells = [
         [
             CONTENDERS[row["contender"]].title,
@@ -162,7 +163,7 @@ def _speed_table(rows: Sequence[Row]) -> str:
             f"{row['least']:,.0f} to {row['most']:,.0f}",
             str(row["rounds"]),
             f"{row['warm_up']:.1f}",
-            *(f"{row['times_as_fast'][name]:.2f}" for name in ours),
+            *(f"{row['times_as_fast'][name]:.2f}" for name in rivals),
         ]
         for row in rows
     ]
@@ -197,11 +198,15 @@ def machine(results: Sequence[Row]) -> str:
     return f"{os.cpu_count()} cores of {processor()}; Python {platform.python_version()}; {said}."
 
 
-INTRODUCTION = """Made by `python -m benchmarks.peers`, which installs every contender in a virtual
-environment with nothing else, and runs it in a process of its own, bound to as many processors as it has
-threads. All have the same networks, batches and numbers of updates. Imports, compiling and the first
-steps are the warm-up; then come rounds of a fixed number of steps, one contender after the other. Quote
-ratios: they are of medians.
+INTRODUCTION = """Made by `python -m benchmarks.peers`, which installs every library in a virtual environment
+with what it needs and nothing else, and runs each contender in a process of its own, bound to as many
+processors as it has threads. All have the same networks, batches and numbers of updates. Imports, compiling
+and the first steps are the warm-up; then come rounds of a fixed number of steps, one contender after the
+other. Quote ratios: `x SB3` and `x SBX` say how many times as many steps a second a contender makes as
+Stable-Baselines3 and SBX do, by the medians.
+
+The updates of ours are the native engine's wherever it can make them (`engine="auto"`), but those of
+"PyTorch's own engine" (`engine="framework"`).
 
 What differs: ours collect and learn by `pipeline.episodes()` and `agent.learn`, without the log and the
 decisions of a run, and step EnvPool's environments where `backend="auto"` finds them; the peers step
@@ -212,7 +217,8 @@ many updates.
 """
 SCORES_INTRODUCTION = """Seconds from the start of the process, imports included, to the first evaluation,
 10 greedy episodes, that reaches the score; the evaluations themselves are taken out of everybody's time.
-Ours is `tensor-optix train ENV_ID` as it stands, evaluated after each window. The peers have the settings
-that their authors publish: those of RL Baselines3 Zoo for Stable-Baselines3 and SBX, CleanRL's defaults
-for the single file, those of its own tests and examples for Tianshou.
+Ours is `tensor-optix train ENV_ID` as it stands, but for the framework (and the engine) that are named,
+evaluated after each window. The peers have the settings that their authors publish: those of RL Baselines3
+Zoo for Stable-Baselines3 and SBX, CleanRL's defaults for the single file, those of its own tests and
+examples for Tianshou.
 """

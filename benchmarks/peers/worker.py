@@ -35,9 +35,7 @@ def learner(contender: Contender, settings: Settings, seed: int) -> Learner:
     """Return what the contender makes of the settings."""
     module = import_module(f"benchmarks.peers.contenders.{contender.module}")
     make = getattr(module, type(settings).__name__.lower())
-    made: Learner = (
-        make(settings, seed, contender.framework) if contender.is_ours else make(settings, seed)
-    )
+    made: Learner = make(settings, seed, contender) if contender.is_ours else make(settings, seed)
     return made
 
 
@@ -96,7 +94,7 @@ def score(name: str, case_name: str, algorithm: str, seed: int, cap: float, out:
     if contender.is_ours:
         from benchmarks.peers.contenders.ours import train_by_default
 
-        train_by_default(case.env_id, seed, contender.framework, watch.is_over)
+        train_by_default(case.env_id, seed, contender, watch.is_over)
     else:
         _train_peer(learner(contender, case.settings[name][algorithm], seed), case, watch)
     say(out, watch.row)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 
@@ -473,3 +474,10 @@ class Backend(Protocol):
         self, network: Network, scale: float, seed: int, others: Sequence[Network] = (), /
     ) -> None:
         """Multiply every floating weight, but those that `others` hold as well, by `1 + scale * N(0, 1)`."""
+
+
+def with_functions(backend: Backend, *functions: Callable[..., Any]) -> Backend:
+    """Return a backend with these functions in the place of those of the same names."""
+    own = {name: getattr(backend, name) for name in vars(Backend) if not name.startswith("_")}
+    replaced = {function.__name__: function for function in functions}
+    return cast("Backend", SimpleNamespace(**own | replaced))

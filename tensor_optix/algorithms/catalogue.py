@@ -21,7 +21,7 @@ from tensor_optix.core.argument_checks import closest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tensor_optix.algorithms.network_agent import Hyperparams
+    from tensor_optix.algorithms.hyperparams import Hyperparams
 
 DEFAULT_ALGORITHM = "ppo"
 IMAGE_HIDDEN_SIZES = (512,)

@@ -20,12 +20,8 @@ import numpy as np
 
 from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.adapters.native.updates_from_replay import TwinParts
-from tensor_optix.algorithms.network_agent import (
-    PROBE_ROWS,
-    Hyperparams,
-    NetworkAgent,
-    schedules_in,
-)
+from tensor_optix.algorithms.hyperparams import Hyperparams, schedules_in
+from tensor_optix.algorithms.network_agent import PROBE_ROWS, NetworkAgent
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
 from tensor_optix.core.replay_buffer import PrioritizedReplayBuffer, ReplayBatch
 from tensor_optix.core.trajectory_buffer import ObservedRows, transitions_of

@@ -17,7 +17,8 @@ from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.adapters.native.updates import NativePolicyGradient
 from tensor_optix.adapters.native.views import NotNative
 from tensor_optix.algorithms import distributions
-from tensor_optix.algorithms.network_agent import Hyperparams, NetworkAgent, try_network
+from tensor_optix.algorithms.hyperparams import Hyperparams
+from tensor_optix.algorithms.network_agent import NetworkAgent, try_network
 from tensor_optix.core.trajectory_buffer import explained_variance
 from tensor_optix.core.types import EpisodeData
 

@@ -20,7 +20,8 @@ from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.adapters.native.updates import NativePPO
 from tensor_optix.adapters.native.views import NotNative
 from tensor_optix.algorithms import distributions
-from tensor_optix.algorithms.network_agent import PROBE_ROWS, Hyperparams, NetworkAgent, try_network
+from tensor_optix.algorithms.hyperparams import Hyperparams
+from tensor_optix.algorithms.network_agent import PROBE_ROWS, NetworkAgent, try_network
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
 from tensor_optix.core.trajectory_buffer import (
     MinibatchSampler,

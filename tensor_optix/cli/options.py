@@ -31,7 +31,7 @@ from tensor_optix.pipeline.atari import atari, is_atari
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tensor_optix.algorithms.network_agent import Hyperparams
+    from tensor_optix.algorithms.hyperparams import Hyperparams
 
 LEAST_WINDOWS = 2
 """Of a trial."""

@@ -121,12 +121,29 @@ def test_convolutions_are_not_moved() -> None:
 
 @pytest.mark.parametrize(("writer", "reader"), WAYS, ids=["-".join(way) for way in WAYS])
 def test_a_learner_goes_on_with_another_framework_but_for_its_optimizers(
-    writer: str, reader: str, tmp_path: Path
+    writer: str, reader: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     env = Spaces(VECTOR, FORCE)
     source, target = (agent_of(name, "sac", env, n) for n, name in enumerate((writer, reader)))
     change(source, env)
     source.save_state(tmp_path)
     target.load_state(tmp_path)
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert (
+        "fresh moments for actor_optimizer, critic_optimizer, alpha_optimizer, as another" in said
+    )
     assert_alike(source, target, env)
     assert all(target.ops.learning_rate(one) == 3e-4 for one in target._optimizers.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_learner_that_reads_its_own_state_or_weights_alone_is_not_said_to_have_fresh_moments(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    env = Spaces(VECTOR, CHOICE)
+    agent = agent_of(name, "ppo", env, 0)
+    agent.save_state(tmp_path / "state")
+    agent.load_state(tmp_path / "state")
+    agent.save_weights(tmp_path / "weights")
+    agent.load_state(tmp_path / "weights")
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]

@@ -11,7 +11,7 @@ import pytest
 
 from tensor_optix import BatchPipeline, HyperparamSet, RLOptimizer, TrialOrchestrator
 from tensor_optix.algorithms.dqn import DQNHyperparams
-from tensor_optix.algorithms.network_agent import Hyperparams
+from tensor_optix.algorithms.hyperparams import Hyperparams
 from tensor_optix.algorithms.ppo import PPOHyperparams
 from tests.algorithms import small_dqn, small_generic, small_ppo
 

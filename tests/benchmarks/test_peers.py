@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
+import sys
 
 import pytest
 
-from benchmarks.peers import table
+from benchmarks.peers import process, table
 from benchmarks.peers.__main__ import Results
 from benchmarks.peers.cases import CONTENDERS, SCORES, SPEED
-from benchmarks.peers.process import HERE, last_line
+from benchmarks.peers.process import HERE, ROOT, Place, last_line
 from benchmarks.peers.settings import PPO
 from benchmarks.peers.worker import STARTED, Watch
+from tensor_optix.kernels import engine
 
 
 def speed(contender, number, steps_per_second, case="cartpole-ppo", threads=1):
@@ -63,18 +66,19 @@ def test_a_row_has_median_and_spread_of_its_rounds():
     assert (ours["contender"], ours["median"], ours["warm_up"]) == ("torch", 500.0, 2.0)
 
 
-def test_ratios_are_of_medians_and_of_each_of_ours():
-    theirs, ours = table.speed_rows(SPEEDS)
-    assert theirs["times_as_fast"] == {"torch": 2.5}
-    assert ours["times_as_fast"] == {"torch": 1.0}
+def test_ratios_are_of_medians_and_to_each_of_the_rivals():
+    theirs, other, ours = table.speed_rows([*SPEEDS, speed("sbx", 0, 400.0)])
+    assert theirs["times_as_fast"] == {"sb3": 1.0, "sbx": 0.5}
+    assert other["times_as_fast"] == {"sb3": 2.0, "sbx": 1.0}
+    assert ours["times_as_fast"] == {"sb3": 2.5, "sbx": 1.25}
 
 
 def test_ratios_are_of_one_number_of_threads():
-    rows = table.speed_rows([*SPEEDS, speed("sb3", 0, 50.0, threads=2)])
+    rows = table.speed_rows([*SPEEDS, speed("torch", 0, 50.0, threads=2)])
     assert [(row["threads"], row["contender"]) for row in rows] == [
         (1, "sb3"),
         (1, "torch"),
-        (2, "sb3"),
+        (2, "torch"),
     ]
     assert rows[-1]["times_as_fast"] == {}
 
@@ -103,7 +107,9 @@ def test_the_best_peer_is_none_of_ours():
 def test_the_table_says_ratio_share_versions_and_failures():
     failure = {"case": "cartpole-dqn", "contender": "native", "threads": 1, "failure": "no such"}
     printed = table.table([*SPEEDS, run("sb3", 0, 20.0), run("torch", 0, 5.0), failure])
-    assert "| Stable-Baselines3 | 200 | 100 to 300 | 3 | 2.0 | 2.50 |" in printed
+    assert "| rounds | warm-up, s | x SB3 |" in printed
+    assert "| Stable-Baselines3 | 200 | 100 to 300 | 3 | 2.0 | 1.00 |" in printed
+    assert "| tensor-optix, PyTorch | 500 | 400 to 900 | 3 | 2.0 | 2.50 |" in printed
     assert "| tensor-optix, PyTorch | ppo | 5.0 | 5.0 | 1,000 | 0.25 |" in printed
     assert "torch 2.13.0" in printed
     assert "tensor-optix, native in cartpole-dqn: no such" in printed
@@ -151,7 +157,30 @@ def test_every_contender_has_a_file_and_pinned_requirements(name):
     packages = [line for line in lines if not line.startswith("#")]
     assert all("==" in line for line in packages)
     pinned = {line.partition("==")[0].lower() for line in packages}
-    assert set(contender.packages) - {"keras"} <= pinned
+    assert set(contender.packages) - {"keras", "tensor-optix"} <= pinned
+
+
+def test_the_checkout_is_installed_once_a_run_and_for_ours_alone(monkeypatch, tmp_path):
+    installs = []
+    monkeypatch.setattr(
+        process.subprocess, "run", lambda command, **_: installs.append(" ".join(command))
+    )
+    for name in (*CONTENDERS, *CONTENDERS):
+        path = tmp_path / CONTENDERS[name].requirements
+        path.mkdir(exist_ok=True)
+        (path / "installed").touch()
+        assert Place(tmp_path, 1).command(CONTENDERS[name])[0] == str(path / "bin" / "python")
+    (install,) = installs
+    assert install.startswith(str(tmp_path / "ours" / "bin" / "python"))
+    assert install.endswith(f"--editable {ROOT}")
+
+
+def test_ours_refuses_to_be_measured_without_the_native_engine(monkeypatch):
+    name = "benchmarks.peers.contenders.ours"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(engine, "has_engine", False)
+    with pytest.raises(ImportError, match="the native engine is missing"):
+        importlib.import_module(name)
 
 
 def all_settings():

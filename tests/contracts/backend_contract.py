@@ -156,6 +156,22 @@ class BackendContract(FunctionsContract, NetworkContract):
             assert means["skipped"] == 0.0
             assert framework.weights(network)[1][0] == pytest.approx(expected, rel=1e-4)
 
+    def test_fields_kept_where_updates_are_made_give_the_rows_that_arrays_have(
+        self, framework, ops
+    ):
+        def update(batch: Any, scalars: Any) -> Any:
+            return {"mean": ops.mean(batch["x"])}, {n: 1.0 * batch[n] for n in ("x", "y")}
+
+        loop = ops.update_loop(update, [framework.perceptron((1, 1))])
+        for count in (6, 4, 9):
+            fields = {"x": normal(count, seed=count), "y": normal(count, seed=1)}
+            rows_of = ops.resident(fields)
+            for rows in (np.array([3, 0, 2], np.int32), np.array([1], np.int32)):
+                chosen = {name: field[rows] for name, field in fields.items()}
+                _, found = loop(chosen if rows_of is None else rows_of(rows), 2, {})
+                for name, wanted in chosen.items():
+                    np.testing.assert_array_equal(found[name], wanted)
+
     def test_inference_gives_every_row_its_own_output_also_in_chunks(self, framework, ops):
         network = framework.perceptron((OBS, 4, 2))
         forward = ops.inference(lambda x, y: ops.sum_last(network(x)) + y, [network])

@@ -175,6 +175,8 @@ def test_an_epoch_gathers_all_fields_of_the_chosen_rows_in_one_order():
     np.testing.assert_array_equal(first["x"], fields["x"][first["y"]])
     again = MinibatchSampler(seed=1).epoch(fields, np.array([0, 2, 3, 5], np.int32))
     np.testing.assert_array_equal(first["y"], again["y"])
+    shuffled = MinibatchSampler(seed=1).shuffle(np.array([0, 2, 3, 5], np.int32))
+    np.testing.assert_array_equal(first["y"], shuffled)
     fewer = sampler.epoch(fields, np.array([1], np.int32))
     assert fewer["y"].tolist() == [1]
 

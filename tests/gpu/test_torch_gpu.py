@@ -108,7 +108,7 @@ def waits_of(agent: Any, updates: int) -> int:
 @pytest.mark.parametrize("kind", ["waiting for nothing", "recorded"])
 def test_the_host_does_not_wait_for_single_updates(kind, make_with):
     agent = make_with(CASES["ppo"], kind)
-    assert waits_of(agent, 5) == waits_of(agent, 50) <= 3
+    assert waits_of(agent, 5) == waits_of(agent, 50) <= 4
 
 
 def test_a_window_goes_to_the_gpu_once_whatever_the_number_of_passes(monkeypatch):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensor_optix import HyperparamSet, RLOptimizer, VectorBatchPipeline, make_agent
 from tensor_optix.core.callbacks import LoopCallback
+from tensor_optix.kernels.engine import has_engine
 from tensor_optix.pipeline.atari import atari
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import make_vector_env
@@ -15,6 +16,7 @@ from tensor_optix.pipeline.vector_env import make_vector_env
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from benchmarks.peers.cases import Contender
     from benchmarks.peers.settings import DQN, PPO, SAC, Settings
     from tensor_optix.core.callbacks import LoopControl, WindowReport
 
@@ -22,13 +24,20 @@ ROWS = 256
 """Of a window of an algorithm with a replay, which learns all along it."""
 EVALUATION_SEED = 987_654
 
+if not has_engine:
+    raise ImportError(
+        "the native engine is missing, and figures without it would not be ours: "
+        "look what `pip install --verbose --editable` says of the C++ compiler"
+    )
+
 
 class Learner:
     """An agent and the pipeline that it learns from, window by window.
 
     Args:
+        contender: Says which framework and engine.
         settings: Say which environments.
-        algorithm, framework: Name the agent.
+        algorithm: Names the agent.
         window: Rows of a window, of all environments together.
         hyperparams: Of the agent.
         seed: Of both.
@@ -36,9 +45,9 @@ class Learner:
 
     def __init__(
         self,
+        contender: Contender,
         settings: Settings,
         algorithm: str,
-        framework: str,
         window: int,
         hyperparams: dict[str, Any],
         seed: int,
@@ -56,11 +65,12 @@ class Learner:
         self._agent = make_agent(
             pipeline.env,
             algorithm,
-            framework,
+            contender.framework,
             hyperparams=HyperparamSet(hyperparams),
             hidden_sizes=None if is_atari else settings.hidden_sizes,
             seed=seed,
             device="cpu",
+            engine=contender.engine,  # type: ignore[arg-type]
         )
         pipeline.set_agent(self._agent)
         self._windows = pipeline.episodes()
@@ -74,7 +84,7 @@ class Learner:
         return taken
 
 
-def ppo(settings: PPO, seed: int, framework: str) -> Learner:
+def ppo(settings: PPO, seed: int, contender: Contender) -> Learner:
     hyperparams = {
         "learning_rate": settings.learning_rate,
         "gamma": settings.gamma,
@@ -86,10 +96,10 @@ def ppo(settings: PPO, seed: int, framework: str) -> Learner:
         "n_epochs": settings.epochs,
         "minibatch_size": settings.minibatch,
     }
-    return Learner(settings, "ppo", framework, settings.rows, hyperparams, seed)
+    return Learner(contender, settings, "ppo", settings.rows, hyperparams, seed)
 
 
-def dqn(settings: DQN, seed: int, framework: str) -> Learner:
+def dqn(settings: DQN, seed: int, contender: Contender) -> Learner:
     hyperparams = {
         "learning_rate": settings.learning_rate,
         "batch_size": settings.batch,
@@ -102,10 +112,10 @@ def dqn(settings: DQN, seed: int, framework: str) -> Learner:
         "epsilon_decay_steps": settings.epsilon_steps,
         "epsilon_min": settings.epsilon_min,
     }
-    return Learner(settings, "dqn", framework, ROWS, hyperparams, seed)
+    return Learner(contender, settings, "dqn", ROWS, hyperparams, seed)
 
 
-def sac(settings: SAC, seed: int, framework: str) -> Learner:
+def sac(settings: SAC, seed: int, contender: Contender) -> Learner:
     hyperparams = {
         "learning_rate": settings.learning_rate,
         "batch_size": settings.batch,
@@ -116,7 +126,7 @@ def sac(settings: SAC, seed: int, framework: str) -> Learner:
         "updates_per_step": settings.updates / settings.train_every,
         "train_freq": settings.train_every,
     }
-    return Learner(settings, "sac", framework, ROWS, hyperparams, seed)
+    return Learner(contender, settings, "sac", ROWS, hyperparams, seed)
 
 
 class Goal(LoopCallback):
@@ -155,10 +165,10 @@ class Goal(LoopCallback):
 def train_by_default(
     env_id: str,
     seed: int,
-    framework: str,
+    contender: Contender,
     is_reached: Callable[[int, Callable[[int], float]], bool],
 ) -> None:
-    """Run `tensor-optix train ENV_ID`, nothing but the seed and the framework given, until it is reached."""
+    """Run `tensor-optix train ENV_ID`, nothing but seed, framework and engine given, until it is reached."""
     from tensor_optix.cli import training
     from tensor_optix.cli.main import main
 
@@ -173,5 +183,6 @@ def train_by_default(
 
     training.RLOptimizer = Watched  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as place:
-        words = ["--framework", framework, "--seed", str(seed), "--plain"]
-        main(["train", env_id, *words, "--run-dir", str(Path(place) / "run")])
+        words = ["--framework", contender.framework, "--engine", contender.engine]
+        words += ["--seed", str(seed), "--plain", "--run-dir", str(Path(place) / "run")]
+        main(["train", env_id, *words])

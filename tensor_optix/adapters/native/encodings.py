@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -36,11 +37,16 @@ class NativeOneHot:
     def __call__(self, observations: Array) -> Array:
         """Return them, float32."""
         rows = observations.reshape(len(observations), -1)
-        count = len(self.sizes)
+        columns, numbers = self._places
+        is_hot = rows[:, columns] == numbers
+        others = rows[:, len(self.sizes) :]
+        return np.concatenate([is_hot.astype(np.float32), others], 1, dtype=np.float32)
+
+    @cached_property
+    def _places(self) -> tuple[Array, Array]:
+        """For each place of the vectors: the column that it is of, and the number that it stands for."""
         ranges = [np.arange(n, n + size) for n, size in zip(self.starts, self.sizes, strict=True)]
-        places = np.repeat(np.arange(count), self.sizes)
-        is_hot = rows[:, places] == np.concatenate(ranges)
-        return np.concatenate([is_hot.astype(np.float32), rows[:, count:]], 1, dtype=np.float32)
+        return np.repeat(np.arange(len(self.sizes)), self.sizes), np.concatenate(ranges)
 
 
 @dataclass

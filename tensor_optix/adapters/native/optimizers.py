@@ -91,39 +91,44 @@ class NativeOptimizer(ABC):
 
 
 class NativeAdam(NativeOptimizer):
-    """Adam (Kingma and Ba 2015) of the native engine, to the formula as PyTorch's.
+    """Adam (Kingma and Ba 2015) of the native engine, to the formula as PyTorch's; AdamW with a decay.
 
     Args:
         learning_rate: The step size.
         betas: How much of the means of gradients and of their squares stays with each step.
         epsilon: Beside the root of the mean of squares; the 1e-5 of ready-made PPO agents keeps first steps
             from jumping.
+        weight_decay: By how much of themselves, times the learning rate, weights shrink with each step
+            (Loshchilov and Hutter 2019).
 
     Raises:
         ValueError: If a number is out of range.
     """
 
     rule = Rule.ADAM
+    is_decoupled = True
 
     def __init__(
         self,
         learning_rate: float = 3e-4,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(learning_rate, moments=2)
         beta1, beta2 = betas
         self._betas = (in_unit_interval("betas", beta1), in_unit_interval("betas", beta2))
         self._epsilon = float(above("epsilon", epsilon, 0.0))
+        self._decay = float(not_negative("weight_decay", weight_decay))
 
     def fresh(self) -> NativeAdam:
         """Return one of the same settings, of no networks yet."""
-        return NativeAdam(self.learning_rate, self._betas, self._epsilon)
+        return NativeAdam(self.learning_rate, self._betas, self._epsilon, self._decay)
 
     def settings(self) -> OptimizerSettings:
         """Return its numbers as they are now."""
         beta1, beta2 = self._betas
-        return OptimizerSettings(self.learning_rate, beta1, beta2, self._epsilon)
+        return OptimizerSettings(self.learning_rate, beta1, beta2, self._epsilon, self._decay)
 
 
 class NativeSGD(NativeOptimizer):

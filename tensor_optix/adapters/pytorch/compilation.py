@@ -13,17 +13,16 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
 
-from tensor_optix.adapters.backend import Backend
+from tensor_optix.adapters.backend import with_functions
 from tensor_optix.adapters.pytorch.gradient_descent import TorchGradientDescent
 
 if TYPE_CHECKING:
-    from tensor_optix.adapters.backend import LossFn, Update, UpdateLoop
+    from tensor_optix.adapters.backend import Backend, LossFn, Update, UpdateLoop
     from tensor_optix.core.types import Array
 
 logger = logging.getLogger(__name__)
@@ -33,8 +32,8 @@ TensorFunction: TypeAlias = Callable[..., dict[str, Tensor]]
 
 MOST_SIGNATURES = 8
 """Signatures that one function is compiled for: a bound on the time spent, where sizes keep changing."""
-INDUCTOR_OPTIONS = {"cpp_wrapper": True, "compile_threads": 1}
-"""A C++ frame around the kernels saves a fifth of the time of a call; no pool of processes compiles them."""
+INDUCTOR_OPTIONS = {"compile_threads": 1}
+"""No pool of processes compiles. On a CPU kernels get a C++ frame, too, which saves a fifth of a call."""
 
 
 def compiled_backend(eager: Backend) -> Backend:
@@ -56,14 +55,7 @@ def compiled_backend(eager: Backend) -> Backend:
             return eager.update_loop(update, networks, is_pure)
         return _InductorUpdates(update, networks, eager, compiler)
 
-    names = [name for name in vars(Backend) if not name.startswith("_")]
-    functions = {name: getattr(eager, name) for name in names}
-    functions |= {
-        "gradient_descent": gradient_descent,
-        "without_gradient": without_gradient,
-        "update_loop": update_loop,
-    }
-    return cast("Backend", SimpleNamespace(**functions))
+    return with_functions(eager, gradient_descent, without_gradient, update_loop)
 
 
 class _InductorUpdates:
@@ -267,7 +259,8 @@ def _compile(fn: TensorFunction, arguments: Sequence[Mapping[str, Tensor]]) -> _
     with torch.no_grad(), warnings.catch_warnings():
         # About its own deprecated parts, which are no concern of the user's.
         warnings.simplefilter("ignore")
-        run = compile_graph(module, examples, options=INDUCTOR_OPTIONS)
+        options = INDUCTOR_OPTIONS | {"cpp_wrapper": all(tensor.is_cpu for tensor in examples)}
+        run = compile_graph(module, examples, options=options)
         run(*examples)
     return _Graph(run, found, names)
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tensor_optix.adapters.backend import Backend, UpdateTally
+from tensor_optix.adapters.backend import UpdateTally, with_functions
 from tensor_optix.adapters.pytorch.gradient_descent import (
     TorchGradientDescent,
     has_hooks,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from tensor_optix.adapters.backend import LossFn, Update, UpdateLoop
+    from tensor_optix.adapters.backend import Backend, LossFn, Update, UpdateLoop
     from tensor_optix.core.types import Array
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ logger = logging.getLogger(__name__)
 WARM_UPS = 3
 """Eager updates before one is recorded, in which libraries choose their algorithms and allocate."""
 SAME_UPDATE = 0.05
-"""A recorded update is the eager one if each tensor differs, in the mean, by this share of what it moved."""
+"""A recorded update is the eager one if no tensor differs by more than this share of what it moved."""
 ROUNDING = 1e-6
 """Or by this share of its size."""
 KNOWN_LAYERS = ("torch.", "tensor_optix.")
@@ -134,15 +133,7 @@ def cuda_backend(eager: Backend, place: Place, records: bool = True) -> Backend:
     ) -> UpdateLoop:
         return DeviceUpdates(update, networks, place, trace, records and is_pure)
 
-    names = [name for name in vars(Backend) if not name.startswith("_")]
-    functions = {name: getattr(eager, name) for name in names}
-    functions |= {
-        "gradient_descent": gradient_descent,
-        "blend": blend,
-        "resident": resident,
-        "update_loop": update_loop,
-    }
-    return cast("Backend", SimpleNamespace(**functions))
+    return with_functions(eager, gradient_descent, blend, resident, update_loop)
 
 
 def _blend(targets: nn.Module, networks: nn.Module, rate: Tensor) -> None:
@@ -404,6 +395,8 @@ class Sums:
 
     def add(self, diagnostics: Mapping[str, Tensor]) -> None:
         """Add those of one update; of one that was left out, only that."""
+        if not diagnostics:
+            return
         if not self._names:
             self._names = list(diagnostics)
             self.values = torch.zeros(len(self._names), device=self._device)
@@ -567,5 +560,5 @@ def _is_same(before: Tensor, found: Tensor, wanted: Tensor) -> Tensor:
     start, end, aim = (
         t.detach().double().nan_to_num(0.0, 1e30, -1e30) for t in (before, found, wanted)
     )
-    moved = SAME_UPDATE * (aim - start).abs().mean() + ROUNDING * aim.abs().mean()
-    return (end - aim).abs().mean() <= moved
+    most = SAME_UPDATE * (aim - start).abs().sum() + ROUNDING * aim.abs().sum()
+    return (end - aim).abs().sum() <= most

@@ -23,18 +23,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-
-HOOKS = (
-    *("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"),
-    *("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"),
-)
+MODULE_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 """Where PyTorch keeps what users hang on modules and optimizers; it does not tell otherwise."""
 
 
 def has_hooks(part: nn.Module | torch.optim.Optimizer) -> bool:
     """Return whether a module itself, or an optimizer, calls functions that were hung on it."""
     own = vars(part)
-    return any(own.get(kind) for kind in HOOKS)
+    return any(own.get(kind) for kind in (*MODULE_HOOKS, *STEP_HOOKS))
 
 
 class Leaf(NamedTuple):

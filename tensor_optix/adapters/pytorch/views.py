@@ -16,6 +16,7 @@ from tensor_optix.adapters.native.views import (
     OptimizerSettings,
     Rule,
 )
+from tensor_optix.adapters.pytorch.gradient_descent import MODULE_HOOKS, has_hooks
 from tensor_optix.adapters.pytorch.layers import TorchFlatten
 
 if TYPE_CHECKING:
@@ -35,10 +36,8 @@ OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 PARTS = ("_modules", "_parameters")
 OWN_CALLS = ("forward", "_compiled_call_impl")
 """What a module has of its own if it was compiled, or is not called as others of its class."""
-MODULE_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
-"""PyTorch tells of hooks by these names alone."""
+"""PyTorch tells of hooks on tensors by these names alone."""
 _LOOK = attrgetter("requires_grad", *PARAMETER_HOOKS)
 SCHEDULED = "_wrapped_by_lr_sched"
 """How PyTorch marks an optimizer's `step` that a scheduler wrapped, to see whether it was called."""
@@ -177,7 +176,7 @@ class TorchOptimizer:
                 raise NotNative(f"the {name} has {setting}={group[setting]}")
         if self._variant() != (self.is_decoupled, self.is_nesterov):
             raise NotNative(f"the {name} was given another kind of decay or of momentum")
-        if any(getattr(optimizer, kind) for kind in STEP_HOOKS):
+        if has_hooks(optimizer):
             raise NotNative(f"the {name} has hooks")
         step = vars(optimizer).get("step")
         if step is not None and not hasattr(step, SCHEDULED):

@@ -79,9 +79,25 @@ def test_an_optimizer_is_stored_with_its_moments(make: Any, tmp_path: Path) -> N
     assert first.learn(episode) == second.learn(episode)
 
 
-def test_an_optimizer_steps_as_the_one_of_pytorch_does() -> None:
-    """Adam, on the same weights and windows."""
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_an_optimizer_steps_as_the_one_of_pytorch_does(
+    decay: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adam, and AdamW with a decay, on the same weights and windows."""
     pytorch, native = load("torch"), load("native")
+    adam = pytorch.adam
+
+    def decaying(rate: float, *networks: Any) -> Any:
+        import torch
+
+        held = adam(rate, *networks).param_groups[0]["params"]
+        return torch.optim.AdamW(held, rate, weight_decay=decay)
+
+    if decay:
+        monkeypatch.setattr(pytorch, "adam", decaying)
+        monkeypatch.setattr(
+            native, "adam", lambda rate, *_: NativeAdam(rate, weight_decay=decay).fresh()
+        )
     agents = [small_ppo.make_agent(framework=one, minibatch_size=32) for one in (pytorch, native)]
     episode = small_ppo.make_episode()
     for _ in range(3):
@@ -114,6 +130,7 @@ def test_a_number_is_moved_in_its_own_memory() -> None:
         ({"learning_rate": -1.0}, "learning_rate must not be negative"),
         ({"betas": (1.5, 0.9)}, r"betas must be in \[0, 1\], got 1.5"),
         ({"epsilon": 0.0}, "epsilon must be above 0"),
+        ({"weight_decay": -0.1}, "weight_decay must not be negative"),
     ],
 )
 def test_settings_out_of_range_are_refused(options: Any, said: str) -> None:
