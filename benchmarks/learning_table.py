@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EPISODES = 20
 FRESH_SEED = 987_654
-FRAMEWORKS = ("torch", "tensorflow")
+FRAMEWORKS = ("native", "torch", "tensorflow")
 
 
 class _Enough(LoopCallback):
@@ -134,7 +134,7 @@ def use_one_thread(framework: str) -> None:
         import torch
 
         torch.set_num_threads(1)
-    else:
+    if framework == "tensorflow":
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -62,7 +62,8 @@ class Place:
         pools = dict.fromkeys(POOLS, str(self.threads))
         eigen = f"--xla_cpu_multi_thread_eigen={str(self.threads > 1).lower()}"
         started = {STARTED: repr(time.time()), "PYTHONPATH": str(ROOT), "XLA_FLAGS": eigen}
-        return {**os.environ, **QUIET, **pools, **started}
+        own = {"TENSOR_OPTIX_THREADS": str(min(self.threads, 2))}
+        return {**os.environ, **QUIET, **pools, **own, **started}
 
     def bind(self) -> None:
         """Bind this process to so many processors."""

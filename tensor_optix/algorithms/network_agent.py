@@ -31,7 +31,7 @@ from typing import (
 import numpy as np
 
 from tensor_optix.adapters.backend import ByteDivisors
-from tensor_optix.adapters.native.updates import NativeParts, native_instructions
+from tensor_optix.adapters.native.updates import NativeParts, native_title
 from tensor_optix.adapters.native.views import NotNative
 from tensor_optix.algorithms.hyperparams import Hyperparams, schedules_in
 from tensor_optix.core.argument_checks import in_unit_interval
@@ -266,9 +266,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
         except NotNative as error:
             self._refuse_engine(error)
             return None
-        title = f"the native engine ({native_instructions()})"
         reason = "all networks are perceptrons in float32 on the CPU"
-        self.engine_choice = EngineChoice("native", title, reason)
+        self.engine_choice = EngineChoice("native", native_title(), reason)
         return made
 
     def _by_engine(self, native: Callable[P, R], framework: Callable[P, R]) -> Callable[P, R]:

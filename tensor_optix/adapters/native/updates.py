@@ -6,6 +6,7 @@ What these return is what the frameworks' own loops return: see `adapters.backen
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,10 +21,28 @@ if TYPE_CHECKING:
     from tensor_optix.core.types import Array
 
 
-def native_instructions() -> str:
-    """Return the instruction set that the engine was chosen for."""
-    name: str = engine.instructions()
-    return name
+THREADS = "TENSOR_OPTIX_THREADS"
+"""The environment's variable that says with how many threads updates are made."""
+
+
+def num_threads() -> int:
+    """Return with how many threads the engine makes updates: 1, or as many as the environment asks for.
+
+    Raises:
+        ValueError: If that is neither 1 nor 2.
+    """
+    asked = os.environ.get(THREADS) or "1"
+    if asked not in ("1", "2"):
+        raise ValueError(
+            f"{THREADS} must be 1, or 2 where a second core has nothing else to do, got {asked!r}"
+        )
+    return int(asked)
+
+
+def native_title() -> str:
+    """Return what the engine is called, with its instruction set and its threads."""
+    threads = ", 2 threads" if num_threads() == 2 else ""
+    return f"the native engine ({engine.instructions()}{threads})"
 
 
 class NativeParts:
@@ -34,6 +53,7 @@ class NativeParts:
 
     Raises:
         NotNative: If the engine cannot be used on this machine.
+        ValueError: If the environment asks for a number of threads that it does not have.
     """
 
     def __init__(self, ops: Backend) -> None:
@@ -41,7 +61,7 @@ class NativeParts:
             raise NotNative("the compiled kernels are not there")
         self._ops = ops
         self._owners: dict[int, str] = {}
-        self.workspace = engine.Workspace()
+        self.workspace = engine.Workspace(num_threads())
 
     def network(self, name: str, network: Network) -> BoundPerceptron:
         """Return a network as the engine takes it.
