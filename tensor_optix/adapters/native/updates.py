@@ -6,15 +6,21 @@ What these return is what the frameworks' own loops return: see `adapters.backen
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tensor_optix.adapters.native.views import BoundOptimizer, BoundPerceptron, NotNative
+from tensor_optix.adapters.native.views import (
+    BoundOptimizer,
+    BoundPerceptron,
+    CurrentPerceptron,
+    NotNative,
+)
 from tensor_optix.kernels import engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, Network, Optimizer
     from tensor_optix.core.types import Array
@@ -40,6 +46,8 @@ class NativeParts:
         if not engine.has_engine:
             raise NotNative("the compiled kernels are not there")
         self._ops = ops
+        self._views = ops.engine_views()
+        self._given: dict[BoundPerceptron, tuple[str, Network]] = {}
         self._owners: dict[int, str] = {}
         self.workspace = engine.Workspace()
 
@@ -49,7 +57,7 @@ class NativeParts:
         Raises:
             NotNative: If it does not know such a network, or weights are in it twice, or in another one, too.
         """
-        source = self._ops.perceptron_source(name, network)
+        source = self._views.perceptron(name, network)
         places = source.places()
         if len(set(places)) < len(places):
             raise NotNative(f"the {name} has the same weights in several layers")
@@ -57,7 +65,9 @@ class NativeParts:
             owner = self._owners.setdefault(place, name)
             if owner != name:
                 raise NotNative(f"the {owner} and the {name} share weights")
-        return BoundPerceptron(source)
+        bound = BoundPerceptron(source)
+        self._given[bound] = (name, network)
+        return bound
 
     def optimizer(
         self, name: str, optimizer: Optimizer, networks: Mapping[str, Network]
@@ -67,16 +77,32 @@ class NativeParts:
         Raises:
             NotNative: If it does not know such an optimizer.
         """
-        return BoundOptimizer(self._ops.optimizer_source(name, optimizer, networks))
+        return BoundOptimizer(self._views.optimizer(name, optimizer, networks))
+
+    @contextmanager
+    def up_to_date(self) -> Iterator[None]:
+        """Return a context of an update: networks and optimizers as they are go in, what became of them comes out.
+
+        Nothing comes out where an error ends it.
+        """
+        self._views.read()
+        yield
+        self._views.write()
+
+    def current(self, network: BoundPerceptron) -> CurrentPerceptron:
+        """Return a network for computing with it while updates may go on."""
+        views = self._ops.engine_views()
+        source = views.perceptron(*self._given[network])
+        return CurrentPerceptron(views, BoundPerceptron(source))
 
     def inference(self, network: BoundPerceptron) -> Callable[[Array], Array]:
         """Return a function of observations `[B, ...]` to what the network makes of them, `[B, outputs]`."""
-        outputs, workspace = network.outputs, self.workspace
+        current, outputs, workspace = self.current(network), network.outputs, self.workspace
 
         def run(observations: Array) -> Array:
             rows = network.rows(observations)
             made = np.empty((len(rows), outputs), np.float32)
-            engine.forward(network.engine(), rows, made, workspace)
+            engine.forward(current.engine(), rows, made, workspace)
             return made
 
         return run
@@ -123,7 +149,9 @@ class NativePPO:
         optimizer: BoundOptimizer,
         counts: tuple[int, ...],
     ) -> None:
+        self._parts = parts
         self._actor, self._critic, self._optimizer = actor, critic, optimizer
+        self._judge = parts.current(actor)
         actor.require_same_sight("critic", critic)
         self._workspace = parts.workspace
         self._counts = counts
@@ -140,7 +168,7 @@ class NativePPO:
         """Return the log-probabilities `[B]` of actions, as `Distribution.recover` returns them."""
         found = np.empty(len(observations), np.float32)
         engine.log_probs(
-            self._actor.engine(),
+            self._judge.engine(),
             self._workspace,
             self._counts,
             self._actor.rows(observations),
@@ -164,15 +192,16 @@ class NativePPO:
         )
         numbers = ("clip_ratio", "vf_coef", "entropy_coef", "max_grad_norm")
         settings = (minibatch_size, *(scalars[name] for name in numbers))
-        *sums, updates, skipped = engine.ppo(
-            self._actor.engine(),
-            self._critic.engine(),
-            self._optimizer.engine(),
-            self._workspace,
-            batch,
-            self._counts,
-            settings,
-        )
+        with self._parts.up_to_date():
+            *sums, updates, skipped = engine.ppo(
+                self._actor.engine(),
+                self._critic.engine(),
+                self._optimizer.engine(),
+                self._workspace,
+                batch,
+                self._counts,
+                settings,
+            )
         return means_of(PPO_DIAGNOSTICS, sums, updates, skipped), {}
 
     def _actions(self, actions: Array) -> Array:
@@ -193,6 +222,7 @@ class NativePolicyGradient:
     def __init__(
         self, parts: NativeParts, model: BoundPerceptron, optimizer: BoundOptimizer
     ) -> None:
+        self._parts = parts
         self._model, self._optimizer = model, optimizer
         self._workspace = parts.workspace
         self.policy = parts.inference(model)
@@ -201,14 +231,15 @@ class NativePolicyGradient:
         self, fields: Mapping[str, Array], minibatch_size: int, scalars: Mapping[str, float]
     ) -> tuple[dict[str, float], dict[str, Array]]:
         """Make one update with all rows: an `UpdateLoop` of one minibatch."""
-        *sums, updates, skipped = engine.policy_gradient(
-            self._model.engine(),
-            self._optimizer.engine(),
-            self._workspace,
-            self._model.rows(fields["observations"]),
-            as_choices(fields["actions"]),
-            fields["targets"],
-        )
+        with self._parts.up_to_date():
+            *sums, updates, skipped = engine.policy_gradient(
+                self._model.engine(),
+                self._optimizer.engine(),
+                self._workspace,
+                self._model.rows(fields["observations"]),
+                as_choices(fields["actions"]),
+                fields["targets"],
+            )
         return means_of(("loss", "grad_norm"), sums, updates, skipped), {}
 
 
