@@ -81,9 +81,9 @@ class NativeParts:
 
     @contextmanager
     def up_to_date(self) -> Iterator[None]:
-        """Return a context of an update: networks and optimizers as they are go in, what became of them comes out.
+        """Return a context of updates: what they change comes from its owner, and goes back to it.
 
-        Nothing comes out where an error ends it.
+        An error ends it with nothing changed.
         """
         self._views.read()
         yield

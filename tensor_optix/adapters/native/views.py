@@ -1,7 +1,7 @@
 """What the engine reads of a framework's networks and optimizers: NumPy arrays.
 
-A framework's objects come in through `Views`, as `PerceptronSource` and `OptimizerSource`; the engine's own go
-out, made anew wherever the memory of the arrays has moved.
+A framework's objects come in through `Views`, as `PerceptronSource` and `OptimizerSource`; the engine's own
+go out, made anew wherever the memory of the arrays has moved.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Keras's perceptrons and optimizers as the native engine reads them: in arrays of its own.
 
-TensorFlow shares no memory of variables: their numbers come in before an update and go back after it, all at once.
+TensorFlow does not share the memory of variables: numbers come in before an update and go back after it.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,12 +54,15 @@ LEAST_RATE = 1e-30
 weight."""
 
 
+ALIGNMENT = 64
+"""Bytes that TensorFlow's memory begins at a multiple of."""
+
+
 class KerasViews(Views):
     """Networks and optimizers of Keras in arrays that stand for their variables."""
 
     def __init__(self) -> None:
-        self._blocks: list[_Block] = []
-        self._arrays: dict[int, Array] = {}
+        self._mirrors: dict[int, _Mirror] = {}
         self._carrier: _Carrier | None = None
 
     def perceptron(self, name: str, network: Any) -> KerasPerceptron:
@@ -90,20 +94,17 @@ class KerasViews(Views):
         Args:
             name: What errors call them.
             variables: They may be known already.
-            unit: Makes the tensor that their numbers are divided by in the arrays; None: they are as they are.
+            unit: Makes the tensor that numbers are divided by on their way in; None: they stay as they are.
 
         Raises:
             NotNative: If they are not on the CPU, or in another precision than the engine's.
         """
-        new = [one for one in variables if id(one) not in self._arrays]
-        if new:
-            for one in new:
+        for one in variables:
+            if id(one) not in self._mirrors:
                 _require_known_memory(name, one)
-            block = _Block(new, unit)
-            self._blocks.append(block)
-            self._arrays |= {id(v): a for v, a in zip(new, block.arrays, strict=True)}
-            self._carrier = None
-        return [self._arrays[id(one)] for one in variables]
+                self._mirrors[id(one)] = _Mirror(one, unit)
+                self._carrier = None
+        return [self._mirrors[id(one)].array for one in variables]
 
     def read(self) -> None:
         """Bring all arrays to what the variables are now."""
@@ -115,61 +116,59 @@ class KerasViews(Views):
 
     def _carry(self) -> _Carrier:
         if self._carrier is None:
-            self._carrier = _Carrier(self._blocks)
+            self._carrier = _Carrier(list(self._mirrors.values()))
         return self._carrier
 
 
-class _Block:
-    """Variables of one dtype, and one array that stands for all, side by side."""
+class _Mirror:
+    """A variable, and an array that stands for it."""
 
-    def __init__(self, variables: Sequence[Any], unit: Callable[[], Any] | None) -> None:
-        self._variables = [one.value for one in variables]
+    def __init__(self, variable: Any, unit: Callable[[], Any] | None) -> None:
+        self._variable = variable.value
         self._unit = unit
-        self._shapes = [tuple(one.shape) for one in variables]
-        self._sizes = [int(np.prod(shape)) for shape in self._shapes]
-        self.flat: Array = np.empty(sum(self._sizes), variables[0].dtype)
-        self.spec = tf.TensorSpec(self.flat.shape, variables[0].dtype)
+        self.array = _aligned(tuple(variable.shape), np.dtype(variable.dtype))
+        self.spec = tf.TensorSpec(self.array.shape, variable.dtype)
 
-    @property
-    def arrays(self) -> list[Array]:
-        """The part of each variable."""
-        parts = np.split(self.flat, np.cumsum(self._sizes)[:-1])
-        return [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
-
-    def gathered(self) -> Any:
-        """Return the numbers of the variables, `[size]`."""
-        numbers = tf.concat([tf.reshape(one, [-1]) for one in self._variables], axis=0)
+    def found(self) -> Any:
+        """Return the tensor that the array is to hold."""
+        numbers = self._variable.read_value()
         return numbers if self._unit is None else numbers / self._unit()
 
-    def scatter(self, numbers: Any) -> None:
-        """Give the variables their numbers."""
-        if self._unit is not None:
-            numbers = numbers * self._unit()
-        parts = tf.split(numbers, self._sizes)
-        for one, part, shape in zip(self._variables, parts, self._shapes, strict=True):
-            one.assign(tf.reshape(part, shape))
+    def assign(self, numbers: Any) -> None:
+        """Give the variable what the array holds, in memory of its own."""
+        numbers = tf.raw_ops.DeepCopy(x=numbers)
+        self._variable.assign(numbers if self._unit is None else numbers * self._unit())
 
 
 class _Carrier:
-    """Moves the numbers of blocks, each way in one call: TensorFlow takes its time over each."""
+    """Moves numbers between variables and arrays, all in one call, as TensorFlow takes its time over each."""
 
-    def __init__(self, blocks: Sequence[_Block]) -> None:
-        self._flat = [block.flat for block in blocks]
-
-        def scatter(*numbers: Any) -> list[Any]:
-            for block, part in zip(blocks, numbers, strict=True):
-                block.scatter(part)
+    def __init__(self, mirrors: Sequence[_Mirror]) -> None:
+        def assign(*tensors: Any) -> list[Any]:
+            for mirror, tensor in zip(mirrors, tensors, strict=True):
+                mirror.assign(tensor)
             return []
 
-        self._gather = TracedFunction(lambda: [block.gathered() for block in blocks], [])
-        self._scatter = TracedFunction(scatter, [block.spec for block in blocks])
+        self._arrays = [mirror.array for mirror in mirrors]
+        # Tensors that are the memory of the arrays.
+        self._tensors = [tf.experimental.dlpack.from_dlpack(a.__dlpack__()) for a in self._arrays]
+        self._find = TracedFunction(lambda: [mirror.found() for mirror in mirrors], [])
+        self._assign = TracedFunction(assign, [mirror.spec for mirror in mirrors])
 
     def read(self) -> None:
-        for flat, numbers in zip(self._flat, self._gather(), strict=True):
-            flat[...] = memoryview(numbers)
+        for array, tensor in zip(self._arrays, self._find(), strict=True):
+            array[...] = memoryview(tensor)
 
     def write(self) -> None:
-        self._scatter(*map(tf.constant, self._flat))
+        self._assign(*self._tensors)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return an array of zeros in memory that TensorFlow takes as it is."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % ALIGNMENT
+    return memory[first : first + size].view(dtype).reshape(shape)
 
 
 class KerasPerceptron:
