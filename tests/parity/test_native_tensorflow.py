@@ -47,12 +47,12 @@ def test_windows_own_steps_and_other_rates_give_the_same_weights_and_slots(case)
     pair, window = make_pair(CASES[case]), CASES[case].window
     before = numbers_of(pair.native)
     pair.learn(window())
-    name = next(iter(before))
-    assert np.abs(numbers_of(pair.native)[name] - before[name]).max() > 1e-4
     for agent in pair:
         step_by_hand(agent)
         agent.set_hyperparams(HyperparamSet({"learning_rate": 0.004}))
     pair.learn(window(seed=1))
+    name = next(iter(before))
+    assert np.abs(numbers_of(pair.native)[name] - before[name]).max() > 1e-3
     broken = window(seed=2)
     broken.rewards[5], broken.observations[25, 1] = np.nan, np.inf
     assert pair.learn(broken)["n_skipped_updates"] > 0
