@@ -69,6 +69,7 @@ ALONE = {
     "adapters.tensorflow.gradient_descent": "the optimizer's side, tested by itself",
     "adapters.tensorflow.graphs": "the compiler's side, tested by itself",
     "adapters.tensorflow.layers": "the framework's layers; the catalogue's factory finds it by its framework",
+    "adapters.tensorflow.views": "the native engine's side, tested by itself",
     "cli.doctor": "a subcommand",
     "cli.doctor_report": "the words of a subcommand",
     "cli.evaluation": "a subcommand",

@@ -79,6 +79,14 @@ class NativeParts:
         """
         return BoundOptimizer(self._views.optimizer(name, optimizer, networks))
 
+    def require_gain(self) -> None:
+        """Check that updates by the engine are faster than the framework's own.
+
+        Raises:
+            NotNative: If they are not.
+        """
+        self._views.require_gain()
+
     @contextmanager
     def up_to_date(self) -> Iterator[None]:
         """Return a context of updates: what they change comes from its owner, and goes back to it.

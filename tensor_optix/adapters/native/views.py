@@ -148,6 +148,13 @@ class Views(ABC):
             NotNative: If the engine does not know such an optimizer.
         """
 
+    def require_gain(self) -> None:
+        """Check that updates by the engine are faster than the framework's own.
+
+        Raises:
+            NotNative: If they are not.
+        """
+
     def read(self) -> None:
         """Bring all arrays to what the objects are now."""
 

@@ -19,7 +19,7 @@ from tensor_optix.adapters.native.views import (
     Rule,
     Views,
 )
-from tensor_optix.adapters.tensorflow.graphs import TracedFunction
+from tensor_optix.adapters.tensorflow.graphs import SMALL_NETWORKS, TracedFunction
 from tensor_optix.adapters.tensorflow.network import KerasScalar, NetworkCopy, is_plain
 from tensor_optix.adapters.tensorflow.requirements import keras, tf
 
@@ -64,6 +64,7 @@ class KerasViews(Views):
     def __init__(self) -> None:
         self._mirrors: dict[int, _Mirror] = {}
         self._carrier: _Carrier | None = None
+        self._learned = 0
 
     def perceptron(self, name: str, network: Any) -> KerasPerceptron:
         """Return a network as the native engine reads it.
@@ -84,7 +85,24 @@ class KerasViews(Views):
             is_number = isinstance(network, KerasScalar)
             held = network.variables if is_number else self.perceptron(of, network).variables
             variables += held
+        self._learned += sum(math.prod(one.shape) for one in variables)
         return KerasOptimizer(name, optimizer, variables, self)
+
+    def require_gain(self) -> None:
+        """Check that updates by the engine are faster than TensorFlow's: those of small networks are.
+
+        Measured on one core, against XLA: PPO takes 0.45 of the time, DQN, SAC and TD3 take 0.4 to 0.9 of it,
+        the most where a call makes one update of 256-256 networks, whose numbers then cross over for it
+        alone. Larger networks TensorFlow computes without XLA, on all cores.
+
+        Raises:
+            NotNative: If there are more weights.
+        """
+        if self._learned > SMALL_NETWORKS:
+            raise NotNative(
+                f"{self._learned} weights are more than the {SMALL_NETWORKS} up to which the native engine "
+                "is known to be faster"
+            )
 
     def arrays(
         self, name: str, variables: Sequence[Any], unit: Callable[[], Any] | None = None
