@@ -67,7 +67,6 @@ ALONE = {
     "adapters.pytorch.cuda": "a GPU's side, used only where networks are on one; tested by itself",
     "adapters.pytorch.views": "the native engine's side, tested by itself",
     "adapters.tensorflow.gradient_descent": "the optimizer's side, tested by itself",
-    "adapters.tensorflow.graphs": "the compiler's side, tested by itself",
     "adapters.tensorflow.layers": "the framework's layers; the catalogue's factory finds it by its framework",
     "adapters.tensorflow.views": "the native engine's side, tested by itself",
     "cli.doctor": "a subcommand",

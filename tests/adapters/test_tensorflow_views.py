@@ -278,3 +278,14 @@ def test_an_optimizer_may_hold_the_variables_in_another_order():
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert np.abs(found[0][0]).max() > 0.0
+
+
+@pytest.mark.parametrize("outside", [ACTIONS, -1])
+def test_an_action_out_of_range_is_refused(outside):
+    agent, episode = dqn(perceptron()), make_episode()
+    before = agent._q_network.get_weights()
+    episode.actions[:] = outside
+    with pytest.raises(ValueError, match=rf"counted from 0, each below \[2\], got {outside}"):
+        agent.learn(episode)
+    for array, weights in zip(before, agent._q_network.get_weights(), strict=True):
+        np.testing.assert_array_equal(weights, array)

@@ -214,7 +214,7 @@ class NativePPO:
 
     def _actions(self, actions: Array) -> Array:
         if self._counts:
-            return as_choices(actions)
+            return as_choices(actions, self._counts)
         return np.ascontiguousarray(actions, np.float32).reshape(len(actions), -1)
 
 
@@ -245,12 +245,23 @@ class NativePolicyGradient:
                 self._optimizer.engine(),
                 self._workspace,
                 self._model.rows(fields["observations"]),
-                as_choices(fields["actions"]),
+                as_choices(fields["actions"], [self._model.outputs]),
                 fields["targets"],
             )
         return means_of(("loss", "grad_norm"), sums, updates, skipped), {}
 
 
-def as_choices(actions: Array) -> Array:
-    """Return the numbers of actions as the engine takes them, int64 `[B, K]`."""
-    return np.ascontiguousarray(actions, np.int64).reshape(len(actions), -1)
+def as_choices(actions: Array, counts: Sequence[int]) -> Array:
+    """Return the numbers of actions as the engine takes them, int64 `[B, K]`.
+
+    Raises:
+        ValueError: If one is not below its count, or negative.
+    """
+    choices = np.ascontiguousarray(actions, np.int64).reshape(len(actions), -1)
+    # A negative number is a very large one there.
+    outside = choices.view(np.uint64) >= np.array(counts, np.uint64)
+    if outside.any():
+        raise ValueError(
+            f"actions must be counted from 0, each below {list(counts)}, got {choices[outside][0]}"
+        )
+    return choices

@@ -50,7 +50,7 @@ class NativeDQN:
     ) -> tuple[dict[str, float], dict[str, Array]]:
         """Make updates with consecutive batches: an `UpdateLoop`."""
         td_errors = np.empty(len(fields["rewards"]), np.float32)
-        actions = as_choices(fields["actions"])
+        actions = as_choices(fields["actions"], [self._q_network.outputs])
         with self._parts.up_to_date():
             *sums, updates, skipped = engine.dqn(
                 self._q_network.engine(),

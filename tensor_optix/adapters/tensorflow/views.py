@@ -54,6 +54,8 @@ LEAST_RATE = 1e-30
 weight."""
 
 
+FIRST_CPU = "CPU:0"
+"""What TensorFlow calls the memory that arrays are in."""
 ALIGNMENT = 64
 """Bytes that TensorFlow's memory begins at a multiple of."""
 
@@ -464,6 +466,6 @@ def _require_known_memory(name: str, variable: Any) -> None:
     """
     if not isinstance(variable, keras.Variable):
         raise NotNative(f"the {name} computes its weights from others")
-    device = tf.DeviceSpec.from_string(variable.value.device).device_type
-    if variable.dtype not in ("float32", "int64") or device != "CPU":
+    device = variable.value.device.rpartition("device:")[2]
+    if variable.dtype not in ("float32", "int64") or device != FIRST_CPU:
         raise NotNative(f"the {name} is {variable.dtype} on {device}")
