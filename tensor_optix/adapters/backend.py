@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from tensor_optix.adapters.native.views import OptimizerSource, PerceptronSource
+    from tensor_optix.adapters.native.views import Views
     from tensor_optix.core.types import Array, PathLike
 
 Tensor: TypeAlias = Any
@@ -371,26 +371,8 @@ class Backend(Protocol):
             ValueError: If it holds anything but a single number.
         """
 
-    def perceptron_source(self, name: str, network: Network, /) -> PerceptronSource:
-        """Return a network as the native engine reads it; errors call it by the name.
-
-        Raises:
-            NotNative: If the engine does not know such a network.
-        """
-
-    def optimizer_source(
-        self, name: str, optimizer: Optimizer, networks: Mapping[str, Network], /
-    ) -> OptimizerSource:
-        """Return an optimizer as the native engine reads it.
-
-        Args:
-            name: What errors call it.
-            optimizer: Of these networks, or of the one number of what `scalar` returned.
-            networks: By their names, in the order that its leaves are to have.
-
-        Raises:
-            NotNative: If the engine does not know such an optimizer.
-        """
+    def engine_views(self) -> Views:
+        """Return what shows networks and optimizers to the native engine."""
 
     def twin_critics(self, first: Network, second: Network, /) -> Network:
         """Return a network of `(observations [B, ...], actions [B, A]) -> [2, B]`: two critics' values.

@@ -112,6 +112,9 @@ class NetworkAgent(BaseAgent, Generic[H]):
             set. It can where all networks are perceptrons in float32 on the CPU, the optimizers Adam, AdamW
             or SGD, and neither hooks nor a subclass change what is computed. `engine_choice` says which it
             is, and why. What is changed later is seen, too: from then on the framework makes the updates.
+            TensorFlow's variables are read before the updates of a call and written after them; `"auto"`
+            leaves networks of more than 300,000 weights, and optimizers that follow a schedule, to
+            TensorFlow.
 
     Raises:
         ImportError: If Keras runs on another framework than TensorFlow.
@@ -262,7 +265,10 @@ class NetworkAgent(BaseAgent, Generic[H]):
             if self._wanted_engine == "framework":
                 asked = "compile=True" if self._is_compiled else "engine='framework'"
                 raise NotNative(f"{asked} was asked for")
-            made = make(NativeParts(self.ops))
+            parts = NativeParts(self.ops)
+            made = make(parts)
+            if self._wanted_engine == "auto":
+                parts.require_gain()
         except NotNative as error:
             self._refuse_engine(error)
             return None

@@ -63,12 +63,16 @@ MODELS = {
 }
 
 
-def make_agent(model: Any, optimizer: Any = None, **params: Any) -> TFDQNAgent:
+def make_agent(
+    model: Any, optimizer: Any = None, engine: Any = "auto", **params: Any
+) -> TFDQNAgent:
     """Return a DQN agent that learns from a few rows, with targets that stay as they are."""
     defaults = {"batch_size": 8, "replay_capacity": 100, "updates_per_step": 1.0}
-    agent = TFDQNAgent(
-        model, ACTIONS, optimizer or keras.optimizers.Adam(0.01), HyperparamSet(defaults | params)
+    optimizer, hyperparams = (
+        optimizer or keras.optimizers.Adam(0.01),
+        HyperparamSet(defaults | params),
     )
+    agent = TFDQNAgent(model, ACTIONS, optimizer, hyperparams, engine=engine)
     agent.seed(0)
     return agent
 

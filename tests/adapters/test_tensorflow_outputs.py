@@ -138,7 +138,7 @@ def test_a_network_without_anything_to_learn_is_refused():
 
 def test_an_action_out_of_range_is_never_learned_from(caplog):
     network = perceptron()
-    agent, episode = make_agent(network), make_episode(8)
+    agent, episode = make_agent(network, engine="framework"), make_episode(8)
     before = values(network)
     episode.actions[:] = ACTIONS
     diagnostics = agent.learn(episode)

@@ -20,6 +20,7 @@ from tensor_optix.algorithms.tf_ppo import TFPPOAgent
 from tensor_optix.core.types import HyperparamSet
 from tests.adapters.keras_models import OBS, make_agent, make_episode, make_step, values
 from tests.algorithms import small_sac
+from tests.frameworks import framework_engine
 
 MEGABYTE = 2**20
 
@@ -36,7 +37,8 @@ def tuned(agent) -> list[dict[str, float]]:
 
 
 def test_ppo_is_traced_once_while_hyperparameters_and_windows_change():
-    agent = TFPPOAgent(perceptron(), perceptron(1), keras.optimizers.Adam(0.01))
+    optimizer = keras.optimizers.Adam(0.01)
+    agent = TFPPOAgent(perceptron(), perceptron(1), optimizer, engine="framework")
     agent.set_hyperparams(HyperparamSet({"n_epochs": 1, "minibatch_size": 16}))
     changes = [*tuned(agent), {"max_grad_norm": 1.0}, {"vf_coef": 0.1}, {"gae_lambda": 0.5}]
     lengths = itertools.cycle((40, 33, 64, 50))
@@ -52,7 +54,7 @@ def test_ppo_is_traced_once_while_hyperparameters_and_windows_change():
 
 
 def test_dqn_is_traced_once_while_hyperparameters_and_windows_change():
-    agent = make_agent(perceptron())
+    agent = make_agent(perceptron(), engine="framework")
     changes = [*tuned(agent), {"max_grad_norm": 1.0}, {"epsilon": 0.5}, {"target_update_freq": 7}]
     for change, length in zip(changes, itertools.cycle((9, 3, 16)), strict=False):
         agent.set_hyperparams(HyperparamSet(change))
@@ -63,7 +65,8 @@ def test_dqn_is_traced_once_while_hyperparameters_and_windows_change():
 
 
 def test_sac_is_traced_once_while_hyperparameters_and_windows_change(tensorflow_framework):
-    agent = small_sac.make_agent(framework=tensorflow_framework)
+    with framework_engine():
+        agent = small_sac.make_agent(framework=tensorflow_framework)
     for change, length in zip(tuned(agent), itertools.cycle((17, 5, 9)), strict=False):
         agent.set_hyperparams(HyperparamSet(change))
         agent.learn(small_sac.make_episode(length))
@@ -71,7 +74,7 @@ def test_sac_is_traced_once_while_hyperparameters_and_windows_change(tensorflow_
 
 
 def test_windows_of_another_length_are_not_compiled_anew():
-    agent = TFAgent(perceptron(), keras.optimizers.Adam(0.01))
+    agent = TFAgent(perceptron(), keras.optimizers.Adam(0.01), engine="framework")
     seconds = []
     for length in range(30, 36):
         start = time.perf_counter()

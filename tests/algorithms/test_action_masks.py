@@ -21,6 +21,7 @@ from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import from_env_fns
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tests.core.ensemble_members import ensemble_of
+from tests.frameworks import framework_engine
 from tests.pipeline.masked_envs import LENGTH, OnlyMasksTell
 from tests.scripted import CountingAgent
 
@@ -222,7 +223,8 @@ def test_several_choices_keep_to_their_masks_and_learn_by_them(framework):
 
 
 def test_updates_are_traced_once_for_windows_with_masks(tensorflow_framework):
-    agent = told(ppo(tensorflow_framework))
+    with framework_engine():
+        agent = told(ppo(tensorflow_framework))
     for seed in range(3):
         agent.learn(window(ALL_BUT_LAST, seed=seed))
     assert agent._epoch.trace_count == 1

@@ -18,6 +18,7 @@ from tensor_optix.core.evolution.variants import vary
 from tensor_optix.core.policy_manager import PolicyManager
 from tensor_optix.trials.space import space_of
 from tests.algorithms import small_dqn, small_generic, small_ppo, small_sac, small_td3
+from tests.frameworks import framework_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -267,7 +268,8 @@ def test_schedules_of_keras_keep_working(tensorflow_framework):
 def test_nothing_is_traced_anew_in_tensorflow(algorithm, tensorflow_framework):
     name, schedule = MOVED_IN_UPDATES[algorithm]
     params = {name: schedule, "learning_rate": linear, "gamma": lambda left: 0.9 + 0.09 * left}
-    agent = SMALL[algorithm].make_agent(framework=tensorflow_framework, **params)
+    with framework_engine():
+        agent = SMALL[algorithm].make_agent(framework=tensorflow_framework, **params)
     for progress in (1.0, 0.7, 0.4, 0.1):
         agent.set_progress(progress)
         agent.learn(SMALL[algorithm].make_episode())

@@ -281,10 +281,18 @@ def _made(
 
 
 def _seeded(classes: Any, arguments: Any, options: Any, params: dict[str, Any]) -> Twins:
+    # With the native engine both would be one.
+    engines = ("auto", "framework")
     agents = [
         # Each with normalizers of its own.
-        cls(*given, HyperparamSet(params), device="cpu", **copy.deepcopy(options or {}))
-        for cls, given in zip(classes, arguments, strict=True)
+        cls(
+            *given,
+            HyperparamSet(params),
+            device="cpu",
+            engine=engine,
+            **copy.deepcopy(options or {}),
+        )
+        for cls, given, engine in zip(classes, arguments, engines, strict=True)
     ]
     for agent in agents:
         agent.seed(0)

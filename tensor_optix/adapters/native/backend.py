@@ -18,6 +18,7 @@ from safetensors import numpy as safetensors
 from tensor_optix.adapters.backend import given_instead, require_same_values
 from tensor_optix.adapters.native.optimizers import NativeOptimizer
 from tensor_optix.adapters.native.perceptron import DenseNetwork, NativeScalar, NativeTwinCritics
+from tensor_optix.adapters.native.views import Views
 from tensor_optix.adapters.stored_perceptrons import by_own_names, is_native_optimizer
 
 if TYPE_CHECKING:
@@ -191,26 +192,31 @@ def scalar(value: float, optimizer: NativeOptimizer, network: DenseNetwork) -> N
     return NativeScalar(value)
 
 
-def perceptron_source(name: str, network: DenseNetwork) -> DenseNetwork:
-    """Return a network as the engine reads it: as it is."""
-    return network
+class NativeViews(Views):
+    """The engine's own networks and optimizers, which are what it reads."""
+
+    def perceptron(self, name: str, network: DenseNetwork) -> DenseNetwork:
+        """Return a network as it is."""
+        return network
+
+    def optimizer(
+        self, name: str, optimizer: NativeOptimizer, networks: Mapping[str, NativeNetwork]
+    ) -> NativeOptimizer:
+        """Return an optimizer: that of these networks from now on.
+
+        Raises:
+            ValueError: If it is that of others already, or networks share weights.
+        """
+        weights = [array for network in networks.values() for array in network.weights]
+        if len({id(array) for array in weights}) < len(weights):
+            raise ValueError(
+                f"{' and '.join(networks)} must be different networks, got one and the same"
+            )
+        optimizer.bind(name, weights)
+        return optimizer
 
 
-def optimizer_source(
-    name: str, optimizer: NativeOptimizer, networks: Mapping[str, NativeNetwork]
-) -> NativeOptimizer:
-    """Return an optimizer as the engine reads it: that of these networks from now on.
-
-    Raises:
-        ValueError: If it is that of others already, or networks share weights.
-    """
-    weights = [array for network in networks.values() for array in network.weights]
-    if len({id(array) for array in weights}) < len(weights):
-        raise ValueError(
-            f"{' and '.join(networks)} must be different networks, got one and the same"
-        )
-    optimizer.bind(name, weights)
-    return optimizer
+engine_views = NativeViews
 
 
 def resident(fields: Mapping[str, Array]) -> None:

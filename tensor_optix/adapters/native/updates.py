@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tensor_optix.adapters.native.views import BoundOptimizer, BoundPerceptron, NotNative
+from tensor_optix.adapters.native.views import (
+    BoundOptimizer,
+    BoundPerceptron,
+    CurrentPerceptron,
+    NotNative,
+)
 from tensor_optix.kernels import engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, Network, Optimizer
     from tensor_optix.core.types import Array
@@ -60,6 +66,8 @@ class NativeParts:
         if not engine.has_engine:
             raise NotNative("the compiled kernels are not there")
         self._ops = ops
+        self._views = ops.engine_views()
+        self._given: dict[BoundPerceptron, tuple[str, Network]] = {}
         self._owners: dict[int, str] = {}
         self.workspace = engine.Workspace(num_threads())
 
@@ -69,7 +77,7 @@ class NativeParts:
         Raises:
             NotNative: If it does not know such a network, or weights are in it twice, or in another one, too.
         """
-        source = self._ops.perceptron_source(name, network)
+        source = self._views.perceptron(name, network)
         places = source.places()
         if len(set(places)) < len(places):
             raise NotNative(f"the {name} has the same weights in several layers")
@@ -77,7 +85,9 @@ class NativeParts:
             owner = self._owners.setdefault(place, name)
             if owner != name:
                 raise NotNative(f"the {owner} and the {name} share weights")
-        return BoundPerceptron(source)
+        bound = BoundPerceptron(source)
+        self._given[bound] = (name, network)
+        return bound
 
     def optimizer(
         self, name: str, optimizer: Optimizer, networks: Mapping[str, Network]
@@ -87,16 +97,40 @@ class NativeParts:
         Raises:
             NotNative: If it does not know such an optimizer.
         """
-        return BoundOptimizer(self._ops.optimizer_source(name, optimizer, networks))
+        return BoundOptimizer(self._views.optimizer(name, optimizer, networks))
+
+    def require_gain(self) -> None:
+        """Check that updates by the engine are faster than the framework's own.
+
+        Raises:
+            NotNative: If they are not.
+        """
+        self._views.require_gain()
+
+    @contextmanager
+    def up_to_date(self) -> Iterator[None]:
+        """Return a context of updates: what they change comes from its owner, and goes back to it.
+
+        An error ends it with nothing changed.
+        """
+        self._views.read()
+        yield
+        self._views.write()
+
+    def current(self, network: BoundPerceptron) -> CurrentPerceptron:
+        """Return a network for computing with it while updates may go on."""
+        views = self._ops.engine_views()
+        source = views.perceptron(*self._given[network])
+        return CurrentPerceptron(views, BoundPerceptron(source))
 
     def inference(self, network: BoundPerceptron) -> Callable[[Array], Array]:
         """Return a function of observations `[B, ...]` to what the network makes of them, `[B, outputs]`."""
-        outputs, workspace = network.outputs, self.workspace
+        current, outputs, workspace = self.current(network), network.outputs, self.workspace
 
         def run(observations: Array) -> Array:
             rows = network.rows(observations)
             made = np.empty((len(rows), outputs), np.float32)
-            engine.forward(network.engine(), rows, made, workspace)
+            engine.forward(current.engine(), rows, made, workspace)
             return made
 
         return run
@@ -143,7 +177,9 @@ class NativePPO:
         optimizer: BoundOptimizer,
         counts: tuple[int, ...],
     ) -> None:
+        self._parts = parts
         self._actor, self._critic, self._optimizer = actor, critic, optimizer
+        self._judge = parts.current(actor)
         actor.require_same_sight("critic", critic)
         self._workspace = parts.workspace
         self._counts = counts
@@ -160,7 +196,7 @@ class NativePPO:
         """Return the log-probabilities `[B]` of actions, as `Distribution.recover` returns them."""
         found = np.empty(len(observations), np.float32)
         engine.log_probs(
-            self._actor.engine(),
+            self._judge.engine(),
             self._workspace,
             self._counts,
             self._actor.rows(observations),
@@ -184,20 +220,21 @@ class NativePPO:
         )
         numbers = ("clip_ratio", "vf_coef", "entropy_coef", "max_grad_norm")
         settings = (minibatch_size, *(scalars[name] for name in numbers))
-        *sums, updates, skipped = engine.ppo(
-            self._actor.engine(),
-            self._critic.engine(),
-            self._optimizer.engine(),
-            self._workspace,
-            batch,
-            self._counts,
-            settings,
-        )
+        with self._parts.up_to_date():
+            *sums, updates, skipped = engine.ppo(
+                self._actor.engine(),
+                self._critic.engine(),
+                self._optimizer.engine(),
+                self._workspace,
+                batch,
+                self._counts,
+                settings,
+            )
         return means_of(PPO_DIAGNOSTICS, sums, updates, skipped), {}
 
     def _actions(self, actions: Array) -> Array:
         if self._counts:
-            return as_choices(actions)
+            return as_choices(actions, self._counts)
         return np.ascontiguousarray(actions, np.float32).reshape(len(actions), -1)
 
 
@@ -213,6 +250,7 @@ class NativePolicyGradient:
     def __init__(
         self, parts: NativeParts, model: BoundPerceptron, optimizer: BoundOptimizer
     ) -> None:
+        self._parts = parts
         self._model, self._optimizer = model, optimizer
         self._workspace = parts.workspace
         self.policy = parts.inference(model)
@@ -221,17 +259,29 @@ class NativePolicyGradient:
         self, fields: Mapping[str, Array], minibatch_size: int, scalars: Mapping[str, float]
     ) -> tuple[dict[str, float], dict[str, Array]]:
         """Make one update with all rows: an `UpdateLoop` of one minibatch."""
-        *sums, updates, skipped = engine.policy_gradient(
-            self._model.engine(),
-            self._optimizer.engine(),
-            self._workspace,
-            self._model.rows(fields["observations"]),
-            as_choices(fields["actions"]),
-            fields["targets"],
-        )
+        with self._parts.up_to_date():
+            *sums, updates, skipped = engine.policy_gradient(
+                self._model.engine(),
+                self._optimizer.engine(),
+                self._workspace,
+                self._model.rows(fields["observations"]),
+                as_choices(fields["actions"], [self._model.outputs]),
+                fields["targets"],
+            )
         return means_of(("loss", "grad_norm"), sums, updates, skipped), {}
 
 
-def as_choices(actions: Array) -> Array:
-    """Return the numbers of actions as the engine takes them, int64 `[B, K]`."""
-    return np.ascontiguousarray(actions, np.int64).reshape(len(actions), -1)
+def as_choices(actions: Array, counts: Sequence[int]) -> Array:
+    """Return the numbers of actions as the engine takes them, int64 `[B, K]`.
+
+    Raises:
+        ValueError: If one is not below its count, or negative.
+    """
+    choices = np.ascontiguousarray(actions, np.int64).reshape(len(actions), -1)
+    # A negative number is a very large one there.
+    outside = choices.view(np.uint64) >= np.array(counts, np.uint64)
+    if outside.any():
+        raise ValueError(
+            f"actions must be counted from 0, each below {list(counts)}, got {choices[outside][0]}"
+        )
+    return choices

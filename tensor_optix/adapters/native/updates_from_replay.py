@@ -40,6 +40,7 @@ class NativeDQN:
         target: BoundPerceptron,
         optimizer: BoundOptimizer,
     ) -> None:
+        self._parts = parts
         self._q_network, self._target, self._optimizer = q_network, target, optimizer
         self._workspace = parts.workspace
         self.values = parts.inference(q_network)
@@ -59,16 +60,17 @@ class NativeDQN:
             The means of the diagnostics, and the temporal-difference errors `[R]`.
         """
         td_errors = np.empty(len(fields["rewards"]), np.float32)
-        actions = as_choices(fields["actions"])
-        *sums, updates, skipped = engine.dqn(
-            self._q_network.engine(),
-            self._target.engine(),
-            self._optimizer.engine(),
-            self._workspace,
-            _rows(self._q_network, fields, actions, (None, None), td_errors),
-            batch_size,
-            settings,
-        )
+        actions = as_choices(fields["actions"], [self._q_network.outputs])
+        with self._parts.up_to_date():
+            *sums, updates, skipped = engine.dqn(
+                self._q_network.engine(),
+                self._target.engine(),
+                self._optimizer.engine(),
+                self._workspace,
+                _rows(self._q_network, fields, actions, (None, None), td_errors),
+                batch_size,
+                settings,
+            )
         return means_of(DQN_DIAGNOSTICS, sums, updates, skipped), td_errors
 
 
@@ -115,6 +117,7 @@ class NativeSAC:
         self, parts: NativeParts, twins: TwinParts, alpha_optimizer: BoundOptimizer
     ) -> None:
         twins.require(outputs=2)
+        self._parts = parts
         self._twins, self._alpha_optimizer = twins, alpha_optimizer
         self._workspace = parts.workspace
         self.policy = parts.inference(twins.actor)
@@ -127,16 +130,17 @@ class NativeSAC:
         td_errors = np.empty(len(fields["rewards"]), np.float32)
         noises = (fields["noise"], fields["next_noise"])
         optimizers = (twins.actor_optimizer, twins.critic_optimizer, of_alpha)
-        steps = tuple(one.engine() for one in optimizers)
-        *sums, updates, skipped, _, _ = engine.sac(
-            twins.networks(),
-            steps,
-            of_alpha.leaves[0].values.reshape(1),
-            self._workspace,
-            _rows(twins.actor, fields, fields["actions"], noises, td_errors),
-            minibatch_size,
-            scalars["tau"],
-        )
+        with self._parts.up_to_date():
+            steps = tuple(one.engine() for one in optimizers)
+            *sums, updates, skipped, _, _ = engine.sac(
+                twins.networks(),
+                steps,
+                of_alpha.leaves[0].values.reshape(1),
+                self._workspace,
+                _rows(twins.actor, fields, fields["actions"], noises, td_errors),
+                minibatch_size,
+                scalars["tau"],
+            )
         return means_of(SAC_DIAGNOSTICS, sums, updates, skipped), {"td_errors": td_errors}
 
 
@@ -151,6 +155,7 @@ class NativeTD3:
 
     def __init__(self, parts: NativeParts, twins: TwinParts, target_actor: BoundPerceptron) -> None:
         twins.require(outputs=1)
+        self._parts = parts
         self._twins, self._target_actor = twins, target_actor
         self._workspace = parts.workspace
         self.policy = parts.inference(twins.actor)
@@ -176,15 +181,16 @@ class NativeTD3:
         twins = self._twins
         td_errors = np.empty(len(fields["rewards"]), np.float32)
         noises = (None, fields["target_noise"])
-        *sums, _alpha, _entropy, updates, skipped, _, _ = engine.td3(
-            twins.networks(),
-            (twins.actor_optimizer.engine(), twins.critic_optimizer.engine()),
-            self._target_actor.engine(),
-            self._workspace,
-            _rows(twins.actor, fields, fields["actions"], noises, td_errors),
-            minibatch_size,
-            (tau, until_actor, 1),
-        )
+        with self._parts.up_to_date():
+            *sums, _alpha, _entropy, updates, skipped, _, _ = engine.td3(
+                twins.networks(),
+                (twins.actor_optimizer.engine(), twins.critic_optimizer.engine()),
+                self._target_actor.engine(),
+                self._workspace,
+                _rows(twins.actor, fields, fields["actions"], noises, td_errors),
+                minibatch_size,
+                (tau, until_actor, 1),
+            )
         return means_of(TD3_DIAGNOSTICS, sums, updates, skipped), {"td_errors": td_errors}
 
 

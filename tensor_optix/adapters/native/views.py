@@ -1,11 +1,12 @@
-"""What the engine reads of a framework's networks and optimizers: NumPy arrays that are their own memory.
+"""What the engine reads of a framework's networks and optimizers: NumPy arrays.
 
-A framework's objects come in through `PerceptronSource` and `OptimizerSource`; the engine's own go out, made
-anew wherever that memory has moved.
+A framework's objects come in through `Views`, as `PerceptronSource` and `OptimizerSource`; the engine's own
+go out, made anew wherever the memory of the arrays has moved.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -15,7 +16,7 @@ import numpy as np
 from tensor_optix.kernels import engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tensor_optix.core.types import Array
 
@@ -120,6 +121,47 @@ class OptimizerSource(Protocol):
         """Return the weight and the bias of each layer, in the order of the perceptrons."""
 
 
+class Views(ABC):
+    """What makes sources of a framework's objects, in arrays of its own.
+
+    Where arrays are the memory of the objects themselves, there is nothing to read and to write.
+    """
+
+    @abstractmethod
+    def perceptron(self, name: str, network: Any) -> PerceptronSource:
+        """Return a network as a source; errors call it by the name.
+
+        Raises:
+            NotNative: If the engine does not know such a network.
+        """
+
+    @abstractmethod
+    def optimizer(self, name: str, optimizer: Any, networks: Mapping[str, Any]) -> OptimizerSource:
+        """Return an optimizer as a source.
+
+        Args:
+            name: What errors call it.
+            optimizer: Of these networks, or of the one number of what `Backend.scalar` returned.
+            networks: By their names, in the order that its leaves are to have.
+
+        Raises:
+            NotNative: If the engine does not know such an optimizer.
+        """
+
+    def require_gain(self) -> None:
+        """Check that updates by the engine are faster than the framework's own.
+
+        Raises:
+            NotNative: If they are not.
+        """
+
+    def read(self) -> None:
+        """Bring all arrays to what the objects are now."""
+
+    def write(self) -> None:
+        """Bring all objects to what the arrays are now."""
+
+
 class BoundPerceptron:
     """A framework's perceptron as the engine takes it."""
 
@@ -174,6 +216,27 @@ class BoundPerceptron:
             self._bound = engine.Perceptron([tuple(one) for one in self._source.layers()])
             self._places = places
         return self._bound
+
+
+class CurrentPerceptron:
+    """A perceptron as it is at any moment, in arrays that no update works in meanwhile.
+
+    Args:
+        views: Those of the perceptron alone.
+        bound: The perceptron in these.
+    """
+
+    def __init__(self, views: Views, bound: BoundPerceptron) -> None:
+        self._views, self._bound = views, bound
+
+    def engine(self) -> Any:
+        """Return the engine's, of the weights of now.
+
+        Raises:
+            NotNative: If it is no perceptron any more.
+        """
+        self._views.read()
+        return self._bound.engine()
 
 
 class BoundOptimizer:

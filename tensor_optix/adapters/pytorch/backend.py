@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from tensor_optix.adapters.backend import UpdateTally, require_same_values
+from tensor_optix.adapters.native.views import Views
 from tensor_optix.adapters.pytorch.compilation import compiled_backend
 from tensor_optix.adapters.pytorch.cuda import CudaPlace, cuda_backend
 from tensor_optix.adapters.pytorch.gradient_descent import (
@@ -278,28 +279,35 @@ def scalar(value: float, optimizer: torch.optim.Optimizer, network: nn.Module) -
     return TorchScalar(parameter, value)
 
 
-def perceptron_source(name: str, network: nn.Module) -> TorchPerceptron:
-    """Return a network as the native engine reads it.
+class TorchViews(Views):
+    """PyTorch's networks and optimizers, whose own memory the engine works in."""
 
-    Raises:
-        NotNative: If the engine does not know such a network.
-    """
-    return TorchPerceptron(name, network)
+    def perceptron(self, name: str, network: nn.Module) -> TorchPerceptron:
+        """Return a network as the native engine reads it.
+
+        Raises:
+            NotNative: If the engine does not know such a network.
+        """
+        return TorchPerceptron(name, network)
+
+    def optimizer(
+        self, name: str, optimizer: torch.optim.Optimizer, networks: Mapping[str, nn.Module]
+    ) -> TorchOptimizer:
+        """Return an optimizer of networks, or of one number, as the native engine reads it.
+
+        Raises:
+            NotNative: If the engine does not know such an optimizer.
+        """
+        parameters: list[nn.Parameter] = []
+        for of, network in networks.items():
+            is_number = isinstance(network, TorchScalar)
+            parameters += (
+                network.parameters() if is_number else TorchPerceptron(of, network).parameters
+            )
+        return TorchOptimizer(name, optimizer, parameters)
 
 
-def optimizer_source(
-    name: str, optimizer: torch.optim.Optimizer, networks: Mapping[str, nn.Module]
-) -> TorchOptimizer:
-    """Return an optimizer of networks, or of one number, as the native engine reads it.
-
-    Raises:
-        NotNative: If the engine does not know such an optimizer.
-    """
-    parameters: list[nn.Parameter] = []
-    for of, network in networks.items():
-        is_number = isinstance(network, TorchScalar)
-        parameters += network.parameters() if is_number else TorchPerceptron(of, network).parameters
-    return TorchOptimizer(name, optimizer, parameters)
+engine_views = TorchViews
 
 
 def twin_critics(first: nn.Module, second: nn.Module) -> nn.Module:

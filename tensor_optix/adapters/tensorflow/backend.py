@@ -14,7 +14,6 @@ import numpy as np
 from safetensors import numpy as safetensors
 
 from tensor_optix.adapters.backend import LARGEST_BYTE, require_same_values
-from tensor_optix.adapters.native.views import NotNative
 from tensor_optix.adapters.stored_perceptrons import by_own_names, is_native_optimizer
 from tensor_optix.adapters.tensorflow.gradient_descent import (
     TFGradientDescent,
@@ -43,12 +42,12 @@ from tensor_optix.adapters.tensorflow.network import placed_on as placed_on
 from tensor_optix.adapters.tensorflow.network import require_device as require_device
 from tensor_optix.adapters.tensorflow.network import resolve_device as resolve_device
 from tensor_optix.adapters.tensorflow.requirements import tf
+from tensor_optix.adapters.tensorflow.views import KerasViews
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, ByteScale, Tensor, Update, UpdateLoop
-    from tensor_optix.adapters.native.views import OptimizerSource, PerceptronSource
     from tensor_optix.core.types import Array, PathLike
 
 CONVOLUTION_AXES = 4
@@ -68,6 +67,7 @@ log_softmax = tf.nn.log_softmax
 twin_critics = KerasTwinCritics
 inference = Inference
 gradient_descent = TFGradientDescent
+engine_views = KerasViews
 
 
 def makes_gradients() -> bool:
@@ -238,16 +238,6 @@ def scalar(value: float, optimizer: Any, network: Any) -> KerasScalar:
     require_optimizer(optimizer, "a single number")
     with beside([network]):
         return KerasScalar(value)
-
-
-def perceptron_source(name: str, network: Any) -> PerceptronSource:
-    """Raise NotNative: the native engine works in memory that Keras does not share."""
-    raise NotNative(f"the {name} is a Keras model")
-
-
-def optimizer_source(name: str, optimizer: Any, networks: Mapping[str, Any]) -> OptimizerSource:
-    """Raise NotNative, as `perceptron_source` does."""
-    raise NotNative(f"the {name} is one of Keras's")
 
 
 def resident(fields: Mapping[str, Array]) -> None:

@@ -52,6 +52,11 @@ class NetworkCopy(DerivedNetwork):
             self._make_variables()
 
     @property
+    def source(self) -> Any:
+        """The model that it is a copy of."""
+        return self._source
+
+    @property
     def built(self) -> bool:
         """Whether the variables exist."""
         return bool(self._source.built)
@@ -148,7 +153,7 @@ def joined(first: Any, second: Any) -> Any:
     None where they have none such with variables, or are no models whose layers Keras knows, from one input
     to one output.
     """
-    if not (_is_plain(first) and _is_plain(second)):
+    if not (is_plain(first) and is_plain(second)):
         return None
     ours, theirs = first.inputs[0], second.inputs[0]
     if (ours.shape[1:], ours.dtype) != (theirs.shape[1:], theirs.dtype):
@@ -158,7 +163,7 @@ def joined(first: Any, second: Any) -> Any:
     return keras.Model(inputs, outputs) if once.has_shared else None
 
 
-def _is_plain(model: Any) -> bool:
+def is_plain(model: Any) -> bool:
     """Whether a model is one of layers that Keras knows, with one input and one output; no class of users."""
     if not isinstance(model, keras.Model) or type(model).__module__.partition(".")[0] != "keras":
         return False
