@@ -18,8 +18,8 @@ CACHE_LINE = 64
 def aligned(values: Array, dtype: DTypeLike = np.float32) -> Array:
     """Return a copy that begins where a line of the cache does.
 
-    The engine's widest vectors are such lines, and TensorFlow takes such memory as it is. NumPy aligns to 16 bytes, with which each of them lies in two:
-    updates take a sixth longer.
+    The engine's widest vectors are such lines, and TensorFlow takes such memory as it is. NumPy aligns to 16
+    bytes, with which each of them lies in two: updates take a sixth longer.
     """
     size = values.size * np.dtype(dtype).itemsize
     memory = np.empty(size + CACHE_LINE, np.uint8)

@@ -103,8 +103,10 @@ class DenseNetwork:
         for array in self._arrays:
             memo.setdefault(id(array), aligned(array))
         layers = [
-            DenseView(memo[id(weight)], None if bias is None else memo[id(bias)], *rest)
-            for weight, bias, *rest in self._layers
+            one._replace(
+                weight=memo[id(one.weight)], bias=None if one.bias is None else memo[id(one.bias)]
+            )
+            for one in self._layers
         ]
         vars(copied).update(copy.deepcopy(others, memo), _layers=tuple(layers))
         return copied
