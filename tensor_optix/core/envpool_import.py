@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.abc import Loader
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from importlib.abc import Loader
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
@@ -53,7 +53,7 @@ class _FamilyFinder:
         return spec
 
 
-class _LateLoader:
+class _LateLoader(Loader):
     """Loads a package once something is looked up in it; its modules can be imported before."""
 
     def __init__(self, loader: Loader) -> None:
