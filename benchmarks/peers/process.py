@@ -81,15 +81,21 @@ def installed(path: Path, requirements: str) -> Path:
         print(f"making {path}", file=sys.stderr, flush=True)
         venv.create(path, with_pip=True)
         _install(python, "--requirement", str(HERE / "requirements" / f"{requirements}.txt"))
-        # What is compiled at the first import would count as the first run's time.
-        subprocess.run([str(python), "-m", "compileall", "-q", str(path / "lib")], check=False)
+        _compile(python, path / "lib")
         done.touch()
     if requirements == WITH_CHECKOUT:
         print(f"installing this checkout in {path}", file=sys.stderr, flush=True)
         # Not among what other virtual environments have built of the checkout.
         build = f"--config-settings=build-dir={path / 'build'}"
         _install(python, "--no-deps", build, "--editable", str(ROOT))
+        _compile(python, ROOT / "tensor_optix")
+    _compile(python, HERE)
     return python
+
+
+def _compile(python: Path, place: Path) -> None:
+    """Compile modules, as pip does: at the first import it would count as the first run's time."""
+    subprocess.run([str(python), "-m", "compileall", "-q", str(place)], check=False)
 
 
 def _install(python: Path, *what: str) -> None:
