@@ -1,4 +1,4 @@
-"""What one PPO update costs: PyTorch eager and compiled, TensorFlow compiled, and a plain TensorFlow loop.
+"""What one PPO update costs: the native engine, PyTorch eager and compiled, TensorFlow compiled and not.
 
     python -m benchmarks.updates [--rounds 9]
 
@@ -15,6 +15,7 @@ import argparse
 import os
 import statistics
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -31,6 +32,8 @@ from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tensor_optix.algorithms.network_agent import Engine
 
 ROWS, MINIBATCH, EPOCHS, INPUTS, ACTIONS, WIDTH = 2048, 64, 10, 4, 2, 64
 CLIP_RATIO, VF_COEF, ENTROPY_COEF, MAX_NORM, RATE = 0.2, 0.5, 0.01, 0.5, 3e-4
@@ -52,7 +55,7 @@ def make_window() -> EpisodeData:
     )
 
 
-def make_torch(compile: bool) -> TorchPPOAgent:
+def make_torch(compile: bool = False, engine: Engine = "framework") -> TorchPPOAgent:
     """Return an agent on PyTorch."""
 
     def network(outputs: int) -> nn.Module:
@@ -61,7 +64,13 @@ def make_torch(compile: bool) -> TorchPPOAgent:
 
     actor, critic = network(ACTIONS), network(1)
     adam = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=RATE)
-    return TorchPPOAgent(actor, critic, adam, device="cpu", compile=compile)
+    return TorchPPOAgent(actor, critic, adam, device="cpu", compile=compile, engine=engine)
+
+
+def make_keras(engine: Engine) -> TFPPOAgent:
+    """Return an agent on TensorFlow."""
+    networks = keras_network(ACTIONS), keras_network(1)
+    return TFPPOAgent(*networks, keras.optimizers.Adam(RATE), engine=engine)
 
 
 def keras_network(outputs: int) -> keras.Model:
@@ -130,13 +139,16 @@ def run() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     window = make_window()
-    eager, compiled = make_torch(compile=False), make_torch(compile=True)
-    on_tf = TFPPOAgent(keras_network(ACTIONS), keras_network(1), keras.optimizers.Adam(RATE))
+    agents = {
+        "PyTorch's networks, the native engine": make_torch(engine="native"),
+        "TensorFlow's networks, the native engine": make_keras("native"),
+        REFERENCE: make_torch(),
+        "PyTorch, compiled": make_torch(compile=True),
+        "TensorFlow, compiled": make_keras("framework"),
+    }
     per_epoch = ROWS // MINIBATCH
     calls: dict[str, tuple[Callable[[], Any], int]] = {
-        REFERENCE: (lambda: eager.learn(window), EPOCHS * per_epoch),
-        "PyTorch, compiled": (lambda: compiled.learn(window), EPOCHS * per_epoch),
-        "TensorFlow, compiled": (lambda: on_tf.learn(window), EPOCHS * per_epoch),
+        **{name: (partial(one.learn, window), EPOCHS * per_epoch) for name, one in agents.items()},
         "TensorFlow, the plain loop": (make_plain_loop(window), per_epoch),
     }
     first = {name: timed(call, 1) / 1e6 for name, (call, _) in calls.items()}
