@@ -170,7 +170,10 @@ def test_the_checkout_is_installed_once_a_run_and_for_ours_alone(monkeypatch, tm
         path.mkdir(exist_ok=True)
         (path / "installed").touch()
         assert Place(tmp_path, 1).command(CONTENDERS[name])[0] == str(path / "bin" / "python")
-    (install,) = installs
+    compiled = [one for one in installs if "compileall" in one]
+    (install,) = (one for one in installs if "pip install" in one)
+    assert len(installs) == len(compiled) + 1
+    assert [one.endswith("tensor_optix") for one in compiled].count(True) == 1
     assert install.startswith(str(tmp_path / "ours" / "bin" / "python"))
     assert install.endswith(f"--editable {ROOT}")
 
