@@ -11,6 +11,7 @@ import json
 import math
 import textwrap
 from dataclasses import dataclass, field, fields, make_dataclass, replace
+from functools import cache
 from pathlib import Path  # noqa: TC003 (the parser reads the annotations)
 from typing import TYPE_CHECKING, Annotated, Any, Self, get_type_hints
 
@@ -75,15 +76,23 @@ def _meanings(hyperparams_type: type[Hyperparams]) -> dict[str, str]:
     """Return the docstring of each field, as it stands below the field in the source."""
     found: dict[str, str] = {}
     for one in reversed(hyperparams_type.__mro__[:-1]):
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
-        assert isinstance(definition, ast.ClassDef)
-        for entry, below in zip(definition.body, definition.body[1:], strict=False):
-            match entry, below:
-                case (
-                    ast.AnnAssign(target=ast.Name(id=name)),
-                    ast.Expr(value=ast.Constant(value=str(text))),
-                ):
-                    found[name] = " ".join(text.split())
+        found |= _own_meanings(one)
+    return found
+
+
+@cache
+def _own_meanings(hyperparams_type: type) -> dict[str, str]:
+    """Return those of the fields that stand in a class itself."""
+    found: dict[str, str] = {}
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(hyperparams_type))).body
+    assert isinstance(definition, ast.ClassDef)
+    for entry, below in zip(definition.body, definition.body[1:], strict=False):
+        match entry, below:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                found[name] = " ".join(text.split())
     return found
 
 
@@ -110,7 +119,11 @@ def _algorithms(space: type) -> str:
 AlgorithmOptions: Any = make_dataclass(
     "AlgorithmOptions",
     [
-        (name, Annotated[Any, tyro.conf.arg(constructor=group)], field(default_factory=group))
+        (
+            name,
+            Annotated[Any, tyro.conf.arg(constructor=group, help=group.__doc__)],
+            field(default_factory=group),
+        )
         for name, group in _GROUPS.items()
     ],
     frozen=True,
