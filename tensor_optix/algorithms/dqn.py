@@ -194,7 +194,8 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
 
     def _greedy(self, observations: Array) -> Array:
         seen, masks = self._seen(observations)
-        return np.asarray(np.argmax(masked_array(self._values(seen), masks), axis=-1))
+        best: Array = masked_array(self._values(seen), masks).argmax(axis=-1)
+        return best
 
     def _probs(self, observations: Array) -> Array:
         """Return the probabilities `[N, A]` float64 with which epsilon-greedy actions are chosen.
