@@ -53,14 +53,12 @@ class Learner:
         seed: int,
     ) -> None:
         is_atari = getattr(settings, "is_atari", False)
-        recipe: Any = atari(settings.env_id) if is_atari else {"env_id": settings.env_id}
+        # With a single environment EnvPool's threads have nothing to share.
+        backend = "sync" if settings.num_envs == 1 else "auto"
+        plain = {"env_id": settings.env_id, "backend": backend}
+        recipe: Any = atari(settings.env_id) if is_atari else plain
         pipeline = VectorBatchPipeline(
-            **recipe,
-            # With a single environment EnvPool's threads have nothing to share.
-            backend="sync" if settings.num_envs == 1 else "auto",
-            num_envs=settings.num_envs,
-            window_size=window // settings.num_envs,
-            seed=seed,
+            **recipe, num_envs=settings.num_envs, window_size=window // settings.num_envs, seed=seed
         )
         self._agent = make_agent(
             pipeline.env,
