@@ -94,8 +94,8 @@ def test_a_space_that_claims_all_bytes_is_divided_by_the_largest_that_comes(
     assert divisors(agent) == [[10]] * 2
 
 
-def test_what_is_chosen_is_not_chosen_again(framework: Framework) -> None:
-    agent = agent_for(Codes(PLANES), framework)
+def test_what_is_chosen_is_not_chosen_again(torch_framework: Framework) -> None:
+    agent = agent_for(Codes(PLANES), torch_framework)
     learn(agent, Codes(PLANES))
     learn(agent, Codes(PLANES, largest=200))
     assert divisors(agent) == [[10]] * 2
@@ -116,9 +116,9 @@ def test_only_what_is_far_below_the_claim_counts(
     assert divisors(agent) == [[divisor]] * 2
 
 
-def test_a_smaller_claim_is_what_divides_from_the_start(framework: Framework) -> None:
+def test_a_smaller_claim_is_what_divides_from_the_start(torch_framework: Framework) -> None:
     env = Codes(Box(0, 4, (5, 5, 3), np.uint8), largest=1)
-    agent = agent_for(env, framework)
+    agent = agent_for(env, torch_framework)
     assert divisors(agent) == [[4]] * 2
     learn(agent, env)
     assert divisors(agent) == [[4]] * 2
@@ -150,15 +150,20 @@ def test_each_part_has_a_divisor_of_its_own(framework: Framework) -> None:
     assert divisors(agent) == [[7, 3, 1]] * 2
 
 
-def test_the_window_is_learned_from_with_the_policy_that_acted(framework: Framework) -> None:
+def test_the_window_is_learned_from_with_the_policy_that_acted(torch_framework: Framework) -> None:
     """Its log-probabilities are those under the old divisor, else the policy would seem not to move."""
     env = Codes(PLANES)
-    agent = agent_for(env, framework, **STILL)
+    agent = agent_for(env, torch_framework, **STILL)
     assert learn(agent, env)["approx_kl"] > 1e-9
     assert abs(learn(agent, env)["approx_kl"]) < 1e-12
 
 
-@pytest.mark.parametrize(("algorithm", "actions"), [("dqn", CHOICE), ("sac", FORCE)], ids=str)
+@pytest.mark.parametrize(
+    ("framework", "algorithm", "actions"),
+    [("torch", "dqn", CHOICE), ("torch", "sac", FORCE), ("tensorflow", "sac", FORCE)],
+    ids=str,
+    indirect=["framework"],
+)
 def test_a_replay_is_looked_at_before_the_first_update(
     algorithm: str, actions: Any, framework: Framework
 ) -> None:
@@ -173,7 +178,12 @@ def test_a_replay_is_looked_at_before_the_first_update(
         assert all(found == [10] for found in divisors(one)), divisors(one)
 
 
-@pytest.mark.parametrize(("algorithm", "actions"), [("ppo", CHOICE), ("td3", FORCE)], ids=str)
+@pytest.mark.parametrize(
+    ("framework", "algorithm", "actions"),
+    [("torch", "ppo", CHOICE), ("torch", "td3", FORCE), ("tensorflow", "td3", FORCE)],
+    ids=str,
+    indirect=["framework"],
+)
 def test_whatever_becomes_of_the_weights_the_divisors_go_with_them(
     algorithm: str, actions: Any, framework: Framework, tmp_path: Path
 ) -> None:

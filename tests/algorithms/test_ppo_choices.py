@@ -36,9 +36,11 @@ def make_window(rows: int = 128) -> Any:
 
 
 class TestPPOOfChoicesContract(AgentContract):
+    """With PyTorch alone: what choices have of their own is below, the rest is that of `TestPPOContract`."""
+
     @pytest.fixture
-    def make_agent(self, framework):
-        return partial(make_agent, framework=framework)
+    def make_agent(self, torch_framework):
+        return partial(make_agent, framework=torch_framework)
 
     @pytest.fixture
     def episode(self):

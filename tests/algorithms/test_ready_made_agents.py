@@ -134,7 +134,6 @@ def test_every_algorithm_acts_on_every_kind_of_observation_on_tensorflow(
         ("ppo", NUMBER, FORCE),
         ("dqn", VECTOR, CHOICE),
         ("sac", PICTURE, FORCE),
-        ("ppo", PARTS, CHOICE),
         ("td3", PARTS, FORCE),
         ("ppo", MultiDiscrete([2, 3], start=[1, -1]), CHOICE),
         ("ppo", Box(0, 1, (3, 3), np.bool_), CHOICE),

@@ -70,15 +70,20 @@ class TestEveryAgent:
         assert json.loads(json.dumps(params)) == params
         assert params["batch_share"] == 1.0
 
-    def test_it_learns_like_one_that_was_given_the_numbers(self, make, algorithm):
+    def test_it_learns_like_one_that_was_given_the_numbers(self, make, algorithm, framework):
+        """Nothing is traced anew for them in TensorFlow."""
         name, schedule = MOVED_IN_UPDATES[algorithm]
-        follows, is_told = make(**{name: schedule, "learning_rate": linear}), make()
-        for progress in (1.0, 0.6, 0.2):
+        schedules = {name: schedule, "learning_rate": linear, "gamma": lambda left: 0.9 + left / 20}
+        follows, is_told = make(**schedules), make()
+        for progress in (1.0, 0.7, 0.4, 0.1):
             follows.set_progress(progress)
-            numbers = {name: schedule(progress), "learning_rate": linear(progress)}
+            numbers = {name: schedule(progress) for name, schedule in schedules.items()}
             is_told.set_hyperparams(HyperparamSet(numbers))
             episode = SMALL[algorithm].make_episode()
             assert follows.learn(episode) == is_told.learn(episode)
+        if framework.name == "tensorflow":
+            loop = follows._epoch if algorithm == "ppo" else follows._loop
+            assert loop.trace_count == 1
 
     def test_a_linear_schedule_to_0_is_above_0_to_the_end(self, make):
         agent = make(learning_rate=linear, weight=lambda progress: progress)
@@ -261,18 +266,6 @@ def test_schedules_of_keras_keep_working(tensorflow_framework):
     agent.learn(small_ppo.make_episode())
     agent.set_progress(0.5)
     assert params_of(agent, "learning_rate", "clip_ratio") == pytest.approx([1e-3, 0.1])
-
-
-@pytest.mark.parametrize("algorithm", SMALL)
-def test_nothing_is_traced_anew_in_tensorflow(algorithm, tensorflow_framework):
-    name, schedule = MOVED_IN_UPDATES[algorithm]
-    params = {name: schedule, "learning_rate": linear, "gamma": lambda left: 0.9 + 0.09 * left}
-    agent = SMALL[algorithm].make_agent(framework=tensorflow_framework, **params)
-    for progress in (1.0, 0.7, 0.4, 0.1):
-        agent.set_progress(progress)
-        agent.learn(SMALL[algorithm].make_episode())
-    loop = agent._epoch if algorithm == "ppo" else agent._loop
-    assert loop.trace_count == 1
 
 
 @pytest.mark.parametrize("normalize_rewards", [False, True])
