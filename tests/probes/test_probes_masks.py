@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from tests.frameworks import Framework
 
 ENVS = 4
-WAYS = ["info", "observation", "method"]
+WAYS = [("torch", "info"), ("torch", "observation"), ("torch", "method"), ("tensorflow", "info")]
+"""Which way masks come is the pipeline's affair: each with PyTorch, one with TensorFlow."""
 
 
 def fresh(way: str) -> Any:
@@ -52,7 +53,7 @@ def make_dqn(framework: Framework, **parts: Any) -> Any:
 AGENTS = {"ppo": make_ppo, "dqn": make_dqn}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("framework", "way"), WAYS, indirect=["framework"])
 @pytest.mark.parametrize("algorithm", AGENTS)
 def test_what_only_masks_tell_is_learned_and_nothing_else_is_ever_done(framework, algorithm, way):
     kind = fresh(way)

@@ -86,7 +86,15 @@ def trained(algorithm: str, framework: str, arguments: Any, steps: int, **params
     return float(returns.mean())
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize(
+    ("framework", "name"),
+    [
+        *(("torch", name) for name in SPACES),
+        ("tensorflow", "choices of two axes and other starts"),
+        ("tensorflow", "bits"),
+    ],
+    indirect=["framework"],
+)
 def test_ppo_learns_every_choice_for_every_observation(name: str, framework: Framework) -> None:
     params = {"learning_rate": 0.01, "minibatch_size": 32, "n_epochs": 4, "entropy_coef": 0.01}
     assert trained("ppo", framework.name, SPACES[name], 3840, **params) == 0.0
@@ -98,15 +106,20 @@ def test_dqn_counts_from_zero_wherever_the_space_starts() -> None:
     assert trained("dqn", "torch", arguments, 1536, **params) == 0.0
 
 
-@pytest.mark.parametrize("name", BOXES)
+@pytest.mark.parametrize(
+    ("framework", "name"),
+    [*(("torch", name) for name in BOXES), ("tensorflow", "two axes")],
+    indirect=["framework"],
+)
 def test_ppo_learns_the_best_of_every_box(name: str, framework: Framework) -> None:
     params = {"learning_rate": 0.005, "minibatch_size": 32, "n_epochs": 8, "entropy_coef": 0.01}
     arguments = (*BOXES[name], REACH[name])
     assert trained("ppo", framework.name, arguments, 5120, **params) > NEARLY
 
 
-@pytest.mark.parametrize("algorithm", ["sac", "td3"])
-@pytest.mark.parametrize("name", BOXES)
+@pytest.mark.parametrize(
+    ("algorithm", "name"), [*(("sac", name) for name in BOXES), ("td3", "two axes")]
+)
 def test_so_do_those_with_a_replay(algorithm: str, name: str, torch_framework: Framework) -> None:
     params = {"learning_rate": 0.005, "learning_starts": 128, "batch_size": 64}
     params |= {"updates_per_step": 0.5, "tau": 0.05}
