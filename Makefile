@@ -41,13 +41,11 @@ format: $(VENV)/installed
 benchmark: $(VENV)/installed
 	$(BIN)/python -m pytest -q benchmarks --benchmark-only
 
-# What training needs. PyTorch, the longest download, comes while the kernels are compiled; what both of these
-# installations ask for is there before, for two must not write one package. Python compiles what it imports.
+# What training needs: the compiled kernels, and no framework. Python compiles what it imports.
 $(VENV)/training: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) scikit-build-core nanobind cmake ninja typing_extensions
-	$(INSTALL) --no-compile torch & torch=$$!; \
-		$(INSTALL) --no-compile $(EDITABLE) '.[cli]' && wait $$torch
+	$(INSTALL) scikit-build-core nanobind cmake ninja
+	$(INSTALL) --no-compile $(EDITABLE) '.[cli]'
 	touch $@
 
 # What tests may see of other packages must not depend on whether they were imported before: all are compiled.

@@ -134,7 +134,7 @@ CASES = {
     "minigrid-empty-ppo": by_default("minigrid:MiniGrid-Empty-5x5-v0", "ppo", 60_000, 0.9),
     "minigrid-doorkey-ppo": by_default("minigrid:MiniGrid-DoorKey-5x5-v0", "ppo", 400_000, 0.8),
     "fetchreach-sac": by_default("gymnasium_robotics:FetchReachDense-v4", "sac", 30_000, -1.5),
-    "parking-sac": by_default("highway_env:parking-v0", "sac", 20_000, -15),
+    "parking-sac": by_default("highway_env:parking-v0", "sac", 20_000, -26),
     "pendulum-sac": Case(
         "Pendulum-v1",
         "sac",

@@ -15,6 +15,10 @@
 
 using namespace tensor_optix;
 
+namespace tensor_optix {
+void bind_engine(nb::module_& m);
+}
+
 namespace {
 
 using Mask = const std::uint8_t;
@@ -57,19 +61,19 @@ std::size_t py_episode_statistics(nb::handle rewards, nb::handle dones, nb::hand
                                   nb::handle finished_returns, nb::handle finished_lengths,
                                   nb::handle finished_envs) {
     Arguments a;
-    const auto r = a.ranked<const float>(rewards, 1);
-    const std::size_t envs = r.length();
+    const auto r = a.ranked<const float>(rewards, 2);
+    const std::size_t rows = r.length(0), envs = r.length(1), most = rows * envs;
     const EpisodeArrays arrays = {r.data,
-                                  a.array<Mask>(dones, {envs}),
-                                  a.array<Mask>(valid, {envs}),
+                                  a.array<Mask>(dones, {rows, envs}),
+                                  a.array<Mask>(valid, {rows, envs}),
                                   a.array<double>(running_returns, {envs}),
                                   a.array<std::int64_t>(running_lengths, {envs}),
-                                  a.array<double>(finished_returns, {envs}),
-                                  a.array<std::int64_t>(finished_lengths, {envs}),
-                                  a.array<std::int32_t>(finished_envs, {envs})};
+                                  a.array<double>(finished_returns, {most}),
+                                  a.array<std::int64_t>(finished_lengths, {most}),
+                                  a.array<std::int32_t>(finished_envs, {most})};
     a.require_disjoint();
     nb::gil_scoped_release released;
-    return episode_statistics(arrays, envs);
+    return episode_statistics(arrays, rows, envs);
 }
 
 Moments moments_of(Arguments& a, std::size_t dims, nb::handle mean, nb::handle var,
@@ -501,6 +505,8 @@ void py_replay_gather(nb::handle layout, nb::handle ring, nb::handle side, nb::h
 }  // namespace
 
 NB_MODULE(_native, m) {
+    // What a user's agent still holds when Python ends is no leak.
+    nb::set_leak_warnings(false);
     ndarray_type = nb::object(nb::module_::import_("numpy").attr("ndarray")).release().ptr();
     m.def("gae", py_gae);
     m.def("discounted_returns", py_discounted_returns);
@@ -521,4 +527,10 @@ NB_MODULE(_native, m) {
     m.def("replay_flush", py_replay_flush);
     m.def("replay_draw", py_replay_draw);
     m.def("replay_gather", py_replay_gather);
+#if defined(TENSOR_OPTIX_ENGINE)
+    m.attr("HAS_ENGINE") = true;
+    bind_engine(m);
+#else
+    m.attr("HAS_ENGINE") = false;
+#endif
 }

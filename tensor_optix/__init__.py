@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING
 from tensor_optix.public_names import lazy
 
 if TYPE_CHECKING:
+    from tensor_optix.adapters.native.optimizers import NativeAdam as NativeAdam
+    from tensor_optix.adapters.native.optimizers import NativeSGD as NativeSGD
+    from tensor_optix.adapters.native.perceptron import Perceptron as Perceptron
     from tensor_optix.adapters.pytorch.torch_evaluator import TorchEvaluator as TorchEvaluator
     from tensor_optix.adapters.tensorflow.tf_evaluator import TFEvaluator as TFEvaluator
     from tensor_optix.algorithms.agent_factory import make_agent as make_agent
+    from tensor_optix.algorithms.native_agent import NativeAgent as NativeAgent
+    from tensor_optix.algorithms.native_dqn import NativeDQNAgent as NativeDQNAgent
+    from tensor_optix.algorithms.native_ppo import NativePPOAgent as NativePPOAgent
+    from tensor_optix.algorithms.native_ppo_continuous import (
+        NativeGaussianPPOAgent as NativeGaussianPPOAgent,
+    )
+    from tensor_optix.algorithms.native_sac import NativeSACAgent as NativeSACAgent
+    from tensor_optix.algorithms.native_td3 import NativeTD3Agent as NativeTD3Agent
     from tensor_optix.algorithms.tf_agent import TFAgent as TFAgent
     from tensor_optix.algorithms.tf_dqn import TFDQNAgent as TFDQNAgent
     from tensor_optix.algorithms.tf_ppo import TFPPOAgent as TFPPOAgent

@@ -133,6 +133,8 @@ def _described(
         normalize_rewards=recipe is not None and recipe.normalize_rewards,
         framework="" if recipe is None else recipe.framework,
         channels=None if recipe is None else recipe.channels,
+        engine="auto" if recipe is None else recipe.engine,
+        updates_by=agent.updates_by,
         tune=not isinstance(settings.optimizer, FixedHyperparams),
         agent_class=type(own_object(agent)).__name__,
     )

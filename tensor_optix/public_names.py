@@ -13,11 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NAMES = {
+    "adapters.native.optimizers": "NativeAdam NativeSGD",
+    "adapters.native.perceptron": "Perceptron",
     "adapters.pytorch.torch_agent": "TorchAgent",
     "adapters.pytorch.torch_evaluator": "TorchEvaluator",
     "adapters.tensorflow.tf_agent": "TFAgent",
     "adapters.tensorflow.tf_evaluator": "TFEvaluator",
     "algorithms.agent_factory": "make_agent",
+    "algorithms.native_agent": "NativeAgent",
+    "algorithms.native_dqn": "NativeDQNAgent",
+    "algorithms.native_ppo": "NativePPOAgent",
+    "algorithms.native_ppo_continuous": "NativeGaussianPPOAgent",
+    "algorithms.native_sac": "NativeSACAgent",
+    "algorithms.native_td3": "NativeTD3Agent",
     "algorithms.tf_agent": "TFAgent",
     "algorithms.tf_dqn": "TFDQNAgent",
     "algorithms.tf_ppo": "TFPPOAgent",

@@ -9,15 +9,19 @@ import functools
 import importlib
 import itertools
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from tensor_optix.algorithms.frameworks import FRAMEWORKS
+from tensor_optix.algorithms.network_agent import NetworkAgent
 
-NAMES = ("torch", "tensorflow")
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+NAMES = ("torch", "tensorflow", "native")
 
 
 class Framework(ABC):
@@ -67,6 +71,16 @@ class Framework(ABC):
         network = self._critic_of_two(sizes, scale)
         self.set_weights(network, _initial(sizes, seed))
         return network
+
+    @abstractmethod
+    def with_trunk(
+        self, sizes: tuple[int, int], outputs: Sequence[int], form: str = "nested", seed: int = 0
+    ) -> list[Any]:
+        """Return a network of `[B, sizes[0]]` for each number of outputs, with a common tanh layer.
+
+        That is in a sequence of its own (`nested`), beside the heads (`flat`), in the one network thus and in
+        the other so (`mixed`), or where the framework has graphs of layers, in such (`graph`).
+        """
 
     @abstractmethod
     def two_headed(self, inputs: int, actions: int) -> Any:
@@ -135,10 +149,16 @@ class Framework(ABC):
         return agent
 
 
+def require(name: str) -> None:
+    """Skip the test that asks for a framework where it is not installed."""
+    if not FRAMEWORKS[name].is_installed:
+        pytest.skip(f"{name} is not installed")
+
+
 @functools.cache
 def load(name: str) -> Framework:
     """Return a framework; the test that asks for it is skipped where it is not installed."""
-    pytest.importorskip(name)
+    require(name)
     module = importlib.import_module(f"tests.{name}_framework")
     found: Framework = module.FRAMEWORK()
     return found
@@ -146,8 +166,11 @@ def load(name: str) -> Framework:
 
 def weights(network: Any) -> list[np.ndarray]:
     """Return copies of what a network of any framework learns, matrices as `[in, out]`."""
-    modules = {base.__module__.partition(".")[0] for base in type(network).__mro__}
-    return load("torch" if "torch" in modules else "tensorflow").weights(network)
+    modules = [base.__module__ for base in type(network).__mro__]
+    if any(module.startswith("tensor_optix.adapters.native") for module in modules):
+        return load("native").weights(network)
+    is_torch = any(module.partition(".")[0] == "torch" for module in modules)
+    return load("torch" if is_torch else "tensorflow").weights(network)
 
 
 def _initial(sizes: Sequence[int], seed: int) -> list[np.ndarray]:
@@ -164,3 +187,15 @@ def single(array: Any) -> np.ndarray:
     """Return an array that both frameworks take as it is: float64 as float32."""
     found = np.ascontiguousarray(array)
     return found.astype(np.float32) if found.dtype == np.float64 else found
+
+
+@contextmanager
+def framework_engine() -> Iterator[None]:
+    """Within it, agents are made whose updates are the framework's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NetworkAgent, "_native", _refused)
+        yield
+
+
+def _refused(agent: Any, make: Any) -> None:
+    agent.engine_choice = agent._framework_choice("a test asked for it")

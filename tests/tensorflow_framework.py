@@ -19,6 +19,19 @@ class TensorFlowFramework(Framework):
 
     name, adapter, prefix, classes = "tensorflow", "tensorflow", "tf", "TF"
 
+    def with_trunk(
+        self, sizes: tuple[int, int], outputs: Sequence[int], form: str = "nested", seed: int = 0
+    ) -> list[Any]:
+        keras.utils.set_random_seed(seed)
+        heads = [keras.layers.Dense(size) for size in outputs]
+        layers = [keras.layers.Dense(sizes[1]), keras.layers.Activation("tanh")]
+        inputs = keras.Input((sizes[0],))
+        trunk = [keras.Sequential([inputs, *layers])] if form == "nested" else [inputs, *layers]
+        models = [keras.Sequential([*trunk, head]) for head in heads]
+        hidden = layers[1](layers[0](inputs))
+        count = {"graph": len(heads), "mixed": 1}.get(form, 0)
+        return [keras.Model(inputs, head(hidden)) for head in heads[:count]] + models[count:]
+
     def two_headed(self, inputs: int, actions: int) -> Any:
         observations, dense = keras.Input((inputs,)), keras.layers.Dense
         hidden = dense(8, activation="tanh")(observations)

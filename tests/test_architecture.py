@@ -54,6 +54,7 @@ SHARED_BY_FRAMEWORKS = {
     "tensor_optix.adapters.backend.ByteField",
     "tensor_optix.adapters.backend.UpdateTally",
     "tensor_optix.adapters.network_recipes.NetworkRecipes",
+    "tensor_optix.adapters.network_recipes.Output",
     "tensor_optix.adapters.network_recipes.Part",
     "tensor_optix.adapters.network_recipes.Sight",
     "tensor_optix.adapters.network_recipes.plan_image",
@@ -61,8 +62,10 @@ SHARED_BY_FRAMEWORKS = {
 """What algorithms may take of the adapters: rules that know no framework."""
 
 ALONE = {
+    "adapters.native.layers": "the framework's layers; the catalogue's factory finds it by its framework",
     "adapters.pytorch.compilation": "the compiler's side, read only where updates are compiled",
-    "adapters.pytorch.layers": "the framework's layers; the catalogue's factory finds it by its framework",
+    "adapters.pytorch.cuda": "a GPU's side, used only where networks are on one; tested by itself",
+    "adapters.pytorch.views": "the native engine's side, tested by itself",
     "adapters.tensorflow.gradient_descent": "the optimizer's side, tested by itself",
     "adapters.tensorflow.graphs": "the compiler's side, tested by itself",
     "adapters.tensorflow.layers": "the framework's layers; the catalogue's factory finds it by its framework",
@@ -83,10 +86,9 @@ ALONE = {
     "kernels._sum_tree": "a face of the kernels",
     "pipeline.action_masks": "what infos say of actions, in every form of infos; tested by itself",
     "pipeline.atari": "how Atari games are made, for users as well",
-    "pipeline.examination.checks": "a part of the examination",
+    "pipeline.examination.actions": "a part of the examination",
     "pipeline.examination.examine": "the examination's face, tested by itself",
-    "pipeline.examination.replays": "a part of the examination",
-    "pipeline.examination.returned": "a part of the examination",
+    "pipeline.examination.rules": "a part of the examination",
     "pipeline.gymnasium_env": "an environment adapter",
     "pipeline.live_stream": "the producer's thread of live data, tested by itself",
     "pipeline.worker_processes": "the processes' side of an environment adapter",
@@ -244,10 +246,17 @@ def test_only_the_adapters_import_a_framework(module):
 
 def test_the_algorithms_themselves_know_no_backend():
     for module in MODULES:
-        if part_of(module) != "algorithms" or module.split(".")[1].startswith(("torch_", "tf_")):
+        if part_of(module) != "algorithms" or module.split(".")[1].startswith(
+            ("torch_", "tf_", "native_")
+        ):
             continue
         names = imported_names(PATHS[module], with_types=False)
         adapters = {name for name in names if name.startswith("tensor_optix.adapters")}
+        # The engine makes the updates of every framework; its own networks are a framework like the others.
+        engine = tuple(
+            f"tensor_optix.adapters.native.{m}" for m in ("updates", "replay_updates", "views")
+        )
+        adapters -= {name for name in adapters if name.startswith(engine)}
         assert adapters <= SHARED_BY_FRAMEWORKS, module
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import make_vector_env
+from tests.frameworks import require
 
 README = Path(__file__).parent.parent / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -27,9 +28,10 @@ FULL_SCORE = 475.0
 def skip_without_framework(example):
     if "TrialOrchestrator" in example:
         pytest.importorskip("optuna")
-    for imported, framework in (("import torch", "torch"), ("import keras", "tensorflow")):
-        if imported in example:
-            pytest.importorskip(framework)
+    needed = {"import torch": "torch", "import keras": "tensorflow", "NativePPOAgent": "native"}
+    for word, framework in needed.items():
+        if word in example:
+            require(framework)
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
@@ -48,7 +50,9 @@ def test_the_examples_run(number, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", FULL_RUNS + ENSEMBLES, ids=["torch", "tensorflow", "ensemble"])
+@pytest.mark.parametrize(
+    "example", FULL_RUNS + ENSEMBLES, ids=["native", "torch", "tensorflow", "ensemble"]
+)
 def test_the_first_examples_solve_cartpole_as_printed(example, tmp_path, monkeypatch):
     skip_without_framework(example)
     monkeypatch.chdir(tmp_path)

@@ -44,6 +44,16 @@ class TorchFramework(Framework):
 
     name, adapter, prefix, classes = "torch", "pytorch", "torch", "Torch"
 
+    def with_trunk(
+        self, sizes: tuple[int, int], outputs: Sequence[int], form: str = "nested", seed: int = 0
+    ) -> list[Any]:
+        torch.manual_seed(seed)
+        trunk = nn.Sequential(nn.Linear(*sizes), nn.Tanh())
+        heads = [nn.Linear(sizes[1], size) for size in outputs]
+        is_nested = [form == "nested" or (form == "mixed" and n) for n in range(len(heads))]
+        parts = [[trunk] if nested else list(trunk) for nested in is_nested]
+        return [nn.Sequential(*part, head) for part, head in zip(parts, heads, strict=True)]
+
     def two_headed(self, inputs: int, actions: int) -> Any:
         return TwoHeaded(inputs, actions)
 

@@ -80,17 +80,21 @@ def numpy_episode_statistics(
     finished_lengths: Array,
     finished_envs: Array,
 ) -> int:
-    """Masked ufuncs."""
-    mask = valid.astype(bool)
-    running_returns += np.where(mask, rewards, 0.0)
-    running_lengths += mask
-    envs = np.flatnonzero(mask & dones.astype(bool))
-    finished_returns[: len(envs)] = running_returns[envs]
-    finished_lengths[: len(envs)] = running_lengths[envs]
-    finished_envs[: len(envs)] = envs
-    running_returns[envs] = 0.0
-    running_lengths[envs] = 0
-    return len(envs)
+    """Masked ufuncs, step by step."""
+    mask, finished = valid.astype(bool), 0
+    paid, ended = np.where(mask, rewards, 0.0), mask & dones.astype(bool)
+    for t in range(len(rewards)):
+        running_returns += paid[t]
+        running_lengths += mask[t]
+        envs = np.flatnonzero(ended[t])
+        told = slice(finished, finished + len(envs))
+        finished_returns[told] = running_returns[envs]
+        finished_lengths[told] = running_lengths[envs]
+        finished_envs[told] = envs
+        running_returns[envs] = 0.0
+        running_lengths[envs] = 0
+        finished += len(envs)
+    return finished
 
 
 @njit
@@ -183,14 +187,15 @@ def plain_episode_statistics(
 ) -> int:
     """The same loop without checks."""
     finished = 0
-    for n in range(len(rewards)):
-        if valid[n]:
-            running_returns[n] += rewards[n]
-            running_lengths[n] += 1
-            if dones[n]:
-                finished_returns[finished] = running_returns[n]
-                finished_lengths[finished] = running_lengths[n]
-                finished_envs[finished] = n
-                running_returns[n], running_lengths[n] = 0.0, 0
-                finished += 1
+    for t in range(rewards.shape[0]):
+        for n in range(rewards.shape[1]):
+            if valid[t, n]:
+                running_returns[n] += rewards[t, n]
+                running_lengths[n] += 1
+                if dones[t, n]:
+                    finished_returns[finished] = running_returns[n]
+                    finished_lengths[finished] = running_lengths[n]
+                    finished_envs[finished] = n
+                    running_returns[n], running_lengths[n] = 0.0, 0
+                    finished += 1
     return finished

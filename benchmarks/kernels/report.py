@@ -1,6 +1,7 @@
-"""Turn a pytest-benchmark JSON file into the table of README.md.
+"""Turn a pytest-benchmark JSON file into the tables of README.md.
 
-`python benchmarks/kernels/report.py results.json` writes Markdown to standard output.
+`python benchmarks/kernels/report.py results.json` writes Markdown to standard output: the kernels, then the
+engine.
 """
 
 from __future__ import annotations
@@ -13,6 +14,33 @@ from typing import Any
 CONTENDERS = ("native", "numba", "plain", "numpy")
 
 
+def groups_of(results: dict[str, Any], figure: str) -> dict[str, dict[str, Any]]:
+    """Return the figures of each contender by group, of those that have this one."""
+    groups: dict[str, dict[str, Any]] = {}
+    for entry in results["benchmarks"]:
+        if figure in entry["extra_info"]:
+            group = groups.setdefault(entry["group"], {})
+            group[entry["params"]["contender"]] = entry["extra_info"]
+    return groups
+
+
+def engine_table(results: dict[str, Any]) -> str:
+    """Return one line per case of the engine: best times, and native's share of the rate of products."""
+    lines = [
+        "| case | size | native us | NumPy us | PyTorch us | share of the rate of products |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, group in groups_of(results, "share_of_gemm").items():
+        case, size = name.split()
+        times = [
+            f"{group[contender]['microseconds']:.1f}" if contender in group else ""
+            for contender in ("native", "numpy", "torch")
+        ]
+        share = f"{group['native']['share_of_gemm']:.2f}"
+        lines.append(f"| {' | '.join([case, size, *times, share])} |")
+    return "\n".join(lines) + "\n"
+
+
 def table(results: dict[str, Any]) -> str:
     """Return one line per kernel and size: best times, then native's share of copy bandwidth."""
     lines = [
@@ -20,11 +48,7 @@ def table(results: dict[str, Any]) -> str:
         "| share of a copy of that size | share of a DRAM copy |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    groups: dict[str, dict[str, Any]] = {}
-    for entry in results["benchmarks"]:
-        group = groups.setdefault(entry["group"], {})
-        group[entry["params"]["contender"]] = entry["extra_info"]
-    for name, group in groups.items():
+    for name, group in groups_of(results, "share_of_dram_copy").items():
         kernel, size = name.split()
         times = [f"{group[contender]['microseconds']:.1f}" for contender in CONTENDERS]
         native = group["native"]
@@ -34,4 +58,5 @@ def table(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(table(json.loads(Path(sys.argv[1]).read_text())))
+    read = json.loads(Path(sys.argv[1]).read_text())
+    sys.stdout.write(table(read) + "\n" + engine_table(read))

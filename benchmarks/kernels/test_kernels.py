@@ -80,11 +80,10 @@ def gather(t: int, n: int) -> Case:
 
 
 def episode_statistics(t: int, n: int) -> Case:
-    """One step of t * n environments."""
-    envs = t * n
-    running = [np.zeros(envs), np.zeros(envs, np.int64)]
-    finished = [np.zeros(envs), np.zeros(envs, np.int64), np.zeros(envs, np.int32)]
-    return [floats(envs), *masks(envs), *running, *finished], 38 * envs
+    most = t * n
+    running = [np.zeros(n), np.zeros(n, np.int64)]
+    finished = [np.zeros(most), np.zeros(most, np.int64), np.zeros(most, np.int32)]
+    return [floats(t, n), *masks(t, n), *running, *finished], 6 * most
 
 
 CASES: dict[str, Callable[[int, int], Case]] = {

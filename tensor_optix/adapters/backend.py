@@ -7,6 +7,7 @@ inside the compiled calls only. How updates are counted is said here too, once f
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
@@ -16,7 +17,9 @@ from tensor_optix.core.argument_checks import kind_of
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
+    from tensor_optix.adapters.native.views import OptimizerSource, PerceptronSource
     from tensor_optix.core.types import Array, PathLike
 
 Tensor: TypeAlias = Any
@@ -79,6 +82,39 @@ class UpdateTally:
         self._totals, self._updates, self._skipped = {}, 0, 0
         means.pop("skipped", None)
         return means | {"n_updates": updates - skipped, "n_skipped_updates": skipped}
+
+
+def require_same_values(
+    variables: Mapping[str, Mapping[str, Any]], read: Callable[[str], Mapping[str, Any]]
+) -> None:
+    """Refuse files that hold several values of one variable, as networks share it.
+
+    Args:
+        variables: By networks and by the names that files call them.
+        read: The arrays in the file of a network.
+
+    Raises:
+        ValueError: If they do.
+    """
+    counts = Counter(id(one) for own in variables.values() for one in own.values())
+    places: dict[int, tuple[str, Any]] = {}
+    for network, own in variables.items():
+        named = {name: id(one) for name, one in own.items() if counts[id(one)] > 1}
+        stored = read(network) if named else {}
+        for name in named.keys() & stored.keys():
+            other, value = places.setdefault(named[name], (network, stored[name]))
+            if not _are_equal(value, stored[name]):
+                raise ValueError(
+                    f"the stored {other} and {network} have different values of {name}, which this agent's "
+                    "share: they were two networks that share nothing; load them into such ones"
+                )
+
+
+def _are_equal(first: Any, second: Any) -> bool:
+    """Whether two arrays are the same, NaN included."""
+    if first.shape != second.shape:
+        return False
+    return bool(((first == second) | ((first != first) & (second != second))).all())
 
 
 class GradientDescent(Protocol):
@@ -184,7 +220,12 @@ class ByteDivisors:
         return True
 
 
-FAMILIES = {"torch": "Torch", "keras": "TF", "tensorflow": "TF"}
+FAMILIES = {
+    "torch": "Torch",
+    "keras": "TF",
+    "tensorflow": "TF",
+    "tensor_optix.adapters.native": "Native",
+}
 """What the names of the agents begin with that take the objects of a package."""
 
 
@@ -193,13 +234,21 @@ def given_instead(found: object) -> str:
     if isinstance(found, type):
         return kind_of(found)
     kind = f"{type(found).__module__}.{type(found).__name__}".removeprefix("builtins.")
-    packages = [base.__module__.split(".")[0] for base in type(found).__mro__]
-    families = [FAMILIES[package] for package in packages if package in FAMILIES]
+    modules = [f"{base.__module__}." for base in type(found).__mro__]
+    families = [
+        f for m in modules for package, f in FAMILIES.items() if m.startswith(f"{package}.")
+    ]
     return f"{kind}; {families[0]}... agents take it" if families else kind
 
 
 class Backend(Protocol):
     """The functions of a framework's backend module."""
+
+    title: str
+    """The framework as its makers write it."""
+
+    def makes_gradients(self) -> bool:
+        """Return whether any loss can be minimised; if not, the native engine makes all updates."""
 
     def placed_on(self, device: str, /) -> AbstractContextManager[Any]:
         """Return a context to make networks in that are to be on a device, as agents name it."""
@@ -251,6 +300,9 @@ class Backend(Protocol):
     def split_last(self, x: Tensor, /) -> tuple[Tensor, Tensor]:
         """Split the last axis into two halves."""
 
+    def pair_last(self, x: Tensor, y: Tensor, /) -> Tensor:
+        """Lay two tensors of one shape side by side: `[B]`, `[B]` -> `[B, 2]`."""
+
     def fold_last(self, x: Tensor, size: int, /) -> Tensor:
         """Fold the last axis into rows of one size: `[B, K * size]` -> `[B, K, size]`."""
 
@@ -270,6 +322,14 @@ class Backend(Protocol):
 
         Raises:
             TypeError: If it does not return one tensor.
+        """
+
+    def shared(
+        self, first: Network, second: Network, /
+    ) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+        """Return a function of observations to what `forward` returns of each of two networks.
+
+        The layers that both begin with, the same objects, are called once. None: there are none such.
         """
 
     def without_gradient(self, fn: Callable[..., Any], /) -> Callable[..., Any]:
@@ -310,12 +370,43 @@ class Backend(Protocol):
             ValueError: If it holds anything but a single number.
         """
 
+    def perceptron_source(self, name: str, network: Network, /) -> PerceptronSource:
+        """Return a network as the native engine reads it; errors call it by the name.
+
+        Raises:
+            NotNative: If the engine does not know such a network.
+        """
+
+    def optimizer_source(
+        self, name: str, optimizer: Optimizer, networks: Mapping[str, Network], /
+    ) -> OptimizerSource:
+        """Return an optimizer as the native engine reads it.
+
+        Args:
+            name: What errors call it.
+            optimizer: Of these networks, or of the one number of what `scalar` returned.
+            networks: By their names, in the order that its leaves are to have.
+
+        Raises:
+            NotNative: If the engine does not know such an optimizer.
+        """
+
     def twin_critics(self, first: Network, second: Network, /) -> Network:
         """Return a network of `(observations [B, ...], actions [B, A]) -> [2, B]`: two critics' values.
 
         A critic takes `[B, D + A]`, observation and action side by side; where observations are no vectors,
         the two as two arguments. Perceptrons of one shape run as one batched pass. The critics remain
-        networks of their own: whatever changes them changes this one.
+        networks of their own, its `first` and `second`: whatever changes them changes this one.
+        """
+
+    def resident(
+        self, fields: Mapping[str, Array], /
+    ) -> Callable[[Array], Mapping[str, Tensor]] | None:
+        """Keep fields `[R, ...]` where updates are made, until the next call.
+
+        Returns:
+            A function of rows `[B]` int32 to the fields of these rows, which an update loop takes in place of
+            arrays. None: arrays are there as they are.
         """
 
     def update_loop(
@@ -362,14 +453,23 @@ class Backend(Protocol):
     def load_network(self, network: Network, path: PathLike, /) -> None:
         """Read what `save_network` wrote."""
 
+    def require_same_shared(self, networks: Mapping[str, Network], directory: Path, /) -> None:
+        """Refuse files in a directory that disagree about weights which the networks of their names share.
+
+        Raises:
+            ValueError: If they do.
+        """
+
     def save_optimizer(self, optimizer: Optimizer, path: PathLike, /) -> None:
         """Write the optimizer's state (moments, step counts) without pickle."""
 
     def load_optimizer(self, optimizer: Optimizer, path: PathLike, /) -> bool:
-        """Read what `save_optimizer` wrote; False where there is nothing to read."""
+        """Read what `save_optimizer` wrote; False where there is nothing to read, or another framework's."""
 
     def average_networks(self, network: Network, paths: Sequence[PathLike], /) -> None:
         """Set a network to the mean of stored ones."""
 
-    def perturb_network(self, network: Network, scale: float, seed: int, /) -> None:
-        """Multiply every floating weight by `1 + scale * N(0, 1)`."""
+    def perturb_network(
+        self, network: Network, scale: float, seed: int, others: Sequence[Network] = (), /
+    ) -> None:
+        """Multiply every floating weight, but those that `others` hold as well, by `1 + scale * N(0, 1)`."""

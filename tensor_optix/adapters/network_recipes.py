@@ -125,6 +125,15 @@ class Sight(NamedTuple):
         return len(self.shape) == 1
 
 
+class Output(NamedTuple):
+    """The last layer of a network."""
+
+    size: int
+    seed: int
+    gain: float
+    """Scale of its initial weights."""
+
+
 class Layers(Protocol):
     """What a framework brings: layers with initial weights, and Adam. A module of plain functions."""
 
@@ -159,6 +168,12 @@ class Layers(Protocol):
 
     def side_by_side(self, width: int, branches: Sequence[Sequence[Layer]], /) -> Layer:
         """Return a layer of rows `[B, width]` to what each branch, layers in order, makes of them, joined."""
+
+    def beside(self, encoder: Sequence[Layer], size: int, others: int, /) -> list[Layer]:
+        """Return the layers of rows `[B, size + others]` to what an encoder makes of the first columns.
+
+        The others, which are those of actions, follow as they are.
+        """
 
     def sequential(
         self, shape: Sequence[int], layers: Sequence[Layer], is_index: bool = False, /
@@ -283,6 +298,34 @@ class NetworkRecipes:
             head = [*self._layers.layers_of(network)]
         return self._layers.sequential(sight.shape, [*encoder, *head], sight.is_index)
 
+    def networks_of_images(
+        self, sight: Sight, outputs: Sequence[Output], hidden: Sequence[int]
+    ) -> list[Network]:
+        """Build networks that share all layers but their last, as those of Mnih et al. 2016 do.
+
+        Args:
+            sight: Of the observations, with images.
+            outputs: Of each; the first's seed is that of what is shared.
+            hidden: Widths of the hidden layers, as for `network`.
+
+        Returns:
+            Networks of `[B, *shape]` float32; the first is what `network` makes.
+
+        Raises:
+            ValueError: If a size is below 1.
+        """
+        generators = [self._layers.new_generator(one.seed) for one in outputs]
+        trunk = self._encoder(sight, generators[0])
+        plans = [
+            _plan_orthogonal(sight.features, hidden, one.size, "relu", one.gain) for one in outputs
+        ]
+        trunk += self._dense(plans[0][:-1], generators[0])
+        lasts = [
+            self._layers.dense(plan[-1], generator)
+            for plan, generator in zip(plans, generators, strict=True)
+        ]
+        return [self._layers.sequential(sight.shape, [*trunk, *last]) for last in lasts]
+
     def action_critic(
         self, sight: Sight, action_dim: int, hidden: Sequence[int], seed: int
     ) -> Network:
@@ -313,10 +356,9 @@ class NetworkRecipes:
             return self._layers.action_critic(network, head)
         if not encoder:
             return head
-        (size,), columns = sight.shape, self._layers.columns
-        branches = [[columns(0, (size,)), *encoder], [columns(size, (action_dim,))]]
-        joined = self._layers.side_by_side(size + action_dim, branches)
-        layers = [joined, *self._layers.layers_of(head)]
+        (size,) = sight.shape
+        joined = self._layers.beside(encoder, size, action_dim)
+        layers = [*joined, *self._layers.layers_of(head)]
         return self._layers.sequential((size + action_dim,), layers)
 
     def adam(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tensor_optix.adapters.network_recipes import Channels
+    from tensor_optix.algorithms.network_agent import Engine
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.observation_layout import AnySpace
 
@@ -67,6 +68,7 @@ def make_agent(
     normalize_observations: bool = False,
     normalize_rewards: bool = False,
     channels: Channels | None = None,
+    engine: Engine = "auto",
 ) -> BaseAgent:
     """Make an agent, with networks and optimizers, for the spaces of an environment.
 
@@ -77,7 +79,8 @@ def make_agent(
     MultiDiscrete become unit vectors, a Box with three axes is an image and gets convolutions after Mnih et
     al. 2015, and any other array is flattened. A Dict or a Tuple is seen as the row that
     `core.observation_layout` lays it out in: each image in it gets convolutions of its own, whose features
-    lie beside the other columns before the hidden layers.
+    lie beside the other columns before the hidden layers. Actor and critic of PPO then share all layers but
+    their last ones.
 
     Bytes, uint8 of any shape, are divided inside the network by what their space says they are at most. Where
     that is 255, the agent looks before it first learns: if nothing above a quarter of it has come, they are
@@ -92,18 +95,22 @@ def make_agent(
         algorithm: A name in the catalogue, such as `"sac"`. None: PPO, for discrete and continuous actions
             alike, because it takes the least time to a good policy where the environment is fast, and no
             memory for a replay. Those with a replay need fewer steps where steps are dear: ask by name.
-        framework: `"torch"` or `"tensorflow"`. None: PyTorch where it is installed, else TensorFlow.
+        framework: `"torch"`, `"tensorflow"` or `"native"`, for networks of this library's own, which compiled
+            kernels train on the CPU; those have no convolutions for images. None: the first of the three
+            that is installed.
         hyperparams: Those that differ from the defaults.
         hidden_sizes: Widths of the hidden layers of each network; with images, of those behind the
             convolutions. None: as in the table, 512 with images.
         seed: Networks and agent follow from it; no global random state is used or changed. The same
-            one gives other numbers, of the same distributions, on the other framework. None: they
+            one gives other numbers, of the same distributions, on another framework. None: they
             differ each time.
         device: `"auto"` (a GPU where there is one), `"cpu"`, `"cuda"`, ...
         normalize_observations: Whether the networks see observations of mean 0 and variance 1.
         normalize_rewards: Whether the agent learns from rewards that are scaled to unit returns.
         channels: `"first"` or `"last"`: which axis of images they are. None: the shorter one of these two,
             the last if they are alike.
+        engine: What makes the updates: `"native"`, the compiled kernels; `"framework"`; or `"auto"`, the
+            kernels where they can, which is where all networks are perceptrons on the CPU.
 
     Raises:
         ValueError: If algorithm, framework, spaces, hyperparameters, sizes or device do not fit; the
@@ -141,6 +148,7 @@ def make_agent(
             device=device,
             reward_normalizer=RewardNormalizer(at_first.gamma) if normalize_rewards else None,
             obs_normalizer=_obs_normalizer(plain) if normalize_observations else None,
+            engine=engine,
         )
     agent.seed(agent_seed)
     agent.recipe = AgentRecipe(
@@ -151,6 +159,7 @@ def make_agent(
         normalize_observations=normalize_observations,
         normalize_rewards=normalize_rewards,
         channels=channels,
+        engine=engine,
     )
     return agent
 

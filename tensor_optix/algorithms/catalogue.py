@@ -114,8 +114,12 @@ def _actor_and_twin_critics(parts: AgentParts, outputs: int) -> tuple[Any, ...]:
 
 
 def _actor_and_critic(parts: AgentParts, outputs: int) -> tuple[Any, ...]:
-    actor = parts.network(parts.recipes.mlp, outputs, 0, POLICY_GAIN)
-    critic = parts.network(parts.recipes.mlp, 1, 1)
+    """Return actor, critic, optimizer; of images both see the same features."""
+    if parts.sight.has_images:
+        actor, critic = parts.networks_of_images((outputs, POLICY_GAIN), (1, 1.0))
+    else:
+        actor = parts.network(parts.recipes.mlp, outputs, 0, POLICY_GAIN)
+        critic = parts.network(parts.recipes.mlp, 1, 1)
     return actor, critic, parts.adam([actor, critic])
 
 

@@ -43,21 +43,29 @@ class Distribution(NamedTuple):
     """`actions` as a window keeps them -> what `log_prob` takes."""
     require: Callable[[Any, Array], None]
     """`(action space, outputs [B, ...])`: raise a ValueError if they do not belong together."""
+    counts: Callable[[int], tuple[int, ...]]
+    """`the size of outputs -> among how many actions each choice is`; none where actions are continuous."""
     probs: Callable[[Array], Array] | None = None
     """`outputs [B, A] -> probabilities [B, A]` float64, those of each choice side by side; None where
     actions are continuous."""
 
 
+LEAST_EXPONENTIAL = np.float32(1e-30)
+"""Of a draw, so that its logarithm is finite."""
+
+
 def _with_noise(rng: np.random.Generator, logits: Array) -> Array:
     # argmax(logits + Gumbel noise) is a draw from softmax(logits) (Gumbel 1954), without normalising.
     exponential = rng.standard_exponential(logits.shape, np.float32)
-    np.maximum(exponential, np.float32(1e-30), out=exponential)
+    np.maximum(exponential, LEAST_EXPONENTIAL, out=exponential)
     np.log(exponential, out=exponential)
-    return np.asarray(logits - exponential)
+    noisy: Array = logits - exponential
+    return noisy
 
 
 def _categorical_sample(rng: np.random.Generator, logits: Array) -> Array:
-    return np.asarray(np.argmax(_with_noise(rng, logits), axis=-1))
+    actions: Array = _with_noise(rng, logits).argmax(axis=-1)
+    return actions
 
 
 def _categorical_greedy(logits: Array) -> Array:
@@ -114,9 +122,21 @@ categorical = Distribution(
     entropy=_categorical_entropy,
     recover=_categorical_recover,
     require=_categorical_require,
+    counts=lambda size: (size,),
     probs=_categorical_probs,
 )
 """A choice among A actions; the actor returns `[B, A]` unnormalised log-probabilities (logits)."""
+
+
+def is_known(distribution: Distribution) -> bool:
+    """Whether densities and entropies are those of a distribution of this module."""
+    known = (categorical, factorized((1,)), squashed_gaussian)
+    return any(_formulas(distribution) == _formulas(one) for one in known)
+
+
+def _formulas(distribution: Distribution) -> tuple[Any, ...]:
+    densities = (distribution.log_prob, distribution.entropy)
+    return tuple(one.func if isinstance(one, partial) else one for one in densities)
 
 
 class _Block(NamedTuple):
@@ -151,6 +171,7 @@ def factorized(counts: Sequence[int]) -> Distribution:
         entropy=partial(_factorized_entropy, blocks),
         recover=_categorical_recover,
         require=partial(_factorized_require, sizes),
+        counts=lambda size: sizes,
         probs=partial(_factorized_probs, blocks),
     )
 
@@ -324,6 +345,7 @@ squashed_gaussian = Distribution(
     entropy=_squashed_entropy,
     recover=_squashed_recover,
     require=_squashed_require,
+    counts=lambda size: (),
 )
 """tanh of a Gaussian in A dimensions; the actor returns `[B, 2A]`, mean and log_std side by side. Actions
 are in (-1, 1); `log_prob` takes them before the tanh, because that cannot be undone where it saturates."""

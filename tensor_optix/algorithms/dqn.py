@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from tensor_optix.adapters.backend import UpdateTally
+from tensor_optix.adapters.native.updates_from_replay import NativeDQN
 from tensor_optix.algorithms.distributions import masked, masked_array
 from tensor_optix.algorithms.network_agent import LEAST_REMAINING, try_network
 from tensor_optix.algorithms.off_policy import OffPolicyAgent, ReplayHyperparams, weighted_squares
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tensor_optix.adapters.backend import Network, Optimizer, Tensor
+    from tensor_optix.adapters.native.updates import NativeParts
+    from tensor_optix.algorithms.network_agent import Engine
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
     from tensor_optix.core.types import Array, EpisodeData, HyperparamSet
 
@@ -29,6 +32,8 @@ NEGLIGIBLE_EPSILON = 1e-3
 """And below this one: a factor never brings epsilon down to 0."""
 SMALLEST_LEAD = 1e-6
 """Of the greedy action's probability."""
+MATHS = ("_bind", "_update_tensors", "_loss", "_values_tensor", "_td_targets_tensor")
+"""The methods whose maths the native engine knows by itself."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         n_actions: A.
         optimizer: Of the network's weights.
         hyperparams: See `DQNHyperparams`; all are optional.
-        device, reward_normalizer, obs_normalizer, compile: As for every `NetworkAgent`.
+        device, reward_normalizer, obs_normalizer, compile, engine: As for every `NetworkAgent`.
     """
 
     hyperparams_type = DQNHyperparams
@@ -92,6 +97,8 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         reward_normalizer: RewardNormalizer | None = None,
         obs_normalizer: ObsNormalizer | None = None,
         compile: bool = False,
+        *,
+        engine: Engine = "auto",
     ) -> None:
         self._n_actions = whole_number("n_actions", n_actions)
         self._q_network = q_network
@@ -105,6 +112,7 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
             obs_normalizer=obs_normalizer,
             device=device,
             compile=compile,
+            engine=engine,
         )
 
     @cached_property
@@ -123,6 +131,23 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         )
         self._td_targets = ops.without_gradient(self._td_targets_tensor)
         self._loop = ops.update_loop(self._update_tensors, [q_network])
+        native = self._native(self._native_dqn)
+        if native is not None:
+            self._values = self._by_engine(native.values, self._values)
+            self._loop = self._by_engine(native.loop, self._loop)
+
+    def _native_dqn(self, parts: NativeParts) -> NativeDQN:
+        """Return what the native engine does of it.
+
+        Raises:
+            NotNative: If that is not possible.
+        """
+        self._require_own(DQN, MATHS)
+        networks = {"q_network": self._q_network}
+        q_network = parts.network("q_network", self._q_network)
+        target = parts.network("target", self._target)
+        optimizer = parts.optimizer("optimizer", self._optimizers["optimizer"], networks)
+        return NativeDQN(parts, q_network, target, optimizer)
 
     @property
     def is_exploring(self) -> bool:

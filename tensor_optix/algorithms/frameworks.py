@@ -6,6 +6,7 @@ import importlib.util
 from typing import TYPE_CHECKING, NamedTuple
 
 from tensor_optix.core.argument_checks import closest
+from tensor_optix.kernels.engine import has_engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,16 +32,39 @@ class Framework(NamedTuple):
         return importlib.util.find_spec(self.name) is not None
 
     @property
-    def command(self) -> str:
-        """What installs it."""
+    def remedy(self) -> str:
+        """What to do where it is not installed."""
         return f"pip install 'tensor-optix[{self.name}]'"
 
 
+class NativeFramework(Framework):
+    """The networks of this library, which the native engine trains: no other package is needed."""
+
+    __slots__ = ()
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the engine can be used: the kernels are compiled, and serve."""
+        return has_engine
+
+    @property
+    def remedy(self) -> str:
+        """What to do where it is not there."""
+        return (
+            "reinstall tensor-optix where there is a C++17 compiler, and leave the environment variable "
+            "TENSOR_OPTIX_KERNELS unset"
+        )
+
+
+NATIVE = NativeFramework("native", "compiled kernels", "native", "native_", "Native")
 FRAMEWORKS: Mapping[str, Framework] = {
     "torch": Framework("torch", "PyTorch", "pytorch", "torch_", "Torch"),
     "tensorflow": Framework("tensorflow", "TensorFlow", "tensorflow", "tf_", "TF"),
+    "native": NATIVE,
 }
 """By their names; of those that are installed, the first is the default."""
+CPU = ("auto", "cpu")
+"""The devices that the native engine computes on, as agents name them."""
 
 OTHER_NAMES = {"pytorch": "torch", "tf": "tensorflow", "keras": "tensorflow"}
 
@@ -62,13 +86,29 @@ def find_framework(name: str | None) -> Framework:
         raise ValueError(f"framework must be one of {names}, got {name!r}{hint}")
     found = FRAMEWORKS[name]
     if not found.is_installed:
-        raise ImportError(f"framework {name!r} needs {found.title}: {found.command}")
+        raise ImportError(f"framework {name!r} needs {found.title}: {found.remedy}")
     return found
+
+
+def lightest_framework(sees_images: bool, device: str, engine: str = "auto") -> Framework:
+    """Return what takes the least time to start and to learn: the native one where it will do.
+
+    Args:
+        sees_images: Whether there are images among the observations.
+        device: What is to compute.
+        engine: What is to make the updates, as agents name it.
+
+    Raises:
+        ImportError: If there is none that will do, with the commands that install one.
+    """
+    will_do = not sees_images and device in CPU and engine != "framework"
+    return NATIVE if will_do and NATIVE.is_installed else _first_installed()
 
 
 def _first_installed() -> Framework:
     for framework in FRAMEWORKS.values():
         if framework.is_installed:
             return framework
-    commands = " or ".join(f"{one.command} ({one.title})" for one in FRAMEWORKS.values())
+    installable = [one for one in FRAMEWORKS.values() if one is not NATIVE]
+    commands = " or ".join(f"{one.remedy} ({one.title})" for one in installable)
     raise ImportError(f"no framework is installed that an agent could compute with: {commands}")

@@ -16,11 +16,25 @@ from functools import cached_property
 from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    Self,
+    TypeAlias,
+    TypeVar,
+    get_args,
+)
 
 import numpy as np
 
 from tensor_optix.adapters.backend import ByteDivisors
+from tensor_optix.adapters.native.updates import NativeParts, native_instructions
+from tensor_optix.adapters.native.views import NotNative
 from tensor_optix.core.argument_checks import (
     closest,
     finite_number,
@@ -51,6 +65,26 @@ LEAST_STEP = 1e-3
 """Where `reduce_step` ends: at this share of the learning rate that the agent was made with."""
 LEAST_REMAINING = 1e-6
 """What a schedule is asked with at the very end of a run: one that comes down to 0 is still above it."""
+
+
+Engine: TypeAlias = Literal["auto", "native", "framework"]
+ENGINES = get_args(Engine)
+N = TypeVar("N")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class EngineChoice(NamedTuple):
+    """What makes an agent's updates, and why."""
+
+    name: Literal["native", "framework"]
+    title: str
+    """As it is called."""
+    reason: str
+
+    def __str__(self) -> str:
+        """Return it in words, such as "PyTorch, as the actor has a Conv2d layer ..."."""
+        return self.title if self.name == "native" else f"{self.title}, as {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -162,6 +196,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
             first then takes 5 to 40 seconds, and those of small networks on a CPU a third of their time.
             The results are the same up to rounding. What cannot be compiled runs as it is, with a
             warning. TensorFlow's updates are compiled in any case.
+        engine: What makes the updates: `"native"`, compiled kernels that work in the memory of networks and
+            optimizers; `"framework"`; or `"auto"`, the native engine where it can, unless `compile` is
+            set. It can where all networks are perceptrons in float32 on the CPU, the optimizers Adam, AdamW
+            or SGD, and neither hooks nor a subclass change what is computed. `engine_choice` says which it
+            is, and why. What is changed later is seen, too: from then on the framework makes the updates.
 
     Raises:
         ImportError: If Keras runs on another framework than TensorFlow.
@@ -184,7 +223,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
         obs_normalizer: ObsNormalizer | None = None,
         device: str = "auto",
         compile: bool = False,
+        engine: Engine = "auto",
     ) -> None:
+        if engine not in ENGINES:
+            names = ", ".join(map(repr, ENGINES))
+            raise ValueError(f"engine must be one of {names}, got {engine!r}")
         if hyperparams is not None and not isinstance(hyperparams, HyperparamSet):
             raise TypeError(
                 f"hyperparams must be a HyperparamSet, got {type(hyperparams).__name__}; "
@@ -203,11 +246,15 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._hyperparams: H = self._read({} if hyperparams is None else hyperparams.params)
         self._has_warned_of_actions = False
         self._masked: MaskedSpace | None = None
+        is_compiled = compile and self.ops.makes_gradients()
+        self._wanted_engine: Engine = "framework" if engine == "auto" and is_compiled else engine
+        self._is_compiled = compile
         self._older_than_act = older_than_act(type(self))
         self._acts_itself = overrides(type(self), "act", "_sample")
         self._learns_itself = overrides(type(self), "learn", "_sample")
         before = set(vars(self))
         self._bind()
+        logger.info("updates are made by %s", self.updates_by)
         self._bytes = self._new_byte_divisors()
         self._bound = frozenset(vars(self)) - before
         self._hyperparams = replace(self._hyperparams, learning_rate=self._learning_rate())
@@ -263,6 +310,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
             memo |= {id(part): after[name] for name, part in before.items()}
         return parts
 
+    @property
+    def updates_by(self) -> str:
+        """What makes its updates, and why, in words."""
+        return str(self.engine_choice)
+
     @cached_property
     def sees_rows(self) -> bool:
         """Whether the networks act or learn; a subclass that overrides both methods sees what there is."""
@@ -285,6 +337,72 @@ class NetworkAgent(BaseAgent, Generic[H]):
             self._masked, observation_space = observation_space, observation_space.plain
         if not (self._acts_itself and self._learns_itself):
             self._try_networks(observation_space, action_space)
+
+    def _native(self, make: Callable[[NativeParts], N]) -> N | None:
+        """Return what the native engine computes of an algorithm; None where the framework does.
+
+        Args:
+            make: `(parts) -> the algorithm's updates and passes`; raises NotNative if that is impossible.
+
+        Raises:
+            ValueError: If the native engine cannot do it, and was asked for or is all that there is.
+        """
+        try:
+            if self._wanted_engine == "framework":
+                asked = "compile=True" if self._is_compiled else "engine='framework'"
+                raise NotNative(f"{asked} was asked for")
+            made = make(NativeParts(self.ops))
+        except NotNative as error:
+            self._refuse_engine(error)
+            return None
+        title = f"the native engine ({native_instructions()})"
+        reason = "all networks are perceptrons in float32 on the CPU"
+        self.engine_choice = EngineChoice("native", title, reason)
+        return made
+
+    def _by_engine(self, native: Callable[P, R], framework: Callable[P, R]) -> Callable[P, R]:
+        """Return a function that the native engine computes; the framework, once it has to."""
+
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            if self.engine_choice.name == "native":
+                try:
+                    return native(*args, **kwargs)
+                except NotNative as error:
+                    # Nothing has changed: the engine looks at all it needs first.
+                    self._refuse_engine(error)
+                    logger.info("from now on, updates are made by %s", self.engine_choice)
+            return framework(*args, **kwargs)
+
+        return run
+
+    def _refuse_engine(self, error: NotNative) -> None:
+        """Take the framework's engine.
+
+        Raises:
+            ValueError: If that was not asked for, or there is none.
+        """
+        if not self.ops.makes_gradients():
+            raise ValueError(
+                f"{self.backend.title} cannot train this, as {error}; PyTorch and TensorFlow train "
+                "any networks and losses"
+            ) from None
+        if self._wanted_engine == "native":
+            raise ValueError(
+                f"engine='native' is not possible, as {error}; engine='auto' takes the framework's then"
+            ) from None
+        self.engine_choice = self._framework_choice(str(error))
+
+    def _framework_choice(self, reason: str) -> EngineChoice:
+        return EngineChoice("framework", self.backend.title, reason)
+
+    def _require_own(self, algorithm: type, names: Sequence[str]) -> None:
+        """Check that methods of an algorithm, whose maths the engine knows, are its own.
+
+        Raises:
+            NotNative: If a subclass has others.
+        """
+        if any(getattr(type(self), name) is not getattr(algorithm, name) for name in names):
+            raise NotNative("the loss is a subclass's own")
 
     @abstractmethod
     def _try_networks(self, observation_space: Any, action_space: Any) -> None:
@@ -450,10 +568,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
 
         Raises:
             ValueError: If those networks saw normalised observations and this agent's do not, or the other
-                way round; nothing has changed then.
+                way round, or if these share weights and those did not; nothing has changed then.
         """
         directory = Path(path).expanduser()
         self._require_same_sight(directory)
+        self.ops.require_same_shared(self._networks, directory)
         for name, network in self._networks.items():
             self.ops.load_network(network, directory / name)
         if self._obs_normalizer is not None:
@@ -474,7 +593,10 @@ class NetworkAgent(BaseAgent, Generic[H]):
             _save_arrays(directory / "reward_normalizer.npz", self._reward_normalizer.state_dict())
 
     def load_state(self, path: PathLike) -> None:
-        """Read a learner; a directory that holds weights only gives weights only."""
+        """Read a learner; a directory that holds weights only gives weights only.
+
+        What optimizers of another framework held is left out.
+        """
         directory = Path(path).expanduser()
         self.load_weights(directory)
         for name, optimizer in self._optimizers.items():
@@ -509,6 +631,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
         directories = [Path(path).expanduser() for path in paths]
         for directory in directories:
             self._require_same_sight(directory)
+            self.ops.require_same_shared(self._networks, directory)
         for name, network in self._networks.items():
             self.ops.average_networks(network, [directory / name for directory in directories])
         if self._obs_normalizer is not None:
@@ -519,9 +642,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
         return True
 
     def perturb_weights(self, noise_scale: float) -> None:
-        """Multiply every weight of every network by `1 + noise_scale * N(0, 1)`."""
-        for network in self._networks.values():
-            self.ops.perturb_network(network, noise_scale, int(self._rng.integers(2**63)))
+        """Multiply every weight of every network by `1 + noise_scale * N(0, 1)`, what they share once."""
+        networks = list(self._networks.values())
+        for place, network in enumerate(networks):
+            seed = int(self._rng.integers(2**63))
+            self.ops.perturb_network(network, noise_scale, seed, networks[:place])
         self._weights_changed()
 
     def _require_same_sight(self, directory: Path) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 import numpy as np
 
 from tensor_optix.adapters.backend import UpdateTally
+from tensor_optix.adapters.native.updates_from_replay import TwinParts
 from tensor_optix.algorithms.network_agent import (
     PROBE_ROWS,
     Hyperparams,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, Network, Optimizer, Tensor
+    from tensor_optix.adapters.native.updates import NativeParts
     from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike, Transitions
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,11 @@ MOST_BATCHES = 64
 """Batches that are drawn at once; bounds what they take in memory."""
 FIXED = ("replay_capacity", "n_step")
 """Hyperparameters that the rows in the replay buffer depend on."""
+TWIN_MATHS = (
+    *("_bind", "_update_tensors", "_update_critics", "_td_targets_tensor", "_policy_tensor"),
+    *("_critics_tensor", "_actor_loss", "_critic_loss"),
+)
+"""The methods whose maths the native engine knows by itself."""
 REPLAY = "replay"
 """The directory that holds the replay buffer, within that of `save_replay`."""
 
@@ -386,6 +393,28 @@ class TwinCriticAgent(OffPolicyAgent[H], Generic[H]):
         self._values = ops.inference(self._critics_tensor, [self._critics])
         self._td_targets = ops.without_gradient(self._td_targets_tensor)
         self._loop = ops.update_loop(self._update_tensors, [self._actor, self._critics])
+
+    def _native_twins(self, parts: NativeParts) -> TwinParts:
+        """Return the networks and their optimizers as the native engine takes them.
+
+        Raises:
+            NotNative: If it does not know them.
+        """
+        actor, critics = (
+            {"actor": self._actor},
+            {"critic1": self._critic1, "critic2": self._critic2},
+        )
+        targets = self._target_critics
+        optimizers = self._optimizers
+        return TwinParts(
+            parts.network("actor", self._actor),
+            parts.network("critic1", self._critic1),
+            parts.network("critic2", self._critic2),
+            parts.network("target of critic1", targets.first),
+            parts.network("target of critic2", targets.second),
+            parts.optimizer("actor_optimizer", optimizers["actor_optimizer"], actor),
+            parts.optimizer("critic_optimizer", optimizers["critic_optimizer"], critics),
+        )
 
     def seed(self, seed: int) -> None:
         """Make acting, replay and updates follow from `seed`."""

@@ -14,6 +14,8 @@ import numpy as np
 
 from tensor_optix import kernels
 from tensor_optix.adapters.backend import UpdateTally
+from tensor_optix.adapters.native.updates import NativePolicyGradient
+from tensor_optix.adapters.native.views import NotNative
 from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms.network_agent import Hyperparams, NetworkAgent, try_network
 from tensor_optix.core.trajectory_buffer import explained_variance
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tensor_optix.adapters.backend import Network, Optimizer, Tensor
+    from tensor_optix.adapters.native.updates import NativeParts
+    from tensor_optix.algorithms.network_agent import Engine
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
     from tensor_optix.core.types import Array, HyperparamSet
 
@@ -30,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 WHOLE_WINDOW = 2**31 - 1
 """A minibatch that no window fills: one short minibatch is made of it, for whose size nothing is compiled."""
+
+MATHS = ("_bind", "_update", "_loss", "_policy_tensor")
+"""The methods whose maths the native engine knows by itself."""
 
 ComputeLoss: TypeAlias = Callable[[Any, EpisodeData, Any], Any]
 """`(model, episode, targets [B]) -> scalar loss`, in the framework's own code."""
@@ -55,7 +62,7 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
             at every update. `episode` holds the B rows that are learned from, as NumPy arrays, flat
             (`num_envs` is 1) and without ends of episodes; its observations are normalised if there
             is a normalizer. `targets` `[B]` is a tensor of A_t on the network's device.
-        device, reward_normalizer, obs_normalizer: As for every `NetworkAgent`.
+        device, reward_normalizer, obs_normalizer, engine: As for every `NetworkAgent`.
     """
 
     hyperparams_type = PolicyGradientHyperparams
@@ -69,6 +76,8 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
         device: str = "auto",
         reward_normalizer: RewardNormalizer | None = None,
         obs_normalizer: ObsNormalizer | None = None,
+        *,
+        engine: Engine = "auto",
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -81,6 +90,7 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
             reward_normalizer=reward_normalizer,
             obs_normalizer=obs_normalizer,
             device=device,
+            engine=engine,
         )
         # The user's loss calls the model by itself.
         self._learns_itself |= compute_loss_fn is not None
@@ -92,6 +102,23 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
         # A loss of the user's reads the window itself, which a compiled loop would take for a constant.
         is_pure = self._compute_loss is None
         self._step = ops.update_loop(self._update, [model], is_pure)
+        native = self._native(self._native_policy_gradient)
+        if native is not None:
+            self._policy = self._by_engine(native.policy, self._policy)
+            self._step = self._by_engine(native.step, self._step)
+
+    def _native_policy_gradient(self, parts: NativeParts) -> NativePolicyGradient:
+        """Return what the native engine does of it.
+
+        Raises:
+            NotNative: If that is not possible.
+        """
+        if self._compute_loss is not None:
+            raise NotNative("the loss is compute_loss_fn")
+        self._require_own(PolicyGradient, MATHS)
+        model = parts.network("model", self.model)
+        optimizer = parts.optimizer("optimizer", self.optimizer, {"model": self.model})
+        return NativePolicyGradient(parts, model, optimizer)
 
     def _try_networks(self, observation_space: Any, action_space: Any) -> None:
         distributions.categorical.require(

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from tensor_optix.adapters.backend import UpdateTally
+from tensor_optix.adapters.native.updates import NativePPO
+from tensor_optix.adapters.native.views import NotNative
 from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms.network_agent import PROBE_ROWS, Hyperparams, NetworkAgent, try_network
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, Network, Optimizer, Tensor
+    from tensor_optix.adapters.native.updates import NativeParts
     from tensor_optix.algorithms.distributions import Distribution
+    from tensor_optix.algorithms.network_agent import Engine
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
     from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
@@ -48,6 +52,11 @@ STOP_AT = 1.5
 STILL_KL = 1e-7
 """Below it `approx_kl` is rounding: the policy did not move."""
 STILL_WINDOWS = 5
+MATHS = (
+    *("_bind", "_update", "_loss", "_policy_tensor", "_values_tensor", "_two_passes"),
+    *("_among_allowed", "_log_probs_tensor", "_pairs_tensor"),
+)
+"""The methods whose maths the native engine knows by itself; likewise in other algorithms."""
 SETTLED_ENTROPY = 1e-3
 """Below it a policy has made its choice, and may stay where it is."""
 
@@ -98,7 +107,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
         critic: `[B, ...]` observations to values, `[B, 1]` or `[B]`.
         optimizer: Of both.
         hyperparams: See `PPOHyperparams`; all are optional.
-        reward_normalizer, device, obs_normalizer, compile: As for every `NetworkAgent`.
+        reward_normalizer, device, obs_normalizer, compile, engine: As for every `NetworkAgent`.
         choices: `[K]`, among how many actions each of the independent choices is: the `nvec` of a
             MultiDiscrete, in one row; a 2 for each number of a MultiBinary. None: one choice, a Discrete.
     """
@@ -126,6 +135,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
         compile: bool = False,
         *,
         choices: Sequence[int] | None = None,
+        engine: Engine = "auto",
     ) -> None:
         if choices is not None:
             self.distribution = distributions.factorized(choices)
@@ -140,6 +150,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
             obs_normalizer=obs_normalizer,
             device=device,
             compile=compile,
+            engine=engine,
         )
 
     @cached_property
@@ -152,10 +163,35 @@ class PPO(NetworkAgent[PPOHyperparams]):
         self._policy = ops.inference(self._policy_tensor, [actor])
         self._values = ops.inference(self._values_tensor, [critic])
         self._log_probs = ops.inference(self._log_probs_tensor, [actor])
+        shared = ops.shared(actor, critic)
+        self._outputs_and_values = shared or self._two_passes
+        self._pairs = ops.inference(self._pairs_tensor, [actor, critic])
+        self._log_probs_and_values = self._judged_at_once if shared else self._judged_apart
         self._descent = ops.gradient_descent(
             self._loss, {"actor": actor, "critic": critic}, self._optimizers["optimizer"]
         )
         self._epoch = ops.update_loop(self._update, [actor, critic])
+        native = self._native(self._native_ppo)
+        if native is not None:
+            self._policy = self._by_engine(native.policy, self._policy)
+            self._values = self._by_engine(native.values, self._values)
+            self._log_probs = self._by_engine(native.log_probs, self._log_probs)
+            self._epoch = self._by_engine(native.epoch, self._epoch)
+
+    def _native_ppo(self, parts: NativeParts) -> NativePPO:
+        """Return what the native engine does of it.
+
+        Raises:
+            NotNative: If that is not possible.
+        """
+        self._require_own(PPO, MATHS)
+        if not distributions.is_known(self.distribution):
+            raise NotNative("the distribution is a subclass's own")
+        networks = {"actor": self._actor, "critic": self._critic}
+        actor, critic = (parts.network(name, network) for name, network in networks.items())
+        optimizer = parts.optimizer("optimizer", self._optimizers["optimizer"], networks)
+        counts = self.distribution.counts(actor.outputs)
+        return NativePPO(parts, actor, critic, optimizer, counts)
 
     def _update(
         self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
@@ -168,26 +204,47 @@ class PPO(NetworkAgent[PPOHyperparams]):
     def _values_tensor(self, observations: Tensor) -> Tensor:
         return self.ops.flatten_values(self.ops.forward(self._critic, observations))
 
-    def _outputs_tensor(self, observations: Tensor, masks: Tensor | None) -> Tensor:
-        outputs = self._policy_tensor(observations)
+    def _two_passes(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what actor and critic, which share nothing, make of observations."""
+        return self._policy_tensor(observations), self.ops.forward(self._critic, observations)
+
+    def _among_allowed(self, outputs: Tensor, masks: Tensor | None) -> Tensor:
         return outputs if masks is None else distributions.masked(self.ops, outputs, masks)
 
     def _log_probs_tensor(
         self, observations: Tensor, actions: Tensor, masks: Tensor | None = None
     ) -> Tensor:
-        outputs = self._outputs_tensor(observations, masks)
+        outputs = self._among_allowed(self._policy_tensor(observations), masks)
         return self.distribution.log_prob(self.ops, outputs, actions)
+
+    def _pairs_tensor(
+        self, observations: Tensor, actions: Tensor, masks: Tensor | None = None
+    ) -> Tensor:
+        """Return the log-probability and the value of each row, `[B, 2]`."""
+        outputs, values = self._outputs_and_values(observations)
+        outputs = self._among_allowed(outputs, masks)
+        log_probs = self.distribution.log_prob(self.ops, outputs, actions)
+        return self.ops.pair_last(log_probs, self.ops.flatten_values(values))
+
+    def _judged_at_once(self, observations: Array, *choices: Array) -> tuple[Array, Array]:
+        """Return log-probabilities and values, `[B]` each, of actions and the masks they were chosen by."""
+        log_probs, values = np.ascontiguousarray(self._pairs(observations, *choices).T)
+        return log_probs, values
+
+    def _judged_apart(self, observations: Array, *choices: Array) -> tuple[Array, Array]:
+        """Return the same of networks that share nothing."""
+        return self._log_probs(observations, *choices), self._values(observations)
 
     def _loss(
         self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute `L = policy loss + vf_coef * MSE(V, R) - entropy_coef * entropy`, eq. 9 of the paper."""
         ops, distribution = self.ops, self.distribution
-        outputs = self._outputs_tensor(batch["observations"], batch.get("action_masks"))
+        outputs, values = self._outputs_and_values(batch["observations"])
+        outputs = self._among_allowed(outputs, batch.get("action_masks"))
         log_ratio = distribution.log_prob(ops, outputs, batch["actions"]) - batch["log_probs"]
         policy_loss = clipped_surrogate(ops, log_ratio, batch["advantages"], scalars["clip_ratio"])
-        values = self._values_tensor(batch["observations"])
-        value_loss = squared_error(ops, values, batch["returns"])
+        value_loss = squared_error(ops, ops.flatten_values(values), batch["returns"])
         entropy = ops.mean(distribution.entropy(ops, outputs))
         total = policy_loss + scalars["vf_coef"] * value_loss - scalars["entropy_coef"] * entropy
         return total, {
@@ -210,11 +267,10 @@ class PPO(NetworkAgent[PPOHyperparams]):
         _require_values(try_network("critic", self._values, observation_space))
 
     def _sample(self, observations: Array) -> Array:
-        outputs = self._outputs(observations)
-        return self._finite_actions(self.distribution.sample(self._rng, outputs))
+        return self.distribution.sample(self._rng, self._outputs(observations))
 
     def _greedy(self, observations: Array) -> Array:
-        return self._finite_actions(self.distribution.greedy(self._outputs(observations)))
+        return self.distribution.greedy(self._outputs(observations))
 
     def _probs(self, observations: Array) -> Array | None:
         if self.distribution.probs is None:
@@ -279,9 +335,15 @@ class PPO(NetworkAgent[PPOHyperparams]):
         names = ("clip_ratio", "vf_coef", "entropy_coef", "max_grad_norm")
         scalars = {name: getattr(hyperparams, name) for name in names}
         size = hyperparams.minibatch_size
+        rows_of = self.ops.resident(rollout)
         tally = UpdateTally()
         for _ in range(hyperparams.n_epochs):
-            means, _rows = self._epoch(self._minibatches.epoch(rollout, rows), size, scalars)
+            fields = (
+                self._minibatches.epoch(rollout, rows)
+                if rows_of is None
+                else rows_of(self._minibatches.shuffle(rows))
+            )
+            means, _rows = self._epoch(fields, size, scalars)
             tally.add(means, math.ceil(len(rows) / size))
             if 0.0 < STOP_AT * hyperparams.target_kl < means["approx_kl"]:
                 break
@@ -294,11 +356,12 @@ class PPO(NetworkAgent[PPOHyperparams]):
         observations, masks = self._seen(episode.observations)
         with_masks = {} if masks is None else {"action_masks": masks}
         actions = self.distribution.recover(np.ascontiguousarray(episode.actions))
-        values = self._values(observations)
         if episode.log_probs is None:
-            log_probs = self._log_probs(observations, actions, *with_masks.values())
+            given = (observations, actions, *with_masks.values())
+            log_probs, values = self._log_probs_and_values(*given)
         else:
             log_probs = np.ascontiguousarray(episode.log_probs, np.float32)
+            values = self._values(observations)
         advantages, returns, usable = episode_advantages(
             episode,
             self._scaled_rewards(episode),
@@ -406,14 +469,22 @@ class GaussianPPO(PPO):
         device: str = "auto",
         obs_normalizer: ObsNormalizer | None = None,
         compile: bool = False,
+        *,
+        engine: Engine = "auto",
     ) -> None:
         self._action_dim = whole_number("action_dim", action_dim)
         shared = (hyperparams, reward_normalizer, device, obs_normalizer, compile)
-        super().__init__(actor, critic, optimizer, *shared)
+        super().__init__(actor, critic, optimizer, *shared, engine=engine)
 
     def _try_networks(self, observation_space: Any, action_space: Any) -> None:
         distributions.require_action_dim(self._action_dim, action_space)
         super()._try_networks(observation_space, action_space)
+
+    def _sample(self, observations: Array) -> Array:
+        return self._finite_actions(super()._sample(observations))
+
+    def _greedy(self, observations: Array) -> Array:
+        return self._finite_actions(super()._greedy(observations))
 
 
 def clipped_surrogate(

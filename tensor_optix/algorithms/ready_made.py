@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from tensor_optix.adapters.backend import ByteField
-from tensor_optix.adapters.network_recipes import Part, Sight, plan_image
+from tensor_optix.adapters.network_recipes import Output, Part, Sight, plan_image
 from tensor_optix.core.discrete_spaces import choice_counts, first_choices
 from tensor_optix.core.observation_layout import AnySpace, Encoding, ObservationField, layout_of
 
@@ -71,6 +71,12 @@ class AgentParts(NamedTuple):
         return self.recipes.network(
             self.sight, perceptron, outputs, self.hidden_sizes, seed, output_gain
         )
+
+    def networks_of_images(self, *outputs: tuple[int, float]) -> list[Network]:
+        """Return networks that share all but their last layers, given what each returns, and its gain."""
+        pairs = zip(outputs, self.network_seeds, strict=False)
+        heads = [Output(size, seed, gain) for (size, gain), seed in pairs]
+        return self.recipes.networks_of_images(self.sight, heads, self.hidden_sizes)
 
     def action_critic(self, index: int) -> Network:
         """Return a critic of observations and actions, in the form that twin critics take for the space."""

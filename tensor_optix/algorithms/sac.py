@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensor_optix.adapters.native.updates_from_replay import NativeSAC
 from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms.network_agent import try_network
-from tensor_optix.algorithms.off_policy import ReplayHyperparams, TwinCriticAgent
+from tensor_optix.algorithms.off_policy import TWIN_MATHS, ReplayHyperparams, TwinCriticAgent
 from tensor_optix.core.argument_checks import in_unit_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tensor_optix.adapters.backend import Network, Optimizer, Tensor
+    from tensor_optix.adapters.native.updates import NativeParts
+    from tensor_optix.algorithms.network_agent import Engine
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
     from tensor_optix.core.types import Array, EpisodeData, HyperparamSet
 
@@ -56,7 +59,7 @@ class SAC(TwinCriticAgent[SACHyperparams]):
         critic_optimizer: Of both critics.
         alpha_optimizer: Of one number, which becomes log alpha.
         hyperparams: See `SACHyperparams`; all are optional.
-        device, reward_normalizer, obs_normalizer, compile: As for every `NetworkAgent`.
+        device, reward_normalizer, obs_normalizer, compile, engine: As for every `NetworkAgent`.
     """
 
     hyperparams_type = SACHyperparams
@@ -76,6 +79,8 @@ class SAC(TwinCriticAgent[SACHyperparams]):
         reward_normalizer: RewardNormalizer | None = None,
         obs_normalizer: ObsNormalizer | None = None,
         compile: bool = False,
+        *,
+        engine: Engine = "auto",
     ) -> None:
         super().__init__(
             {"actor": actor, "critic1": critic1, "critic2": critic2},
@@ -90,6 +95,7 @@ class SAC(TwinCriticAgent[SACHyperparams]):
             obs_normalizer=obs_normalizer,
             device=device,
             compile=compile,
+            engine=engine,
         )
 
     def _bind(self) -> None:
@@ -101,6 +107,23 @@ class SAC(TwinCriticAgent[SACHyperparams]):
         self._alpha_descent = ops.gradient_descent(
             self._alpha_loss, {"log_alpha": self._log_alpha}, optimizer
         )
+        native = self._native(self._native_sac)
+        if native is not None:
+            self._policy = self._by_engine(native.policy, self._policy)
+            self._loop = self._by_engine(native.loop, self._loop)
+
+    def _native_sac(self, parts: NativeParts) -> NativeSAC:
+        """Return what the native engine does of it.
+
+        Raises:
+            NotNative: If that is not possible.
+        """
+        self._require_own(SAC, [*TWIN_MATHS, "_alpha_tensor", "_alpha_loss"])
+        twins = self._native_twins(parts)
+        of_alpha = parts.optimizer(
+            "alpha_optimizer", self._optimizers["alpha_optimizer"], {"log_alpha": self._log_alpha}
+        )
+        return NativeSAC(parts, twins, of_alpha)
 
     def _try_networks(self, observation_space: Any, action_space: Any) -> None:
         distributions.require_action_dim(self._action_dim, action_space)

@@ -39,6 +39,8 @@ class Fit:
     """The steps that its replay keeps, 0 without one."""
     replay_bytes: int = 0
     """The memory that these take."""
+    updates_by: str = ""
+    """What would make its updates, and why, in words."""
 
 
 def fit_of(
@@ -69,7 +71,7 @@ def fit_of(
         settings = ReplaySettings(params.replay_capacity, params.n_step, None, None)
         layout = settings.layout((first, action, np.zeros(1, np.float32), second), None)
         rows, size = params.replay_capacity, layout.ring_bytes
-    return Fit(algorithm.name, "", agent.num_weights, rows, size)
+    return Fit(algorithm.name, "", agent.num_weights, rows, size, agent.updates_by)
 
 
 def _as_row(observation: Any, space: AnySpace) -> Array:

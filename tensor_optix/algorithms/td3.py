@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensor_optix.adapters.backend import UpdateTally
+from tensor_optix.adapters.native.updates_from_replay import NativeTD3
 from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms.network_agent import try_network
-from tensor_optix.algorithms.off_policy import ReplayHyperparams, TwinCriticAgent
+from tensor_optix.algorithms.off_policy import TWIN_MATHS, ReplayHyperparams, TwinCriticAgent
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tensor_optix.adapters.backend import Network, Optimizer, Tensor
+    from tensor_optix.adapters.native.updates import NativeParts
+    from tensor_optix.algorithms.network_agent import Engine
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
     from tensor_optix.core.types import Array, EpisodeData, HyperparamSet
 
@@ -61,7 +64,7 @@ class TD3(TwinCriticAgent[TD3Hyperparams]):
         actor_optimizer: Of the actor.
         critic_optimizer: Of both critics.
         hyperparams: See `TD3Hyperparams`; all are optional.
-        device, reward_normalizer, obs_normalizer, compile: As for every `NetworkAgent`.
+        device, reward_normalizer, obs_normalizer, compile, engine: As for every `NetworkAgent`.
     """
 
     hyperparams_type = TD3Hyperparams
@@ -79,6 +82,8 @@ class TD3(TwinCriticAgent[TD3Hyperparams]):
         reward_normalizer: RewardNormalizer | None = None,
         obs_normalizer: ObsNormalizer | None = None,
         compile: bool = False,
+        *,
+        engine: Engine = "auto",
     ) -> None:
         super().__init__(
             {"actor": actor, "critic1": critic1, "critic2": critic2},
@@ -89,6 +94,7 @@ class TD3(TwinCriticAgent[TD3Hyperparams]):
             obs_normalizer=obs_normalizer,
             device=device,
             compile=compile,
+            engine=engine,
         )
 
     def _bind(self) -> None:
@@ -99,6 +105,21 @@ class TD3(TwinCriticAgent[TD3Hyperparams]):
         self._updates = 0
         self._actor_tally = UpdateTally()
         self._critic_loop = ops.update_loop(self._critic_update_tensors, [self._critics])
+        native = self._native(self._native_td3)
+        if native is not None:
+            self._policy = self._by_engine(native.policy, self._policy)
+            self._loop = self._by_engine(native.loop, self._loop)
+            self._critic_loop = self._by_engine(native.critic_loop, self._critic_loop)
+
+    def _native_td3(self, parts: NativeParts) -> NativeTD3:
+        """Return what the native engine does of it.
+
+        Raises:
+            NotNative: If that is not possible.
+        """
+        self._require_own(TD3, [*TWIN_MATHS, "_critic_update_tensors"])
+        twins = self._native_twins(parts)
+        return NativeTD3(parts, twins, parts.network("target_actor", self._target_actor))
 
     @property
     def is_exploring(self) -> bool:

@@ -96,6 +96,7 @@ def build_agent(env: VectorEnv, config: RunConfig) -> BaseAgent:
             normalize_observations=config.normalize_observations,
             normalize_rewards=config.normalize_rewards,
             channels=config.channels,
+            engine=config.engine,
         )
         agent.check_spaces(seen_by(agent, env).observation_space, env.action_space)
     except ValueError as error:
@@ -132,6 +133,7 @@ def run_config(
         normalize_observations=options.normalize_observations,
         normalize_rewards=options.normalize_rewards,
         framework=framework.name,
+        engine=options.engine,
         computed_on=computing_device(framework, options.device),
         **others,
     )

@@ -12,10 +12,9 @@ from rich.console import Console
 from tensor_optix.algorithms.catalogue import ALGORITHMS
 from tensor_optix.algorithms.suitability import Fit, fit_of
 from tensor_optix.cli.building import open_environments
-from tensor_optix.cli.display import announced
 from tensor_optix.cli.doctor_report import Diagnosis, as_json, show
 from tensor_optix.cli.errors import CommandError
-from tensor_optix.cli.framework_loading import is_loaded, load, require_framework
+from tensor_optix.cli.framework_loading import framework_for, load_announced
 from tensor_optix.cli.kept_warnings import kept_warnings
 from tensor_optix.cli.own_output import everything_on_stderr
 from tensor_optix.core.environment_ids import (
@@ -36,7 +35,6 @@ from tensor_optix.pipeline.vector_env import make_vector_env, wrap_env
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tensor_optix.algorithms.frameworks import Framework
     from tensor_optix.cli.options import DoctorOptions
     from tensor_optix.pipeline.examination.trace import Trace
 
@@ -136,8 +134,8 @@ class _Consultation:
 
     def _learners(self, env: Any, trace: Trace) -> _Learners:
         try:
-            framework = require_framework(self._options.framework)
-            _load(framework)
+            framework = framework_for(self._options.framework, env.observation_space)
+            load_announced(framework, plain=False)
         except CommandError as error:
             if self._options.framework is not None:
                 raise
@@ -145,8 +143,7 @@ class _Consultation:
             return _Learners()
         adapter = env if isinstance(env, VectorEnv) else wrap_env(env)
         adapter.reset()
-        shown = (trace.transition.observation, trace.transition.next_observation)
-        fits = [fit_of(one, framework.name, adapter, shown) for one in ALGORITHMS.values()]
+        fits = [fit_of(one, framework.name, adapter, trace.shown) for one in ALGORITHMS.values()]
         self._judge(fits)
         return _Learners(fits, framework.title)
 
@@ -164,12 +161,6 @@ class _Consultation:
                     f"{fit.replay_rows:,} by default"
                 )
                 self._findings.append(Finding("replay", grade, text))
-
-
-def _load(framework: Framework) -> None:
-    said = announced(f"loading {framework.title} ...", plain=False)
-    with nullcontext() if is_loaded(framework) else said:
-        load(framework)
 
 
 def _time_limit(env: Any) -> int | None:

@@ -228,6 +228,8 @@ def _algorithms(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     facts = [("algorithm", f"{_fit(chosen)}, in {diagnosis.framework}")]
     if is_default:
         facts.append(("", WHY_DEFAULT))
+    if chosen.updates_by:
+        facts.append(("updates", f"by {chosen.updates_by}"))
     fitting = [_fit(one) for one in others if not one.refusal]
     if fitting:
         facts.append(("others", "; ".join(fitting)))

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,7 +98,7 @@ def _play(options: EvaluateOptions, interruption: Interruption) -> Evaluation:
         seed = (config.seed or 0) if options.seed is None else options.seed
         env = _open(config, options, seed, damage.append)
         try:
-            agent = build_agent(env, config)
+            agent = build_agent(env, replace(config, engine=options.engine or config.engine))
             snapshot = _load_best(registry, agent, directory)
             for message in damage:
                 print(f"warning: {message}", file=sys.stderr)

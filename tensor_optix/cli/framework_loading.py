@@ -9,23 +9,27 @@ import tempfile
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from tensor_optix.algorithms.frameworks import find_framework
+from tensor_optix.algorithms.agent_factory import has_images
+from tensor_optix.algorithms.frameworks import NATIVE, find_framework, lightest_framework
+from tensor_optix.cli.display import announced
 from tensor_optix.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tensor_optix.algorithms.frameworks import Framework
+    from tensor_optix.core.observation_layout import AnySpace
 
 _ADAPTERS = {
     "torch": "tensor_optix.adapters.pytorch.backend",
     "tensorflow": "tensor_optix.adapters.tensorflow.backend",
+    "native": "tensor_optix.adapters.native.backend",
 }
 """The modules that decide where to compute, and import the frameworks for it."""
 
 
 def require_framework(name: str | None) -> Framework:
-    """Return the framework of a name, or the default one, without importing it.
+    """Return the framework of a name, or the first that is installed, without importing it.
 
     Raises:
         CommandError: If there is none of that name, or it is not installed.
@@ -36,9 +40,25 @@ def require_framework(name: str | None) -> Framework:
         raise CommandError(str(error)) from error
 
 
+def framework_for(
+    name: str | None, observation_space: AnySpace, device: str = "auto", engine: str = "auto"
+) -> Framework:
+    """Return the framework of a name; None: the one that suits observations, device and engine.
+
+    Raises:
+        CommandError: If it, or any, is not installed.
+    """
+    if name is not None:
+        return require_framework(name)
+    try:
+        return lightest_framework(has_images(observation_space), device, engine)
+    except ImportError as error:
+        raise CommandError(str(error)) from error
+
+
 def is_loaded(framework: Framework) -> bool:
-    """Whether a framework was imported, so that `load` takes no time."""
-    return framework.name in sys.modules
+    """Whether a framework was imported, or needs not be, so that `load` takes no time."""
+    return framework is NATIVE or framework.name in sys.modules
 
 
 def load(framework: Framework) -> None:
@@ -54,6 +74,13 @@ def load(framework: Framework) -> None:
         raise CommandError(f"cannot use {framework.title}: {error}") from error
 
 
+def load_announced(framework: Framework, plain: bool) -> None:
+    """Import a framework as `load` does, and tell who sits at a terminal what takes so long."""
+    said = announced(f"loading {framework.title} ...", plain)
+    with nullcontext() if is_loaded(framework) else said:
+        load(framework)
+
+
 def computing_device(framework: Framework, device: str) -> str:
     """Return what a device is: "cpu", "gpu", "gpu:1", ...
 
@@ -65,7 +92,7 @@ def computing_device(framework: Framework, device: str) -> str:
         CommandError: If the framework cannot use it on this machine.
     """
     try:
-        return _torch_device(device) if framework.name == "torch" else _tensorflow_device(device)
+        return _KINDS_OF_DEVICES[framework.name](device)
     except ValueError as error:
         raise CommandError(str(error).replace("; choose", "; for --device choose")) from error
 
@@ -122,6 +149,20 @@ def _tensorflow_device(device: str) -> str:
     except ValueError:
         return "cpu"
     return "gpu"
+
+
+def _native_device(device: str) -> str:
+    from tensor_optix.adapters.native.backend import require_device
+
+    require_device(device)
+    return "cpu"
+
+
+_KINDS_OF_DEVICES = {
+    "torch": _torch_device,
+    "tensorflow": _tensorflow_device,
+    "native": _native_device,
+}
 
 
 def _short(kind: str, index: int) -> str:

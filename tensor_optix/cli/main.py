@@ -64,16 +64,14 @@ def _dispatch(arguments: list[str]) -> int:
     if isinstance(options, TuneOptions | TrainOptions | DoctorOptions):
         options = options.in_full()
     if isinstance(options, TuneOptions):
-        from tensor_optix.cli.framework_loading import require_framework
         from tensor_optix.cli.tune import tune
 
-        return tune(options, require_framework(options.framework))
+        return tune(options)
     if isinstance(options, TrainOptions):
         _require_packages("matplotlib")
-        from tensor_optix.cli.framework_loading import require_framework
         from tensor_optix.cli.training import train
 
-        return train(options, require_framework(options.framework))
+        return train(options)
     if isinstance(options, DoctorOptions):
         from tensor_optix.cli.doctor import doctor
 

@@ -23,6 +23,7 @@ from tensor_optix.algorithms.catalogue import (
     Algorithm,
     find_algorithm,
 )
+from tensor_optix.algorithms.network_agent import Engine  # noqa: TC001 (the parser reads the annotations)
 from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.json_values import to_json
 from tensor_optix.pipeline.atari import atari, is_atari
@@ -152,10 +153,11 @@ class EnvironmentOptions:
     framework: Annotated[
         str | None,
         tyro.conf.arg(
-            metavar="NAME", help_behavior_hint="(default: torch if installed, else tensorflow)"
+            metavar="NAME",
+            help_behavior_hint="(default: native; for images or a GPU torch, else tensorflow)",
         ),
     ] = None
-    """What the networks compute with: torch or tensorflow."""
+    """What the networks compute with: native (compiled kernels, on the CPU), torch or tensorflow."""
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """Who steps the environments: auto, envpool, envpool-async, sync, async or vector."""
 
@@ -218,6 +220,8 @@ class LearnerOptions(EnvironmentOptions, AlgorithmOptions):  # type: ignore[misc
     """Learn from rewards that are scaled to unit returns; scores stay raw."""
     device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
+    engine: Annotated[Engine, tyro.conf.arg(metavar="auto|native|framework")] = "auto"
+    """What makes the updates: native (compiled kernels), framework, or auto: native where it can."""
 
     @property
     def envs(self) -> int:
@@ -341,6 +345,13 @@ class EvaluateOptions:
         ),
     ] = None
     """Who steps the environments."""
+    engine: Annotated[
+        Engine | None,
+        tyro.conf.arg(
+            metavar="auto|native|framework", help_behavior_hint="(default: the training's)"
+        ),
+    ] = None
+    """What the networks compute with."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Of these episodes; never those of the training. None: one that follows from the run's."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tensor_optix.cli.building import build_agent, open_environments, run_config
-from tensor_optix.cli.display import Display, announced, log_shown, make_display
-from tensor_optix.cli.framework_loading import is_loaded, load
+from tensor_optix.cli.display import Display, log_shown, make_display
+from tensor_optix.cli.framework_loading import framework_for, load_announced, require_framework
 from tensor_optix.cli.interruption import Interruption
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.callbacks import Ending, RunLog
@@ -23,17 +23,15 @@ from tensor_optix.runs.run_directory import RunDirectory, new_run_directory
 from tensor_optix.runs.run_files import attempt, leave_report
 
 if TYPE_CHECKING:
-    from tensor_optix.algorithms.frameworks import Framework
     from tensor_optix.cli.options import TrainOptions
     from tensor_optix.core.base_agent import BaseAgent
 
 
-def train(options: TrainOptions, framework: Framework) -> int:
+def train(options: TrainOptions) -> int:
     """Train as asked, and leave a run directory.
 
     Args:
         options: Were checked.
-        framework: Is installed.
 
     Returns:
         0: done. 1: it crashed. 128 + n: signal n ended it.
@@ -41,9 +39,11 @@ def train(options: TrainOptions, framework: Framework) -> int:
     Raises:
         CommandError: If it cannot be done; nothing was written.
     """
+    if options.framework is not None:
+        require_framework(options.framework)
     with Interruption() as interruption:
         try:
-            return _Training(options, framework, interruption).run()
+            return _Training(options, interruption).run()
         except KeyboardInterrupt:
             print("tensor-optix: interrupted before the run was complete", file=sys.stderr)
             return interruption.exit_code
@@ -52,11 +52,8 @@ def train(options: TrainOptions, framework: Framework) -> int:
 class _Training:
     """One run of the command."""
 
-    def __init__(
-        self, options: TrainOptions, framework: Framework, interruption: Interruption
-    ) -> None:
+    def __init__(self, options: TrainOptions, interruption: Interruption) -> None:
         self._options = options
-        self._framework = framework
         self._interruption = interruption
         self._record = TrainingRecord()
         if options.run_dir is None:
@@ -77,11 +74,15 @@ class _Training:
         )
         try:
             env = open_environments(options.environment, lambda: pipeline.env, notes.append)
-            self._load_framework()
+            framework = framework_for(
+                options.framework, env.observation_space, options.device, options.engine
+            )
+            load_announced(framework, options.plain)
             self._config = run_config(
-                options, env, self._framework, max_steps=options.max_steps, tune=options.tune
+                options, env, framework, max_steps=options.max_steps, tune=options.tune
             )
             agent = build_agent(env, self._config)
+            self._config = replace(self._config, updates_by=agent.updates_by)
             self._directory.create(self._config)
             display = make_display(self._record, self._config, options.plain)
             with log_shown(display, replay_logger, _note):
@@ -91,11 +92,6 @@ class _Training:
         finally:
             pipeline.teardown()
         return self._close(outcome, display)
-
-    def _load_framework(self) -> None:
-        said = announced(f"loading {self._framework.title} ...", self._options.plain)
-        with nullcontext() if is_loaded(self._framework) else said:
-            load(self._framework)
 
     def _train(self, agent: BaseAgent, pipeline: VectorBatchPipeline, display: Display) -> Outcome:
         optimizer = RLOptimizer(

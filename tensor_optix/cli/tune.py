@@ -5,15 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.cli.building import build_agent, derived_seeds, open_environments, run_config
-from tensor_optix.cli.display import Display, announced, log_shown, make_display
+from tensor_optix.cli.display import Display, log_shown, make_display
 from tensor_optix.cli.errors import CommandError
-from tensor_optix.cli.framework_loading import is_loaded, load
+from tensor_optix.cli.framework_loading import framework_for, load_announced, require_framework
 from tensor_optix.cli.interruption import Interruption
 from tensor_optix.core.checkpoints.durable_files import write_json
 from tensor_optix.core.json_values import to_json
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from tensor_optix.algorithms.frameworks import Framework
     from tensor_optix.cli.options import TuneOptions
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.runs.run_directory import RunConfig
@@ -55,12 +53,11 @@ _ABOUT = (
 """What all trials of a study must share, or their scores could not be compared."""
 
 
-def tune(options: TuneOptions, framework: Framework) -> int:
+def tune(options: TuneOptions) -> int:
     """Search as asked, and leave the best hyperparameters in a file.
 
     Args:
         options: Were checked.
-        framework: Is installed.
 
     Returns:
         0: done. 1: no trial could be completed. 128 + n: signal n ended it.
@@ -68,9 +65,11 @@ def tune(options: TuneOptions, framework: Framework) -> int:
     Raises:
         CommandError: If it cannot be done; nothing was written.
     """
+    if options.framework is not None:
+        require_framework(options.framework)
     with Interruption() as interruption:
         try:
-            return _Tuning(options, framework, interruption).run()
+            return _Tuning(options, interruption).run()
         except KeyboardInterrupt:
             print(_NOTHING_YET, file=sys.stderr)
             return interruption.exit_code
@@ -79,11 +78,8 @@ def tune(options: TuneOptions, framework: Framework) -> int:
 class _Tuning:
     """One search of the command."""
 
-    def __init__(
-        self, options: TuneOptions, framework: Framework, interruption: Interruption
-    ) -> None:
+    def __init__(self, options: TuneOptions, interruption: Interruption) -> None:
         self._options = options
-        self._framework = framework
         self._interruption = interruption
         given = options.run_dir
         self._path = new_run_directory(options.env_id).path if given is None else given.expanduser()
@@ -125,14 +121,12 @@ class _Tuning:
     def _look_at_environment(self, notes: list[str]) -> None:
         """Make everything once, so that what does not fit together shows before a trial."""
         options, pipeline = self._options, self._pipeline(self._options.backend)
-        said = announced(f"loading {self._framework.title} ...", plain=True)
         try:
             self._env = open_environments(options.environment, lambda: pipeline.env, notes.append)
-            with nullcontext() if is_loaded(self._framework) else said:
-                load(self._framework)
-            self._config = run_config(
-                options, self._env, self._framework, max_steps=options.trial_steps
-            )
+            space = self._env.observation_space
+            framework = framework_for(options.framework, space, options.device, options.engine)
+            load_announced(framework, plain=True)
+            self._config = run_config(options, self._env, framework, max_steps=options.trial_steps)
             self._agent = build_agent(self._env, self._config)
         finally:
             pipeline.teardown()

@@ -28,6 +28,7 @@ class AgentRecipe:
     normalize_observations: bool
     normalize_rewards: bool
     channels: Literal["first", "last"] | None = None
+    engine: Literal["auto", "native", "framework"] = "auto"
 
 
 class BaseAgent(ABC):
@@ -38,6 +39,11 @@ class BaseAgent(ABC):
 
     recipe: AgentRecipe | None = None
     """How it was made, if `make_agent` did."""
+
+    @property
+    def updates_by(self) -> str:
+        """What makes its updates, and why, in words; empty if it does not tell."""
+        return ""
 
     # Cached properties, which a class attribute of a subclass or an assignment in its constructor replaces.
     @cached_property

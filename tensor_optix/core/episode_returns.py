@@ -22,11 +22,6 @@ class EpisodeCounter:
     def __init__(self, num_envs: int) -> None:
         self._returns = np.zeros(num_envs, np.float64)
         self._lengths = np.zeros(num_envs, np.int64)
-        self._finished = (
-            np.empty(num_envs, np.float64),
-            np.empty(num_envs, np.int64),
-            np.empty(num_envs, np.int32),
-        )
 
     @property
     def lengths(self) -> Array:
@@ -66,13 +61,12 @@ class EpisodeCounter:
         Returns:
             Returns and lengths of the K episodes that finished in it, row by row, each `[K]`.
         """
-        returns, lengths = [np.empty(0, np.float64)], [np.empty(0, np.int64)]
-        for row in zip(rewards, dones, valid, strict=True):
-            count = kernels.episode_statistics(*row, self._returns, self._lengths, *self._finished)
-            if count:
-                returns.append(self._finished[0][:count].copy())
-                lengths.append(self._finished[1][:count].copy())
-        return np.concatenate(returns), np.concatenate(lengths)
+        returns, lengths = np.empty(rewards.size, np.float64), np.empty(rewards.size, np.int64)
+        envs = np.empty(rewards.size, np.int32)
+        running = self._returns, self._lengths
+        count = kernels.episode_statistics(rewards, dones, valid, *running, returns, lengths, envs)
+        # Copies: who keeps the few numbers is not to keep the room for as many as there might have been.
+        return returns[:count].copy(), lengths[:count].copy()
 
     @property
     def under_way(self) -> Array:

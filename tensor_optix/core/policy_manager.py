@@ -537,10 +537,9 @@ class _VariantTraining(ABC):
         self._manager = manager
         self._agent = agent
         self.control: LoopControl | None = None
-        self.restart()
 
     def restart(self) -> None:
-        """Begin anew with the agent that the loop trains at first."""
+        """Begin, for the first time or anew, with the agent that the loop trains at first."""
         self.history: list[EvalMetrics] = []
         """The evaluations of what is under training, oldest first."""
         self.trial: VariantTrial | None = None

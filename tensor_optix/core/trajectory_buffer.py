@@ -47,17 +47,22 @@ def compute_gae(
     Raises:
         ValueError: If a shape or a number does not fit.
     """
+    if isinstance(rewards, list | tuple):
+        # Made an array once: to ask a list for its shape takes as long.
+        rewards = np.asarray(rewards, np.float32)
     shape = np.shape(rewards)
     if len(shape) not in (1, 2):
         raise ValueError(f"rewards must be [T] or [T, N], got shape {shape}")
     grid = shape if len(shape) == 2 else (shape[0], 1)
-    last_values = np.broadcast_to(np.asarray(last_value, np.float32).reshape(-1), grid[1:])
+    last_values = np.asarray(last_value, np.float32).reshape(-1)
+    if last_values.shape != grid[1:]:
+        last_values = np.broadcast_to(last_values, grid[1:])
     advantages, returns = np.empty(grid, np.float32), np.empty(grid, np.float32)
     kernels.gae(
         _grid(rewards, "rewards", shape, grid, np.float32),
         _grid(values, "values", shape, grid, np.float32),
-        _grid(dones, "dones", shape, grid, np.bool_),
-        _grid(np.ones(shape, bool) if valid is None else valid, "valid", shape, grid, np.bool_),
+        _grid(_flags(dones), "dones", shape, grid, np.bool_),
+        _all_valid(grid) if valid is None else _grid(valid, "valid", shape, grid, np.bool_),
         np.ascontiguousarray(last_values),
         gamma,
         gae_lambda,
@@ -174,10 +179,15 @@ class MinibatchSampler:
         Returns:
             Arrays `[B, ...]`, valid until the next call.
         """
-        kernels.shuffle(rows, self.state)
+        self.shuffle(rows)
         gathered = {name: self._buffer(name, field, len(rows)) for name, field in fields.items()}
         kernels.gather(list(fields.values()), rows, list(gathered.values()))
         return gathered
+
+    def shuffle(self, rows: Array) -> Array:
+        """Put rows `[B]` int32 into a fresh random order, in place: the one that `epoch` gathers in."""
+        kernels.shuffle(rows, self.state)
+        return rows
 
     def _buffer(self, name: str, like: Array, length: int) -> Array:
         buffer = self._buffers.get(name)
@@ -276,3 +286,19 @@ def _grid(data: Any, name: str, shape: tuple[int, ...], grid: tuple[int, ...], d
     if array.shape != shape:
         raise ValueError(f"{name} must have the shape of rewards, {shape}, got {array.shape}")
     return array.reshape(grid)
+
+
+def _all_valid(grid: tuple[int, ...]) -> Array:
+    valid = np.empty(grid, np.bool_)
+    valid.fill(True)
+    return valid
+
+
+def _flags(dones: Any) -> Any:
+    """Return a list of Python's own flags as an array, in a third of NumPy's time; all else as it is."""
+    if isinstance(dones, list):
+        try:
+            return np.frombuffer(bytes(dones), np.uint8)
+        except (TypeError, ValueError):  # other numbers than flags and bytes, or rows of them
+            pass
+    return dones

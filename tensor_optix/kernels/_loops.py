@@ -215,16 +215,18 @@ def episode_statistics(
 ) -> int:
     """Add the valid rows, report the finished episodes; return how many."""
     finished = 0
-    for n in range(len(rewards)):
-        if valid[n] == 0:
-            continue
-        running_returns[n] += rewards[n]
-        running_lengths[n] += 1
-        if dones[n] != 0:
-            finished_returns[finished] = running_returns[n]
-            finished_lengths[finished] = running_lengths[n]
-            finished_envs[finished] = n
-            running_returns[n] = 0.0
-            running_lengths[n] = 0
-            finished += 1
+    rows, envs = rewards.shape
+    for t in range(rows):
+        for n in range(envs):
+            if valid[t, n] == 0:
+                continue
+            running_returns[n] += rewards[t, n]
+            running_lengths[n] += 1
+            if dones[t, n] != 0:
+                finished_returns[finished] = running_returns[n]
+                finished_lengths[finished] = running_lengths[n]
+                finished_envs[finished] = n
+                running_returns[n] = 0.0
+                running_lengths[n] = 0
+                finished += 1
     return finished

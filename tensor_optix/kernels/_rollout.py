@@ -101,30 +101,30 @@ def episode_statistics(
     finished_lengths: Array,
     finished_envs: Array,
 ) -> int:
-    """Add one vector step to the running episodes and report those that it finished.
+    """Add the vector steps of a window to the running episodes and report those that they finished.
 
     Args:
-        rewards: `[N]` float32.
-        dones: `[N]` uint8 or bool.
-        valid: `[N]` uint8 or bool; rows that are not valid are skipped.
+        rewards: `[T, N]` float32.
+        dones: `[T, N]` uint8 or bool.
+        valid: `[T, N]` uint8 or bool; rows that are not valid are skipped.
         running_returns: `[N]` float64, updated; zeroed where done.
         running_lengths: `[N]` int64, updated; zeroed where done.
-        finished_returns: `[N]` float64, the first K are written.
-        finished_lengths: `[N]` int64, the first K are written.
-        finished_envs: `[N]` int32, the first K are written, ascending.
+        finished_returns: `[T * N]` float64, the first K are written, step by step.
+        finished_lengths: `[T * N]` int64, the first K are written.
+        finished_envs: `[T * N]` int32, the first K are written, ascending within a step.
 
     Returns:
         K, the number of finished episodes.
     """
     a = Arguments()
-    [rewards] = a.read(FLOAT32, "[N]", rewards=rewards)
-    envs = rewards.shape
-    dones, valid = a.read(MASK, envs, dones=dones, valid=valid)
+    [rewards] = a.read(FLOAT32, "[T, N]", rewards=rewards)
+    envs, most = rewards.shape[1:], (rewards.size,)
+    dones, valid = a.read(MASK, rewards.shape, dones=dones, valid=valid)
     running = a.write(FLOAT64, envs, running_returns=running_returns)
     running += a.write(INT64, envs, running_lengths=running_lengths)
-    finished = a.write(FLOAT64, envs, finished_returns=finished_returns)
-    finished += a.write(INT64, envs, finished_lengths=finished_lengths)
-    finished += a.write(INT32, envs, finished_envs=finished_envs)
+    finished = a.write(FLOAT64, most, finished_returns=finished_returns)
+    finished += a.write(INT64, most, finished_lengths=finished_lengths)
+    finished += a.write(INT32, most, finished_envs=finished_envs)
     a.check_disjoint()
     return int(_raw.episode_statistics(rewards, dones, valid, *running, *finished))
 

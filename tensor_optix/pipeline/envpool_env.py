@@ -144,11 +144,10 @@ class EnvPoolEnv(VectorEnv):
         if self._take is not None:
             observations = self._take(observations, self.label, self.batch_size)
         ids = info["env_id"].astype(np.int64) if self._ids is None else self._ids
-        rewards = np.asarray(rewards, np.float32)
-        resetting = self._resetting[ids] | (info["elapsed_step"] == 0)
-        valid = self._all_valid
-        if np.count_nonzero(resetting):
-            valid = ~resetting
+        rewards, elapsed = np.asarray(rewards, np.float32), info["elapsed_step"]
+        resetting, valid = self._resetting[ids], self._all_valid
+        if np.count_nonzero(resetting) or np.count_nonzero(elapsed) < self.batch_size:
+            valid = (elapsed != 0) & ~resetting
             rewards = np.where(valid, rewards, NO_REWARD)
             terminated, truncated = terminated & valid, truncated & valid
         done = terminated | truncated

@@ -191,16 +191,18 @@ class Rollout:
             ValueError: If one is NaN or infinite, naming the environment, the step and the value.
         """
         ids = step.env_ids
-        times = np.broadcast_to(self._times(ids), ids.shape)
-        _require_finite("reward", step.rewards, window, lambda i: (times[i], ids[i]))
-        if self._has_floats:
-            shown, last = step.observations, step.end_observations
-            dtype = self._seen_dtype
-            _require_finite("observation", shown, window, lambda i: (times[i] + 1, ids[i]), dtype)
+
+        def place(row: int, later: int = 0) -> tuple[int, int]:
+            return int(np.broadcast_to(self._times(ids), ids.shape)[row]) + later, int(ids[row])
+
+        _require_finite("reward", step.rewards, window, place)
+        if not self._has_floats:
+            return
+        shown, last, dtype = step.observations, step.end_observations, self._seen_dtype
+        _require_finite("observation", shown, window, lambda i: place(i, later=1), dtype)
+        if len(last):
             ended = np.flatnonzero(step.terminated | step.truncated)
-            _require_finite(
-                "final observation", last, window, lambda i: (times[ended[i]], ids[ended[i]]), dtype
-            )
+            _require_finite("final observation", last, window, lambda i: place(ended[i]), dtype)
 
     def following(self) -> Array:
         """Return what each environment shows after its last row, `[N, ...]`."""

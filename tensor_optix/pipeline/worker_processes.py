@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -121,6 +122,9 @@ class _InWorker:
     def __call__(self) -> CheckedEnv:
         if os.getpid() == self._home:
             return self._make()
+        # What was garbage in the process that was forked is that one's to collect: objects with threads of
+        # their own, such as EnvPool's, crash where these do not run.
+        gc.freeze()
         self._warnings.watch()
         try:
             return self._make()

@@ -59,6 +59,10 @@ class RunConfig:
     """Whether hyperparameters were tuned while training."""
     channels: Literal["first", "last"] | None = None
     """Which axis of images they are; None: the shorter one."""
+    engine: Literal["auto", "native", "framework"] = "auto"
+    """What was to make the updates."""
+    updates_by: str = ""
+    """What made them, and why, in words; empty where that is not known."""
     agent_class: str = ""
     """What was trained, where that is no algorithm of the catalogue."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)

@@ -322,3 +322,25 @@ def test_the_state_of_an_optimizer_that_listed_parameters_twice_can_still_be_rea
     backend.save_optimizer(listed_in_one_group(parameters), tmp_path / "before")
     once = listed_in_one_group(list(dict.fromkeys(parameters)))
     assert backend.load_optimizer(once, tmp_path / "before")
+
+
+@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_weights_that_lie_channels_last_get_their_own_gradients(compile):
+    """Fused Adam takes gradients as they lie: it gave weights those of other weights."""
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 4, 2), nn.Flatten(), nn.Linear(16, 1))
+        network.to(memory_format=layout)
+        ops = backend.prepare({"network": network}, "cpu", compile)
+        # With an epsilon of 1, a step is nearly the gradient.
+        adam = torch.optim.Adam(network.parameters(), lr=0.1, eps=1.0)
+        descent = ops.gradient_descent(
+            lambda b, s, net=network: (net(b["x"]).square().mean(), {}), {"n": network}, adam
+        )
+        loop = ops.update_loop(lambda b, s, own=descent: (own.step(b, s), {}), [network])
+        x = np.random.default_rng(0).standard_normal((8, 3, 3, 3), np.float32)
+        loop({"x": np.concatenate([x, 2.0 * x])}, 8, {"max_grad_norm": 0.5})
+        found.append([p.detach().clone() for p in network.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)

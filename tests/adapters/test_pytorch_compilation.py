@@ -208,7 +208,10 @@ WITHOUT_COMPILER = """
 import logging, sys
 logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
 from tests.adapters.test_pytorch_compilation import *
-eager, agent = small_dqn.make_agent(), make_compiled(small_dqn)
+from tests.frameworks import framework_engine
+with framework_engine():
+    eager = small_dqn.make_agent()
+agent = make_compiled(small_dqn)
 for one in (eager, agent):
     one.learn(small_dqn.make_episode(24))
 assert compiled_count(agent) == 0

@@ -37,6 +37,17 @@ def test_every_image_size_gives_outputs(shape: tuple[int, ...]) -> None:
     assert MAKER.nature_cnn(shape, 3, (16,), seed=0)(torch.zeros(2, *shape)).shape == (2, 3)
 
 
+def test_on_a_cpu_images_lie_with_their_channels_last_and_elsewhere_as_they_came() -> None:
+    for device, is_turned in (("cpu", True), ("meta", False)):
+        layer = convolutions(MAKER.nature_cnn((4, 40, 40), 2, (8,), seed=3).to(device))[0]
+        images = torch.rand(2, 4, 40, 40, device=device)
+        seen = layer(images)
+        assert seen.is_contiguous(memory_format=torch.channels_last) == is_turned
+        if is_turned:
+            plain = nn.functional.conv2d(images, layer.weight, layer.bias, layer.stride)
+            torch.testing.assert_close(seen, plain)
+
+
 def test_channels_last_is_the_same_network_of_turned_images() -> None:
     first, last = (MAKER.nature_cnn(shape, 2, (8,), seed=3) for shape in ((3, 40, 44), (40, 44, 3)))
     images = torch.rand(2, 3, 40, 44)

@@ -164,6 +164,7 @@ def test_normalizers_are_made_on_request(framework: Framework, tmp_path: Any) ->
             {"normalize_observations": True},
             r"does not fit uint8 images",
         ),
+        (Spaces(VECTOR, CHOICE), {"engine": "fast"}, r"'auto', 'native', 'framework', got 'fast'"),
         (Spaces(VECTOR, CHOICE), {"framework": "tf"}, r"did you mean 'tensorflow'\?"),
         (Spaces(VECTOR, CHOICE), {"hidden_sizes": (64, 0)}, r"at least 1, got \[64, 0\]"),
         (Spaces(VECTOR, CHOICE), {"hidden_sizes": (6.5,)}, r"whole numbers"),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PLANES = Box(0, 255, (5, 5, 3), np.uint8)
 VECTOR = Box(0, 255, (6,), np.uint8)
+BYTES = {"torch": PLANES, "tensorflow": PLANES, "native": VECTOR}
+"""What each framework has networks for."""
 STILL = {"learning_rate": 1e-12, "n_epochs": 1}
 
 
@@ -77,27 +79,30 @@ def divisors(agent: Any) -> list[list[int]]:
 
 
 def divisors_of_target(target: Any) -> list[int]:
+    if hasattr(target, "scales"):
+        return target.scales[0].read().tolist()
     if hasattr(target, "named_buffers"):
         named = dict(target.named_buffers())
         return next(v.tolist() for k, v in named.items() if k.endswith("divisors"))
     return next(v.numpy().tolist() for v in target.variables if v.name == "divisors")
 
 
-@pytest.mark.parametrize("space", [PLANES, VECTOR], ids=["image", "vector"])
+@pytest.mark.parametrize("is_image", [True, False], ids=["image", "vector"])
 def test_a_space_that_claims_all_bytes_is_divided_by_the_largest_that_comes(
-    space: Any, framework: Framework
+    is_image: bool, framework: Framework
 ) -> None:
-    env = Codes(space)
+    env = Codes(BYTES[framework.name] if is_image else VECTOR)
     agent = agent_for(env, framework)
     assert divisors(agent) == [[OPEN]] * 2
     learn(agent, env)
     assert divisors(agent) == [[10]] * 2
 
 
-def test_what_is_chosen_is_not_chosen_again(torch_framework: Framework) -> None:
-    agent = agent_for(Codes(PLANES), torch_framework)
-    learn(agent, Codes(PLANES))
-    learn(agent, Codes(PLANES, largest=200))
+def test_what_is_chosen_is_not_chosen_again(framework: Framework) -> None:
+    space = BYTES[framework.name]
+    agent = agent_for(Codes(space), framework)
+    learn(agent, Codes(space))
+    learn(agent, Codes(space, largest=200))
     assert divisors(agent) == [[10]] * 2
 
 
@@ -116,9 +121,9 @@ def test_only_what_is_far_below_the_claim_counts(
     assert divisors(agent) == [[divisor]] * 2
 
 
-def test_a_smaller_claim_is_what_divides_from_the_start(torch_framework: Framework) -> None:
-    env = Codes(Box(0, 4, (5, 5, 3), np.uint8), largest=1)
-    agent = agent_for(env, torch_framework)
+def test_a_smaller_claim_is_what_divides_from_the_start(framework: Framework) -> None:
+    env = Codes(Box(0, 4, BYTES[framework.name].shape, np.uint8), largest=1)
+    agent = agent_for(env, framework)
     assert divisors(agent) == [[4]] * 2
     learn(agent, env)
     assert divisors(agent) == [[4]] * 2
@@ -126,9 +131,10 @@ def test_a_smaller_claim_is_what_divides_from_the_start(torch_framework: Framewo
 
 def test_planes_of_bytes_are_learned_as_planes_of_floats_are(framework: Framework) -> None:
     """Divided by 255, they were learned so slowly that they seemed not to be."""
-    rows = np.random.default_rng(0).integers(0, 2, (6, 5, 5, 3))
+    shape = BYTES[framework.name].shape
+    rows = np.random.default_rng(0).integers(0, 2, (6, *shape))
     agents = [
-        make_agent(Spaces(Box(0, 1, (5, 5, 3), dtype), CHOICE), "ppo", framework.name,
+        make_agent(Spaces(Box(0, 1, shape, dtype), CHOICE), "ppo", framework.name,
                    hidden_sizes=(8,), seed=1, device="cpu")
         for dtype in (np.uint8, np.float32)
     ]  # fmt: skip
@@ -142,7 +148,11 @@ def test_planes_of_bytes_are_learned_as_planes_of_floats_are(framework: Framewor
 
 def test_each_part_has_a_divisor_of_its_own(framework: Framework) -> None:
     space = Dict(
-        {"codes": PLANES, "more": Box(0, 3, (2,), np.uint8), "speed": Box(-1.0, 1.0, (2,))}
+        {
+            "codes": BYTES[framework.name],
+            "more": Box(0, 3, (2,), np.uint8),
+            "speed": Box(-1.0, 1.0, (2,)),
+        }
     )
     env = Codes(space, largest=7)
     agent = agent_for(env, framework)
@@ -150,44 +160,34 @@ def test_each_part_has_a_divisor_of_its_own(framework: Framework) -> None:
     assert divisors(agent) == [[7, 3, 1]] * 2
 
 
-def test_the_window_is_learned_from_with_the_policy_that_acted(torch_framework: Framework) -> None:
+def test_the_window_is_learned_from_with_the_policy_that_acted(framework: Framework) -> None:
     """Its log-probabilities are those under the old divisor, else the policy would seem not to move."""
-    env = Codes(PLANES)
-    agent = agent_for(env, torch_framework, **STILL)
+    env = Codes(BYTES[framework.name])
+    agent = agent_for(env, framework, **STILL)
     assert learn(agent, env)["approx_kl"] > 1e-9
     assert abs(learn(agent, env)["approx_kl"]) < 1e-12
 
 
-@pytest.mark.parametrize(
-    ("framework", "algorithm", "actions"),
-    [("torch", "dqn", CHOICE), ("torch", "sac", FORCE), ("tensorflow", "sac", FORCE)],
-    ids=str,
-    indirect=["framework"],
-)
+@pytest.mark.parametrize(("algorithm", "actions"), [("dqn", CHOICE), ("sac", FORCE)], ids=str)
 def test_a_replay_is_looked_at_before_the_first_update(
     algorithm: str, actions: Any, framework: Framework
 ) -> None:
     """All rows since the first count, and targets divide by the same."""
-    env = Codes(PLANES, actions)
+    env = Codes(BYTES[framework.name], actions)
     agent = agent_for(env, framework, algorithm, learning_starts=10)
     learn(agent, env, size=9)
     assert divisors(agent)[0] == [OPEN]
     copied = copy.deepcopy(agent)
     for one in (agent, copied):
-        learn(one, Codes(PLANES, actions, largest=5), size=3)
+        learn(one, Codes(BYTES[framework.name], actions, largest=5), size=3)
         assert all(found == [10] for found in divisors(one)), divisors(one)
 
 
-@pytest.mark.parametrize(
-    ("framework", "algorithm", "actions"),
-    [("torch", "ppo", CHOICE), ("torch", "td3", FORCE), ("tensorflow", "td3", FORCE)],
-    ids=str,
-    indirect=["framework"],
-)
+@pytest.mark.parametrize(("algorithm", "actions"), [("ppo", CHOICE), ("td3", FORCE)], ids=str)
 def test_whatever_becomes_of_the_weights_the_divisors_go_with_them(
     algorithm: str, actions: Any, framework: Framework, tmp_path: Path
 ) -> None:
-    env = Codes(PLANES, actions)
+    env = Codes(BYTES[framework.name], actions)
     agent = agent_for(env, framework, algorithm)
     learn(agent, env)
     settled = divisors(agent)
@@ -203,6 +203,7 @@ def test_whatever_becomes_of_the_weights_the_divisors_go_with_them(
         assert not one._bytes.is_open
 
 
+@pytest.mark.needs_a_framework
 def test_images_of_earlier_versions_are_divided_by_255(
     framework: Framework, tmp_path: Path
 ) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tensor_optix.algorithms import frameworks
 from tensor_optix.algorithms.agent_factory import make_agent
-from tensor_optix.algorithms.frameworks import FRAMEWORKS, find_framework
+from tensor_optix.algorithms.frameworks import FRAMEWORKS, find_framework, lightest_framework
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,15 +24,21 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             return object() if name in names else None
 
         monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+        monkeypatch.setattr(frameworks, "has_engine", "native" in names)
 
     return only
 
 
 @pytest.mark.parametrize(
     ("installed", "found"),
-    [(("torch", "tensorflow"), "torch"), (("torch",), "torch"), (("tensorflow",), "tensorflow")],
+    [
+        (("torch", "tensorflow", "native"), "torch"),
+        (("torch",), "torch"),
+        (("tensorflow", "native"), "tensorflow"),
+        (("native",), "native"),
+    ],
 )
-def test_none_takes_pytorch_where_it_is_installed_else_tensorflow(
+def test_none_takes_pytorch_where_it_is_installed_else_tensorflow_else_the_native_engine(
     install: Callable[..., None], installed: tuple[str, ...], found: str
 ) -> None:
     install(*installed)
@@ -40,8 +47,45 @@ def test_none_takes_pytorch_where_it_is_installed_else_tensorflow(
 
 @pytest.mark.parametrize("name", list(FRAMEWORKS))
 def test_a_framework_that_is_named_is_taken(install: Callable[..., None], name: str) -> None:
-    install("torch", "tensorflow")
+    install(*FRAMEWORKS)
     assert find_framework(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("sees_images", "device", "installed", "found"),
+    [
+        (False, "auto", ("torch", "tensorflow", "native"), "native"),
+        (False, "cpu", ("torch", "native"), "native"),
+        (False, "auto", ("native",), "native"),
+        (True, "auto", ("torch", "native"), "torch"),
+        (True, "auto", ("tensorflow", "native"), "tensorflow"),
+        (False, "cuda", ("torch", "native"), "torch"),
+        (False, "auto", ("torch", "tensorflow"), "torch"),
+    ],
+)
+def test_the_lightest_is_the_native_engine_but_for_images_and_gpus(
+    install: Callable[..., None],
+    sees_images: bool,
+    device: str,
+    installed: tuple[str, ...],
+    found: str,
+) -> None:
+    install(*installed)
+    assert lightest_framework(sees_images, device).name == found
+
+
+def test_who_asks_for_the_engine_of_a_framework_gets_one(install: Callable[..., None]) -> None:
+    install("torch", "native")
+    assert lightest_framework(False, "auto", "framework").name == "torch"
+    assert lightest_framework(False, "auto", "native").name == "native"
+
+
+def test_the_native_engine_by_name_where_the_kernels_are_not_compiled(
+    install: Callable[..., None],
+) -> None:
+    install("torch")
+    with pytest.raises(ImportError, match=r"'native' needs .* reinstall .* TENSOR_OPTIX_KERNELS"):
+        make_agent("CartPole-v1", framework="native")
 
 
 def test_without_any_framework_the_error_names_the_commands_for_both(
@@ -78,7 +122,7 @@ def test_a_named_framework_that_is_not_installed_is_not_replaced_by_another(
     ],
 )
 def test_a_misspelt_framework_is_refused_with_the_closest_match(name: str, meant: str) -> None:
-    expected = rf"'torch', 'tensorflow', got '{name}'; did you mean '{meant}'\?"
+    expected = rf"'torch', 'tensorflow', 'native', got '{name}'; did you mean '{meant}'\?"
     with pytest.raises(ValueError, match=expected):
         find_framework(name)
 

@@ -23,6 +23,7 @@ from tests.algorithms.small_gaussian import (
     record_log_ratios,
 )
 from tests.contracts.agent_contract import AgentContract
+from tests.frameworks import framework_engine
 from tests.pipeline.counting_env import collect
 
 
@@ -62,11 +63,24 @@ def test_before_the_first_update_every_ratio_is_one_also_where_tanh_saturates(
     monkeypatch, mean, log_std
 ):
     log_ratios = record_log_ratios(monkeypatch)
-    agent = make_agent(actor=make_saturated_actor(mean, log_std), n_epochs=1, minibatch_size=ROWS)
+    actor = make_saturated_actor(mean, log_std)
+    with framework_engine():
+        agent = make_agent(actor=actor, n_epochs=1, minibatch_size=ROWS)
     diagnostics = agent.learn(collect(make_window_pipeline(agent), 1)[0])
     assert diagnostics["n_updates"] == 1
     assert log_ratios[0].shape == (ROWS,)
     np.testing.assert_allclose(np.exp(log_ratios[0]), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("mean", "log_std"), [(6.0, 1.0), (-6.0, 1.0), (8.0, -1.0)])
+def test_the_engines_ratios_are_one_before_the_first_update_too(mean, log_std):
+    actor = make_saturated_actor(mean, log_std)
+    agent = make_agent(actor=actor, n_epochs=1, minibatch_size=ROWS)
+    if agent.engine_choice.name != "native":
+        pytest.skip("the engine is not there")
+    diagnostics = agent.learn(collect(make_window_pipeline(agent), 1)[0])
+    # The mean of (r - 1) - log r, which is about (log r)^2 / 2.
+    assert abs(diagnostics["approx_kl"]) < 1e-9
 
 
 @pytest.mark.parametrize(("mean", "log_std"), [(6.0, 1.0), (8.0, -1.0), (0.0, 0.0)])

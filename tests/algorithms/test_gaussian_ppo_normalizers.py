@@ -21,6 +21,7 @@ from tests.algorithms.small_gaussian import (
     make_window_pipeline,
     record_log_ratios,
 )
+from tests.frameworks import framework_engine
 from tests.pipeline.counting_env import collect
 
 
@@ -34,7 +35,8 @@ def statistics(agent: Any) -> dict[str, np.ndarray]:
 
 def test_with_normalizers_the_first_ratio_of_every_window_is_one(monkeypatch):
     log_ratios = record_log_ratios(monkeypatch)
-    agent = make_normalizing_agent(n_epochs=2, minibatch_size=ROWS)
+    with framework_engine():
+        agent = make_normalizing_agent(n_epochs=2, minibatch_size=ROWS)
     windows = make_window_pipeline(agent).episodes()
     for _ in range(3):
         log_ratios.clear()

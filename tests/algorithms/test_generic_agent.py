@@ -57,6 +57,7 @@ class TestGenericAgentContractWithNormalizers(AgentContract):
         return make_episode()
 
 
+@pytest.mark.needs_a_framework
 def test_it_is_found_at_its_documented_path(framework):
     path = f"tensor_optix.adapters.{framework.adapter}.{framework.prefix}_agent"
     module = importlib.import_module(path)
@@ -130,6 +131,7 @@ def test_rows_that_are_no_transitions_or_have_no_reward_are_left_out():
     np.testing.assert_allclose(targets, normalized([2.0, 1.0, 1.0, 3.0]), rtol=1e-5)
 
 
+@pytest.mark.needs_a_framework
 def test_the_update_is_one_step_along_the_policy_gradient(framework):
     """From the formula: the gradient of `-mean(log pi(a) * A)` is `x (softmax - 1_a) A / B`."""
     episode, rate = make_episode(12), 0.1
@@ -173,6 +175,7 @@ def test_without_values_the_diagnostics_say_reinforce():
     assert diagnostics["n_updates"] == 1
 
 
+@pytest.mark.needs_a_framework
 def test_the_users_own_loss_replaces_the_built_in_one(framework):
     agent, calls = make_recording_agent(framework)
     episode = make_episode()

@@ -6,14 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tensor_optix.adapters.native.perceptron import Perceptron
 from tests import frameworks
 
 if TYPE_CHECKING:
     from tests.frameworks import Framework
 
-OTHER = {"torch": "tensorflow", "tensorflow": "torch"}
-WANTED = {"torch": r"a torch\.nn\.Module", "tensorflow": "a Keras 3 model"}
-MINIMISER = {"torch": r"a torch\.optim\.Optimizer", "tensorflow": "one of Keras 3"}
+OTHER = {"torch": "tensorflow", "tensorflow": "torch", "native": "torch"}
+WANTED = {
+    "torch": r"a torch\.nn\.Module",
+    "tensorflow": "a Keras 3 model",
+    "native": "a Perceptron",
+}
+MINIMISER = {
+    "torch": r"a torch\.optim\.Optimizer",
+    "tensorflow": "one of Keras 3",
+    "native": "a NativeAdam or a NativeSGD",
+}
 
 
 def ppo(framework: Framework, actor: Any = None, optimizer: Any = None) -> Any:
@@ -33,6 +42,11 @@ def test_a_network_of_the_other_framework(framework):
         TypeError, match=rf"^the model must be {WANTED[framework.name]}, .*; {agents}"
     ):
         framework.Generic(model, framework.adam(1e-3, framework.perceptron((4, 2))))
+
+
+def test_a_perceptron_without_a_framework(torch_framework):
+    with pytest.raises(TypeError, match=r"perceptron\.Perceptron; Native\.\.\. agents take it$"):
+        ppo(torch_framework, actor=Perceptron(4, 2))
 
 
 def test_an_optimizer_of_the_other_framework(framework):

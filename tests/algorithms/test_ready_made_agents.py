@@ -24,6 +24,7 @@ from tests.algorithms.test_agent_factory import (
     Spaces,
     weights,
 )
+from tests.frameworks import require
 
 if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
@@ -50,6 +51,13 @@ ARRAYS: list[Any] = [
     MultiDiscrete([[2, 3], [4, 2]]),
     MultiBinary(4),
     MultiBinary((2, 3)),
+]
+
+WITHOUT_IMAGES: list[Any] = [
+    VECTOR,
+    NUMBER,
+    Dict({"speed": VECTOR, "number": NUMBER, "codes": Box(0, 255, (3,), np.uint8)}),
+    *(one for one in ARRAYS if len(one.shape) != 3),
 ]
 
 every_algorithm = pytest.mark.parametrize(
@@ -107,6 +115,26 @@ def test_every_algorithm_acts_on_and_learns_from_every_supported_observation_on_
     agent = small_agent(env, algorithm, torch_framework)
     require_acting(agent, env)
     require_learning(agent, env, tmp_path)
+
+
+@pytest.mark.parametrize("observations", WITHOUT_IMAGES, ids=str)
+@every_algorithm
+def test_every_algorithm_acts_on_and_learns_from_all_but_images_without_a_framework(
+    algorithm: str, actions: Any, observations: Any, native_framework: Framework, tmp_path: Any
+) -> None:
+    env = Spaces(observations, actions)
+    agent = small_agent(env, algorithm, native_framework)
+    require_acting(agent, env)
+    require_learning(agent, env, tmp_path)
+
+
+@pytest.mark.parametrize("observations", [FRAMES, PICTURE, PARTS], ids=str)
+@every_algorithm
+def test_images_are_refused_without_a_framework_with_what_to_install(
+    algorithm: str, actions: Any, observations: Any, native_framework: Framework
+) -> None:
+    with pytest.raises(ValueError, match=r"images need: pip install 'tensor-optix\[torch\]'"):
+        small_agent(Spaces(observations, actions), algorithm, native_framework)
 
 
 @pytest.mark.parametrize("observations", [*ROWS, *ARRAYS], ids=str)
@@ -181,6 +209,8 @@ def next_numbers_of(framework: str) -> Any:
         import torch
 
         seed_all, draw = torch.manual_seed, lambda: torch.rand(3)
+    elif framework == "native":
+        seed_all, draw = lambda seed: None, lambda: np.zeros(3)
     else:
         import tensorflow as tf
 
@@ -191,7 +221,7 @@ def next_numbers_of(framework: str) -> Any:
         np.random.seed(5)  # noqa: NPY002
         seed_all(5)
         action()
-        return [random.random(), np.random.rand(), draw().numpy().tolist()]  # noqa: NPY002
+        return [random.random(), np.random.rand(), np.asarray(draw()).tolist()]  # noqa: NPY002
 
     return next_numbers
 
@@ -209,6 +239,7 @@ def test_the_first_actions_of_a_gaussian_reach_all_of_the_interval(framework: Fr
     assert 0.5 < actions.std() < 0.75
 
 
+@pytest.mark.needs_a_framework
 def test_bytes_are_scaled_inside_the_network(framework: Framework) -> None:
     """Otherwise pixels of 255 would make an undecided policy a determined one."""
     env = Spaces(FRAMES, CHOICE)
@@ -240,6 +271,7 @@ def test_every_choice_of_a_multi_discrete_space_is_told_from_the_others(
     assert len(np.unique(logits, axis=0)) == len(np.unique(values)) == 6
 
 
+@pytest.mark.needs_a_framework
 def test_channels_are_where_the_caller_says(framework: Framework, tmp_path: Any) -> None:
     """The shorter axis is a guess: one of 4 and one of 3 pixels, say, beside 8 channels."""
     env = Spaces(Box(0.0, 1.0, (4, 6, 3), np.float32), CHOICE)
@@ -269,6 +301,38 @@ def test_an_agent_on_pytorch_needs_no_tensorflow() -> None:
         "import sys; from tensor_optix import make_agent\n"
         "make_agent('CartPole-v1', framework='torch', hidden_sizes=(4,))\n"
         "assert 'torch' in sys.modules and 'tensorflow' not in sys.modules"
+    )
+
+
+def test_an_agent_without_a_framework_needs_neither() -> None:
+    require("native")
+    run_apart(
+        "import sys; sys.modules['torch'] = sys.modules['tensorflow'] = sys.modules['keras'] = None\n"
+        "from tensor_optix import BatchPipeline, make_agent\n"
+        "agent = make_agent('CartPole-v1', framework='native', hidden_sizes=(4,))\n"
+        "pipeline = BatchPipeline(env_id='CartPole-v1', agent=agent, window_size=64)\n"
+        "pipeline.setup()\n"
+        "assert agent.learn(next(pipeline.episodes()))['n_updates'] == 10\n"
+        "assert type(agent).__name__ == 'NativePPOAgent'\n"
+        "assert make_agent('CartPole-v1').recipe.framework == 'native'"
+    )
+
+
+def test_where_the_kernels_are_not_compiled_the_native_framework_says_so_and_is_no_default() -> (
+    None
+):
+    run_apart(
+        "import os; os.environ['TENSOR_OPTIX_KERNELS'] = 'numba'\n"
+        "from tensor_optix import NativeAdam, NativePPOAgent, Perceptron, make_agent\n"
+        "from tensor_optix.algorithms.frameworks import lightest_framework\n"
+        "try: make_agent('CartPole-v1', framework='native')\n"
+        "except ImportError as error: assert 'TENSOR_OPTIX_KERNELS' in str(error), error\n"
+        "else: raise AssertionError\n"
+        "try: NativePPOAgent(Perceptron(4, 2), Perceptron(4, 1), NativeAdam())\n"
+        "except ValueError as error: assert 'compiled kernels are not there' in str(error), error\n"
+        "else: raise AssertionError\n"
+        "try: assert lightest_framework(False, 'auto').name != 'native'\n"
+        "except ImportError as error: assert 'tensor-optix[torch]' in str(error), error"
     )
 
 

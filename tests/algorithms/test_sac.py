@@ -120,6 +120,7 @@ def test_the_actors_loss_is_entropy_against_the_lesser_critic(framework):
     assert float(framework.array(parts["entropy"])) == pytest.approx(-log_probs.mean(), abs=1e-4)
 
 
+@pytest.mark.needs_a_framework
 @pytest.mark.parametrize("surplus", [-1.0, 1.0])
 def test_alpha_moves_the_entropy_towards_minus_the_number_of_components(framework, surplus):
     """With more entropy than that alpha falls, with less it rises."""
@@ -135,6 +136,7 @@ def test_alpha_moves_the_entropy_towards_minus_the_number_of_components(framewor
     assert np.sign(agent._alpha() - alpha) == -surplus
 
 
+@pytest.mark.needs_a_framework
 def test_an_update_makes_the_three_steps_in_order_and_then_moves_the_targets(framework):
     """Each loss is that of the formulas, at the weights which the step before has left."""
     agent, batch = make_distinct_agent(framework, tau=0.1), make_batch()
@@ -152,6 +154,7 @@ def test_an_update_makes_the_three_steps_in_order_and_then_moves_the_targets(fra
         np.testing.assert_allclose(new, 0.9 * old + 0.1 * towards, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.needs_a_framework
 def test_the_actors_step_changes_neither_the_critics_nor_alpha(framework):
     agent, batch = make_distinct_agent(framework), make_batch()
     critics, alpha = weights(agent._critics), agent._alpha()
@@ -174,6 +177,7 @@ def test_the_actors_step_leaves_the_gradients_of_the_critics_as_they_were(torch_
     assert agent._log_alpha.value.grad is None or float(agent._log_alpha.value.grad) == 0.0
 
 
+@pytest.mark.needs_a_framework
 def test_the_actor_and_alpha_get_no_gradient_from_the_critics_step(framework):
     agent, batch = make_distinct_agent(framework), make_batch()
     actor, alpha = weights(agent._actor), agent._alpha()
@@ -260,6 +264,7 @@ def test_actions_are_float32_and_within_minus_one_and_one(framework):
     np.testing.assert_allclose(agent.act_greedy(observations), means, atol=1e-5)
 
 
+@pytest.mark.needs_a_framework
 def test_the_gradient_that_is_reported_is_the_critics(framework):
     agent, batch = make_distinct_agent(framework), make_batch()
     other, tensors = make_distinct_agent(framework), framework.tensors(batch)

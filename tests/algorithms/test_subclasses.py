@@ -128,6 +128,7 @@ def play(agent: Any, windows: int = 3) -> RLOptimizer:
     return run
 
 
+@pytest.mark.needs_a_framework
 def test_who_acts_and_learns_brings_any_model(framework):
     learned = []
 
@@ -151,6 +152,7 @@ def test_who_acts_and_learns_brings_any_model(framework):
     assert learned[-1] == (0.2, 0.01, pytest.approx(0.02))
 
 
+@pytest.mark.needs_a_framework
 def test_who_acts_and_brings_a_loss_may_have_two_heads(framework):
     ops = framework.backend
 
@@ -167,6 +169,7 @@ def test_who_acts_and_brings_a_loss_may_have_two_heads(framework):
     play(agent)
 
 
+@pytest.mark.needs_a_framework
 @pytest.mark.parametrize("own", ["act", "learn"])
 def test_what_the_library_does_with_a_model_is_tried_beforehand(framework, own):
     body = {"act": lambda self, observation: 0, "learn": lambda self, episode_data: {}}

@@ -10,7 +10,7 @@ from tensor_optix.algorithms.catalogue import ALGORITHMS
 from tensor_optix.algorithms.suitability import Fit, fit_of
 from tensor_optix.core.replay_buffer import ReplayBuffer
 from tensor_optix.pipeline.vector_env import wrap_env
-from tests.frameworks import NAMES
+from tests.frameworks import NAMES, require
 from tests.pipeline.any_space_env import SampledEnv
 from tests.pipeline.examination.planted_envs import ForceEnv, MaskEnv, ShortMask, WalkEnv
 
@@ -18,7 +18,7 @@ FRAMES = Box(0, 255, (4, 20, 20), np.uint8)
 
 
 def fitted(name, env, framework="torch", shown=(None, None)) -> Fit:
-    pytest.importorskip(framework)
+    require(framework)
     adapter = wrap_env(env)
     adapter.reset(0)
     return fit_of(ALGORITHMS[name], framework, adapter, shown)

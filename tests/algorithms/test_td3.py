@@ -74,6 +74,7 @@ def test_the_actors_loss_is_minus_the_first_critic_at_its_own_action(framework):
     assert float(framework.array(loss)) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.needs_a_framework
 def test_the_actors_step_changes_no_critic_and_the_critics_step_no_actor(framework):
     agent = make_distinct_agent(framework)
     tensors, tau = framework.tensors(batch_of()), framework.tensors({"tau": 0.1})
@@ -89,6 +90,7 @@ def test_the_actors_step_changes_no_critic_and_the_critics_step_no_actor(framewo
     assert any((a != b).any() for a, b in zip(actor, weights(agent._actor), strict=True))
 
 
+@pytest.mark.needs_a_framework
 def test_both_targets_follow_with_an_update_of_the_actor(framework):
     agent, batch = make_distinct_agent(framework), framework.tensors(batch_of())
     pairs = [(agent._target_actor, agent._actor), (agent._target_critics, agent._critics)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import pytest
 
+from tensor_optix.algorithms import frameworks
 from tensor_optix.cli.main import main
 from tests.cli.conftest import files_below
 
@@ -86,6 +87,7 @@ def test_the_object_says_what_becomes_of_the_spaces_and_which_algorithms_fit(
     (dqn,) = (one for one in result["fits"] if one["algorithm"] == "dqn")
     assert dqn["replay_rows"] == 100_000
     assert dqn["replay_bytes"] > 100_000 * 4 * 4
+    assert dqn["updates_by"].startswith(("the native engine (", "PyTorch, as "))
     assert result["speeds"][0]["backend"] == "sync"
     assert result["speeds"][0]["steps_per_second"] > 0
 
@@ -155,6 +157,7 @@ def test_without_a_framework_the_rest_is_told(
 ) -> None:
     for package in ("torch", "tensorflow"):
         monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(frameworks, "has_engine", False)
     result = told(capsys, "WalkEnv-v0")
     assert grades(result)["algorithm"] == "note"
     assert result["fits"] == []

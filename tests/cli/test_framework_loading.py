@@ -1,4 +1,4 @@
-"""TensorFlow in a run: recorded, rebuilt by `evaluate`, and quiet unless it fails."""
+"""Frameworks in a run: recorded, rebuilt by `evaluate`, and quiet unless they fail."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tensor_optix.cli import framework_loading
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import computing_device, load, require_framework
 from tensor_optix.cli.main import main
+from tests.frameworks import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,25 +35,44 @@ def test_a_run_with_tensorflow_says_so_and_is_played_with_it(
     assert "keras" in config["versions"]
     assert "torch" not in config["versions"]
     assert main(["evaluate", "run", "--episodes", "2"]) == 0
-    # The weights are those of Keras layers: PyTorch could not read them.
-    (here / "run" / "run.json").write_text(json.dumps(config | {"framework": "torch"}))
-    assert main(["evaluate", "run", "--episodes", "2"]) == 2
-    assert "does not fit" in capsys.readouterr().err
+
+
+def test_a_run_is_played_on_another_framework_if_its_description_says_so(
+    train: Callable[..., int], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in FRAMEWORKS:
+        require(name)
+    assert train("--framework", "native", "--run-dir", "run", steps=512) == 0
+    description = here / "run" / "run.json"
+    told = set()
+    for name in FRAMEWORKS:
+        stored = json.loads(description.read_text())
+        description.write_text(json.dumps(stored | {"framework": name}))
+        capsys.readouterr()
+        assert main(["evaluate", "run", "--episodes", "3", "--json"]) == 0
+        told.add(capsys.readouterr().out)
+    assert len(told) == 1, "the same weights play the same games"
 
 
 def test_a_stored_framework_that_is_not_installed_is_named_with_its_command(
-    finished_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    train: Callable[..., int],
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    require("torch")
+    assert train("--framework", "torch", "--run-dir", "run", steps=512) == 0
+    capsys.readouterr()
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert main(["evaluate", str(finished_run)]) == 2
+    assert main(["evaluate", "run"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "pip install 'tensor-optix[torch]'" in said
 
 
-@pytest.mark.parametrize("name", ["torch", "tensorflow"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_device_is_told_by_its_kind_or_refused_with_what_to_choose(name: str) -> None:
-    pytest.importorskip(name)
+    require(name)
     framework = require_framework(name)
     load(framework)
     assert computing_device(framework, "cpu") == "cpu"

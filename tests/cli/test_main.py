@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tensor_optix import __version__
+from tensor_optix.algorithms import frameworks
 from tensor_optix.cli.main import main
 from tests.cli.conftest import files_below
 
@@ -180,6 +181,7 @@ def test_without_any_framework_the_commands_for_all_are_named(
 ) -> None:
     for package in ("torch", "tensorflow"):
         monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(frameworks, "has_engine", False)
     assert train() == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1

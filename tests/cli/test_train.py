@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.image
 import pytest
 
-from tensor_optix.algorithms.torch_ppo import TorchPPOAgent
+from tensor_optix.algorithms.frameworks import lightest_framework
+from tensor_optix.algorithms.ppo import PPO
 from tensor_optix.cli.main import main
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tests.cli.conftest import TINY, files_below
@@ -40,13 +41,16 @@ def test_run_json_describes_the_run(finished_run: Path) -> None:
     assert config["backend"] != "auto"
     assert (config["seed"], config["num_envs"], config["window_size"]) == (5, 2, 64)
     assert config["hidden_sizes"] == [8]
-    assert (config["algorithm"], config["framework"]) == ("ppo", "torch")
+    framework = lightest_framework(sees_images=False, device="auto")
+    assert (config["algorithm"], config["framework"]) == ("ppo", framework.name)
     assert config["computed_on"] in ("cpu", "gpu")
     assert (config["normalize_observations"], config["normalize_rewards"]) == (False, False)
     assert config["hyperparams"]["n_epochs"] == 1
     assert config["hyperparams"]["clip_ratio"] == 0.2
-    assert {"tensor_optix", "torch"} <= set(config["versions"])
+    assert "tensor_optix" in config["versions"]
     assert "tensorflow" not in config["versions"]
+    assert config["engine"] == "auto"
+    assert config["updates_by"].startswith(("the native engine (", "PyTorch, as "))
 
 
 def test_the_learning_curve_is_an_image_with_something_on_it(finished_run: Path) -> None:
@@ -88,7 +92,8 @@ def test_plain_lines_tell_what_runs_and_how_it_goes(
     said = capsys.readouterr()
     assert said.err == ""
     first, second, *_ = said.out.splitlines()
-    assert re.fullmatch(r"CartPole-v1: ppo \(PyTorch, \w+\), 2 environments on \w+, seed 5", first)
+    title = lightest_framework(sees_images=False, device="auto").title
+    assert re.fullmatch(rf"CartPole-v1: ppo \({title}, \w+\), 2 environments on \w+, seed 5", first)
     assert re.fullmatch(
         r"\d\d:\d\d +\d+ steps  score [\d.-]+  best [\d.-]+  [\d,]+ steps/s  learning", second
     )
@@ -102,6 +107,18 @@ def test_the_same_seed_gives_the_same_scores(train: Callable[..., int], here: Pa
     scores = [[row["score"] for row in rows(here / name / "metrics.jsonl")] for name in ("a", "b")]
     assert len(scores[0]) > 10
     assert scores[0] == scores[1]
+
+
+def test_the_engine_is_the_one_that_was_asked_for(
+    train: Callable[..., int], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--engine", "framework", "--run-dir", "run", steps=256) == 0
+    config = json.loads((here / "run" / "run.json").read_text())
+    assert config["engine"] == "framework"
+    assert config["updates_by"] == "PyTorch, as engine='framework' was asked for"
+    assert main(["evaluate", "run", "--engine", "auto", "--episodes", "1"]) == 0
+    assert train("--engine", "fast") == 2
+    assert "'fast'" in capsys.readouterr().err
 
 
 def test_hyperparameters_out_of_bounds_are_moved_into_them_unless_tuning_is_off(
@@ -155,15 +172,15 @@ def test_a_crash_keeps_what_was_learned(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    learn, calls = TorchPPOAgent.learn, list[int]()
+    learn, calls = PPO.learn, list[int]()
 
-    def failing(self: TorchPPOAgent, episode_data: Any) -> dict[str, Any]:
+    def failing(self: PPO, episode_data: Any) -> dict[str, Any]:
         calls.append(1)
         if len(calls) > 5:
             raise ArithmeticError("the fifth was the last")
         return learn(self, episode_data)
 
-    monkeypatch.setattr(TorchPPOAgent, "learn", failing)
+    monkeypatch.setattr(PPO, "learn", failing)
     assert train("--run-dir", "run") == 1
     said = capsys.readouterr()
     assert said.err == (

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.contracts.network_contract import ACTIONS, OBS, ROWS, NetworkContract, normal
+from tests.contracts.network_contract import (
+    ACTIONS,
+    OBS,
+    ROWS,
+    NetworkContract,
+    WeightsContract,
+    normal,
+)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -29,8 +36,8 @@ FUNCTIONS = {
 """By name, those of one tensor, and what NumPy makes of it."""
 
 
-class BackendContract(NetworkContract):
-    """A subclass provides `framework`, one of `tests.frameworks`."""
+class FunctionsContract(WeightsContract):
+    """What a backend computes without gradients, for a subclass with the fixture `framework`."""
 
     @pytest.mark.parametrize("name", FUNCTIONS)
     def test_functions_of_a_tensor_are_those_of_numpy(self, framework, ops, name):
@@ -57,6 +64,7 @@ class BackendContract(NetworkContract):
             "first half": (first, x[:, :3]),
             "second half": (second, x[:, 3:]),
             "take": (ops.take_along(tensors[1], framework.tensor(index)), y[range(4), index]),
+            "pair": (ops.pair_last(*tensors), np.stack([x, y], axis=-1)),
             "fold": (ops.fold_last(tensors[0], 3), x.reshape(4, 2, 3)),
             "take of each": (
                 ops.take_along(
@@ -85,6 +93,10 @@ class BackendContract(NetworkContract):
         assert dtype_of(np.zeros((2, 3), np.int64)) == np.float32
         assert dtype_of(np.zeros(2, np.int32)) == np.int64
         assert dtype_of(np.zeros(2, np.float32)) == np.float32
+
+
+class BackendContract(FunctionsContract, NetworkContract):
+    """A subclass provides `framework`, one of `tests.frameworks`."""
 
     def test_no_gradient_flows_through_what_is_kept_from_it(self, framework, ops):
         network = framework.perceptron((1, 1))

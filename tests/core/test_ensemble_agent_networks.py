@@ -11,6 +11,7 @@ from tensor_optix.core.policy_manager import PolicyManager
 from tensor_optix.optimizer import RLOptimizer
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tests.algorithms import small_dqn, small_gaussian, small_ppo
+from tests.frameworks import load
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 
@@ -52,11 +53,12 @@ def test_continuous_agents_tell_no_probabilities():
         small_gaussian.make_agent().action_probs(OBSERVATIONS)
 
 
+@pytest.mark.parametrize("name", ["torch", "native"])
 @pytest.mark.parametrize("small", [small_ppo, small_dqn])
-def test_discrete_ensembles_train_on_cartpole_and_act_by_its_actions(tmp_path, small):
+def test_discrete_ensembles_train_on_cartpole_and_act_by_its_actions(tmp_path, small, name):
     """The released package rejected every action, and recorded one-step episodes of reward 0."""
     params = {"num_actions": 2} if small is small_ppo else {}
-    agents = [small.make_agent(seed=seed, **params) for seed in range(2)]
+    agents = [small.make_agent(seed=seed, framework=load(name), **params) for seed in range(2)]
     manager = PolicyManager(CheckpointRegistry(tmp_path))
     for agent in agents:
         manager.add_agent(agent)

@@ -64,6 +64,26 @@ def test_gae_of_several_environments_is_that_of_each_alone():
         np.testing.assert_array_equal(together[:, n], alone)
 
 
+@pytest.mark.parametrize("marks", [(False, True), (0, 1), (0, 255), (0, 256), (0, -1), (0.0, 0.5)])
+def test_gae_of_lists_is_that_of_arrays(marks):
+    rng = np.random.default_rng(2)
+    rewards, values = rng.standard_normal((2, 60))
+    dones = rng.random(60) < 0.2
+    listed = [marks[int(done)] for done in dones]
+    expected = compute_gae(rewards, values, dones, last_value=0.5)
+    for of_lists in (
+        compute_gae(rewards.tolist(), values.tolist(), listed, last_value=[0.5]),
+        compute_gae(tuple(rewards), list(values), tuple(listed), last_value=0.5, valid=[1] * 60),
+    ):
+        for one, other in zip(of_lists, expected, strict=True):
+            assert one.tobytes() == other.tobytes()
+
+
+def test_gae_of_an_empty_list_is_empty():
+    advantages, returns = compute_gae([], [], [])
+    assert advantages.shape == returns.shape == (0,)
+
+
 def test_gae_refuses_what_does_not_fit_by_name():
     with pytest.raises(ValueError, match="gae_lambda"):
         compute_gae([1.0], [1.0], [False], gae_lambda=1.5)

@@ -16,8 +16,6 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SANITIZED = "not numba and not both_backends"
-"""What Numba compiles has no sanitizer in it, and took three quarters of the time."""
 
 
 def run(*command: str | Path, **variables: str) -> None:
@@ -75,7 +73,15 @@ def main(arguments: list[str]) -> int:
             f"assert _native.__file__.startswith({name!r}), _native.__file__"
         )
         # A sanitizer ends the process: what it says must not be lost with pytest's capture.
-        options = ["-q", "-p", "no:cacheprovider", "--capture=sys", "-k", SANITIZED]
+        # What Numba compiles has no sanitizer in it, and took three quarters of the time.
+        options = [
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--capture=sys",
+            "-k",
+            "not numba and not both_backends",
+        ]
         tests = ["-m", "pytest", "tests/kernels", *options, *arguments]
         environment = os.environ | variables
         subprocess.run([*python, "-c", check], cwd=folder, env=environment, check=True)

@@ -77,14 +77,14 @@ CALLS: dict[str, tuple[Callable[[], Arguments], set[str]]] = {
     ),
     "episode_statistics": (
         lambda: {
-            "rewards": np.zeros(6, np.float32),
-            "dones": np.zeros(6, np.uint8),
-            "valid": np.zeros(6, np.uint8),
+            "rewards": np.zeros((4, 6), np.float32),
+            "dones": np.zeros((4, 6), np.uint8),
+            "valid": np.zeros((4, 6), np.uint8),
             "running_returns": np.zeros(6),
             "running_lengths": np.zeros(6, np.int64),
-            "finished_returns": np.zeros(6),
-            "finished_lengths": np.zeros(6, np.int64),
-            "finished_envs": np.zeros(6, np.int32),
+            "finished_returns": np.zeros(24),
+            "finished_lengths": np.zeros(24, np.int64),
+            "finished_envs": np.zeros(24, np.int32),
         },
         {
             "running_returns",
@@ -186,7 +186,6 @@ def test_a_read_only_output_names_the_argument(kernels: Any, call: str, name: st
         ("gae", "returns", "advantages"),
         ("discounted_returns", "returns", "rewards"),
         ("update_moments", "mean", "var"),
-        ("episode_statistics", "finished_returns", "running_returns"),
     ],
 )
 def test_shared_memory_names_both_arguments(

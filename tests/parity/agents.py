@@ -28,7 +28,7 @@ from tensor_optix.algorithms.torch_sac import TorchSACAgent
 from tensor_optix.algorithms.torch_td3 import TorchTD3Agent
 from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 from tensor_optix.core.types import HyperparamSet
-from tests.parity.twins import Twins, Within, keras_twin
+from tests.parity.twins import Twins, Within, keras_twin, torch_arrays
 from tests.parity.windows import ACTION_DIM, CHOICES, IMAGE, NUM_ACTIONS, VECTOR
 from tests.torch_framework import Scaled
 
@@ -108,6 +108,22 @@ def make_ppo(
     actor, critic = network_for(obs_shape, NUM_ACTIONS, 1), network_for(obs_shape, 1, 2)
     both = TorchPPOAgent, TFPPOAgent
     return _made(both, [actor, critic], obs_shape, (kind, rate), (), options, params)
+
+
+def make_ppo_with_trunk(
+    kind: str = "sgd", rate: float = 0.1, obs_shape: Any = VECTOR, **params: Any
+) -> Twins:
+    """Return PPO agents whose actor and critic share all but their last layers."""
+    features = network_for(obs_shape, 8, 11)
+    pairs = [nn.Sequential(*features, nn.Tanh(), nn.Linear(8, n)) for n in (NUM_ACTIONS, 1)]
+    trunk = keras_twin(nn.Sequential(*features, nn.Tanh()), obs_shape)
+    twins = [keras.Sequential([trunk, keras.layers.Dense(n)]) for n in (NUM_ACTIONS, 1)]
+    for twin, network in zip(twins, pairs, strict=True):
+        twin.set_weights(torch_arrays(network))
+    parameters = list(dict.fromkeys(p for network in pairs for p in network.parameters()))
+    ours, theirs = optimizers(kind, parameters, rate)
+    arguments = (*pairs, ours), (*twins, theirs)
+    return _seeded((TorchPPOAgent, TFPPOAgent), arguments, None, params)
 
 
 def make_ppo_of_choices(

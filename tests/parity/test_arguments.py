@@ -1,4 +1,4 @@
-"""The arguments of each algorithm are the same on both frameworks, in the documented order."""
+"""The arguments of each algorithm are the same on every framework, in the documented order."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ DOCUMENTED = {
     "Agent": "model optimizer hyperparams compute_loss_fn device",
 }
 """By the names of the agents without those of their frameworks, what calls by position rely on."""
+PREFIXES = ("Torch", "TF", "Native")
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_the_arguments_are_the_same_and_begin_as_documented(name):
     found = [
-        inspect.signature(getattr(tensor_optix, prefix + name)).parameters
-        for prefix in ("Torch", "TF")
+        inspect.signature(getattr(tensor_optix, prefix + name)).parameters for prefix in PREFIXES
     ]
-    assert list(found[0].items()) == list(found[1].items())
+    assert all(list(one.items()) == list(found[0].items()) for one in found)
     documented = DOCUMENTED[name].split()
     assert list(found[0])[: len(documented)] == documented
 
@@ -37,4 +37,4 @@ def test_the_arguments_are_the_same_and_begin_as_documented(name):
 def test_every_agent_is_held_to_it():
     agents = {name for name in tensor_optix.__all__ if name.endswith("Agent")}
     bases = {"BaseAgent", "EnsembleAgent"}
-    assert agents - bases == {prefix + name for name in DOCUMENTED for prefix in ("Torch", "TF")}
+    assert agents - bases == {prefix + name for name in DOCUMENTED for prefix in PREFIXES}

@@ -16,6 +16,7 @@ from tests.parity.agents import (
     make_gaussian_ppo,
     make_generic,
     make_ppo,
+    make_ppo_with_trunk,
     make_sac,
     make_td3,
 )
@@ -108,6 +109,13 @@ def test_of_ppo(obs_shape, b):
         # Within the clip bounds, where the policy has a gradient.
         batch["log_probs"][:] = np.log(1.0 / NUM_ACTIONS)
     assert_gradients_agree(make_ppo(obs_shape=obs_shape), "_loss", ["_actor", "_critic"], batch)
+
+
+@SHAPES
+def test_of_ppo_with_one_trunk(obs_shape):
+    batch = policy_batch(32, obs_shape, choices(32))
+    twins = make_ppo_with_trunk(obs_shape=obs_shape)
+    assert_gradients_agree(twins, "_loss", ["_actor", "_critic"], batch)
 
 
 @BATCHES

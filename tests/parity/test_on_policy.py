@@ -14,6 +14,7 @@ from tests.parity.agents import (
     make_generic,
     make_ppo,
     make_ppo_of_choices,
+    make_ppo_with_trunk,
     normalizers,
 )
 from tests.parity.twins import DRIFTED, STRICT, Within
@@ -42,6 +43,15 @@ def test_ppo_of_byte_images_with_momentum_and_then_of_a_single_row():
     twins.learn(make_window(IMAGE, seed=1), DRIFTED)
     twins.learn(make_window(IMAGE, seed=2), DRIFTED)
     assert twins.learn(make_row(IMAGE), DRIFTED)["n_updates"] == 2
+
+
+@pytest.mark.parametrize("obs_shape", [VECTOR, IMAGE], ids=["vector", "image"])
+def test_ppo_with_one_trunk_of_actor_and_critic(obs_shape):
+    twins = make_ppo_with_trunk("momentum", rate=0.05, obs_shape=obs_shape, **SIZES)
+    for agent in twins:
+        assert agent.ops.shared(agent._actor, agent._critic) is not None
+    twins.learn(make_window(obs_shape))
+    twins.learn(make_window(obs_shape, seed=1), DRIFTED)
 
 
 def test_ppo_by_adam():

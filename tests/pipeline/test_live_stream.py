@@ -303,6 +303,15 @@ def test_the_failure_that_ends_it_all_is_told_with_its_traceback(caplog):
     assert record.exc_info
 
 
+@pytest.fixture
+def listens_to_ctrl_c():
+    """A shell lets what it starts in the background ignore Ctrl-C, and Python keeps to that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listens_to_ctrl_c")
 def test_ctrl_c_ends_a_run_whose_source_is_silent(tmp_path, monkeypatch):
     monkeypatch.setattr(live_stream, "PATIENCE", 0.02)
 

@@ -1,5 +1,7 @@
 """Environments in processes of their own: they are found, warn once, and who fails in there is named."""
 
+import gc
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tensor_optix.pipeline.vector_env import from_env_fns
 from tensor_optix.pipeline.vector_pipeline import _Factory
 from tests.pipeline.row_envs import ScriptedEnv
 
@@ -115,3 +118,32 @@ def test_one_that_fails_in_its_process_only_is_named():
     expected = "environment 1 could not be made in its worker process: OSError: no port is free\n"
     assert ran.stdout == expected
     assert not ran.stderr
+
+
+class Threaded:
+    """Garbage that only a collection finds; like a pool of threads, it takes a process down but its own."""
+
+    def __init__(self):
+        self.itself, self.home = self, os.getpid()
+
+    def __del__(self):
+        if os.getpid() != self.home:
+            os._exit(11)
+
+
+class Collecting(ScriptedEnv):
+    def reset(self, **given):
+        gc.collect()
+        return super().reset(**given)
+
+
+def test_a_worker_leaves_alone_what_was_garbage_before_it_began():
+    gc.disable()
+    try:
+        Threaded()
+        env = from_env_fns([Collecting] * 2, asynchronous=True)
+        env.reset(0)
+        assert len(env.recv().observations) == 2
+        env.close()
+    finally:
+        gc.enable()

@@ -65,6 +65,7 @@ def test_what_was_trained_on_is_known_however_it_was_made(
     config = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (config["env_id"], config["window_size"]) == (ENV_ID, 64)
     assert (config["algorithm"], config["hidden_sizes"]) == ("ppo", [8])
+    assert (config["engine"], bool(config["updates_by"])) == ("auto", True)
     assert main(["evaluate", str(tmp_path / "run"), "--episodes", "1"]) == 0
 
 

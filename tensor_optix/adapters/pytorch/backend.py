@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import sys
 import textwrap
@@ -19,16 +20,20 @@ except ImportError as error:
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from tensor_optix.adapters.backend import UpdateTally
+from tensor_optix.adapters.backend import UpdateTally, require_same_values
 from tensor_optix.adapters.pytorch.compilation import compiled_backend
+from tensor_optix.adapters.pytorch.cuda import CudaPlace, cuda_backend
 from tensor_optix.adapters.pytorch.gradient_descent import (
     TorchGradientDescent,
     TorchTwinCritics,
+    has_hooks,
     leaves_of,
     require_network,
     require_optimizer,
 )
 from tensor_optix.adapters.pytorch.layers import TorchByteScale
+from tensor_optix.adapters.pytorch.views import TorchOptimizer, TorchPerceptron
+from tensor_optix.adapters.stored_perceptrons import by_own_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,6 +51,7 @@ The 256-256 networks of SAC are below it, because there several threads gain lit
 update took 14 ms with one thread and 60 to 270 ms with two on two cores that other processes shared.
 """
 
+title = "PyTorch"
 exp = torch.exp
 square = torch.square
 absolute = torch.abs
@@ -55,6 +61,11 @@ tanh = torch.tanh
 minimum = torch.minimum
 clip = torch.clip
 where = torch.where
+
+
+def makes_gradients() -> bool:
+    """Return True."""
+    return True
 
 
 def placed_on(device: str) -> AbstractContextManager[None]:
@@ -74,8 +85,10 @@ def prepare(networks: Mapping[str, nn.Module], device: str, compile: bool) -> Ba
         require_network(name, network)
     for network in networks.values():
         network.to(place).eval()
-    eager = cast("Backend", sys.modules[__name__])
-    return compiled_backend(eager) if compile else eager
+    ops = cast("Backend", sys.modules[__name__])
+    if place.type == "cuda":
+        ops = cuda_backend(ops, CudaPlace(place))
+    return compiled_backend(ops) if compile else ops
 
 
 def sum_last(x: Tensor) -> Tensor:
@@ -92,6 +105,11 @@ def split_last(x: Tensor) -> tuple[Tensor, Tensor]:
     """Split the last axis into two halves."""
     first, second = x.chunk(2, dim=-1)
     return first, second
+
+
+def pair_last(x: Tensor, y: Tensor) -> Tensor:
+    """Lay two tensors of one shape side by side: `[B]`, `[B]` -> `[B, 2]`."""
+    return torch.stack([x, y], dim=-1)
 
 
 def fold_last(x: Tensor, size: int) -> Tensor:
@@ -120,9 +138,52 @@ def forward(network: nn.Module, observations: Tensor, *others: Tensor) -> Tensor
     It receives the observations in the dtype of its weights, but indices `[B]` as int64; and `others` as they
     are.
     """
+    return _float(network(_shown(network, observations), *others))
+
+
+def shared(first: nn.Module, second: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+    """Return a function of observations to what two networks make of them, their common layers called once.
+
+    Common are the same objects that both begin with, be they in a `Sequential` of their own or not. None:
+    there are none such, or nothing of them is learned.
+    """
+    layers, others = list(_layers(first)), list(_layers(second))
+    pairs = zip(layers, others, strict=False)
+    count = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] is pair[1], pairs))
+    if not any(True for layer in layers[:count] for _ in layer.parameters()):
+        return None
+
+    def outputs(observations: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = _through(layers[:count], _shown(first, observations))
+        # A copy, because what follows in the one network may work in place.
+        own = hidden.clone() if isinstance(hidden, Tensor) else hidden
+        return _float(_through(layers[count:], own)), _float(_through(others[count:], hidden))
+
+    return outputs
+
+
+def _layers(network: nn.Module) -> Iterator[nn.Module]:
+    """Yield the layers of plain sequences, in order; what has hooks, or more to it, is one layer."""
+    if type(network) is not nn.Sequential or has_hooks(network):
+        yield network
+        return
+    for layer in network:
+        yield from _layers(layer)
+
+
+def _through(layers: Sequence[nn.Module], values: Any) -> Any:
+    for layer in layers:
+        values = layer(values)
+    return values
+
+
+def _shown(network: nn.Module, observations: Tensor) -> Tensor:
+    """Return observations as a network receives them."""
     is_index = observations.dim() == 1 and not observations.is_floating_point()
-    shown = observations.long() if is_index else observations.to(_dtype_of(network))
-    outputs = network(shown, *others)
+    return observations.long() if is_index else observations.to(_dtype_of(network))
+
+
+def _float(outputs: Any) -> Tensor:
     if not isinstance(outputs, Tensor):
         raise TypeError(f"a network must return one tensor, got {type(outputs).__name__}")
     return outputs.float()
@@ -217,9 +278,37 @@ def scalar(value: float, optimizer: torch.optim.Optimizer, network: nn.Module) -
     return TorchScalar(parameter, value)
 
 
+def perceptron_source(name: str, network: nn.Module) -> TorchPerceptron:
+    """Return a network as the native engine reads it.
+
+    Raises:
+        NotNative: If the engine does not know such a network.
+    """
+    return TorchPerceptron(name, network)
+
+
+def optimizer_source(
+    name: str, optimizer: torch.optim.Optimizer, networks: Mapping[str, nn.Module]
+) -> TorchOptimizer:
+    """Return an optimizer of networks, or of one number, as the native engine reads it.
+
+    Raises:
+        NotNative: If the engine does not know such an optimizer.
+    """
+    parameters: list[nn.Parameter] = []
+    for of, network in networks.items():
+        is_number = isinstance(network, TorchScalar)
+        parameters += network.parameters() if is_number else TorchPerceptron(of, network).parameters
+    return TorchOptimizer(name, optimizer, parameters)
+
+
 def twin_critics(first: nn.Module, second: nn.Module) -> nn.Module:
     """Return a network of `(observations [B, ...], actions [B, A]) -> [2, B]`, the values of two critics."""
     return TorchTwinCritics(first, second)
+
+
+def resident(fields: Mapping[str, Array]) -> None:
+    """Return None: arrays are where updates are made."""
 
 
 def update_loop(update: Update, networks: Sequence[nn.Module], is_pure: bool = True) -> UpdateLoop:
@@ -316,7 +405,20 @@ def save_network(network: nn.Module, path: PathLike) -> None:
 
 def load_network(network: nn.Module, path: PathLike) -> None:
     """Read what `save_network` wrote, into the same variables."""
-    _load_state(network, load_file(f"{path}.safetensors"))
+    _load_state(network, _read_state(network, path))
+
+
+def require_same_shared(networks: Mapping[str, nn.Module], directory: Path) -> None:
+    """Refuse files that disagree about variables which the networks of their names share.
+
+    Raises:
+        ValueError: If they do.
+    """
+    variables = {
+        name: {_plain_name(n): v for n, v in network.state_dict(keep_vars=True).items()}
+        for name, network in networks.items()
+    }
+    require_same_values(variables, lambda name: load_file(directory / f"{name}.safetensors"))
 
 
 def save_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> None:
@@ -335,7 +437,7 @@ def save_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> None:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> bool:
-    """Read what `save_optimizer` wrote; False where there is nothing to read."""
+    """Read what `save_optimizer` wrote; False where there is nothing to read, or another framework's."""
     if not Path(f"{path}.json").exists():
         return False
     stored = json.loads(Path(f"{path}.json").read_text())
@@ -353,7 +455,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> bool:
 
 def average_networks(network: nn.Module, paths: Sequence[PathLike]) -> None:
     """Set a network to the mean of stored ones; variables that are not floating take the first's."""
-    states = [load_file(f"{path}.safetensors") for path in paths]
+    states = [_read_state(network, path) for path in paths]
     mean_state = {
         name: torch.stack([state[name] for state in states]).mean(dim=0)
         if value.is_floating_point()
@@ -363,11 +465,16 @@ def average_networks(network: nn.Module, paths: Sequence[PathLike]) -> None:
     _load_state(network, mean_state)
 
 
-def perturb_network(network: nn.Module, scale: float, seed: int) -> None:
-    """Multiply every floating weight by `1 + scale * N(0, 1)`."""
+def perturb_network(
+    network: nn.Module, scale: float, seed: int, others: Sequence[nn.Module] = ()
+) -> None:
+    """Multiply every floating weight, but those that `others` hold as well, by `1 + scale * N(0, 1)`."""
     rng = np.random.default_rng(seed)
+    held = {id(parameter) for other in others for parameter in other.parameters()}
     with torch.no_grad():
         for parameter in network.parameters():
+            if id(parameter) in held:
+                continue
             noise = rng.standard_normal(tuple(parameter.shape), np.float32)
             parameter.mul_(1.0 + scale * torch.from_numpy(noise).to(parameter.device))
 
@@ -448,10 +555,16 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def _read_state(network: nn.Module, path: PathLike) -> Mapping[str, Tensor]:
+    """Return the variables in a file, be it one of another framework."""
+    shapes = {_plain_name(name): value.shape for name, value in network.state_dict().items()}
+    stored = {_plain_name(n): v for n, v in load_file(f"{path}.safetensors").items()}
+    return by_own_names(stored, shapes)
+
+
 def _load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     own = {_plain_name(name): name for name in network.state_dict()}
-    plain = {_plain_name(name): value for name, value in state.items()}
-    network.load_state_dict({own.get(name, name): value for name, value in plain.items()})
+    network.load_state_dict({own.get(name, name): value for name, value in state.items()})
 
 
 def _plain_name(name: str) -> str:

@@ -78,7 +78,8 @@ class _InductorUpdates:
         self._update = update
         self._compiler = compiler
         self._whole = 0
-        self._loop = eager.update_loop(self._make_one, networks)
+        # What is compiled is not recorded as well.
+        self._loop = eager.update_loop(self._make_one, networks, False)
 
     def __call__(
         self, fields: Mapping[str, Array], minibatch_size: int, scalars: Mapping[str, float]

@@ -24,6 +24,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+HOOKS = (
+    *("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"),
+    *("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"),
+)
+"""Where PyTorch keeps what users hang on modules and optimizers; it does not tell otherwise."""
+
+
+def has_hooks(part: nn.Module | torch.optim.Optimizer) -> bool:
+    """Return whether a module itself, or an optimizer, calls functions that were hung on it."""
+    own = vars(part)
+    return any(own.get(kind) for kind in HOOKS)
+
+
 class Leaf(NamedTuple):
     """A tensor that is learned, and the parameters that it holds side by side."""
 
@@ -64,15 +77,21 @@ class TorchGradientDescent:
 
     def step(self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Make one update; diagnostics, `grad_norm` and `skipped` go out."""
+        loss, outputs = self._backward(batch, scalars)
+        max_norm = float(scalars["max_grad_norm"]) if "max_grad_norm" in scalars else math.inf
+        norm = self._gradients.clip(max_norm)
+        is_finite = math.isfinite(norm) and math.isfinite(float(loss.detach()))
+        return outputs | {"grad_norm": torch.tensor(norm), "skipped": self._apply(is_finite)}
+
+    def _backward(
+        self, batch: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the gradients; the loss and its diagnostics, detached, go out."""
         self._gradients.attach()
         loss, diagnostics = self._loss_fn(batch, scalars)
         # Named, so that networks which the loss merely runs through get no gradients.
         loss.backward(inputs=self._gradients.tensors)
-        max_norm = float(scalars["max_grad_norm"]) if "max_grad_norm" in scalars else math.inf
-        norm = self._gradients.clip(max_norm)
-        is_finite = math.isfinite(norm) and math.isfinite(float(loss.detach()))
-        outputs = {name: value.detach() for name, value in diagnostics.items()}
-        return outputs | {"grad_norm": torch.tensor(norm), "skipped": self._apply(is_finite)}
+        return loss, {name: value.detach() for name, value in diagnostics.items()}
 
     def _apply(self, is_finite: bool) -> Tensor:
         """Let the optimizer follow the gradients, if all is finite; return 1 if not, else 0."""
@@ -103,7 +122,7 @@ class FlatGradients:
             sizes = [self.tensors[index].numel() for index in indices]
             buffer = torch.zeros(sum(sizes), dtype=dtype, device=device)
             for index, part in zip(indices, torch.split(buffer, sizes), strict=True):
-                self._views += _views(leaves[index], part.view_as(self.tensors[index]))
+                self._views += _views(leaves[index], _laid_out_as(self.tensors[index], part))
             self.groups[group].append(len(self._buffers))
             self._buffers.append(buffer)
             self._members.append(indices)
@@ -119,7 +138,9 @@ class FlatGradients:
     def flatten(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Return the leaves' gradients in the order of the buffers, each `[number of its elements]`."""
         return [
-            torch.cat([gradients[index].reshape(-1) for index in indices])
+            torch.cat(
+                [_in_memory_order(self.tensors[i], gradients[i]).reshape(-1) for i in indices]
+            )
             for indices in self._members
         ]
 
@@ -143,6 +164,27 @@ class FlatGradients:
                     self._buffers[number].mul_(max_norm / norm)
         return math.sqrt(sum(squares))
 
+    def clip_there(self, max_norm: Tensor | None) -> Tensor:
+        """Do as `clip` does, where the gradients are: norms are computed there, and nobody waits for them."""
+        norms = [torch.linalg.vector_norm(buffer).double() for buffer in self._buffers]
+        squares = [norm * norm for norm in norms]
+        if max_norm is not None:
+            most = max_norm.double()
+            for group in self.groups:
+                norm = torch.sqrt(_sum([squares[number] for number in group]))
+                is_longer = torch.isfinite(norm) & (norm > most)
+                scale = torch.where(is_longer, most / norm, torch.ones_like(norm))
+                for number in group:
+                    self._buffers[number].mul_(scale)
+        return torch.sqrt(_sum(squares))
+
+
+def _sum(tensors: Sequence[Tensor]) -> Tensor:
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = total + tensor
+    return total
+
 
 def _groups(networks: Mapping[str, nn.Module]) -> list[list[Leaf]]:
     """Return the leaves that are learned, each once: by network, and those of several apart."""
@@ -157,6 +199,28 @@ def _groups(networks: Mapping[str, nn.Module]) -> list[list[Leaf]]:
     for key, leaf in leaves.items():
         groups.setdefault(owners[key], []).append(leaf)
     return list(groups.values())
+
+
+def _axes(tensor: Tensor) -> list[int]:
+    """Return the axes of a tensor in the order of its memory, as channels-last ones are not in their own."""
+    strides = tensor.stride()
+    return sorted(range(len(strides)), key=lambda axis: -strides[axis])
+
+
+def _in_memory_order(tensor: Tensor, gradient: Tensor) -> Tensor:
+    """Return a tensor's gradient with its axes in the order of the tensor's memory."""
+    axes = _axes(tensor)
+    return gradient if axes == sorted(axes) else gradient.permute(axes)
+
+
+def _laid_out_as(tensor: Tensor, part: Tensor) -> Tensor:
+    """Return a view of numbers side by side in the shape of a tensor, in the order of its memory.
+
+    Fused optimizers go through both as they lie.
+    """
+    axes = _axes(tensor)
+    ordered = part.view([tensor.shape[axis] for axis in axes])
+    return ordered.permute([axes.index(axis) for axis in range(tensor.dim())])
 
 
 def _views(leaf: Leaf, gradient: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from safetensors import numpy as safetensors
 
-from tensor_optix.adapters.backend import LARGEST_BYTE
+from tensor_optix.adapters.backend import LARGEST_BYTE, require_same_values
+from tensor_optix.adapters.native.views import NotNative
+from tensor_optix.adapters.stored_perceptrons import by_own_names, is_native_optimizer
 from tensor_optix.adapters.tensorflow.gradient_descent import (
     TFGradientDescent,
     bind,
@@ -28,6 +31,9 @@ from tensor_optix.adapters.tensorflow.layers import DIVISORS, KerasByteScale
 from tensor_optix.adapters.tensorflow.network import (
     KerasScalar,
     KerasTwinCritics,
+    cloned_together,
+    joined,
+    layers_within,
     require_built,
     require_keras,
 )
@@ -36,17 +42,19 @@ from tensor_optix.adapters.tensorflow.network import clone as clone
 from tensor_optix.adapters.tensorflow.network import placed_on as placed_on
 from tensor_optix.adapters.tensorflow.network import require_device as require_device
 from tensor_optix.adapters.tensorflow.network import resolve_device as resolve_device
-from tensor_optix.adapters.tensorflow.requirements import keras, tf
+from tensor_optix.adapters.tensorflow.requirements import tf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, ByteScale, Tensor, Update, UpdateLoop
+    from tensor_optix.adapters.native.views import OptimizerSource, PerceptronSource
     from tensor_optix.core.types import Array, PathLike
 
 CONVOLUTION_AXES = 4
 """Of a kernel."""
 
+title = "TensorFlow"
 exp = tf.exp
 square = tf.square
 absolute = tf.abs
@@ -60,6 +68,11 @@ log_softmax = tf.nn.log_softmax
 twin_critics = KerasTwinCritics
 inference = Inference
 gradient_descent = TFGradientDescent
+
+
+def makes_gradients() -> bool:
+    """Return True."""
+    return True
 
 
 def prepare(networks: Mapping[str, Any], device: str, compile: bool) -> Backend:
@@ -93,6 +106,11 @@ def split_last(x: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
+def pair_last(x: Tensor, y: Tensor) -> Tensor:
+    """Lay two tensors of one shape side by side: `[B]`, `[B]` -> `[B, 2]`."""
+    return tf.stack([x, y], axis=-1)
+
+
 def fold_last(x: Tensor, size: int) -> Tensor:
     """Fold the last axis into rows of one size: `[B, K * size]` -> `[B, K, size]`."""
     return tf.reshape(x, [-1, x.shape[-1] // size, size])
@@ -119,9 +137,36 @@ def forward(network: Any, observations: Tensor, *others: Tensor) -> Tensor:
 
     It receives the observations as float32, but indices `[B]` as int64; and `others` as they are.
     """
+    return _float(network(_shown(observations), *others, training=False))
+
+
+def shared(first: Any, second: Any) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+    """Return a function of observations to what two models make of them, their common layers called once.
+
+    None: there are none such.
+    """
+    seen = {id(layer) for layer in layers_within(first)}
+    if not any(id(layer) in seen for layer in layers_within(second)):
+        return None
+    # Not before the first call, because it may be what gives them their variables.
+    joint = functools.cache(lambda: joined(first, second))
+
+    def outputs(observations: Tensor) -> tuple[Tensor, Tensor]:
+        if not (first.built and second.built) or joint() is None:
+            return forward(first, observations), forward(second, observations)
+        ours, theirs = joint()(_shown(observations), training=False)
+        return _float(ours), _float(theirs)
+
+    return outputs
+
+
+def _shown(observations: Tensor) -> Tensor:
+    """Return observations as a network receives them."""
     is_index = len(observations.shape) == 1 and not observations.dtype.is_floating
-    inputs = tf.cast(observations, tf.int64 if is_index else tf.float32)
-    outputs = network(inputs, *others, training=False)
+    return tf.cast(observations, tf.int64 if is_index else tf.float32)
+
+
+def _float(outputs: Any) -> Tensor:
     if not tf.is_tensor(outputs):
         raise TypeError(f"a network must return one tensor, got {type(outputs).__name__}")
     return tf.cast(outputs, tf.float32)
@@ -148,12 +193,9 @@ def copied(
 
     Raises:
         TypeError: If Keras cannot make a model again.
-        ValueError: If networks share variables, which copies would not.
+        ValueError: If networks share variables that copies would not.
     """
-    held = [id(variable) for network in networks.values() for variable in network.variables]
-    if len(set(held)) < len(held):
-        raise ValueError("models that share layers cannot be copied apart")
-    models = {name: keras.models.clone_model(network) for name, network in networks.items()}
+    models = cloned_together(networks)
     made = {name: type(one).from_config(one.get_config()) for name, one in optimizers.items()}
     return models, made
 
@@ -185,14 +227,7 @@ def all_finite(network: Any) -> bool:
 
 def byte_scale(network: Any) -> ByteScale | None:
     """Return what divides the bytes in a network that was made ready; None where nothing does."""
-    return next((one for one in _within(network) if isinstance(one, KerasByteScale)), None)
-
-
-def _within(network: Any) -> Iterator[Any]:
-    """Yield a network and all layers of the models in it."""
-    yield network
-    for layer in network.layers if isinstance(network, keras.Model) else ():
-        yield from _within(layer)
+    return next((one for one in layers_within(network) if isinstance(one, KerasByteScale)), None)
 
 
 def scalar(value: float, optimizer: Any, network: Any) -> KerasScalar:
@@ -203,6 +238,20 @@ def scalar(value: float, optimizer: Any, network: Any) -> KerasScalar:
     require_optimizer(optimizer, "a single number")
     with beside([network]):
         return KerasScalar(value)
+
+
+def perceptron_source(name: str, network: Any) -> PerceptronSource:
+    """Raise NotNative: the native engine works in memory that Keras does not share."""
+    raise NotNative(f"the {name} is a Keras model")
+
+
+def optimizer_source(name: str, optimizer: Any, networks: Mapping[str, Any]) -> OptimizerSource:
+    """Raise NotNative, as `perceptron_source` does."""
+    raise NotNative(f"the {name} is one of Keras's")
+
+
+def resident(fields: Mapping[str, Array]) -> None:
+    """Return None: a loop takes arrays, and the graph moves them."""
 
 
 def update_loop(update: Update, networks: Sequence[Any], is_pure: bool = True) -> UpdateLoop:
@@ -222,6 +271,21 @@ def load_network(network: Any, path: PathLike) -> None:
     _load_variables(network.variables, path)
 
 
+def require_same_shared(networks: Mapping[str, Any], directory: Path) -> None:
+    """Refuse files that disagree about variables which the networks of their names share.
+
+    Raises:
+        ValueError: If they do.
+    """
+    named = {
+        name: dict(zip(_names(network.variables), network.variables, strict=True))
+        for name, network in networks.items()
+    }
+    require_same_values(
+        named, lambda name: safetensors.load_file(directory / f"{name}.safetensors")
+    )
+
+
 def save_optimizer(optimizer: Any, path: PathLike) -> None:
     """Write every variable of an optimizer: moments, step count, learning rate."""
     bind(optimizer)
@@ -229,8 +293,9 @@ def save_optimizer(optimizer: Any, path: PathLike) -> None:
 
 
 def load_optimizer(optimizer: Any, path: PathLike) -> bool:
-    """Read what `save_optimizer` wrote; False where there is nothing to read."""
-    if not Path(f"{path}.safetensors").exists():
+    """Read what `save_optimizer` wrote; False where there is nothing to read, or another framework's."""
+    of_torch = Path(f"{path}.json").exists()
+    if of_torch or is_native_optimizer(path) or not Path(f"{path}.safetensors").exists():
         return False
     bind(optimizer)
     _load_variables([*optimizer.variables, *rate_variables(optimizer)], path)
@@ -250,10 +315,13 @@ def average_networks(network: Any, paths: Sequence[PathLike]) -> None:
     _assign(network.variables, means)
 
 
-def perturb_network(network: Any, scale: float, seed: int) -> None:
-    """Multiply every floating weight by `1 + scale * N(0, 1)`."""
+def perturb_network(network: Any, scale: float, seed: int, others: Sequence[Any] = ()) -> None:
+    """Multiply every floating weight, but those that `others` hold as well, by `1 + scale * N(0, 1)`."""
     rng = np.random.default_rng(seed)
+    held = {id(variable) for other in others for variable in other.trainable_variables}
     for variable in network.trainable_variables:
+        if id(variable) in held:
+            continue
         noise = rng.standard_normal(tuple(variable.shape), np.float32)
         variable.assign(variable.value * tf.cast(1.0 + scale * noise, variable.dtype))
 
@@ -287,7 +355,8 @@ def _read_variables(variables: Sequence[Any], path: PathLike) -> list[Array]:
                 # Earlier versions divided every image by this, and kept no divisors.
                 stored.setdefault(name, np.full(variable.shape, LARGEST_BYTE))
     expected = {name: list(v.shape) for name, v in zip(_names(variables), variables, strict=True)}
-    found = {name: list(array.shape) for name, array in stored.items()}
+    named = by_own_names(stored, expected)
+    found = {name: list(array.shape) for name, array in named.items()}
     if found != expected:
         differing = sorted(
             name for name in found | expected if found.get(name) != expected.get(name)
@@ -297,7 +366,7 @@ def _read_variables(variables: Sequence[Any], path: PathLike) -> list[Array]:
             f"{[found.get(name) for name in differing[:3]]}, expected "
             f"{[expected.get(name) for name in differing[:3]]}"
         )
-    return [stored[name] for name in expected]
+    return [named[name] for name in expected]
 
 
 def _assign(variables: Sequence[Any], arrays: Sequence[Array]) -> None:

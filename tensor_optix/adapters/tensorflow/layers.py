@@ -99,6 +99,14 @@ def side_by_side(
     return keras.Model(rows, keras.layers.Concatenate()(features))
 
 
+def beside(
+    encoder: Sequence[keras.layers.Layer], size: int, others: int
+) -> list[keras.layers.Layer]:
+    """Return a layer of rows to what an encoder makes of the first columns, and the others as they are."""
+    branches = [[columns(0, (size,)), *encoder], [columns(size, (others,))]]
+    return [side_by_side(size + others, branches)]
+
+
 def sequential(
     shape: Sequence[int], layers: Sequence[keras.layers.Layer], is_index: bool = False
 ) -> keras.Sequential:

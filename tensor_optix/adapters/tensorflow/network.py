@@ -11,7 +11,7 @@ from tensor_optix.adapters.backend import given_instead
 from tensor_optix.adapters.tensorflow.requirements import keras, tf
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 
@@ -140,6 +140,106 @@ def clone(network: Any) -> DerivedNetwork:
 @clone.register
 def _clone_twins(critics: KerasTwinCritics) -> DerivedNetwork:
     return KerasTwinCritics(NetworkCopy(critics.first), NetworkCopy(critics.second))
+
+
+def joined(first: Any, second: Any) -> Any:
+    """Return a model of the outputs of two: layers that both call with the same are called once.
+
+    None where they have none such with variables, or are no models whose layers Keras knows, from one input
+    to one output.
+    """
+    if not (_is_plain(first) and _is_plain(second)):
+        return None
+    ours, theirs = first.inputs[0], second.inputs[0]
+    if (ours.shape[1:], ours.dtype) != (theirs.shape[1:], theirs.dtype):
+        return None
+    inputs, once = keras.Input(ours.shape[1:], dtype=ours.dtype), _CalledOnce()
+    outputs = [once.call_all(model, inputs) for model in (first, second)]
+    return keras.Model(inputs, outputs) if once.has_shared else None
+
+
+def _is_plain(model: Any) -> bool:
+    """Whether a model is one of layers that Keras knows, with one input and one output; no class of users."""
+    if not isinstance(model, keras.Model) or type(model).__module__.partition(".")[0] != "keras":
+        return False
+    # A sequence that Keras could not build from shapes alone has none.
+    return len(getattr(model, "inputs", ())) == len(getattr(model, "outputs", ())) == 1
+
+
+class _CalledOnce:
+    """Calls layers with symbolic tensors, but none twice with the same ones.
+
+    Attributes:
+        has_shared: Whether one with variables was to be called again.
+    """
+
+    def __init__(self) -> None:
+        self.has_shared = False
+        self._calls: dict[tuple[int, ...], tuple[Any, Any]] = {}
+
+    def __call__(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return what a layer makes of its arguments."""
+        key = (id(layer), *map(id, keras.tree.flatten((args, kwargs))))
+        if key in self._calls:
+            self.has_shared |= isinstance(layer, keras.layers.Layer) and bool(layer.variables)
+        else:
+            # The arguments are kept, so that no others get their ids.
+            self._calls[key] = (layer(*args, **kwargs), (args, kwargs))
+        return self._calls[key][0]
+
+    def call_all(self, model: Any, inputs: Any) -> Any:
+        """Return what the layers of a plain model make of an input."""
+        if isinstance(model, keras.Sequential):
+            for layer in model.layers:
+                inputs = self(layer, inputs)
+            return inputs
+        again = keras.models.clone_model(
+            model,
+            input_tensors=keras.tree.map_structure(lambda _: inputs, model.input),
+            clone_function=lambda layer: layer,
+            call_function=self,
+        )
+        return again.outputs[0]
+
+
+def cloned_together(networks: Mapping[str, Any]) -> dict[str, Any]:
+    """Return models of the same architectures with fresh weights, which share what the given ones share.
+
+    Raises:
+        TypeError: If Keras cannot make a model again.
+        ValueError: If copies would not share it.
+    """
+    copies: dict[int, Any] = {}
+
+    def copy_of(layer: Any) -> Any:
+        if id(layer) not in copies:
+            copies[id(layer)] = type(layer).from_config(layer.get_config())
+        return copies[id(layer)]
+
+    pattern = _repetitions(networks)
+    shares = len(set(pattern)) < len(pattern)
+    clone_function = copy_of if shares else None
+    models = {
+        name: keras.models.clone_model(network, clone_function=clone_function)
+        for name, network in networks.items()
+    }
+    if shares and _repetitions(models) != pattern:
+        raise ValueError("models that share layers in this way cannot be copied apart")
+    return models
+
+
+def _repetitions(networks: Mapping[str, Any]) -> list[int]:
+    """Return for each variable of each network the place at which it is found first."""
+    held = [id(variable) for network in networks.values() for variable in network.variables]
+    return [held.index(one) for one in held]
+
+
+def layers_within(network: Any) -> Iterator[Any]:
+    """Yield a network and all layers of the models in it."""
+    yield network
+    for layer in network.layers if isinstance(network, keras.Model) else ():
+        if not isinstance(layer, keras.layers.InputLayer):
+            yield from layers_within(layer)
 
 
 class KerasScalar(DerivedNetwork):

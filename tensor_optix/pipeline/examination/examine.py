@@ -1,4 +1,4 @@
-"""An environment comes in; what it is, what it did in a moment of random play, and what is wrong go out."""
+"""An environment comes in; what it did in a moment of random play, and what is wrong with it, go out."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tensor_optix.pipeline.examination.checks import checked
-from tensor_optix.pipeline.examination.findings import Deadline, Finding, Grade, note, problem
-from tensor_optix.pipeline.examination.player import Player
-from tensor_optix.pipeline.examination.replays import RESETS, actions_matter, seeded, unseeded
-from tensor_optix.pipeline.examination.returned import (
-    BEGINNINGS,
-    ENDINGS,
-    as_it_returns,
-    gymnasium_objects,
+from tensor_optix.pipeline.examination import rules
+from tensor_optix.pipeline.examination.actions import actions_matter
+from tensor_optix.pipeline.examination.findings import (
+    Deadline,
+    Finding,
+    Grade,
+    note,
+    one_line,
+    problem,
 )
+from tensor_optix.pipeline.examination.player import Player
 from tensor_optix.pipeline.examination.trace import trace_of
 from tensor_optix.pipeline.vector_contract import VectorEnv
 from tensor_optix.pipeline.vector_env import wrap_env
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterator
 
     from tensor_optix.pipeline.examination.trace import Trace
 
@@ -59,78 +60,59 @@ def examine(env: Any, seconds: float = 1.0) -> Examination:
             under way is always waited for. What no time is left for is left out, with a note.
     """
     with warnings.catch_warnings(action="ignore"):
-        return _Examining(env, Deadline(seconds)).run()
+        return _examined(env, Deadline(seconds))
 
 
-class _Examining:
-    """One examination."""
-
-    def __init__(self, env: Any, deadline: Deadline) -> None:
-        self._given, self._deadline = env, deadline
-        self._is_plain = not isinstance(env, VectorEnv)
-        self._left_out: list[str] = []
-
-    def run(self) -> Examination:
+def _examined(given: Any, deadline: Deadline) -> Examination:
+    try:
+        env = given if isinstance(given, VectorEnv) else wrap_env(given)
+        player = Player(env)
+        trace = trace_of(player, deadline.part(TRACE_SHARE))
+    except Exception as error:
+        return Examination((_failed("steps", error),), None)
+    limit = env.max_episode_steps
+    has_limit = limit is not None and limit > 0
+    found, left_out = trace.findings(limit if has_limit else None, env.action_space), list[str]()
+    for name, resets, look in _looks(given, player, deadline, found):
+        if deadline.left <= resets * player.reset_seconds:
+            left_out.append(name)
+            continue
         try:
-            env = wrap_env(self._given) if self._is_plain else self._given
-            self._player = Player(env)
-            trace = trace_of(self._player, self._deadline.part(TRACE_SHARE))
+            found += look()
         except Exception as error:
-            return Examination((_failed("steps", error),), None)
-        limit = env.max_episode_steps
-        has_limit = limit is not None and limit > 0
-        self._found = checked(trace, limit if has_limit else None, env.action_space)
-        self._look("seeds", self._repeats, 2)
+            found.append(_failed(name, error))
+    if left_out:
+        named = ", ".join(left_out)
+        found.append(note("time", f"no time was left to look at {named}: more --seconds"))
+    return Examination(tuple(found), trace, player.reset_seconds)
+
+
+def _looks(
+    given: Any, player: Player, deadline: Deadline, found: list[Finding]
+) -> Iterator[tuple[str, int, Callable[[], list[Finding]]]]:
+    """Yield the name of each look, how many resets it takes, and what looks; `found` grows meanwhile."""
+    part = deadline.part
+    yield "seeds", 2, lambda: [rules.seeded(player, part(0.3))]
+    if isinstance(given, VectorEnv):
         # A pool is made anew for each seed: there is no time to come to one situation again and again.
-        if self._is_plain:
-            self._look("resets", self._begins_anew, 2 * RESETS)
-            self._look("actions", self._actions, 2)
-            self._look("returned objects", self._returned, BEGINNINGS + ENDINGS)
-            self._look("Gymnasium's checker", self._second_opinion, CHECKER_RESETS)
-        if self._left_out:
-            named = ", ".join(self._left_out)
-            self._found.append(note("time", f"no time was left to look at {named}: more --seconds"))
-        return Examination(tuple(self._found), trace, self._player.reset_seconds)
-
-    def _look(self, name: str, look: Callable[[], Iterable[Finding]], resets: int) -> None:
-        """Add what one look finds, if there is time for as many resets as it takes."""
-        if self._deadline.left <= resets * self._player.reset_seconds:
-            self._left_out.append(name)
-            return
-        try:
-            self._found += look()
-        except Exception as error:
-            self._found.append(_failed(name, error))
-
-    def _repeats(self) -> Iterable[Finding]:
-        return [seeded(self._player, self._deadline.part(0.3))]
-
-    def _begins_anew(self) -> Iterable[Finding]:
-        if self._has("seed", Grade.PROBLEM):
-            return []
-        return filter(None, [unseeded(self._player)])
-
-    def _actions(self) -> Iterable[Finding]:
-        if self._has("seed", Grade.PROBLEM):
-            # It could not be told what comes of an action, and what of chance.
-            return []
-        space = self._player.env.action_space
-        return actions_matter(self._player, space, self._deadline.part(0.6))
-
-    def _returned(self) -> Iterable[Finding]:
-        return as_it_returns(self._given, self._player, self._deadline.part(0.6))
-
-    def _second_opinion(self) -> Iterable[Finding]:
-        is_well = all(one.grade is Grade.OK for one in self._found)
-        # It knows of no masks, and would take actions that are not allowed.
-        return gymnasium_objects(self._given) if is_well and self._player.mask is None else []
-
-    def _has(self, check: str, grade: Grade) -> bool:
-        return any(one.check == check and one.grade is grade for one in self._found)
+        return
+    # Otherwise it could not be told what comes of an action, or of a seed, and what of chance.
+    repeats = not any(one.check == "seed" and one.grade is Grade.PROBLEM for one in found)
+    yield "resets", 2 * rules.RESETS, lambda: rules.unseeded(player) if repeats else []
+    yield "actions", 2, lambda: actions_matter(player, part(0.6)) if repeats else []
+    resets = rules.BEGINNINGS + rules.ENDINGS
+    yield "returned objects", resets, lambda: rules.as_it_returns(given, player, part(0.6))
+    # It knows of no masks, and would take actions that are not allowed.
+    is_well = all(one.grade is Grade.OK for one in found) and player.mask is None
+    yield (
+        "Gymnasium's checker",
+        CHECKER_RESETS,
+        lambda: rules.gymnasium_objects(given) if is_well else [],
+    )
 
 
 def _failed(check: str, error: Exception) -> Finding:
-    said = " ".join(str(error).split())
+    said = one_line(error)
     # The library's own messages say what to do.
     kind = "" if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: "
     return problem(check, f"{kind}{said}" if said else type(error).__name__)

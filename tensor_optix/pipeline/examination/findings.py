@@ -1,4 +1,4 @@
-"""What an examination says: a finding is graded, and tells in one line what was seen and what to do."""
+"""What an examination says, in one line with a grade, and the time that it has."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ def note(check: str, text: str) -> Finding:
 def problem(check: str, text: str) -> Finding:
     """Return what has to be mended."""
     return Finding(check, Grade.PROBLEM, text)
+
+
+def one_line(error: object) -> str:
+    """Return what an error says, in one line."""
+    return " ".join(str(error).split())
 
 
 class Deadline:

@@ -15,9 +15,11 @@ from tensor_optix.pipeline.agent_view import FlatView
 from tensor_optix.pipeline.vector_contract import has_arrays, objects, space_dtype
 
 if TYPE_CHECKING:
-    from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
     from tensor_optix.pipeline.vector_contract import VectorEnv, VectorStep
+
+SEED = 0
+"""Of the environment, and of the actions."""
 
 
 class Row(NamedTuple):
@@ -40,7 +42,6 @@ class Player:
 
     Args:
         env: One environment. It is reset at once, and goes on to belong to whoever made it.
-        seed: Of the environment, and of the actions.
 
     Attributes:
         env: As ready-made agents see it.
@@ -53,12 +54,14 @@ class Player:
         TypeError: If what it returns is not what Gymnasium asks for.
     """
 
-    def __init__(self, env: VectorEnv, seed: int = 0) -> None:
+    def __init__(self, env: VectorEnv) -> None:
         self._space = env.action_space
-        self._rng = np.random.default_rng(seed)
-        self._draws = _seeded(env.action_space, seed)
+        self._rng = np.random.default_rng(SEED)
+        # The environment's own space keeps its random state.
+        self._draws = copy.deepcopy(env.action_space)
+        self._draws.seed(SEED)
         begun = time.perf_counter()
-        env.reset(seed)
+        env.reset(SEED)
         self.reset_seconds = time.perf_counter() - begun
         space = env.observation_space
         env.need_masks(isinstance(self._space, DiscreteSpace))
@@ -66,65 +69,74 @@ class Player:
         self.mask: Array | None = None
         self.first = self._begun()
 
-    @property
-    def allowed(self) -> Array:
-        """`[A]` bool, the actions of every choice that are allowed now; all where nothing is told of them."""
-        assert isinstance(self._space, DiscreteSpace)
-        size = sum(choice_counts(self._space))
-        if self.mask is None or len(self.mask) != size or not self.mask.any():
-            return np.ones(size, bool)
-        return self.mask
-
     def begin(self, seed: int | None = None) -> Row:
         """Begin an episode, with a seed or without."""
         self.env.reset(seed)
         return self._begun()
+
+    def opening(self, seed: int, steps: int) -> tuple[list[Any], bool]:
+        """Begin an episode, and play so many random steps of it; return them, and whether it ended."""
+        row, actions = self.begin(seed), list[Any]()
+        while len(actions) < steps and not row.is_end:
+            actions.append(self.choose())
+            row = self.step(actions[-1])
+        return actions, row.is_end
 
     def choose(self) -> Any:
         """Return a random action that is allowed."""
         if self.mask is None or not isinstance(self._space, DiscreteSpace):
             drawn = self._draws.sample()
             return int(drawn) if isinstance(self._space, Discrete) else drawn
-        counts = np.array(choice_counts(self._space))
-        parts = np.split(self.allowed, np.cumsum(counts)[:-1])
+        parts = np.split(self._allowed(), np.cumsum(choice_counts(self._space))[:-1])
         chosen = [self._rng.choice(np.flatnonzero(part if part.any() else ~part)) for part in parts]
-        row = np.array(chosen) + first_choices(self._space)
-        if isinstance(self._space, Discrete):
-            return int(row[0])
-        return row.reshape(self._space.shape or ()).astype(space_dtype(self._space))
+        return action_of(np.array(chosen), self._space)
+
+    def allows(self, action: Any) -> bool:
+        """Whether every choice of an action is allowed now."""
+        if self.mask is None or not isinstance(self._space, DiscreteSpace):
+            return True
+        counts = np.array(choice_counts(self._space))
+        chosen = np.cumsum(counts) - counts + np.ravel(action) - first_choices(self._space)
+        return bool(self._allowed()[chosen].all())
 
     def step(self, action: Any) -> Row:
         """Take one step of an episode; where it ends, the next one begins."""
+        is_array = has_arrays(self._space)
+        batch = (
+            np.asarray(action, space_dtype(self._space))[None] if is_array else objects([action])
+        )
         while True:
-            self.env.send(_batch_of_one(action, self._space), np.arange(1))
-            step = self.env.recv()
-            self._received(step)
+            self.env.send(batch, np.arange(1))
+            step = self._received()
             if step.valid[0]:
                 break
-        terminated, truncated = bool(step.terminated[0]), bool(step.truncated[0])
-        shown = step.end_observations if terminated or truncated else step.observations
-        return Row(_kept(shown[0]), float(step.rewards[0]), terminated, truncated)
+        ends = bool(step.terminated[0]), bool(step.truncated[0])
+        shown = step.end_observations if any(ends) else step.observations
+        return Row(_kept(shown[0]), float(step.rewards[0]), *ends)
 
     def _begun(self) -> Row:
+        return Row(_kept(self._received().observations[0]))
+
+    def _received(self) -> VectorStep:
         step = self.env.recv()
-        self._received(step)
-        return Row(_kept(step.observations[0]))
-
-    def _received(self, step: VectorStep) -> None:
         self.mask = None if step.action_masks is None else step.action_masks[0].copy()
+        return step
+
+    def _allowed(self) -> Array:
+        """Return `[A]` bool, the actions of every choice that are allowed; all where no mask tells."""
+        assert isinstance(self._space, DiscreteSpace)
+        size = sum(choice_counts(self._space))
+        if self.mask is None or len(self.mask) != size or not self.mask.any():
+            return np.ones(size, bool)
+        return self.mask
 
 
-def _seeded(space: AnySpace, seed: int) -> AnySpace:
-    """Return a copy of a space whose samples follow from a seed; its own random state stays as it is."""
-    copied = copy.deepcopy(space)
-    copied.seed(seed)
-    return copied
-
-
-def _batch_of_one(action: Any, space: AnySpace) -> Array:
-    if not has_arrays(space):
-        return objects([action])
-    return np.asarray(action, space_dtype(space))[None]
+def action_of(choices: Array, space: DiscreteSpace) -> Any:
+    """Return the action that takes choices `[K]`, which are counted from 0."""
+    row = choices + first_choices(space)
+    if isinstance(space, Discrete):
+        return int(row[0])
+    return row.reshape(space.shape or ()).astype(space_dtype(space))
 
 
 def _kept(observation: Any) -> Any:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tensor_optix.core.environment_ids import (
-    envpool_ids,
-    gymnasium_spec,
-    is_envpools,
-    require_gymnasium,
-)
+from tensor_optix.core.environment_ids import envpool_ids, gymnasium_spec, is_envpools
+from tensor_optix.pipeline.examination.findings import one_line
 from tensor_optix.pipeline.vector_env import gymnasium_backends, make_vector_env, steps_per_second
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tensor_optix.core.environment_recipe import EnvironmentRecipe
     from tensor_optix.pipeline.examination.findings import Deadline
 
@@ -50,9 +49,8 @@ def speeds(
         deadline: None is begun for which there is no time, by what N resets or the one before took.
         reset_seconds: How long a reset takes.
     """
-    names = _automatic(recipe, num_envs) if backend == "auto" else [backend]
     measured, needed = list[Speed](), num_envs * reset_seconds
-    for name in names:
+    for name in _automatic(recipe, num_envs) if backend == "auto" else [backend]:
         begun = deadline.left
         if begun <= needed:
             measured.append(Speed(name, reason="no time was left: --seconds"))
@@ -60,45 +58,31 @@ def speeds(
         with warnings.catch_warnings(action="ignore"):
             measured.append(_stepped(recipe, num_envs, name))
         needed = max(needed, begun - deadline.left)
-    if not measured:
-        return []
-    fastest = max(measured, key=lambda one: one.steps_per_second or 0.0)
-    chosen = measured[0] if names[0].startswith("envpool") and _is_pools(recipe) else fastest
+    chosen = _chosen(measured, recipe) if backend == "auto" else measured[0]
     return [replace(one, is_chosen=one is chosen) for one in measured]
 
 
+def _chosen(measured: Sequence[Speed], recipe: EnvironmentRecipe) -> Speed | None:
+    """Return what "auto" takes: EnvPool's where it is the same problem, else the fastest of the others."""
+    pools = [one for one in measured if one.backend == "envpool"]
+    if pools and is_envpools(recipe.env_id):
+        return pools[0]
+    others = [one for one in measured if one not in pools]
+    return max(others, key=lambda one: one.steps_per_second or 0.0, default=None)
+
+
 def _automatic(recipe: EnvironmentRecipe, num_envs: int) -> list[str]:
+    spec = gymnasium_spec(recipe.env_id)
     has_pool = recipe.is_plain and recipe.env_id in envpool_ids()
-    names = ["envpool"] if has_pool else []
-    if gymnasium_spec(recipe.env_id) is not None:
-        names += gymnasium_backends(require_gymnasium(recipe.env_id), recipe, num_envs)
-    return names
-
-
-def _is_pools(recipe: EnvironmentRecipe) -> bool:
-    """Whether EnvPool is taken for being EnvPool, and not for its speed."""
-    return gymnasium_spec(recipe.env_id) is None or is_envpools(recipe.env_id)
+    others = [] if spec is None else gymnasium_backends(spec, recipe, num_envs)
+    return ["envpool", *others] if has_pool else others
 
 
 def _stepped(recipe: EnvironmentRecipe, num_envs: int, backend: str) -> Speed:
+    env_id, kwargs, wrappers = recipe.env_id, recipe.kwargs, recipe.wrappers
     try:
-        env = make_vector_env(
-            recipe.env_id,
-            num_envs,
-            backend,
-            SEED,
-            env_kwargs=recipe.kwargs,
-            wrappers=recipe.wrappers,
-        )
+        env = make_vector_env(env_id, num_envs, backend, SEED, env_kwargs=kwargs, wrappers=wrappers)
+        with closing(env):
+            return Speed(backend, steps_per_second(env))
     except Exception as error:
-        return Speed(backend, reason=_one_line(error))
-    try:
-        return Speed(backend, steps_per_second(env))
-    except Exception as error:
-        return Speed(backend, reason=_one_line(error))
-    finally:
-        env.close()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+        return Speed(backend, reason=one_line(f"{type(error).__name__}: {error}"))

@@ -10,7 +10,7 @@ import pytest
 
 from tensor_optix.pipeline.examination.examine import examine
 from tensor_optix.pipeline.examination.findings import Grade
-from tensor_optix.pipeline.examination.replays import REPLAYED_STEPS
+from tensor_optix.pipeline.examination.rules import REPLAYED_STEPS
 from tests.pipeline.examination.planted_envs import PLANTED, SOUND, Crashes, OneBuffer, WalkEnv
 
 if TYPE_CHECKING:

@@ -48,6 +48,14 @@ def test_envpool_is_chosen_wherever_it_is_the_same_problem():
     assert found[0].is_chosen
 
 
+def test_envpools_environment_is_measured_but_not_chosen_where_it_is_another_problem():
+    pytest.importorskip("envpool")
+    found = measured("Blackjack-v1")
+    assert found[0].backend == "envpool"
+    assert found[0].steps_per_second > 0
+    assert [one.is_chosen for one in found].index(True) > 0
+
+
 def test_what_cannot_be_measured_says_why():
     (one,) = measured("Crashes-v0", "sync")
     assert one.steps_per_second is None

@@ -1,0 +1,1 @@
+"""The native engine: perceptrons trained by the compiled kernels alone."""

@@ -1,0 +1,14 @@
+"""PPO for continuous actions on the native engine: nothing but this library is needed."""
+
+from tensor_optix.adapters.native import backend as native
+from tensor_optix.algorithms.ppo import GaussianPPO
+
+
+class NativeGaussianPPOAgent(GaussianPPO):
+    """PPO for continuous actions on the native engine. The arguments are those of `GaussianPPO`.
+
+    Networks are `Perceptron(3, 2 * action_dim)` and `Perceptron(3, 1)`, say, and an optimizer is
+    `NativeAdam(3e-4)`.
+    """
+
+    backend = native
