@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [one for one in items if _is_beyond_perceptrons(one)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [one for one in items if one not in left_out]
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported, frameworks above all, out of every search for garbage from here on."""
+    gc.freeze()
 
 
 def _is_beyond_perceptrons(item: pytest.Item) -> bool:

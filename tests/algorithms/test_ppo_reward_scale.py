@@ -26,7 +26,10 @@ def scaled(episode: EpisodeData, scale: float) -> EpisodeData:
 
 @pytest.mark.parametrize(
     ("framework", "small"),
-    [("torch", small_ppo), ("torch", small_gaussian), ("tensorflow", small_ppo)],
+    [
+        *((name, small) for name in ("torch", "native") for small in (small_ppo, small_gaussian)),
+        ("tensorflow", small_ppo),
+    ],
     indirect=["framework"],
 )
 def test_the_weights_are_the_same_bit_for_bit_whatever_power_of_two_the_rewards_are_times(
@@ -99,11 +102,8 @@ def test_the_unit_goes_with_the_weights(tmp_path):
     assert other._reward_unit == agent._reward_unit
 
 
-@pytest.mark.parametrize(
-    ("framework", "scale"),
-    [*(("torch", scale) for scale in (1e-4, 1e4, 1e5)), ("tensorflow", 1e5)],
-    indirect=["framework"],
-)
+@pytest.mark.parametrize("framework", ["torch", "native"], indirect=True)
+@pytest.mark.parametrize("scale", [1e-4, 1e4, 1e5])
 def test_the_policy_moves_as_far_as_with_ordinary_rewards(framework, scale):
     episode = make_episode()
     moved = []
@@ -157,6 +157,7 @@ def warnings_of(caplog: Any) -> int:
     return sum("has not moved in 5 windows" in record.message for record in caplog.records)
 
 
+@pytest.mark.parametrize("framework", ["torch", "native"], indirect=True)
 def test_a_policy_that_does_not_move_is_said_so_once_with_the_remedy(framework, caplog):
     agent = make_agent(framework=framework, learning_rate=1e-12, **FAST)
     for _ in range(4):

@@ -69,6 +69,7 @@ class Hand:
     under_way: Any = None
 
 
+@functools.cache
 def played_by_hand(steps: int, resets_before: int = 0, **options: Any) -> Hand:
     pool, hand = atari_pool(**options), Hand()
     number = pool.config["num_envs"]
@@ -177,7 +178,6 @@ def test_the_figures_of_a_window_are_the_games_own():
     assert scored.metrics["total_reward"] == np.array(hand.paid)[np.array(hand.valid)].sum()
 
 
-@functools.cache
 def _games_of_each(resets_before: int = 0) -> dict[int, list[float]]:
     games: dict[int, list[float]] = {n: [] for n in range(ENVS)}
     for row, total, _ in played_by_hand(900, resets_before, **OPTIONS[0]).games:

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from tests.frameworks import Framework
 
 ENVS = 4
-WAYS = [("torch", "info"), ("torch", "observation"), ("torch", "method"), ("tensorflow", "info")]
-"""Which way masks come is the pipeline's affair: each with PyTorch, one with TensorFlow."""
+WAYS = [
+    *((name, way) for name in ("torch", "native") for way in ("info", "observation", "method")),
+    ("tensorflow", "info"),
+]
+"""Which way masks come is the pipeline's affair: one is enough with TensorFlow."""
 
 
 def fresh(way: str) -> Any:

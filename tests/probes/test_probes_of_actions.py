@@ -89,7 +89,7 @@ def trained(algorithm: str, framework: str, arguments: Any, steps: int, **params
 @pytest.mark.parametrize(
     ("framework", "name"),
     [
-        *(("torch", name) for name in SPACES),
+        *((framework, name) for framework in ("torch", "native") for name in SPACES),
         ("tensorflow", "choices of two axes and other starts"),
         ("tensorflow", "bits"),
     ],
@@ -108,7 +108,10 @@ def test_dqn_counts_from_zero_wherever_the_space_starts() -> None:
 
 @pytest.mark.parametrize(
     ("framework", "name"),
-    [*(("torch", name) for name in BOXES), ("tensorflow", "two axes")],
+    [
+        *((framework, name) for framework in ("torch", "native") for name in BOXES),
+        ("tensorflow", "two axes"),
+    ],
     indirect=["framework"],
 )
 def test_ppo_learns_the_best_of_every_box(name: str, framework: Framework) -> None:
@@ -117,9 +120,8 @@ def test_ppo_learns_the_best_of_every_box(name: str, framework: Framework) -> No
     assert trained("ppo", framework.name, arguments, 5120, **params) > NEARLY
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "name"), [*(("sac", name) for name in BOXES), ("td3", "two axes")]
-)
+@pytest.mark.parametrize("algorithm", ["sac", "td3"])
+@pytest.mark.parametrize("name", BOXES)
 def test_so_do_those_with_a_replay(algorithm: str, name: str, torch_framework: Framework) -> None:
     params = {"learning_rate": 0.005, "learning_starts": 128, "batch_size": 64}
     params |= {"updates_per_step": 0.5, "tau": 0.05}
