@@ -14,7 +14,7 @@ tf = pytest.importorskip("tensorflow")
 
 import keras
 
-from tensor_optix.adapters.tensorflow import backend
+from tensor_optix.adapters.tensorflow import backend, graphs
 from tensor_optix.algorithms.tf_agent import TFAgent
 from tensor_optix.algorithms.tf_ppo import TFPPOAgent
 from tensor_optix.core.types import HyperparamSet
@@ -62,7 +62,11 @@ def test_dqn_is_traced_once_while_hyperparameters_and_windows_change():
     assert agent._values.trace_count == 1
 
 
-def test_sac_is_traced_once_while_hyperparameters_and_windows_change(tensorflow_framework):
+def test_sac_is_traced_once_while_hyperparameters_and_windows_change(
+    tensorflow_framework, monkeypatch
+):
+    # It is traced as often without XLA, which takes most of the time here.
+    monkeypatch.setattr(graphs, "pays", lambda networks: False)
     agent = small_sac.make_agent(framework=tensorflow_framework)
     for change, length in zip(tuned(agent), itertools.cycle((17, 5, 9)), strict=False):
         agent.set_hyperparams(HyperparamSet(change))

@@ -84,6 +84,7 @@ def test_without_masks_it_cannot_be_learned(torch_framework, algorithm):
     assert returns.min() < 0
 
 
+@pytest.mark.parametrize("framework", ["torch", "native"], indirect=True)
 @pytest.mark.parametrize("algorithm", AGENTS)
 def test_normalizers_see_the_observations_alone(framework, algorithm):
     kind = fresh("info")

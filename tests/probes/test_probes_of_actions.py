@@ -91,7 +91,6 @@ def trained(algorithm: str, framework: str, arguments: Any, steps: int, **params
     [
         *((framework, name) for framework in ("torch", "native") for name in SPACES),
         ("tensorflow", "choices of two axes and other starts"),
-        ("tensorflow", "bits"),
     ],
     indirect=["framework"],
 )
