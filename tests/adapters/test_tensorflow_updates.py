@@ -35,6 +35,13 @@ def tuned(agent) -> list[dict[str, float]]:
     return [{name: value} for name, pair in bounds for value in pair]
 
 
+@pytest.fixture
+def without_xla(monkeypatch):
+    """It takes most of the time, and functions are traced as often."""
+    monkeypatch.setattr(graphs, "pays", lambda networks: False)
+
+
+@pytest.mark.usefixtures("without_xla")
 def test_ppo_is_traced_once_while_hyperparameters_and_windows_change():
     agent = TFPPOAgent(perceptron(), perceptron(1), keras.optimizers.Adam(0.01))
     agent.set_hyperparams(HyperparamSet({"n_epochs": 1, "minibatch_size": 16}))
@@ -51,6 +58,7 @@ def test_ppo_is_traced_once_while_hyperparameters_and_windows_change():
         assert inference.trace_count == 1
 
 
+@pytest.mark.usefixtures("without_xla")
 def test_dqn_is_traced_once_while_hyperparameters_and_windows_change():
     agent = make_agent(perceptron())
     changes = [*tuned(agent), {"max_grad_norm": 1.0}, {"epsilon": 0.5}, {"target_update_freq": 7}]
@@ -62,11 +70,8 @@ def test_dqn_is_traced_once_while_hyperparameters_and_windows_change():
     assert agent._values.trace_count == 1
 
 
-def test_sac_is_traced_once_while_hyperparameters_and_windows_change(
-    tensorflow_framework, monkeypatch
-):
-    # It is traced as often without XLA, which takes most of the time here.
-    monkeypatch.setattr(graphs, "pays", lambda networks: False)
+@pytest.mark.usefixtures("without_xla")
+def test_sac_is_traced_once_while_hyperparameters_and_windows_change(tensorflow_framework):
     agent = small_sac.make_agent(framework=tensorflow_framework)
     for change, length in zip(tuned(agent), itertools.cycle((17, 5, 9)), strict=False):
         agent.set_hyperparams(HyperparamSet(change))
