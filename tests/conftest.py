@@ -11,6 +11,8 @@ import pytest
 from tests import frameworks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.frameworks import Framework
 
 # TensorFlow tells on every start which instructions and devices it has found.
@@ -33,9 +35,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [one for one in items if one not in left_out]
 
 
-def pytest_collection_finish() -> None:
-    """Leave what was imported, frameworks above all, out of every search for garbage from here on."""
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Leave what is imported and collected, frameworks above all, out of every search for garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _is_beyond_perceptrons(item: pytest.Item) -> bool:
