@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ import pytest
 from tests import frameworks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.frameworks import Framework
 
 # TensorFlow tells on every start which instructions and devices it has found.
@@ -30,6 +33,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [one for one in items if _is_beyond_perceptrons(one)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [one for one in items if one not in left_out]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Leave what is imported and collected, frameworks above all, out of every search for garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _is_beyond_perceptrons(item: pytest.Item) -> bool:

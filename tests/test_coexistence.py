@@ -14,7 +14,7 @@ pytest.importorskip("tensorflow")
 PREAMBLE = """
 import sys
 import numpy as np
-from tensor_optix import EpisodeData, HyperparamSet
+from tensor_optix import EpisodeData, HyperparamSet, make_agent
 
 SMALL = HyperparamSet({"n_epochs": 1, "minibatch_size": 8})
 
@@ -89,7 +89,9 @@ def python(script: str, **environment: str) -> str:
 @pytest.mark.parametrize(("first", "second"), [("torch", "tensorflow"), ("tensorflow", "torch")])
 def test_agents_of_both_learn_in_one_process_and_those_of_one_do_not_load_the_other(first, second):
     alone = f"\nassert {second!r} not in sys.modules, 'loaded by the agents of {first}'\n"
-    python(PREAMBLE + IMPORT_ALL[first] + LEARN_WITH[first] + alone + LEARN_WITH[second])
+    ready_made = f"make_agent('CartPole-v1', framework={first!r}, hidden_sizes=(4,))"
+    of_one = IMPORT_ALL[first] + LEARN_WITH[first] + ready_made + alone
+    python(PREAMBLE + of_one + LEARN_WITH[second])
 
 
 @pytest.mark.parametrize("chosen", ["torch", "jax"])

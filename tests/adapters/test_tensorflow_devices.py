@@ -62,11 +62,17 @@ for network, device in ((first, "cpu:1"), (second, "cpu"), (second, "cpu:0")):
         raise AssertionError(f"a network elsewhere than on {device} was taken")
 make_agent(first, "cpu")
 make_agent(first, "/CPU:0")
+
+# The agent itself refuses networks that are elsewhere.
+import sys, tensor_optix
+ready = {"framework": "tensorflow", "hidden_sizes": (4,), "device": "cpu:1"}
+tensor_optix.make_agent("CartPole-v1", **ready)
+assert "torch" not in sys.modules
 print("passed")
 """
 
 
-def test_networks_on_a_second_device_compute_there_and_a_mismatch_is_refused():
+def test_networks_on_a_second_device_compute_there_are_made_there_and_a_mismatch_is_refused():
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
         [sys.executable, "-c", ON_THE_SECOND],

@@ -14,7 +14,7 @@ tf = pytest.importorskip("tensorflow")
 
 import keras
 
-from tensor_optix.adapters.tensorflow import backend
+from tensor_optix.adapters.tensorflow import backend, graphs
 from tensor_optix.algorithms.tf_agent import TFAgent
 from tensor_optix.algorithms.tf_ppo import TFPPOAgent
 from tensor_optix.core.types import HyperparamSet
@@ -36,6 +36,13 @@ def tuned(agent) -> list[dict[str, float]]:
     return [{name: value} for name, pair in bounds for value in pair]
 
 
+@pytest.fixture
+def without_xla(monkeypatch):
+    """It takes most of the time, and functions are traced as often."""
+    monkeypatch.setattr(graphs, "pays", lambda networks: False)
+
+
+@pytest.mark.usefixtures("without_xla")
 def test_ppo_is_traced_once_while_hyperparameters_and_windows_change():
     optimizer = keras.optimizers.Adam(0.01)
     agent = TFPPOAgent(perceptron(), perceptron(1), optimizer, engine="framework")
@@ -53,6 +60,7 @@ def test_ppo_is_traced_once_while_hyperparameters_and_windows_change():
         assert inference.trace_count == 1
 
 
+@pytest.mark.usefixtures("without_xla")
 def test_dqn_is_traced_once_while_hyperparameters_and_windows_change():
     agent = make_agent(perceptron(), engine="framework")
     changes = [*tuned(agent), {"max_grad_norm": 1.0}, {"epsilon": 0.5}, {"target_update_freq": 7}]
@@ -64,6 +72,7 @@ def test_dqn_is_traced_once_while_hyperparameters_and_windows_change():
     assert agent._values.trace_count == 1
 
 
+@pytest.mark.usefixtures("without_xla")
 def test_sac_is_traced_once_while_hyperparameters_and_windows_change(tensorflow_framework):
     with framework_engine():
         agent = small_sac.make_agent(framework=tensorflow_framework)

@@ -15,6 +15,7 @@ from tensor_optix.algorithms.agent_factory import make_agent
 from tensor_optix.core.types import HyperparamSet
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tests.algorithms.test_agent_factory import CHOICE, FORCE, Spaces
+from tests.frameworks import NAMES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +27,8 @@ VECTOR = Box(0, 255, (6,), np.uint8)
 BYTES = {"torch": PLANES, "tensorflow": PLANES, "native": VECTOR}
 """What each framework has networks for."""
 STILL = {"learning_rate": 1e-12, "n_epochs": 1}
+beside_tensorflow = pytest.mark.parametrize("framework", ["torch", "native"], indirect=True)
+"""For what is done before the framework, whose networks only hold the divisors."""
 
 
 class Codes(Spaces):
@@ -98,6 +101,7 @@ def test_a_space_that_claims_all_bytes_is_divided_by_the_largest_that_comes(
     assert divisors(agent) == [[10]] * 2
 
 
+@beside_tensorflow
 def test_what_is_chosen_is_not_chosen_again(framework: Framework) -> None:
     space = BYTES[framework.name]
     agent = agent_for(Codes(space), framework)
@@ -121,6 +125,7 @@ def test_only_what_is_far_below_the_claim_counts(
     assert divisors(agent) == [[divisor]] * 2
 
 
+@beside_tensorflow
 def test_a_smaller_claim_is_what_divides_from_the_start(framework: Framework) -> None:
     env = Codes(Box(0, 4, BYTES[framework.name].shape, np.uint8), largest=1)
     agent = agent_for(env, framework)
@@ -160,6 +165,7 @@ def test_each_part_has_a_divisor_of_its_own(framework: Framework) -> None:
     assert divisors(agent) == [[7, 3, 1]] * 2
 
 
+@beside_tensorflow
 def test_the_window_is_learned_from_with_the_policy_that_acted(framework: Framework) -> None:
     """Its log-probabilities are those under the old divisor, else the policy would seem not to move."""
     env = Codes(BYTES[framework.name])
@@ -168,7 +174,15 @@ def test_the_window_is_learned_from_with_the_policy_that_acted(framework: Framew
     assert abs(learn(agent, env)["approx_kl"]) < 1e-12
 
 
-@pytest.mark.parametrize(("algorithm", "actions"), [("dqn", CHOICE), ("sac", FORCE)], ids=str)
+@pytest.mark.parametrize(
+    ("framework", "algorithm", "actions"),
+    [
+        *((name, "dqn", CHOICE) for name in ("torch", "native")),
+        *((name, "sac", FORCE) for name in NAMES),
+    ],
+    ids=str,
+    indirect=["framework"],
+)
 def test_a_replay_is_looked_at_before_the_first_update(
     algorithm: str, actions: Any, framework: Framework
 ) -> None:
@@ -183,7 +197,16 @@ def test_a_replay_is_looked_at_before_the_first_update(
         assert all(found == [10] for found in divisors(one)), divisors(one)
 
 
-@pytest.mark.parametrize(("algorithm", "actions"), [("ppo", CHOICE), ("td3", FORCE)], ids=str)
+@pytest.mark.parametrize(
+    ("framework", "algorithm", "actions"),
+    [
+        *((name, "ppo", CHOICE) for name in ("torch", "native")),
+        *((name, "td3", FORCE) for name in ("torch", "native")),
+        ("tensorflow", "dqn", CHOICE),
+    ],
+    ids=str,
+    indirect=["framework"],
+)
 def test_whatever_becomes_of_the_weights_the_divisors_go_with_them(
     algorithm: str, actions: Any, framework: Framework, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -49,6 +50,7 @@ def classes_of(name: str) -> set[str]:
     return own | public
 
 
+@functools.cache
 def names_in(path: Path) -> set[str]:
     """Return what a module says: identifiers, imports, and strings in lower case, but no docstrings."""
     tree = ast.parse(path.read_text())

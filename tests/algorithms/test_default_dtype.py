@@ -36,7 +36,7 @@ def doubles_by_default(framework: str) -> Iterator[None]:
             keras.backend.set_floatx(before)
 
 
-@pytest.mark.parametrize("framework", ["torch", "tensorflow"])
+@pytest.mark.parametrize("framework", ["torch", "tensorflow"], indirect=True)
 @pytest.mark.parametrize(
     ("algorithm", "env_id"),
     [
@@ -48,9 +48,9 @@ def doubles_by_default(framework: str) -> Iterator[None]:
     ],
 )
 def test_agents_learn_where_floats_are_doubles(algorithm, env_id, framework):
-    with doubles_by_default(framework):
+    with doubles_by_default(framework.name):
         params = HyperparamSet({} if algorithm == "ppo" else SMALL)
-        agent = make_agent(env_id, algorithm, framework, hyperparams=params, hidden_sizes=(8,))
+        agent = make_agent(env_id, algorithm, framework.name, hyperparams=params, hidden_sizes=(8,))
         pipeline = VectorBatchPipeline(env_id=env_id, num_envs=2, window_size=64, backend="sync")
         pipeline.set_agent(agent)
         pipeline.setup()

@@ -12,6 +12,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from tensor_optix.core.types import HyperparamSet
 from tests.algorithms.small_ppo import make_episode
 from tests.contracts.agent_contract import AgentContract
+from tests.frameworks import load
 
 CHOICES = (2, 2, 3)
 OBSERVATIONS = Box(-1, 1, (4,), np.float32)
@@ -36,9 +37,11 @@ def make_window(rows: int = 128) -> Any:
 
 
 class TestPPOOfChoicesContract(AgentContract):
-    @pytest.fixture
-    def make_agent(self, framework):
-        return partial(make_agent, framework=framework)
+    """Without TensorFlow: what choices have of their own is below, the rest is that of `TestPPOContract`."""
+
+    @pytest.fixture(params=["torch", "native"])
+    def make_agent(self, request):
+        return partial(make_agent, framework=load(request.param))
 
     @pytest.fixture
     def episode(self):

@@ -162,7 +162,6 @@ def test_every_algorithm_acts_on_every_kind_of_observation_on_tensorflow(
         ("ppo", NUMBER, FORCE),
         ("dqn", VECTOR, CHOICE),
         ("sac", PICTURE, FORCE),
-        ("ppo", PARTS, CHOICE),
         ("td3", PARTS, FORCE),
         ("ppo", MultiDiscrete([2, 3], start=[1, -1]), CHOICE),
         ("ppo", Box(0, 1, (3, 3), np.bool_), CHOICE),
@@ -296,15 +295,6 @@ def run_apart(script: str) -> None:
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
-def test_an_agent_on_pytorch_needs_no_tensorflow() -> None:
-    pytest.importorskip("torch")
-    run_apart(
-        "import sys; from tensor_optix import make_agent\n"
-        "make_agent('CartPole-v1', framework='torch', hidden_sizes=(4,))\n"
-        "assert 'torch' in sys.modules and 'tensorflow' not in sys.modules"
-    )
-
-
 def test_an_agent_without_a_framework_needs_neither() -> None:
     require("native")
     run_apart(
@@ -334,17 +324,4 @@ def test_where_the_kernels_are_not_compiled_the_native_framework_says_so_and_is_
         "else: raise AssertionError\n"
         "try: assert lightest_framework(False, 'auto').name != 'native'\n"
         "except ImportError as error: assert 'tensor-optix[torch]' in str(error), error"
-    )
-
-
-def test_an_agent_on_tensorflow_needs_no_pytorch_and_is_made_on_the_device_asked_for() -> None:
-    """The agent itself refuses networks that are elsewhere."""
-    pytest.importorskip("tensorflow")
-    run_apart(
-        "import sys, tensorflow as tf; from tensor_optix import make_agent\n"
-        "processor, = tf.config.list_physical_devices('CPU')\n"
-        "halves = [tf.config.LogicalDeviceConfiguration()] * 2\n"
-        "tf.config.set_logical_device_configuration(processor, halves)\n"
-        "make_agent('CartPole-v1', framework='tensorflow', hidden_sizes=(4,), device='cpu:1')\n"
-        "assert 'torch' not in sys.modules"
     )

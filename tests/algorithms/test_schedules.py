@@ -73,10 +73,11 @@ class TestEveryAgent:
 
     def test_it_learns_like_one_that_was_given_the_numbers(self, make, algorithm):
         name, schedule = MOVED_IN_UPDATES[algorithm]
-        follows, is_told = make(**{name: schedule, "learning_rate": linear}), make()
-        for progress in (1.0, 0.6, 0.2):
+        schedules = {name: schedule, "learning_rate": linear, "gamma": lambda left: 0.9 + left / 20}
+        follows, is_told = make(**schedules), make()
+        for progress in (1.0, 0.7, 0.4, 0.1):
             follows.set_progress(progress)
-            numbers = {name: schedule(progress), "learning_rate": linear(progress)}
+            numbers = {name: schedule(progress) for name, schedule in schedules.items()}
             is_told.set_hyperparams(HyperparamSet(numbers))
             episode = SMALL[algorithm].make_episode()
             assert follows.learn(episode) == is_told.learn(episode)

@@ -20,13 +20,6 @@ ROWS = 16
 
 
 class TestTD3Contract(ReplayAgentContract):
-    @pytest.fixture(autouse=True)
-    def _uncompiled(self, framework, monkeypatch):
-        # XLA takes most of the time here, and is used by other tests.
-        if framework.name == "tensorflow":
-            pays = f"tensor_optix.adapters.{framework.adapter}.graphs.pays"
-            monkeypatch.setattr(pays, lambda networks: False)
-
     @pytest.fixture
     def make_agent(self, framework):
         return lambda seed: make_agent(seed, framework=framework, n_step=2, per_alpha=0.5)

@@ -15,6 +15,7 @@ import pytest
 
 from tensor_optix.cli.interruption import Interruption
 from tensor_optix.cli.main import main
+from tests.frameworks import require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,9 +47,8 @@ def start_training(run_dir: Path, framework: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("framework", "number", "code", "said"),
     [
-        ("torch", signal.SIGINT, 130, "Ctrl-C ended it"),
-        ("torch", signal.SIGTERM, 143, "SIGTERM ended it"),
-        ("tensorflow", signal.SIGINT, 130, "Ctrl-C ended it"),
+        ("native", signal.SIGINT, 130, "Ctrl-C ended it"),
+        ("tensorflow", signal.SIGTERM, 143, "SIGTERM ended it"),
     ],
 )
 def test_a_signal_ends_the_run_and_keeps_the_best(
@@ -59,7 +59,7 @@ def test_a_signal_ends_the_run_and_keeps_the_best(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    pytest.importorskip(framework)
+    require(framework)
     run = tmp_path / "run"
     process = start_training(run, framework)
     process.send_signal(number)

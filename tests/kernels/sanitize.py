@@ -1,4 +1,4 @@
-"""Compile the kernels with sanitizers into a temporary folder and run their tests there.
+"""Compile the kernels with sanitizers into `build/sanitized` and run their tests in a temporary folder.
 
 `python tests/kernels/sanitize.py [pytest arguments]`, with g++ installed, and cmake, ninja,
 nanobind and the test dependencies in the Python that runs it. The checkout's own extension is left
@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "sanitized"
+"""Kept, so that what has not changed is compiled once."""
 
 
 def run(*command: str | Path, **variables: str) -> None:
@@ -23,8 +25,8 @@ def run(*command: str | Path, **variables: str) -> None:
     subprocess.run([str(part) for part in command], env=os.environ | variables, check=True)
 
 
-def build(folder: Path) -> Path:
-    """Compile the extension into `folder` and return its path."""
+def build() -> Path:
+    """Compile the extension and return its path."""
     tools = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
     options = [
         "-DCMAKE_CXX_COMPILER=g++",
@@ -32,9 +34,9 @@ def build(folder: Path) -> Path:
         f"-DPython_EXECUTABLE={sys.executable}",
         "--log-level=WARNING",
     ]
-    run("cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", *options, PATH=tools)
-    run("cmake", "--build", folder, "--", "--quiet", PATH=tools)
-    return next(folder.glob("_native*.so"))
+    run("cmake", "-S", ROOT, "-B", BUILD, "-G", "Ninja", *options, PATH=tools)
+    run("cmake", "--build", BUILD, "--", "--quiet", PATH=tools)
+    return BUILD / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
 
 
 def library(name: str) -> str:
@@ -56,7 +58,7 @@ def main(arguments: list[str]) -> int:
     """Build, test, and return the exit status of the tests."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        copy_package(folder, build(folder / "build"))
+        copy_package(folder, build())
         variables = {
             "TENSOR_OPTIX_KERNELS": "native",
             # Python never frees everything, so leaks cannot be told from its own.

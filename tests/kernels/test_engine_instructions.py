@@ -21,7 +21,7 @@ CORE = {
     "perceptrons": ["forward_is", "units_in_the_last_place", "squashing", "log_probs", "a_row"],
     "gradients": ["ppo", "backward", "log_std", "the_policy_gradient", "not_finite"],
     "off_policy": ["test_dqn", "twin_critics", "test_actors", "an_update_goes", "blending"],
-    "optimizers": ["few_steps", "2000_steps", "every_size"],
+    "optimizers": ["few_steps", "every_size"],
 }
 
 

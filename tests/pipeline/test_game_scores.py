@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,7 @@ class Hand:
     under_way: Any = None
 
 
+@functools.cache
 def played_by_hand(steps: int, resets_before: int = 0, **options: Any) -> Hand:
     pool, hand = atari_pool(**options), Hand()
     number = pool.config["num_envs"]
@@ -176,15 +178,15 @@ def test_the_figures_of_a_window_are_the_games_own():
     assert scored.metrics["total_reward"] == np.array(hand.paid)[np.array(hand.valid)].sum()
 
 
-def _games_of_each(hand: Hand) -> dict[int, list[float]]:
+def _games_of_each(resets_before: int = 0) -> dict[int, list[float]]:
     games: dict[int, list[float]] = {n: [] for n in range(ENVS)}
-    for row, total, _ in hand.games:
+    for row, total, _ in played_by_hand(900, resets_before, **OPTIONS[0]).games:
         games[row % ENVS].append(total)
     return games
 
 
 def test_episodes_that_are_played_are_whole_games():
-    games = _games_of_each(played_by_hand(900, **OPTIONS[0]))
+    games = _games_of_each()
     expected = [*games[0][:2], *games[1][:2], *games[2][:1]]
     assert len(expected) == 5
     returns, lengths = play_episodes(Looking(), wrap_env(atari_pool(**OPTIONS[0])), 5)
@@ -194,7 +196,7 @@ def test_episodes_that_are_played_are_whole_games():
 
 def test_held_out_episodes_are_whole_games():
     # The pipeline is set up, and begins anew for the agent.
-    games = _games_of_each(played_by_hand(900, resets_before=1, **OPTIONS[0]))
+    games = _games_of_each(resets_before=1)
     pipeline = VectorBatchPipeline(env=atari_pool(**OPTIONS[0]), window_size=40)
     validation = Validation(pipeline, MeanReturnEvaluator())
     returns = validation.play([Looking()], 4)
@@ -203,7 +205,7 @@ def test_held_out_episodes_are_whole_games():
 
 
 def test_games_of_a_window_are_played_to_their_ends_through_all_lives():
-    games = _games_of_each(played_by_hand(900, **OPTIONS[0]))
+    games = _games_of_each()
     # None has ended in 40 steps, but each has lost a life.
     pipeline = VectorBatchPipeline(env=atari_pool(**OPTIONS[0]), agent=Looking(), window_size=40)
     whole = whole_episodes(pipeline.episodes(), 50)

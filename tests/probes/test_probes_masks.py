@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from tests.frameworks import Framework
 
 ENVS = 4
-WAYS = ["info", "observation", "method"]
+WAYS = [
+    *((name, way) for name in ("torch", "native") for way in ("info", "observation", "method")),
+    ("tensorflow", "info"),
+]
+"""Which way masks come is the pipeline's affair: one is enough with TensorFlow."""
 
 
 def fresh(way: str) -> Any:
@@ -52,7 +56,7 @@ def make_dqn(framework: Framework, **parts: Any) -> Any:
 AGENTS = {"ppo": make_ppo, "dqn": make_dqn}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("framework", "way"), WAYS, indirect=["framework"])
 @pytest.mark.parametrize("algorithm", AGENTS)
 def test_what_only_masks_tell_is_learned_and_nothing_else_is_ever_done(framework, algorithm, way):
     kind = fresh(way)
@@ -80,6 +84,7 @@ def test_without_masks_it_cannot_be_learned(torch_framework, algorithm):
     assert returns.min() < 0
 
 
+@pytest.mark.parametrize("framework", ["torch", "native"], indirect=True)
 @pytest.mark.parametrize("algorithm", AGENTS)
 def test_normalizers_see_the_observations_alone(framework, algorithm):
     kind = fresh("info")

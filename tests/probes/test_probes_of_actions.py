@@ -86,7 +86,14 @@ def trained(algorithm: str, framework: str, arguments: Any, steps: int, **params
     return float(returns.mean())
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize(
+    ("framework", "name"),
+    [
+        *((framework, name) for framework in ("torch", "native") for name in SPACES),
+        ("tensorflow", "choices of two axes and other starts"),
+    ],
+    indirect=["framework"],
+)
 def test_ppo_learns_every_choice_for_every_observation(name: str, framework: Framework) -> None:
     params = {"learning_rate": 0.01, "minibatch_size": 32, "n_epochs": 4, "entropy_coef": 0.01}
     assert trained("ppo", framework.name, SPACES[name], 3840, **params) == 0.0
@@ -98,7 +105,14 @@ def test_dqn_counts_from_zero_wherever_the_space_starts() -> None:
     assert trained("dqn", "torch", arguments, 1536, **params) == 0.0
 
 
-@pytest.mark.parametrize("name", BOXES)
+@pytest.mark.parametrize(
+    ("framework", "name"),
+    [
+        *((framework, name) for framework in ("torch", "native") for name in BOXES),
+        ("tensorflow", "two axes"),
+    ],
+    indirect=["framework"],
+)
 def test_ppo_learns_the_best_of_every_box(name: str, framework: Framework) -> None:
     params = {"learning_rate": 0.005, "minibatch_size": 32, "n_epochs": 8, "entropy_coef": 0.01}
     arguments = (*BOXES[name], REACH[name])

@@ -25,7 +25,8 @@ CASES = [
 ]
 """Pictures differ from vectors in how they reach the networks, and in nothing else."""
 ACTIONS = [
-    *(("torch", name, kind) for name in ACTION_PROBES for kind in ("vector", "image")),
+    *(("torch", name, "vector") for name in ACTION_PROBES),
+    ("torch", "action for the observation", "image"),
     ("tensorflow", "action for the observation", "vector"),
 ]
 """The framework, the probe, and its observations: all with PyTorch, and the most telling with TensorFlow."""

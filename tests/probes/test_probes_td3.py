@@ -22,7 +22,8 @@ CASES = [
     ("tensorflow", "final observation", "vector"),
 ]
 ACTIONS = [
-    *(("torch", name, kind) for name in ACTION_PROBES for kind in ("vector", "image")),
+    *(("torch", name, "vector") for name in ACTION_PROBES),
+    ("torch", "action for the observation", "image"),
     ("tensorflow", "action for the observation", "vector"),
 ]
 """The framework, the probe, and its observations: all with PyTorch, and the most telling with TensorFlow."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tensor_optix.trials.orchestrator import TrialOrchestrator
 from tests.scripted import CountingAgent, ScriptedPipeline
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SPACE = {"x": ("float", 0.0, 1.0)}
 
@@ -38,11 +35,10 @@ class ParamPipeline(ScriptedPipeline):
 
 
 @pytest.fixture(scope="module")
-def quick_collections() -> Iterator[None]:
-    """What other tests have imported need not be searched for garbage after every trial."""
+def quick_collections() -> None:
+    """What other tests have left behind need not be searched for garbage after every trial."""
+    gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def search(**changes: Any) -> TrialOrchestrator:
