@@ -6,6 +6,7 @@ The agents are made, and what they learn by is compiled, once; every test begins
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ from safetensors.numpy import load_file
 
 from tensor_optix.core.types import HyperparamSet
 from tests.algorithms import small_dqn, small_gaussian, small_generic, small_ppo, small_sac
-from tests.frameworks import NAMES, load
+from tests.frameworks import NAMES, framework_engine, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +69,9 @@ CASES.remove("gaussian ppo, tensorflow")
 def learned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     kind, name = request.param.split(", ")
     small, params = MAKERS[kind]
-    agent = small.make_agent(framework=load(name), **params)
+    # The frameworks' own updates: those of the native engine are the native agents'.
+    with nullcontext() if name == "native" else framework_engine():
+        agent = small.make_agent(framework=load(name), **params)
     case = Case(agent, small, tmp_path_factory.mktemp("stored"))
     agent.learn(case.window())
     agent.save_state(case.stored)
@@ -267,7 +270,7 @@ def test_nothing_is_traced_again_for_what_is_not_finite(case, monkeypatch):
     counts = [loop.trace_count for loop in loops if hasattr(loop, "trace_count")]
     poison(case, monkeypatch, math.nan, every=False)()
     assert [loop.trace_count for loop in loops if hasattr(loop, "trace_count")] == counts
-    assert all(count == 1 for count in counts)
+    assert counts == [1] * (type(case.agent).__name__.startswith("TF"))
 
 
 @pytest.mark.parametrize("kind", ["ppo", "generic"])
