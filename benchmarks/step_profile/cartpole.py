@@ -24,8 +24,8 @@ them: of EnvPool, its compiled calls. The library's part is everything else; of 
 were timed apart.
 
 {table}
-With EnvPool, its public methods leave {rest} us of the {goal:.0f}, and the library needs {ours} us: the goal
-is {reached}. Of the {own} us that `send` and `recv` take, {python} are EnvPool's own Python, which nobody
+With EnvPool, {own} us go to its public methods and {ours} us to everything of the library: the goal
+is {reached}. Of what `send` and `recv` take, {python} us are EnvPool's own Python, which nobody
 outside of it can leave out. {also}
 """
 
@@ -49,7 +49,6 @@ def cartpole_section() -> str:
     return TEXT.format(
         goal=GOAL,
         table=table,
-        rest=number(GOAL - own["envpool"]),
         ours=number(ours),
         own=number(own["envpool"]),
         python=number(own["envpool"] - bare["envpool"]),

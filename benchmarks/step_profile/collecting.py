@@ -223,7 +223,7 @@ def _step_of(env: VectorEnv) -> VectorStep:
         for name, value in first._asdict().items()
         if isinstance(value, np.ndarray)
     }
-    return first._replace(**fields, valid=np.ones(env.num_envs, bool), infos=())
+    return first._replace(**fields | {"valid": np.ones(env.num_envs, bool), "infos": ()})
 
 
 def collecting_parts(training: Training, rates: Rates) -> list[Part]:

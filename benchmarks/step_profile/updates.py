@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -162,7 +163,7 @@ def adam(weights: Sequence[Array]) -> Any:
     leaves = [tuple(leaf) for leaf in optimizer.leaves()]
     rule = int(optimizer.rule), optimizer.is_decoupled, optimizer.is_nesterov
     made = engine.Optimizer(*rule, leaves, optimizer.step)
-    made.set(*optimizer.settings())
+    made.set(*dataclasses.astuple(optimizer.settings()))
     return made
 
 
