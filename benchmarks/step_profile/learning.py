@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+STILL = HyperparamSet({"learning_rate": 1e-12})
+"""What is learned over and over moves nothing, or it would become another problem than that of the case."""
 NEVER = 10**9
 FILLED = 20_000
 """Rows of the replay that is sampled from."""
@@ -85,6 +87,7 @@ def ppo_parts(training: Training, rates: Rates) -> list[Part]:
     gathering = microseconds(partial(MinibatchSampler(0).epoch, fields, rows))
     moved = 2 * sum(field.nbytes for field in fields.values())
     scale = settings.epochs / steps
+    agent.set_hyperparams(STILL)
     learned = microseconds(partial(agent.learn, window), steps)
     known = updates[0].time + judging + advantages + gathering * scale
     return [
@@ -149,6 +152,7 @@ def replay_parts(training: Training, rates: Rates) -> list[Part]:
     transitions = _transitions(training)
     given = itertools.cycle(transitions)
     per = len(transitions)
+    agent.set_hyperparams(STILL)
     learned = microseconds(lambda: [agent.observe(next(given)) for _ in range(per)], per)
     agent.set_hyperparams(HyperparamSet({"learning_starts": NEVER}))
     kept = microseconds(lambda: [agent.observe(next(given)) for _ in range(per)], per)
