@@ -153,7 +153,9 @@ def replay_parts(training: Training, rates: Rates) -> list[Part]:
     given = itertools.cycle(transitions)
     per = len(transitions)
     agent.set_hyperparams(STILL)
-    learned = microseconds(lambda: [agent.observe(next(given)) for _ in range(per)], per)
+    learned = microseconds(
+        lambda: [agent.observe(next(given)) for _ in range(per)], per, seconds=5.0
+    )
     agent.set_hyperparams(HyperparamSet({"learning_starts": NEVER}))
     kept = microseconds(lambda: [agent.observe(next(given)) for _ in range(per)], per)
     replay = PrioritizedReplayBuffer(settings.capacity, num_envs=settings.num_envs, seed=0)
