@@ -82,8 +82,8 @@ class Learner:
         return taken
 
 
-def ppo(settings: PPO, seed: int, contender: Contender) -> Learner:
-    hyperparams = {
+def ppo_hyperparams(settings: PPO) -> dict[str, Any]:
+    return {
         "learning_rate": settings.learning_rate,
         "gamma": settings.gamma,
         "gae_lambda": settings.gae_lambda,
@@ -94,11 +94,14 @@ def ppo(settings: PPO, seed: int, contender: Contender) -> Learner:
         "n_epochs": settings.epochs,
         "minibatch_size": settings.minibatch,
     }
-    return Learner(contender, settings, "ppo", settings.rows, hyperparams, seed)
 
 
-def dqn(settings: DQN, seed: int, contender: Contender) -> Learner:
-    hyperparams = {
+def ppo(settings: PPO, seed: int, contender: Contender) -> Learner:
+    return Learner(contender, settings, "ppo", settings.rows, ppo_hyperparams(settings), seed)
+
+
+def dqn_hyperparams(settings: DQN) -> dict[str, Any]:
+    return {
         "learning_rate": settings.learning_rate,
         "batch_size": settings.batch,
         "replay_capacity": settings.capacity,
@@ -110,11 +113,14 @@ def dqn(settings: DQN, seed: int, contender: Contender) -> Learner:
         "epsilon_decay_steps": settings.epsilon_steps,
         "epsilon_min": settings.epsilon_min,
     }
-    return Learner(contender, settings, "dqn", ROWS, hyperparams, seed)
 
 
-def sac(settings: SAC, seed: int, contender: Contender) -> Learner:
-    hyperparams = {
+def dqn(settings: DQN, seed: int, contender: Contender) -> Learner:
+    return Learner(contender, settings, "dqn", ROWS, dqn_hyperparams(settings), seed)
+
+
+def sac_hyperparams(settings: SAC) -> dict[str, Any]:
+    return {
         "learning_rate": settings.learning_rate,
         "batch_size": settings.batch,
         "replay_capacity": settings.capacity,
@@ -124,7 +130,10 @@ def sac(settings: SAC, seed: int, contender: Contender) -> Learner:
         "updates_per_step": settings.updates / settings.train_every,
         "train_freq": settings.train_every,
     }
-    return Learner(contender, settings, "sac", ROWS, hyperparams, seed)
+
+
+def sac(settings: SAC, seed: int, contender: Contender) -> Learner:
+    return Learner(contender, settings, "sac", ROWS, sac_hyperparams(settings), seed)
 
 
 class Goal(LoopCallback):
