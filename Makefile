@@ -16,7 +16,7 @@ test: $(VENV)/installed
 	$(MAKE) --jobs=2 --output-sync=target tests checks-and-sanitizers
 
 tests: $(VENV)/installed
-	$(BIN)/python -m pytest -q --numprocesses auto
+	$(BIN)/python -m pytest -q --numprocesses auto --dist=loadfile
 
 checks-and-sanitizers: checks
 	$(MAKE) sanitize
