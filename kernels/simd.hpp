@@ -91,34 +91,34 @@ TENSOR_OPTIX_INLINE Vector limited(Vector x, float low, float high) {
     return x > all(high) ? all(high) : x;
 }
 
+#if defined(__AVX512F__) || defined(__AVX2__)
+// 1 / x, within 3 units in the last place.
+TENSOR_OPTIX_INLINE Vector inverse_of(Vector x) {
+#if defined(__AVX512F__)
+    const Vector inverse = _mm512_maskz_rcp14_ps(0xffff, x);
+#else
+    const Vector inverse = _mm256_rcp_ps(x);
+#endif
+    return inverse + inverse * (1.0f - x * inverse);
+}
+#endif
+
 // a / b within 1 unit in the last place, for |b| of 1e-30 to 1e30.
 TENSOR_OPTIX_INLINE Vector quotient(Vector a, Vector b) {
-#if defined(__AVX512F__)
-    Vector inverse = _mm512_maskz_rcp14_ps(0xffff, b);
-#elif defined(__AVX2__)
-    Vector inverse = _mm256_rcp_ps(b);
+#if defined(__AVX512F__) || defined(__AVX2__)
+    const Vector inverse = inverse_of(b), about = a * inverse;
+    return about + inverse * (a - b * about);
 #else
     return a / b;
-#endif
-#if defined(__AVX512F__) || defined(__AVX2__)
-    inverse += inverse * (1.0f - b * inverse);
-    const Vector about = a * inverse;
-    return about + inverse * (a - b * about);
 #endif
 }
 
-// a / b within 4 units in the last place, for |b| of 1e-30 to 1e30.
+// The same within 4 units.
 TENSOR_OPTIX_INLINE Vector quick_quotient(Vector a, Vector b) {
-#if defined(__AVX512F__)
-    Vector inverse = _mm512_maskz_rcp14_ps(0xffff, b);
-#elif defined(__AVX2__)
-    Vector inverse = _mm256_rcp_ps(b);
+#if defined(__AVX512F__) || defined(__AVX2__)
+    return a * inverse_of(b);
 #else
     return a / b;
-#endif
-#if defined(__AVX512F__) || defined(__AVX2__)
-    inverse += inverse * (1.0f - b * inverse);
-    return a * inverse;
 #endif
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +26,7 @@ from tests.parity.windows import (
     CHOICES,
     NUM_ACTIONS,
     VECTOR,
+    learned_alike,
     make_window,
     make_window_of_choices,
 )
@@ -238,15 +238,7 @@ class Pair(NamedTuple):
 
     def learn(self, window: EpisodeData) -> dict[str, Any]:
         """Let both learn from a window, and assert that they say the same of it."""
-        ours, theirs = (agent.learn(copy.deepcopy(window)) for agent in self)
-        assert self.native.engine_choice.name == "native"
-        assert list(ours) == list(theirs)
-        for name, value in theirs.items():
-            if isinstance(value, float):
-                assert ours[name] == pytest.approx(value, rel=1e-5, abs=1e-6, nan_ok=True), name
-            else:
-                assert ours[name] == value, name
-        return ours
+        return learned_alike(self.native, self.framework, window, 1e-6)
 
     def assert_same(self) -> None:
         """Assert that both have the same weights, targets and moments."""

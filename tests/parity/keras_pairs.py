@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from tests.parity.windows import (
     ACTION_DIM,
     CHOICES,
     NUM_ACTIONS,
+    learned_alike,
     make_window,
     make_window_of_choices,
 )
@@ -153,14 +153,7 @@ class Pair(NamedTuple):
 
     def learn(self, window: EpisodeData) -> dict[str, Any]:
         """Let both learn from a window, and assert that they say the same of it and became the same."""
-        ours, theirs = (agent.learn(copy.deepcopy(window)) for agent in self)
-        assert self.native.engine_choice.name == "native"
-        assert list(ours) == list(theirs)
-        for name, value in theirs.items():
-            if isinstance(value, float):
-                assert ours[name] == pytest.approx(value, rel=1e-5, abs=2e-6, nan_ok=True), name
-            else:
-                assert ours[name] == value, name
+        ours = learned_alike(self.native, self.framework, window, 2e-6)
         mine, others = map(numbers_of, self)
         assert list(mine) == list(others)
         for name, expected in others.items():

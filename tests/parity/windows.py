@@ -1,10 +1,12 @@
-"""Windows with everything that can be in one: several environments, both kinds of ends, invalid rows."""
+"""Windows with all that can be in one, ends and invalid rows included, and agents that learn from them."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tensor_optix.core.types import EpisodeData
 
@@ -77,3 +79,20 @@ def draw_observations(rng: np.random.Generator, count: int, obs_shape: tuple[int
     if len(obs_shape) == 1:
         return rng.standard_normal((count, *obs_shape)).astype(np.float32)
     return rng.integers(0, 256, (count, *obs_shape), np.uint8)
+
+
+def learned_alike(native: Any, framework: Any, window: EpisodeData, most: float) -> dict[str, Any]:
+    """Let two agents learn from a window, one by the native engine, and assert that they say the same of it.
+
+    Returns:
+        What the first said.
+    """
+    ours, theirs = (agent.learn(copy.deepcopy(window)) for agent in (native, framework))
+    assert native.engine_choice.name == "native"
+    assert list(ours) == list(theirs)
+    for name, value in theirs.items():
+        if isinstance(value, float):
+            assert ours[name] == pytest.approx(value, rel=1e-5, abs=most, nan_ok=True), name
+        else:
+            assert ours[name] == value, name
+    return dict(ours)
