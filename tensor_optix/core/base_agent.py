@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from tensor_optix.core.replay_buffer import ReplayBuffer
     from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike, Transitions
 
 
@@ -171,6 +172,35 @@ class BaseAgent(ABC):
     def load_state(self, path: PathLike) -> None:
         """Read a learner that `save_state` wrote."""
         self.load_weights(path)
+
+    def run_state(self) -> dict[str, Any]:
+        """Return what a checkpoint of the whole run holds of the learner beside `save_state` and `replays`.
+
+        Called between two windows. Plain values and NumPy arrays, as `core.checkpoints.saved_state` has
+        them.
+        """
+        return {}
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Take on what `run_state` returned; called last, when all else of the learner is as it was.
+
+        Raises:
+            ValueError: If it does not fit; also KeyError and TypeError are understood as that.
+        """
+
+    @property
+    def replays(self) -> Mapping[str, ReplayBuffer]:
+        """The replay buffers that a checkpoint of the whole run holds, by a name for each."""
+        return {}
+
+    def load_replays(self, states: Mapping[str, Mapping[str, Array]]) -> None:
+        """Take on the states of all `replays`, each as `ReplayBuffer.state_dict` has it.
+
+        Called after `load_state`, with the hyperparameters in force; a buffer that is not named is empty.
+
+        Raises:
+            ValueError: If one is damaged, or does not fit.
+        """
 
     def keeping_progress(self) -> AbstractContextManager[None]:
         """Return a context at whose end counters, schedules and random generators are as at its beginning.

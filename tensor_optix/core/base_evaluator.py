@@ -52,6 +52,20 @@ class BaseEvaluator(ABC):
         """Whether `candidate` is the better one."""
         return candidate.beats(baseline)
 
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return what a resumed run needs to score as before; None: the evaluator remembers nothing.
+
+        Plain values and NumPy arrays, as `core.checkpoints.saved_state` has them.
+        """
+        return None
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take on what `state_dict` returned.
+
+        Raises:
+            ValueError: If it does not fit; also KeyError and TypeError are understood as that.
+        """
+
 
 class CheckedEvaluator(BaseEvaluator):
     """An evaluator of the user's, whose every answer is checked.
@@ -91,6 +105,14 @@ class CheckedEvaluator(BaseEvaluator):
     def per_step(self, metrics: EvalMetrics) -> EvalMetrics:
         """Return metrics with the score by the step."""
         return self._checked("per_step", self._evaluator.per_step(metrics))
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return what the evaluator keeps."""
+        return self._evaluator.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Give the evaluator back what it kept."""
+        self._evaluator.load_state_dict(state)
 
     def _checked(self, method: str, score: Any) -> EvalMetrics:
         if isinstance(score, EvalMetrics):

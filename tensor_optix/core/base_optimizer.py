@@ -61,6 +61,21 @@ class BaseOptimizer(ABC):
         """Return the numbers that the last suggestion rests on, for the log of decisions."""
         return {}
 
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return what a resumed run needs to go on with the same suggestions, within an experiment as well.
+
+        Called between two windows. Plain values and NumPy arrays, as `core.checkpoints.saved_state` has
+        them. None: nothing is kept, and `on_restart` is called when the run is resumed.
+        """
+        return None
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take on what `state_dict` returned.
+
+        Raises:
+            ValueError: If it does not fit; also KeyError and TypeError are understood as that.
+        """
+
 
 class FixedHyperparams(BaseOptimizer):
     """Leaves the hyperparameters as they are: for `RLOptimizer(optimizer=...)`, to switch tuning off."""

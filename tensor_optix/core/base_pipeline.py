@@ -82,6 +82,26 @@ class BasePipeline(ABC):
         """The environment objects that it was given, without wrappers. No other may step them meanwhile."""
         return ()
 
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return what a resumed run needs to go on with the episodes under way, and to count its windows.
+
+        Called between two windows. Plain values and NumPy arrays, as `core.checkpoints.saved_state` has
+        them. None: nothing is kept, and a resumed run begins fresh episodes.
+        """
+        return None
+
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """Take on what `state_dict` returned; called once after `setup`, before the first window.
+
+        Returns:
+            Whether the episodes under way go on. False: all environments have begun fresh episodes, others
+            than those of `setup` where the pipeline can; windows are numbered on all the same.
+
+        Raises:
+            ValueError: If it does not fit; also KeyError and TypeError are understood as that.
+        """
+        return False
+
     def set_agent(self, agent: BaseAgent) -> None:
         """Let `agent` choose the actions from the next step on."""
 

@@ -143,6 +143,21 @@ class LoopCallback:
     def on_event(self, event: LoopEvent) -> None:
         """Called with every decision of the loop; a class for each kind is in `events`."""
 
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return what a resumed run needs to go on as if it had not stopped; None: nothing is kept.
+
+        Called between two windows. Plain values and NumPy arrays, as `core.checkpoints.saved_state` has
+        them.
+        """
+        return None
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take on what `state_dict` returned; called after `on_loop_start`, before the first window.
+
+        Raises:
+            ValueError: If it does not fit; also KeyError and TypeError are understood as that.
+        """
+
 
 class CallbackList:
     """Calls every callback, in order; what one of them raises is logged.

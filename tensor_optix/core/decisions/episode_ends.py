@@ -176,3 +176,11 @@ class StepScoring(BaseEvaluator):
     def compare(self, candidate: EvalMetrics, baseline: EvalMetrics) -> bool:
         """Whether `candidate` is the better one."""
         return self._evaluator.compare(candidate, baseline)
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return what the evaluator keeps."""
+        return self._evaluator.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Give the evaluator back what it kept."""
+        self._evaluator.load_state_dict(state)

@@ -1,0 +1,138 @@
+"""States in files: a tree of plain values and arrays goes in, the same one comes out, to the bit.
+
+`NAME.json` holds the tree, `NAME.safetensors` its arrays, where it has any. Neither can hold code, and
+what a damaged or hostile file makes of the readers is a `CheckpointError`.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+
+from tensor_optix.core.json_values import from_json, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+State: TypeAlias = dict[str, Any]
+"""None, bool, int, float, str and NumPy arrays of numbers, in lists, tuples and dicts with string keys."""
+
+_ARRAY = "$array"
+_KINDS = "biuf"
+MOST_JSON = 256 * 2**20
+"""Bytes of JSON that a checkpoint's file may have."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing, incomplete, altered, or does not fit the run. The message says what to do."""
+
+
+# What readers raise on files that were altered, by reading, converting and allocating.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RecursionError,
+    MemoryError,
+    SafetensorError,
+)
+
+
+@contextmanager
+def reading(part: str) -> Iterator[None]:
+    """Turn what a damaged file makes of its readers into a `CheckpointError` that names the part."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except _DAMAGE as error:
+        raise CheckpointError(f"{part} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def write_state(path: Path, state: State) -> None:
+    """Write a state to `path`.json and `path`.safetensors; the same state gives the same bytes.
+
+    Raises:
+        OSError: If the disk refuses.
+        ValueError: If the state holds anything else than `State` says.
+    """
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    tree = _packed(state, path.name, arrays)
+    text = json.dumps(tree, allow_nan=False, separators=(",", ":"))
+    _beside(path, ".json").write_text(text, encoding="utf-8")
+    if arrays:
+        _beside(path, ".safetensors").write_bytes(safetensors.save(arrays))
+
+
+def read_state(path: Path) -> State:
+    """Return what `write_state` was given; NumPy scalars as Python numbers.
+
+    Raises:
+        CheckpointError: If it is missing or damaged.
+    """
+    with reading(path.name):
+        tree = read_json(_beside(path, ".json"))
+        stored = _beside(path, ".safetensors")
+        arrays = safetensors.load_file(stored) if stored.exists() else {}
+        state = from_json(_unpacked(tree, arrays))
+        if not isinstance(state, dict):
+            raise ValueError(f"{path.name}.json must hold an object")
+        return state
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file of at most `MOST_JSON` bytes.
+
+    Raises:
+        CheckpointError: If it is missing, too large or damaged.
+    """
+    with reading(path.name):
+        size = path.stat().st_size
+        if size > MOST_JSON:
+            raise ValueError(f"it may have {MOST_JSON:,} bytes, got {size:,}")
+        return json.loads(path.read_bytes())
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _packed(value: Any, name: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
+    """Return a tree in JSON form; its arrays are moved to `arrays`, by number."""
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in _KINDS:
+            raise ValueError(f"{name} must be an array of numbers, got dtype {value.dtype}")
+        number = str(len(arrays))
+        # An array of no dimensions would become one of one.
+        contiguous = np.ascontiguousarray(value).reshape(value.shape)
+        arrays[number] = contiguous.astype(value.dtype.newbyteorder("="), copy=False)
+        return {_ARRAY: number}
+    if isinstance(value, dict):
+        converted = to_json(dict.fromkeys(value), name)  # refuses keys that JSON cannot hold
+        packed = (_packed(item, f"{name}[{key!r}]", arrays) for key, item in value.items())
+        return dict(zip(converted, packed, strict=True))
+    if isinstance(value, list | tuple):
+        items = [_packed(item, f"{name}[{i}]", arrays) for i, item in enumerate(value)]
+        return items if isinstance(value, list) else {"$tuple": items}
+    return to_json(value, name)
+
+
+def _unpacked(tree: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
+    """Put the arrays back into a tree, which stays in JSON form otherwise."""
+    if isinstance(tree, list):
+        return [_unpacked(item, arrays) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if tree.keys() == {_ARRAY}:
+        return arrays[tree[_ARRAY]]
+    return {key: _unpacked(item, arrays) for key, item in tree.items()}
