@@ -162,10 +162,9 @@ class QuickWay:
 
     def __call__(self, observation: Array) -> Any:
         """Return the action for an observation `[D]`; None where that is not finite."""
-        # A sum of squares is finite only if all numbers are; where it overflows, others look again.
-        if not math.isfinite(np.dot(observation, observation)):
+        if np.count_nonzero(np.isfinite(observation)) < observation.size:
             return None
-        row = observation.reshape(1, -1)
+        row = np.ascontiguousarray(observation).reshape(1, -1)
         if self._moments is not None:
             seen = np.empty(row.shape, np.float32)
             kernels.normalize(row, *self._moments, seen)
@@ -286,17 +285,15 @@ def _exported_network(
         )
         for place, name in enumerate(activations)
     ]
-    sizes = [
-        (one.weight.shape, one.weight.shape[:1] if one.bias is None else one.bias.shape)
-        for one in found
-    ]
-    after = math.prod(shape)
-    for weight, bias in sizes:
-        if len(weight) != 2 or weight[1] != after or bias != weight[:1]:
+    before = math.prod(shape)
+    for one in found:
+        outputs = one.weight.shape[:1]
+        fits = one.bias is None or one.bias.shape == outputs
+        if one.weight.shape != (*outputs, before) or not fits:
             raise ValueError(
-                f"the layers in {LAYERS_FILE} must fit {shape} and each other, got {sizes}"
+                f"a layer in {LAYERS_FILE} must take {before} numbers, got {one.weight.shape}"
             )
-        after = weight[0]
+        (before,) = outputs
     return DenseNetwork(found)
 
 

@@ -120,7 +120,8 @@ def _sound(path: Path) -> Iterator[Found]:
 def _by_itself(found: Found) -> Policy:
     """Return a policy for which no agent is needed."""
     description = _described(found)
-    seen, actions = _spaces(found, description)
+    space, actions = _spaces(found, description)
+    seen = seen_space(space)
     description = replace(description, observation_space=seen, action_space=actions)
     recipe = description.recipe
     if description.kind is None:
@@ -201,14 +202,13 @@ def _described(found: Found) -> PolicyDescription:
 
 
 def _spaces(found: Found, description: PolicyDescription | None) -> tuple[AnySpace, AnySpace]:
-    """Return the spaces as they were recorded: as the agent saw them, or as the environment has them."""
+    """Return the spaces of the observations and the actions as they were recorded."""
     if description is not None and description.action_space is not None:
         assert description.observation_space is not None
         return description.observation_space, description.action_space
     config = found.config
     if config is not None and config.observation_space and config.action_space:
-        observations = seen_space(space_from_json(config.observation_space))
-        return observations, space_from_json(config.action_space)
+        return space_from_json(config.observation_space), space_from_json(config.action_space)
     if config is not None and config.env_id:
         return spaces_of_id(config.environment)
     raise RunDirectoryError(
