@@ -17,15 +17,20 @@ import json
 import logging
 import math
 import os
-import platform
 import re
 import shutil
 import uuid
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tensor_optix.core.checkpoints.durable_files import matches, seal, sync_directory, write_json
+from tensor_optix.core.checkpoints.durable_files import (
+    matches,
+    replace_json,
+    seal,
+    sync_directory,
+    write_json,
+)
+from tensor_optix.core.checkpoints.staging import private_path, remove_leftovers
 from tensor_optix.core.json_values import from_json, to_json
 from tensor_optix.core.types import EvalMetrics, HyperparamSet, PolicySnapshot
 
@@ -40,10 +45,6 @@ _METADATA = "metadata.json"
 _WEIGHTS = "weights"
 _SNAPSHOT_NAME = re.compile(r"snapshot_([0-9a-f]{8})")
 _ASIDE = "later_"
-_STAGING_NAME = re.compile(r"\.staging_([0-9a-f]{8})_([0-9]+)_([0-9a-f]{8})_[0-9a-f]{8}")
-_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
-# Tells this process from an earlier one that had the same process id.
-_PROCESS = uuid.uuid4().hex[:8]
 
 
 class SnapshotError(RuntimeError):
@@ -162,10 +163,10 @@ class SnapshotStore:
     def stage(self) -> StagedSnapshot:
         """Make an empty private directory on the same filesystem."""
         if not self._is_clean:
-            self._remove_leftovers()
+            remove_leftovers(self.directory)
             self._is_clean = True
         self.directory.mkdir(parents=True, exist_ok=True)
-        path = self._private_path()
+        path = private_path(self.directory)
         path.mkdir()
         return StagedSnapshot(path)
 
@@ -230,7 +231,7 @@ class SnapshotStore:
             }
             for record in sorted(records, key=lambda record: record.sequence)
         ]
-        self._replace_json(self.directory / _MANIFEST, entries)
+        replace_json(self.directory / _MANIFEST, entries)
 
     def rewrite(self, record: SnapshotRecord, changes: dict[str, Any]) -> None:
         """Replace fields of a stored snapshot's metadata, in JSON form, in one step.
@@ -238,7 +239,7 @@ class SnapshotStore:
         Other stores that have read the snapshot do not notice.
         """
         metadata = record.metadata | changes
-        self._replace_json(self.directory / record.directory_name / _METADATA, metadata)
+        replace_json(self.directory / record.directory_name / _METADATA, metadata)
         self._known[record.snapshot_id] = SnapshotRecord.parse(metadata)
 
     def records(self) -> list[SnapshotRecord]:
@@ -298,7 +299,7 @@ class SnapshotStore:
         """Delete a snapshot or staged directory; a failure is only logged."""
         try:
             # The rename makes the removal atomic: no half-deleted snapshot can ever be read.
-            hidden = self._private_path()
+            hidden = private_path(self.directory)
             os.rename(path, hidden)
             shutil.rmtree(hidden)
         except FileNotFoundError:
@@ -325,33 +326,6 @@ class SnapshotStore:
         except OSError:
             logger.warning("could not write the manifest of %s", self.directory, exc_info=True)
 
-    def _remove_leftovers(self) -> None:
-        """Delete what dead processes of this host left unfinished. Nothing else is touched."""
-        if not self.directory.is_dir():
-            return
-        for path in self.directory.iterdir():
-            match = _STAGING_NAME.fullmatch(path.name)
-            if match is None or _may_be_alive(match[1], int(match[2]), match[3]):
-                continue
-            logger.info("removing %s, left by a process that has ended", path)
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-
-    def _replace_json(self, path: Path, content: Any) -> None:
-        draft = self._private_path()
-        try:
-            write_json(draft, content)
-            os.replace(draft, path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
-
-    def _private_path(self) -> Path:
-        owner = f"{_HOST}_{os.getpid()}_{_PROCESS}"
-        return self.directory / f".staging_{owner}_{uuid.uuid4().hex[:8]}"
-
     def _free_name(self) -> str:
         while True:
             name = f"snapshot_{uuid.uuid4().hex[:8]}"
@@ -371,17 +345,3 @@ class SnapshotStore:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             logger.warning("ignoring %s: its metadata cannot be read: %r", folder, error)
             return None
-
-
-def _may_be_alive(host: str, pid: int, process: str) -> bool:
-    if host != _HOST or os.name != "posix":
-        return True
-    if pid == os.getpid():
-        return process == _PROCESS
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
