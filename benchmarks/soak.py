@@ -62,7 +62,8 @@ def progress(report: WindowReport) -> dict[str, int]:
 def measured() -> dict[str, Any]:
     """Return memory in MB, open files and threads of this process."""
     status = Path("/proc/self/status").read_text()
-    values = {line.split(":")[0]: line.split()[1] for line in status.splitlines() if ":" in line}
+    lines = (line.split() for line in status.splitlines())
+    values = {words[0].rstrip(":"): words[1] for words in lines if len(words) > 1}
     return {
         "memory_mb": round(int(values["VmRSS"]) / 1024, 1),
         "files": len(os.listdir("/proc/self/fd")),
