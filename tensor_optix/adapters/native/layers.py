@@ -58,6 +58,11 @@ def turned(has_channels_first: bool) -> NoReturn:
     _refuse_images()
 
 
+def features(channels: int, size: int) -> NoReturn:
+    """Refuse, as `convolution` does."""
+    _refuse_images()
+
+
 def columns(first: int, shape: Sequence[int]) -> NoReturn:
     """Refuse, as `convolution` does: only rows with images are taken apart."""
     _refuse_images()
@@ -70,8 +75,8 @@ def side_by_side(width: int, branches: Sequence[Sequence[Layer]]) -> NoReturn:
 
 def _refuse_images() -> NoReturn:
     raise ValueError(
-        "framework 'native' has no convolutions, which images need: pip install 'tensor-optix[torch]', and "
-        "take framework 'torch'"
+        "framework 'native' trains no convolutions, which images need: pip install 'tensor-optix[torch]', and "
+        "take framework 'torch' or 'tensorflow'; policies that they trained act natively"
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 
-from tensor_optix.adapters.native.encodings import NativeByteScale
+from tensor_optix.adapters.native.encodings import NativeByteScale, variables_of
 from tensor_optix.adapters.native.memory import aligned
 from tensor_optix.adapters.native.views import Activation, DenseView
 from tensor_optix.adapters.network_recipes import HIDDEN_GAIN
@@ -67,12 +67,8 @@ class DenseNetwork:
 
     def variables(self) -> dict[str, Array]:
         """Return all that files keep, by the names that PyTorch gives it in a Sequential."""
-        found = {
-            f"{place}.divisors": one.divisors
-            for place, one in enumerate(self._encoding)
-            if isinstance(one, NativeByteScale)
-        }
-        place = len(self._encoding)
+        found = variables_of(self._encoding)
+        place = sum(one.places for one in self._encoding)
         for layer in self._layers:
             found[f"{place}.weight"] = layer.weight
             if layer.bias is not None:
