@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tensor_optix.core.types import Array
 
 
-class Encoding(ABC):
+class NativeEncoding(ABC):
     """A step of observations to features, which the engine neither makes nor learns."""
 
     places = 1
@@ -32,9 +32,10 @@ class Encoding(ABC):
         return {}
 
 
-def variables_of(encodings: Sequence[Encoding]) -> dict[str, Array]:
+def variables_of(encodings: Sequence[NativeEncoding]) -> dict[str, Array]:
     """Return what files keep of encodings in order, by the names that PyTorch gives it in a Sequential."""
-    found, place = {}, 0
+    found: dict[str, Array] = {}
+    place = 0
     for one in encodings:
         found |= {f"{place}.{name}": array for name, array in one.variables().items()}
         place += one.places
@@ -42,7 +43,7 @@ def variables_of(encodings: Sequence[Encoding]) -> dict[str, Array]:
 
 
 @dataclass(frozen=True)
-class NativeFlatten(Encoding):
+class NativeFlatten(NativeEncoding):
     """Arrays `[B, ...]` as rows `[B, F]`, numbers `[B]` as `[B, 1]`."""
 
     def __call__(self, observations: Array) -> Array:
@@ -51,7 +52,7 @@ class NativeFlatten(Encoding):
 
 
 @dataclass(frozen=True)
-class NativeOneHot(Encoding):
+class NativeOneHot(NativeEncoding):
     """K numbers for each of B, `[B]` or `[B, ...]`, as unit vectors side by side, `[B, sum(sizes)]`.
 
     They count from their starts on; the vectors of others are 0. Columns of a row that lie behind the K, as
@@ -77,7 +78,7 @@ class NativeOneHot(Encoding):
 
 
 @dataclass
-class NativeByteScale(Encoding):
+class NativeByteScale(NativeEncoding):
     """Bytes divided by what they are at most: an `adapters.backend.ByteScale`.
 
     Columns of a row that lie behind those of the fields, as those of actions do, stay what they are.

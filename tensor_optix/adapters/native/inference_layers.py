@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from safetensors import SafetensorError, safe_open
 
 from tensor_optix.adapters.backend import LARGEST_BYTE
-from tensor_optix.adapters.native.encodings import Encoding, variables_of
+from tensor_optix.adapters.native.encodings import NativeEncoding, variables_of
 from tensor_optix.adapters.native.layers import ACTIVATIONS
 from tensor_optix.adapters.native.layers import byte_scale as byte_scale
 from tensor_optix.adapters.native.layers import flatten as flatten
@@ -115,7 +115,7 @@ class InferenceNetwork(DenseNetwork):
         return {f"{place}.weight": _parts(self.encoding)} if self._sees_images else {}
 
 
-class NativeConvolution(Encoding):
+class NativeConvolution(NativeEncoding):
     """A convolution of images `[B, C, H, W]` to `[B, filters, H', W']`, and ReLU.
 
     Each image is one product of a matrix, so that it comes to the same among others as alone.
@@ -144,8 +144,8 @@ class NativeConvolution(Encoding):
         found = np.empty((batch, height * breadth, filters), np.float32)
         for one, rows in zip(found, windows, strict=True):
             np.matmul(rows.reshape(height * breadth, -1), matrix, out=one)
-        found += self._bias
-        np.maximum(found, 0.0, out=found)
+            one += self._bias
+            np.maximum(one, 0.0, out=one)
         return found.reshape(batch, height, breadth, filters).transpose(0, 3, 1, 2)
 
     def _padded(self, images: Array) -> Array:
@@ -165,7 +165,7 @@ class NativeConvolution(Encoding):
         return {"weight": self._kernel.transpose(3, 2, 0, 1), "bias": self._bias}
 
 
-class NativeTurned(Encoding):
+class NativeTurned(NativeEncoding):
     """Images `[B, H, W, C]` as `[B, C, H, W]`."""
 
     def __call__(self, images: Array) -> Array:
@@ -173,7 +173,7 @@ class NativeTurned(Encoding):
         return images.transpose(0, 3, 1, 2)
 
 
-class NativeFeatures(Encoding):
+class NativeFeatures(NativeEncoding):
     """Images with so many channels, which convolutions made, as `[B, size]`: channel by channel."""
 
     def __init__(self, channels: int, size: int) -> None:
@@ -184,7 +184,7 @@ class NativeFeatures(Encoding):
         return images.reshape(len(images), self.part.size)
 
 
-class NativeColumns(Encoding):
+class NativeColumns(NativeEncoding):
     """What the columns of rows `[B, D]` from `first` on hold, `[B, *shape]`."""
 
     def __init__(self, first: int, shape: Sequence[int]) -> None:
@@ -197,10 +197,10 @@ class NativeColumns(Encoding):
         return rows[:, self._columns].reshape(len(rows), *self._shape)
 
 
-class NativeSideBySide(Encoding):
+class NativeSideBySide(NativeEncoding):
     """The features `[B, F]` that several branches, encodings in order, make of the same rows, joined."""
 
-    def __init__(self, branches: Sequence[Sequence[Encoding]]) -> None:
+    def __init__(self, branches: Sequence[Sequence[NativeEncoding]]) -> None:
         self.branches = branches
 
     def __call__(self, rows: Array) -> Array:
@@ -255,7 +255,7 @@ def columns(first: int, shape: Sequence[int]) -> NativeColumns:
     return NativeColumns(first, shape)
 
 
-def side_by_side(width: int, branches: Sequence[Sequence[Encoding]]) -> NativeSideBySide:
+def side_by_side(width: int, branches: Sequence[Sequence[NativeEncoding]]) -> NativeSideBySide:
     """Return a layer of rows to what each branch makes of them, joined."""
     return NativeSideBySide(branches)
 
@@ -269,7 +269,7 @@ def sequential(
     return InferenceNetwork(dense, encoding)
 
 
-def beside(encoder: Sequence[Encoding], size: int, others: int) -> NoReturn:
+def beside(encoder: Sequence[NativeEncoding], size: int, others: int) -> NoReturn:
     """Refuse: critics of actions do not act.
 
     Raises:
@@ -299,7 +299,7 @@ def _refuse_training() -> NoReturn:
     )
 
 
-def _parts(encoding: Sequence[Encoding]) -> tuple[Features, ...]:
+def _parts(encoding: Sequence[NativeEncoding]) -> tuple[Features, ...]:
     """Return of what the features lie side by side that an encoder of images makes."""
     last = encoding[-1]
     if isinstance(last, NativeSideBySide):

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tensor_optix.adapters.backend import ByteField
-    from tensor_optix.adapters.native.encodings import Encoding
+    from tensor_optix.adapters.native.encodings import NativeEncoding
     from tensor_optix.adapters.network_recipes import Convolution, Dense
 
-Layer: TypeAlias = "Encoding | DenseView"
+Layer: TypeAlias = "NativeEncoding | DenseView"
 ACTIVATIONS = {None: Activation.IDENTITY, "tanh": Activation.TANH, "relu": Activation.RELU}
 
 
@@ -75,8 +75,8 @@ def side_by_side(width: int, branches: Sequence[Sequence[Layer]]) -> NoReturn:
 
 def _refuse_images() -> NoReturn:
     raise ValueError(
-        "framework 'native' trains no convolutions, which images need: pip install 'tensor-optix[torch]', and "
-        "take framework 'torch' or 'tensorflow'; policies that they trained act natively"
+        "framework 'native' trains no convolutions, which images need: pip install 'tensor-optix[torch]', "
+        "and take framework 'torch' or 'tensorflow'; policies that they trained act natively"
     )
 
 
@@ -95,7 +95,7 @@ def one_hot(sizes: Sequence[int], starts: Sequence[int]) -> NativeOneHot:
     return NativeOneHot(tuple(sizes), tuple(starts))
 
 
-def beside(encoder: Sequence[Encoding], size: int, others: int) -> list[Encoding]:
+def beside(encoder: Sequence[NativeEncoding], size: int, others: int) -> list[NativeEncoding]:
     """Return an encoder of rows whose last columns stay what they are, as all encodings leave them."""
     return list(encoder)
 

@@ -146,7 +146,8 @@ def features_behind(network: nn.Module) -> dict[str, tuple[Features, ...]]:
 def _parts(module: nn.Module) -> tuple[Features, ...]:
     """Return of what the features lie side by side that a module makes, where it may be of images."""
     if isinstance(module, TorchSideBySide):
-        return tuple(one for branch in module.branches for one in _parts(branch[-1]))
+        lasts = [[*branch.children()][-1] for branch in module.branches]
+        return tuple(part for last in lasts for part in _parts(last))
     return module.parts if isinstance(module, TorchFeatures | TorchColumns) else ()
 
 
