@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
+from safetensors.numpy import load_file, save_file
 
 from tensor_optix.adapters.stored_networks import by_own_names
 from tensor_optix.algorithms.agent_factory import make_agent
@@ -48,6 +49,7 @@ IMAGES = [
     ("td3", PARTS, FORCE),
 ]
 """The native engine trains none of these."""
+IMAGE_WAYS = [("torch", "tensorflow"), ("tensorflow", "torch")]
 
 
 def agent_of(framework: str, algorithm: str, env: Spaces, seed: int) -> Any:
@@ -95,9 +97,7 @@ def test_weights_move_between_the_frameworks(
     assert_moved(writer, reader, algorithm, Spaces(observations, actions), tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("writer", "reader"), [("torch", "tensorflow"), ("tensorflow", "torch")], ids=str
-)
+@pytest.mark.parametrize(("writer", "reader"), IMAGE_WAYS, ids=str)
 @pytest.mark.parametrize(("algorithm", "observations", "actions"), IMAGES, ids=str)
 def test_weights_of_convolutions_move_between_the_frameworks(
     writer: str, reader: str, algorithm: str, observations: Any, actions: Any, tmp_path: Path
@@ -176,3 +176,41 @@ def test_a_learner_that_reads_its_own_state_or_weights_alone_is_not_said_to_have
     agent.save_weights(tmp_path / "weights")
     agent.load_state(tmp_path / "weights")
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize(("writer", "reader"), IMAGE_WAYS, ids=str)
+def test_targets_of_images_move_and_come_back_bit_for_bit(
+    writer: str, reader: str, tmp_path: Path
+) -> None:
+    env = Spaces(PARTS, FORCE)
+    source, target, again = (
+        agent_of(name, "td3", env, n) for n, name in enumerate((writer, reader, writer))
+    )
+    change(source, env)
+    source.save_state(tmp_path / "first")
+    change(source, env)
+    source.save_weights(tmp_path / "first")
+    target.load_state(tmp_path / "first")
+    target.save_state(tmp_path / "second")
+    again.load_state(tmp_path / "second")
+    again.save_state(tmp_path / "third")
+    for name in [*source._networks, *source._targets]:
+        first, third = (
+            (tmp_path / of / f"{name}.safetensors").read_bytes() for of in ("first", "third")
+        )
+        assert first == third
+
+
+@pytest.mark.parametrize(("writer", "reader"), IMAGE_WAYS, ids=str)
+def test_layers_that_were_shared_must_be_the_same_in_the_files_of_another_framework(
+    writer: str, reader: str, tmp_path: Path
+) -> None:
+    env = Spaces(Box(0, 255, (9, 8, 2), np.uint8), CHOICE)
+    source, target = (agent_of(name, "ppo", env, n) for n, name in enumerate((writer, reader)))
+    source.save_weights(tmp_path)
+    file = tmp_path / "critic.safetensors"
+    arrays = load_file(file)
+    (first, *_) = (name for name, array in arrays.items() if array.ndim == 4)
+    save_file({**arrays, first: arrays[first] + 1.0}, file)
+    with pytest.raises(ValueError, match="actor and critic have different values of"):
+        target.load_weights(tmp_path)
