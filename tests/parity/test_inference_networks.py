@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
-from tensor_optix.adapters.native.inference_layers import inference_network
-from tensor_optix.algorithms.agent_factory import make_agent
-from tensor_optix.algorithms.ready_made import sight_of
+from tensor_optix.adapters.native import inference_layers
+from tensor_optix.adapters.network_recipes import NetworkRecipes
+from tensor_optix.algorithms.agent_factory import acting_network, make_agent
 from tensor_optix.core.observation_layout import FlatSpace, seen_space
-from tests.adapters.small_sights import PARTS
+from tests.adapters.small_sights import PARTS, sight
 from tests.algorithms.test_agent_factory import CHOICE, FORCE, VECTOR, Spaces
 from tests.frameworks import require
 
@@ -42,18 +43,17 @@ ROWS = {
     "choices": MultiDiscrete([2, 3], start=[1, -1]),
     "flags": MultiBinary(4),
 }
-KINDS = {"ppo": ("mlp", CHOICE), "dqn": ("relu_mlp", CHOICE), "sac": ("relu_mlp", FORCE)}
-KINDS["td3"] = KINDS["sac"]
+ACTIONS = {"ppo": CHOICE, "dqn": CHOICE, "sac": FORCE, "td3": FORCE}
 HIDDEN = (12, 11)
 
 
-def seen(space: Any, count: int) -> tuple[Any, np.ndarray]:
-    """Return the space of what networks see of a space, and samples of it."""
+def seen(space: Any, count: int) -> np.ndarray:
+    """Return samples of a space as networks see them."""
     space.seed(3)
     samples = [space.sample() for _ in range(count)]
     shown = seen_space(space)
     rows = [shown.flattened(one) for one in samples] if isinstance(shown, FlatSpace) else samples
-    return shown, np.stack(rows)
+    return np.stack(rows)
 
 
 def outputs_of(agent: BaseAgent, rows: np.ndarray) -> np.ndarray:
@@ -67,21 +67,18 @@ def assert_same(
     framework: str, algorithm: str, space: Any, path: Path, count: int = 5, **options: Any
 ) -> None:
     require(framework)
-    perceptron, actions = KINDS[algorithm]
     agent: Any = make_agent(
-        Spaces(space, actions), algorithm, framework, hidden_sizes=HIDDEN, seed=1, device="cpu",
-        **options,
+        Spaces(space, ACTIONS[algorithm]), algorithm, framework, hidden_sizes=HIDDEN, seed=1,
+        device="cpu", **options,
     )  # fmt: skip
     agent.perturb_weights(0.5)
-    shown, rows = seen(space, count)
+    rows = seen(space, count)
     agent._bytes.see(rows // 8)
     agent._settle_bytes()
     agent.save_weights(path)
     expected = outputs_of(agent, rows)
-    sight = sight_of(shown, options.get("channels"), divides_bytes=True)
-    name = "q_network" if algorithm == "dqn" else "actor"
-    network = inference_network(sight, perceptron, HIDDEN, expected.shape[1], path / name)
-    found = network(rows)
+    file = path / ("q_network" if algorithm == "dqn" else "actor")
+    found = acting_network(agent.recipe, space, ACTIONS[algorithm], file)(rows)
     assert found.dtype == np.float32
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * scale)
@@ -118,3 +115,23 @@ def test_a_policy_of_rows_does(framework: str, algorithm: str, space: Any, tmp_p
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_batch_of_frames_does(framework: str, tmp_path: Path) -> None:
     assert_same(framework, "dqn", FRAMES, tmp_path, count=33)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("space", [PARTS, IMAGES["small and odd"], ROWS["bytes"]], ids=str)
+def test_a_critic_of_actions_is_read_as_well(framework: str, space: Any, tmp_path: Path) -> None:
+    """The catalogue makes all networks of an agent, those that do not act included."""
+    require(framework)
+    adapter = f"tensor_optix.adapters.{'pytorch' if framework == 'torch' else framework}"
+    layers, backend = (import_module(f"{adapter}.{name}") for name in ("layers", "backend"))
+    critic, read = (
+        NetworkRecipes(of).action_critic(sight(space), 2, HIDDEN, seed=1)
+        for of in (layers, inference_layers)
+    )
+    backend.save_network(critic, tmp_path / "critic")
+    read.read(tmp_path / "critic")
+    rows = seen(space, 5).astype(np.float32)
+    actions = np.linspace(-1.0, 1.0, 10, dtype=np.float32).reshape(5, 2)
+    given = (np.concatenate([rows, actions], axis=1),) if rows.ndim == 2 else (rows, actions)
+    expected = backend.inference(lambda *x: backend.forward(critic, *x), [critic])(*given)
+    np.testing.assert_allclose(read(*given), expected, rtol=1e-5, atol=1e-6)

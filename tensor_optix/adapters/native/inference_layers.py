@@ -1,16 +1,14 @@
-"""Networks that only act: what they see and a file of weights come in, a function of observations goes out.
+"""Layers of networks that only act, those of images included: the functions of `network_recipes.Layers`.
 
-The functions of `adapters.network_recipes.Layers` for networks that are read and never trained, those of
-images included. Weights are 0 until they are read; PyTorch, TensorFlow and the native engine may have stored
-them.
+Weights are 0 until `InferenceNetwork.read` takes them from a file, which PyTorch, TensorFlow or the native
+engine wrote.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import sys
-from typing import TYPE_CHECKING, Literal, NoReturn, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -25,15 +23,15 @@ from tensor_optix.adapters.native.layers import layers_of as layers_of
 from tensor_optix.adapters.native.layers import one_hot as one_hot
 from tensor_optix.adapters.native.memory import aligned
 from tensor_optix.adapters.native.perceptron import DenseNetwork
-from tensor_optix.adapters.native.views import DenseView
-from tensor_optix.adapters.network_recipes import NetworkRecipes
+from tensor_optix.adapters.native.views import BoundPerceptron, DenseView
 from tensor_optix.adapters.stored_networks import CONVOLUTION_AXES, Features, by_own_names
+from tensor_optix.kernels import engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tensor_optix.adapters.native.layers import Layer
-    from tensor_optix.adapters.network_recipes import Convolution, Dense, Layers, Sight
+    from tensor_optix.adapters.network_recipes import Convolution, Dense
     from tensor_optix.core.types import Array, PathLike
 
 DIVISORS = "divisors"
@@ -41,38 +39,33 @@ DTYPES = ("F32", "I64")
 """Of weights and of divisors, as safetensors spells them."""
 
 
-def inference_network(
-    sight: Sight,
-    perceptron: Literal["mlp", "relu_mlp"],
-    hidden: Sequence[int],
-    outputs: int,
-    path: PathLike,
-) -> InferenceNetwork:
-    """Return a ready-made network with the weights that an agent of any framework stored of it.
-
-    Args:
-        sight: Of the observations, as the agent's networks see them.
-        perceptron: The recipe of `NetworkRecipes` that they are made by where there are no images.
-        hidden: Widths of the hidden layers.
-        outputs: How many numbers the network returns.
-        path: Of the file, without its ending, `.safetensors`.
-
-    Raises:
-        ValueError: If the file is damaged, or holds the variables of another network.
-        OSError: If there is no such file.
-    """
-    recipes = NetworkRecipes(cast("Layers", sys.modules[__name__]))
-    made = recipes.network(sight, getattr(recipes, perceptron), outputs, hidden, seed=0)
-    network = cast("InferenceNetwork", made)
-    network.read(path)
-    return network
-
-
 class InferenceNetwork(DenseNetwork):
     """What observations go through, and dense layers; nothing in it learns.
 
     Called with observations `[B, ...]`, of bytes, whole numbers or floats, it returns `[B, outputs]` float32.
+    Perceptrons are the engine's, where it is built.
     """
+
+    def __init__(self, layers: Sequence[DenseView], encoding: Sequence[NativeEncoding]) -> None:
+        super().__init__(layers, encoding)
+        self._sees_images = any(
+            array.ndim == CONVOLUTION_AXES for array in variables_of(encoding).values()
+        )
+        self._perceptron = None
+        # One image's features are too many for the engine: measured, NumPy takes two thirds of its time.
+        if engine.has_engine and not self._sees_images:
+            self._bound = BoundPerceptron(self)
+            self._perceptron = self._bound.engine()
+            self._workspace = engine.Workspace(1)
+
+    def __call__(self, observations: Array, *others: Array) -> Array:
+        """Return the outputs `[B, outputs]` for observations `[B, ...]`; a critic takes actions as well."""
+        if self._perceptron is None or others:
+            return super().__call__(observations, *others)
+        rows = self._bound.rows(observations)
+        outputs = np.empty((len(rows), self._bound.outputs), np.float32)
+        engine.forward(self._perceptron, rows, outputs, self._workspace)
+        return outputs
 
     def read(self, path: PathLike) -> None:
         """Take the weights of `path`.safetensors, as an agent of any framework stored them.
@@ -104,10 +97,6 @@ class InferenceNetwork(DenseNetwork):
             missing = {name: np.full_like(one, LARGEST_BYTE) for name, one in divisors.items()}
         shapes = {name: one.shape for name, one in own.items() if name not in missing}
         return {**by_own_names(stored, shapes, self._features()), **missing}
-
-    @property
-    def _sees_images(self) -> bool:
-        return any(array.ndim == CONVOLUTION_AXES for array in self.variables().values())
 
     def _features(self) -> dict[str, tuple[Features, ...]]:
         """Return what the first dense layer takes of convolutions, by the name of its weight."""
@@ -269,34 +258,28 @@ def sequential(
     return InferenceNetwork(dense, encoding)
 
 
-def beside(encoder: Sequence[NativeEncoding], size: int, others: int) -> NoReturn:
-    """Refuse: critics of actions do not act.
-
-    Raises:
-        NotImplementedError: Always.
-    """
-    _refuse_training()
-
-
-def action_critic(encoder: InferenceNetwork, head: InferenceNetwork) -> NoReturn:
-    """Refuse, as `beside` does."""
-    _refuse_training()
+def beside(encoder: Sequence[NativeEncoding], size: int, others: int) -> list[NativeSideBySide]:
+    """Return a layer of rows to what an encoder makes of the first columns, and the others as they are."""
+    branches: list[list[NativeEncoding]] = [
+        [columns(0, (size,)), *encoder],
+        [columns(size, (others,))],
+    ]
+    return [side_by_side(size + others, branches)]
 
 
-def adam(networks: Sequence[InferenceNetwork], learning_rate: float, epsilon: float) -> NoReturn:
-    """Refuse, as `beside` does: nothing learns."""
-    _refuse_training()
+def action_critic(encoder: InferenceNetwork, head: InferenceNetwork) -> InferenceNetwork:
+    """Return a critic of `(observations [B, ...], actions [B, A]) -> [B, 1]`."""
+    return InferenceNetwork(head.layers(), encoder.encoding)
 
 
-def number_adam(learning_rate: float) -> NoReturn:
-    """Refuse, as `adam` does."""
-    _refuse_training()
+def adam(networks: Sequence[InferenceNetwork], learning_rate: float, epsilon: float) -> None:
+    """Return None: nothing learns."""
+    return
 
 
-def _refuse_training() -> NoReturn:
-    raise NotImplementedError(
-        "these networks only act: what critics and optimizers need is in the layers of a framework"
-    )
+def number_adam(learning_rate: float) -> None:
+    """Return None, as `adam` does."""
+    return
 
 
 def _parts(encoding: Sequence[NativeEncoding]) -> tuple[Features, ...]:

@@ -13,15 +13,9 @@ import pytest
 from gymnasium.spaces import Box
 from safetensors.numpy import save_file
 
-from tensor_optix.adapters.native.inference_layers import (
-    NativeConvolution,
-    action_critic,
-    adam,
-    beside,
-    inference_network,
-    number_adam,
-)
-from tensor_optix.adapters.network_recipes import Convolution
+from tensor_optix.adapters.native import inference_layers
+from tensor_optix.adapters.native.inference_layers import NativeConvolution
+from tensor_optix.adapters.network_recipes import Convolution, NetworkRecipes
 from tests.adapters.small_sights import PARTS, sight
 
 if TYPE_CHECKING:
@@ -52,7 +46,10 @@ def weights() -> dict[str, np.ndarray]:
 
 
 def read(path: Path, space: Any = IMAGE) -> Any:
-    return inference_network(sight(space), "mlp", (7,), 3, path / "actor")
+    recipes = NetworkRecipes(inference_layers)
+    network: Any = recipes.network(sight(space), recipes.mlp, 3, (7,), seed=0)
+    network.read(path / "actor")
+    return network
 
 
 def stored(path: Path, arrays: dict[str, np.ndarray]) -> Path:
@@ -175,13 +172,6 @@ def test_another_network_s_file_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"actor\.safetensors"):
         read(tmp_path)
-
-
-@pytest.mark.parametrize("make", [beside, action_critic, adam, number_adam])
-def test_what_learns_is_refused(make: Any) -> None:
-    arguments = {beside: ([], 1, 1), action_critic: (None, None), adam: ([], 0.1, 1e-8)}
-    with pytest.raises(NotImplementedError, match="only act"):
-        make(*arguments.get(make, (0.1,)))
 
 
 def test_no_framework_is_imported(tmp_path: Path) -> None:
