@@ -19,7 +19,7 @@ from tensor_optix.adapters.backend import given_instead, require_same_values
 from tensor_optix.adapters.native.optimizers import NativeOptimizer
 from tensor_optix.adapters.native.perceptron import DenseNetwork, NativeScalar, NativeTwinCritics
 from tensor_optix.adapters.native.views import Views
-from tensor_optix.adapters.stored_perceptrons import by_own_names, is_native_optimizer
+from tensor_optix.adapters.stored_networks import by_own_names, is_native_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -32,9 +32,9 @@ from tensor_optix.adapters.pytorch.gradient_descent import (
     require_network,
     require_optimizer,
 )
-from tensor_optix.adapters.pytorch.layers import TorchByteScale
+from tensor_optix.adapters.pytorch.layers import TorchByteScale, features_behind
 from tensor_optix.adapters.pytorch.views import TorchOptimizer, TorchPerceptron
-from tensor_optix.adapters.stored_perceptrons import by_own_names
+from tensor_optix.adapters.stored_networks import by_own_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -426,7 +426,7 @@ def require_same_shared(networks: Mapping[str, nn.Module], directory: Path) -> N
         name: {_plain_name(n): v for n, v in network.state_dict(keep_vars=True).items()}
         for name, network in networks.items()
     }
-    require_same_values(variables, lambda name: load_file(directory / f"{name}.safetensors"))
+    require_same_values(variables, lambda name: _read_state(networks[name], directory / name))
 
 
 def save_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> None:
@@ -567,7 +567,8 @@ def _read_state(network: nn.Module, path: PathLike) -> Mapping[str, Tensor]:
     """Return the variables in a file, be it one of another framework."""
     shapes = {_plain_name(name): value.shape for name, value in network.state_dict().items()}
     stored = {_plain_name(n): v for n, v in load_file(f"{path}.safetensors").items()}
-    return by_own_names(stored, shapes)
+    features = {_plain_name(name): parts for name, parts in features_behind(network).items()}
+    return by_own_names(stored, shapes, features)
 
 
 def _load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
