@@ -62,6 +62,9 @@ class CheckpointRegistry:
         self._store = SnapshotStore(Path(checkpoint_dir).expanduser().absolute())
         self._max_snapshots = max_snapshots
         self._run_id: str | None = None
+        self.pinned: frozenset[str] = frozenset()
+        """Ids of snapshots that stay on the disk even where the run holds enough better ones: a checkpoint of
+        the run names them."""
 
     @property
     def directory(self) -> Path:
@@ -97,6 +100,30 @@ class CheckpointRegistry:
             raise ValueError("run_id must not be empty; pass None for a new run")
         self._run_id = uuid.uuid4().hex if run_id is None else run_id
         return self._run_id
+
+    def go_back_to(self, snapshot_ids: Sequence[str], is_repeated: bool) -> None:
+        """Go back to the time when the run held these snapshots.
+
+        Args:
+            snapshot_ids: What it held.
+            is_repeated: Whether those that came afterwards are to be made again. They are set aside, and
+                nobody sees them, until `settle_repeated`; otherwise they stay.
+        """
+        self._store.bring_back()
+        self.pinned = frozenset(snapshot_ids)
+        own = (one for one in self._store.records() if one.run_id == self._run_id)
+        later = [record for record in own if record.snapshot_id not in self.pinned]
+        for record in later if is_repeated else ():
+            self._store.set_aside(record)
+
+    def settle_repeated(self, episode_id: int) -> None:
+        """End what `go_back_to` began: snapshots set aside from windows up to this one were made again.
+
+        Args:
+            episode_id: The last window of the run. Policies of later ones are brought back: they are lost
+                otherwise.
+        """
+        self._store.bring_back(after=episode_id)
 
     def save(
         self, agent: AgentLike, eval_metrics: EvalMetrics, hyperparams: HyperparamSet
@@ -266,6 +293,8 @@ class CheckpointRegistry:
         others = [other for other in records if other.run_id != record.run_id]
         own = rank([*(other for other in records if other.run_id == record.run_id), record])
         kept, dropped = own[: self._max_snapshots], own[self._max_snapshots :]
+        kept += [record for record in dropped if record.snapshot_id in self.pinned]
+        dropped = [record for record in dropped if record.snapshot_id not in self.pinned]
         self._store.publish(staged, record, [*others, *kept])
         for old in dropped:
             self._store.remove(self.directory / old.directory_name)

@@ -2,6 +2,7 @@
 
 run.json             what was asked for: all that `evaluate` needs to rebuild the agent
 checkpoints/         the best policies
+state/               checkpoints of the whole run, to resume it
 metrics.jsonl, events.jsonl   the log
 learning_curve.png, report.txt, traceback.txt   the last one only after a crash
 """
@@ -110,6 +111,7 @@ class RunDirectory:
         self.path = path = path.expanduser()
         self.config = path / "run.json"
         self.checkpoints = path / "checkpoints"
+        self.state = path / "state"
         self.metrics = path / METRICS_FILE
         self.events = path / EVENTS_FILE
         self.curve = path / "learning_curve.png"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensor_optix.assembly import assemble
 from tensor_optix.core.argument_checks import instance_of, share
-from tensor_optix.core.callbacks import LoopCallback, RunLog
+from tensor_optix.core.callbacks import Ending, LoopCallback, RunLog
 from tensor_optix.core.types import LoopState
 from tensor_optix.settings import OutputSettings
 from tensor_optix.trials.orchestrator import TrialSearch
@@ -73,7 +73,7 @@ class FactoryRun:
     def __init__(self, factories: Factories, settings: RunSettings) -> None:
         if settings.output.run_dir is not None:
             # Refuses another run's directory before the search, and writes nothing yet.
-            RunLog(settings.output.run_dir)
+            RunLog(settings.output.run_dir, settings.output.resume)
         self._factories = factories
         self._settings = settings
         self._callbacks = list(settings.callbacks or [])
@@ -114,14 +114,14 @@ class FactoryRun:
         else:
             self._loop.add_callback(cb)
 
-    def stop(self, reason: str = "stop() was called") -> None:
+    def stop(self, reason: str = "stop() was called", ending: Ending = Ending.FINISHED) -> None:
         """End the run, or the search and so the run, after the window under way.
 
         Before `run()`: let it return at once.
         """
         self._stop_reason = reason
         if self._loop is not None:
-            self._loop.stop(reason)
+            self._loop.stop(reason, ending)
         elif self._search is not None:
             self._search.stop(reason)
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from typing import TYPE_CHECKING, Any
+
+from tensor_optix.core.checkpoints.staging import private_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +29,46 @@ def write_json(path: Path, content: Any) -> None:
         os.fsync(file.fileno())
 
 
+def replace_json(path: Path, content: Any) -> None:
+    """Write a JSON file in one step: a process that dies at any moment leaves the old one or the new one.
+
+    The content is on the disk then; the name is, once the directory is flushed.
+    """
+    draft = private_path(path.parent)
+    try:
+        write_json(draft, content)
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def regular_file(directory: Path, name: str) -> Path:
+    """Return the path of a file that something read from the disk names; nothing is opened.
+
+    Args:
+        directory: Where the file must be, in it or in a folder of it.
+        name: Relative, with `/` between its parts.
+
+    Raises:
+        ValueError: If the name leads elsewhere or over a link, or to anything but a regular file.
+        OSError: If there is no such file.
+    """
+    path = directory / name
+    wanted = f"{name!r} must name a regular file in {directory}"
+    if not path.is_relative_to(directory):
+        raise ValueError(f"{wanted}, got a path that leads elsewhere")
+    inner = path.relative_to(directory)
+    if inner.as_posix() != name or ".." in inner.parts:
+        raise ValueError(f"{wanted}, got a path that leads elsewhere")
+    for folder in [directory / one for one in inner.parents if one.parts]:
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise ValueError(f"{wanted}, got a link or a file on the way: {folder}")
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise ValueError(f"{wanted}, got a link, a folder or a device")
+    return path
+
+
 def seal(path: Path) -> dict[str, Any]:
     """Flush a file to the disk; return its `size` in bytes and its `sha256` in hex."""
     with path.open(_MAY_FLUSH) as file:
@@ -34,7 +77,7 @@ def seal(path: Path) -> dict[str, Any]:
 
 
 def matches(path: Path, mark: dict[str, Any]) -> bool:
-    """Whether a file has the size and SHA-256 that `seal` returned."""
+    """Whether a regular file has the size and SHA-256 that `seal` returned."""
     return bool(path.stat().st_size == mark["size"] and _sha256(path) == mark["sha256"])
 
 

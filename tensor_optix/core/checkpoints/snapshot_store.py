@@ -39,6 +39,7 @@ _MANIFEST = "manifest.json"
 _METADATA = "metadata.json"
 _WEIGHTS = "weights"
 _SNAPSHOT_NAME = re.compile(r"snapshot_([0-9a-f]{8})")
+_ASIDE = "later_"
 _STAGING_NAME = re.compile(r"\.staging_([0-9a-f]{8})_([0-9]+)_([0-9a-f]{8})_[0-9a-f]{8}")
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 # Tells this process from an earlier one that had the same process id.
@@ -274,6 +275,24 @@ class SnapshotStore:
                     f"snapshot {record.snapshot_id}: {name} is not what was saved (size or SHA-256 "
                     "differ); restore the file or load another snapshot"
                 )
+
+    def set_aside(self, record: SnapshotRecord) -> None:
+        """Hide a snapshot, until `bring_back`."""
+        path = self.directory / record.directory_name
+        os.rename(path, path.with_name(f"{_ASIDE}{record.snapshot_id}"))
+
+    def bring_back(self, after: int = -1) -> None:
+        """Show the snapshots again that were set aside; delete those of windows up to `after`."""
+        if not self.directory.is_dir():
+            return
+        for path in sorted(self.directory.glob(f"{_ASIDE}*")):
+            shown = path.with_name(f"snapshot_{path.name.removeprefix(_ASIDE)}")
+            if _SNAPSHOT_NAME.fullmatch(shown.name) is None or shown.exists():
+                continue
+            os.rename(path, shown)
+            record = self._read(shown.name.removeprefix("snapshot_"))
+            if record is not None and int(record.metadata["episode_id"]) <= after:
+                self.remove(shown)
 
     def remove(self, path: Path) -> None:
         """Delete a snapshot or staged directory; a failure is only logged."""
