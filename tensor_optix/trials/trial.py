@@ -220,6 +220,14 @@ class OneScale(BaseEvaluator):
         """Whether `candidate` is the better one."""
         return self._inner.compare(candidate, baseline)
 
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return what the inner evaluator keeps."""
+        return self._inner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Give the inner evaluator back what it kept."""
+        self._inner.load_state_dict(state)
+
 
 class NegatedEvaluator(BaseEvaluator):
     """Turns scores round.
@@ -242,6 +250,14 @@ class NegatedEvaluator(BaseEvaluator):
     def combine(self, train: EvalMetrics, val: EvalMetrics) -> EvalMetrics:
         """Join two scores whose signs are turned already."""
         return _negated(self._inner.combine(_negated(train), _negated(val)))
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return what the inner evaluator keeps."""
+        return self._inner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Give the inner evaluator back what it kept."""
+        self._inner.load_state_dict(state)
 
 
 def _negated(metrics: EvalMetrics) -> EvalMetrics:
