@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tensor_optix.core.argument_checks import at_least
+from tensor_optix.core.checkpoints.saved_state import CheckpointError
 from tensor_optix.core.checkpoints.snapshot_store import (
     SnapshotError,
     SnapshotRecord,
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 LOADING = ("load_weights", "set_hyperparams")
 """What a snapshot is loaded by."""
+_SKIPPED = "skipping a damaged checkpoint: %s"
 
 
 class CheckpointRegistry:
@@ -232,12 +234,16 @@ class CheckpointRegistry:
         """Put a snapshot's state and hyperparameters into the agent, after checking every file.
 
         Raises:
-            SnapshotError: If files are missing or not what was saved; the agent is untouched.
+            SnapshotError: If files are missing or not what was saved; the agent is untouched. Also if they
+                are what was saved, but the agent can make nothing of them.
         """
         record = self._find(snapshot)
         self._store.verify(record)
         learner = as_agent(agent, needs=LOADING)
-        learner.load_state(record.policy_snapshot(self.directory).weights_path)
+        try:
+            learner.load_state(record.policy_snapshot(self.directory).weights_path)
+        except CheckpointError as error:
+            raise SnapshotError(f"snapshot {record.snapshot_id}: {error}") from error
         learner.set_hyperparams(snapshot.hyperparams.copy())
 
     def load_best(self, agent: AgentLike) -> PolicySnapshot | None:
@@ -250,7 +256,11 @@ class CheckpointRegistry:
         """
         learner = as_agent(agent, needs=LOADING)
         for _, snapshot in self._sound(self._contenders() or self._never_scored()):
-            learner.load_state(snapshot.weights_path)
+            try:
+                learner.load_state(snapshot.weights_path)
+            except CheckpointError as error:
+                logger.warning(_SKIPPED, error)
+                continue
             learner.set_hyperparams(snapshot.hyperparams.copy())
             return snapshot
         return None
@@ -322,7 +332,7 @@ class CheckpointRegistry:
             try:
                 self._store.verify(record)
             except SnapshotError as error:
-                logger.warning("skipping a damaged checkpoint: %s", error)
+                logger.warning(_SKIPPED, error)
             else:
                 yield record.score, record.policy_snapshot(self.directory)
 

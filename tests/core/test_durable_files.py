@@ -1,4 +1,4 @@
-"""A name read from the disk leads to a regular file of its directory or nowhere; JSON is replaced in one step."""
+"""A name read from the disk leads to a regular file of its directory or nowhere; JSON changes in one step."""
 
 from __future__ import annotations
 
