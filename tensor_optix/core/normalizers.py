@@ -184,6 +184,11 @@ class ObsNormalizer(_Freezable):
         self._moments = RunningMeanStd(obs_shape)
 
     @property
+    def clip(self) -> float:
+        """Bound of the normalised values, in standard deviations; 0 for none."""
+        return self._clip
+
+    @property
     def mean(self) -> Array:
         """A copy of the mean, `[...]` float64."""
         return self._moments.mean

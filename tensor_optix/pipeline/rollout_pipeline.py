@@ -446,6 +446,9 @@ class RolloutPipeline(BasePipeline):
             backend=env.name,
             num_envs=env.num_envs,
             window_size=int(self.window_size),
+            observation_space=env.observation_space,
+            action_space=env.action_space,
+            rescale_actions=self._rescale_actions,
         )
 
     @property
