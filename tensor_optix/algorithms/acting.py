@@ -84,7 +84,9 @@ def read_description(path: Path) -> PolicyDescription:
     """
     stored = read_json(path)
     if stored["format"] != FORMAT:
-        raise ValueError(f"its format must be {FORMAT}, got {stored['format']!r}: update tensor-optix")
+        raise ValueError(
+            f"its format must be {FORMAT}, got {stored['format']!r}: update tensor-optix"
+        )
     if stored["kind"] not in (None, *KINDS):
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {stored['kind']!r}")
     recipe, activations, clip = (

@@ -21,7 +21,6 @@ from tensor_optix.core.callbacks import (
     Finals,
     LoopCallback,
     LoopEvent,
-    Unsaved,
     Plateau,
     Recovered,
     Rescored,
@@ -30,6 +29,7 @@ from tensor_optix.core.callbacks import (
     Standstill,
     Stop,
     Tuned,
+    Unsaved,
     WindowReport,
 )
 from tensor_optix.core.decisions.convergence import PlateauTest
