@@ -294,6 +294,15 @@ def set_schedule_step(optimizer: NativeOptimizer, step: int) -> None:
     """Do nothing, as there is no such step."""
 
 
+def random_state() -> dict[str, Array]:
+    """Return nothing: there is no generator beside the agents' own."""
+    return {}
+
+
+def set_random_state(state: Mapping[str, Array]) -> None:
+    """Do nothing, as there is no such generator."""
+
+
 def save_network(network: NativeNetwork, path: PathLike) -> None:
     """Write every variable of a network to `path`.safetensors, as PyTorch's are written."""
     _write(path, network.variables())

@@ -406,6 +406,30 @@ def set_schedule_step(optimizer: torch.optim.Optimizer, step: int) -> None:
     """Do nothing, as there is no such step."""
 
 
+def random_state() -> dict[str, Array]:
+    """Return the states of PyTorch's own generators: the CPU's, and those of GPUs that are in use."""
+    states = {"cpu": torch.get_rng_state().numpy()}
+    if torch.cuda.is_initialized():
+        gpus = enumerate(torch.cuda.get_rng_state_all())
+        states |= {f"cuda{number}": state.numpy() for number, state in gpus}
+    return states
+
+
+def set_random_state(state: Mapping[str, Array]) -> None:
+    """Let PyTorch's own generators go on from what `random_state` returned.
+
+    Raises:
+        ValueError: If it is no such state.
+    """
+    try:
+        torch.set_rng_state(torch.from_numpy(state["cpu"].copy()))
+        for number in range(torch.cuda.device_count()):
+            if f"cuda{number}" in state:
+                torch.cuda.set_rng_state(torch.from_numpy(state[f"cuda{number}"].copy()), number)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"the state is none of PyTorch's generators: {error}") from error
+
+
 def save_network(network: nn.Module, path: PathLike) -> None:
     """Write every parameter and buffer of a network to `path`.safetensors."""
     Path(f"{path}.safetensors").write_bytes(save(_state(network)))

@@ -253,6 +253,23 @@ def update_loop(update: Update, networks: Sequence[Any], is_pure: bool = True) -
     return CompiledUpdates(update, networks) if is_pure else PlainUpdates(update, networks)
 
 
+def random_state() -> dict[str, Array]:
+    """Return the state of TensorFlow's global generator. That of single operations cannot be had."""
+    return {"global": tf.random.get_global_generator().state.numpy()}
+
+
+def set_random_state(state: Mapping[str, Array]) -> None:
+    """Let TensorFlow's global generator go on from what `random_state` returned.
+
+    Raises:
+        ValueError: If it is no such state.
+    """
+    try:
+        tf.random.get_global_generator().state.assign(state["global"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the state is none of TensorFlow's generator: {error}") from error
+
+
 def save_network(network: Any, path: PathLike) -> None:
     """Write every variable of a network to `path`.safetensors."""
     require_built(Path(path).name, network)
