@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -291,22 +291,31 @@ def _parts(encoding: Sequence[NativeEncoding]) -> tuple[Features, ...]:
 
 
 def _read(path: PathLike, own: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the arrays of a file, none of which is larger than the largest of a network's variables."""
-    most = max(array.size for array in own.values())
+    """Return the arrays of a file, no more of them and none larger than those of a network."""
     try:
         with safe_open(f"{path}.safetensors", "numpy") as stored:
             names = list(stored.keys())
+            if len(names) > len(own):
+                raise ValueError(
+                    f"{path}.safetensors holds the {len(names)} variables of another network, expected "
+                    f"{len(own)}: {', '.join(own)}"
+                )
             for name in names:
-                header = stored.get_slice(name)
-                dtype, shape = header.get_dtype(), tuple(header.get_shape())
-                if dtype not in DTYPES or math.prod(shape) > most:
-                    raise ValueError(
-                        f"{path}.safetensors holds the variables of another network: {name} is {dtype} of "
-                        f"{shape}, expected {' or '.join(DTYPES)} of at most {most} numbers"
-                    )
+                _require_size(f"{path}.safetensors", name, stored.get_slice(name), own)
             return {name: stored.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(f"{path}.safetensors is damaged: {error}") from error
+
+
+def _require_size(file: str, name: str, stored: Any, own: Mapping[str, Array]) -> None:
+    """Refuse a variable of a file, before it is read, that can be none of a network's."""
+    most = max(array.size for array in own.values())
+    dtype, shape = stored.get_dtype(), tuple(stored.get_shape())
+    if dtype not in DTYPES or math.prod(shape) > most:
+        raise ValueError(
+            f"{file} holds the variables of another network: {name} is {dtype} of {shape}, expected "
+            f"{' or '.join(DTYPES)} of at most {most} numbers"
+        )
 
 
 def _facts(array: Array | None) -> str:

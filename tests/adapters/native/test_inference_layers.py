@@ -174,13 +174,25 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_no_framework_is_imported(tmp_path: Path) -> None:
+def test_more_variables_than_the_network_has_are_not_read(tmp_path: Path) -> None:
+    extra = {"11.weight": np.zeros((3, 3), np.float32)}
+    with pytest.raises(ValueError, match=r"holds the 12 variables of another network, expected 11"):
+        read(stored(tmp_path, weights() | extra))
+
+
+def test_no_framework_is_needed(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules.update(torch=None, tensorflow=None, keras=None)\n"
-        "import pathlib, numpy\n"
-        "from tests.adapters.native.test_inference_layers import read\n"
-        "outputs = read(pathlib.Path(sys.argv[1]))(numpy.ones((1, 2, 5, 6), numpy.uint8))\n"
-        "assert outputs.shape == (1, 3) and outputs.any()"
+        "import numpy\n"
+        "from gymnasium.spaces import Box, Discrete\n"
+        "from tensor_optix.algorithms.agent_factory import acting_network\n"
+        "from tensor_optix.core.base_agent import AgentRecipe\n"
+        "recipe = AgentRecipe(algorithm='ppo', framework='torch', hidden_sizes=(7,), device='cpu',\n"
+        "    normalize_observations=False, normalize_rewards=False)\n"
+        "image = Box(0, 255, (2, 5, 6), numpy.uint8)\n"
+        "network = acting_network(recipe, image, Discrete(3), sys.argv[1])\n"
+        "outputs = network(numpy.ones((4, 2, 5, 6), numpy.uint8))\n"
+        "assert outputs.shape == (4, 3) and outputs.any()"
     )
-    directory = stored(tmp_path, weights())
-    subprocess.run([sys.executable, "-c", program, str(directory)], check=True)
+    file = stored(tmp_path, weights()) / "actor"
+    subprocess.run([sys.executable, "-c", program, str(file)], check=True)
