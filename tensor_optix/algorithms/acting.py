@@ -1,7 +1,7 @@
 """How the network of a policy becomes actions: its outputs come in, the best actions or drawn ones go out.
 
-Agents act by these functions, and so do policies that are loaded from what agents saved: `policy.json`, beside
-the weights, says what a policy is made of.
+Agents act by these functions, and so do policies that are loaded from what agents saved: `policy.json`,
+beside the weights, says what a policy is made of.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from tensor_optix.core.base_agent import AgentRecipe
 from tensor_optix.core.checkpoints.saved_state import read_json
+from tensor_optix.core.observation_layout import MaskedSpace
 from tensor_optix.core.recorded_spaces import space_from_json
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 POLICY_FILE = "policy.json"
 LAYERS_FILE = "policy.safetensors"
-"""The layers of a perceptron that no recipe makes: `0.weight` `[outputs, inputs]`, `0.bias`, `1.weight`, ..."""
+"""The layers of a perceptron that no recipe makes: `0.weight` `[outputs, inputs]`, `0.bias`, and so on."""
 FORMAT = 1
 
 ActingKind: TypeAlias = Literal["categorical", "values", "squashed_gaussian", "tanh"]
@@ -65,6 +66,12 @@ class PolicyDescription:
     observation_space: AnySpace | None = None
     """As the agent sees it."""
     action_space: AnySpace | None = None
+
+    @property
+    def plain_space(self) -> Any:
+        """The observations without masks."""
+        space = self.observation_space
+        return space.plain if isinstance(space, MaskedSpace) else space
 
 
 def write_description(path: Path, description: PolicyDescription, spaces: dict[str, Any]) -> None:

@@ -386,13 +386,13 @@ class NetworkAgent(BaseAgent, Generic[H]):
     def predict(
         self, observation: Any, deterministic: bool = True, *, action_masks: Any = None
     ) -> Any:
-        """Return what an environment's `step` takes, for one observation as the environment gives it, or a batch.
+        """Return what an environment's `step` takes, for one observation as that gives it, or a batch.
 
         The spaces are those that `check_spaces` was told last, as pipelines do.
 
         Args:
-            observation: An element of the observation space; or a batch of them, `[N, ...]`, of a Dict or a Tuple
-                nested as that, with arrays `[N, ...]` as leaves.
+            observation: An element of the observation space; or a batch of them, `[N, ...]`, of a Dict or
+                a Tuple nested as that, with arrays `[N, ...]` as leaves.
             deterministic: Whether to take the best action, and not to explore.
             action_masks: `[A]` or `[N, A]`, 1 where an action is allowed, if infos tell it.
 
@@ -401,7 +401,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
 
         Raises:
             RuntimeError: If `check_spaces` was not called yet.
-            TypeError, ValueError: If an observation is none of the space, or not finite; or a mask does not fit.
+            TypeError, ValueError: If an observation is none of the space, or not finite, or a mask does
+                not fit.
         """
         if self._predictor is None:
             if self._spaces is None:

@@ -33,7 +33,7 @@ MOST_AXES = 32
 MOST_DEPTH = 32
 """Of Dicts and Tuples in each other."""
 UNKNOWN = "unknown"
-"""The type of what is not recorded: Text, Sequence, Graph, spaces of the user's, and spaces beyond all measure."""
+"""The type of what is not recorded: Text, Sequence, Graph, spaces of the user's, and spaces too large."""
 
 
 def space_to_json(space: AnySpace) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def space_to_json(space: AnySpace) -> dict[str, Any]:
         observations = space_to_json(space.plain)
         return {"type": "Masked", "observations": observations, "mask_size": space.mask_size}
     if isinstance(space, FlatSpace):
-        return space_to_json(_whole(space.layout.fields))
+        return space_to_json(whole_space(space))
     if isinstance(space, Dict) and all(isinstance(key, str) for key in space.spaces):
         parts = [[key, space_to_json(part)] for key, part in space.spaces.items()]
         return {"type": "Dict", "parts": parts}
@@ -66,6 +66,13 @@ def space_from_json(tree: Any) -> AnySpace:
         return _read(tree, MOST_DEPTH)
     except (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError) as error:
         raise ValueError(f"no space is said by {str(tree)[:200]}: {error}") from error
+
+
+def whole_space(space: AnySpace) -> AnySpace:
+    """Return the space that an environment has, given that of the rows that an agent sees, without masks."""
+    if isinstance(space, MaskedSpace):
+        space = space.plain
+    return _whole(space.layout.fields) if isinstance(space, FlatSpace) else space
 
 
 def _is_usual(space: Box | DiscreteSpace) -> bool:
@@ -140,7 +147,7 @@ def _discrete(tree: Any) -> AnySpace:
     if type(start) is not int:
         raise ValueError(f"the start of a Discrete must be a whole number, got {start!r}")
     # Gymnasium 1.0 knows no other dtype.
-    named = {} if dtype == np.int64 else {"dtype": dtype.type}
+    named: dict[str, Any] = {} if dtype == np.int64 else {"dtype": dtype.type}
     return Discrete(_count(tree["n"], 1), start=int(dtype.type(start)), **named)
 
 
@@ -188,4 +195,4 @@ def _count(stored: Any, least: int) -> int:
 def _dtype(stored: Any) -> np.dtype[Any]:
     if stored not in DTYPES:
         raise ValueError(f"a dtype must be one of {', '.join(DTYPES)}, got {stored!r}")
-    return np.dtype(stored)
+    return np.dtype(str(stored))

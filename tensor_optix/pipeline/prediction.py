@@ -65,8 +65,8 @@ class Predictor:
 
         Raises:
             TypeError: If an observation is not made of numbers, or of floats where its space has integers.
-            ValueError: If an observation is of another shape, not finite, or not in its space, a mask does not
-                fit, or an action is not finite.
+            ValueError: If an observation is of another shape, not finite, or not in its space, a mask does
+                not fit, or an action is not finite.
         """
         count = self._count(observation)
         rows = self._rows(observation, count)
@@ -132,8 +132,8 @@ class Predictor:
         if masks.size != size * len(rows) or not are_bits or (count and len(masks) != count):
             batch = f"({size},)" if count is None else f"({count}, {size})"
             raise ValueError(
-                f"action_masks must hold 1 for each action that is allowed and 0 for the others, in the shape "
-                f"{batch}, got {described(given)}"
+                "action_masks must hold 1 for each action that is allowed and 0 for the others, in the "
+                f"shape {batch}, got {described(given)}"
             )
         masks = masks.reshape(len(rows), size) != 0
         is_silent = ~np.logical_or.reduceat(masks, self._firsts, axis=1)

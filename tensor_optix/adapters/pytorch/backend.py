@@ -409,7 +409,7 @@ def set_schedule_step(optimizer: torch.optim.Optimizer, step: int) -> None:
 def random_state() -> dict[str, Array]:
     """Return the states of PyTorch's own generators: the CPU's, and those of GPUs that are in use."""
     states = {"cpu": torch.get_rng_state().numpy()}
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         gpus = enumerate(torch.cuda.get_rng_state_all())
         states |= {f"cuda{number}": state.numpy() for number, state in gpus}
     return states

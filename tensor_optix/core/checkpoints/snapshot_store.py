@@ -159,12 +159,13 @@ class SnapshotStore:
 
     Args:
         directory: Need not exist; it is created by the first `stage`.
+        read_only: Whether reading leaves a damaged manifest as it is.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, read_only: bool = False) -> None:
         self.directory = directory
         self._known: dict[str, SnapshotRecord | None] = {}
-        self._is_clean = self._has_checked_manifest = False
+        self._is_clean, self._has_checked_manifest = False, read_only
 
     def stage(self) -> StagedSnapshot:
         """Make an empty private directory on the same filesystem."""
