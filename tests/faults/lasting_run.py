@@ -37,7 +37,7 @@ def new_agent(algorithm: str, framework: str, params: dict[str, Any]) -> Any:
 
 
 def make_run(directory: str, algorithm: str, framework: str, **settings: Any) -> RLOptimizer:
-    common = {
+    common: dict[str, Any] = {
         "seed": 0,
         "run_dir": directory,
         "resume": True,
@@ -50,9 +50,8 @@ def make_run(directory: str, algorithm: str, framework: str, **settings: Any) ->
             pipeline_factory=lambda: make_pipeline("ppo"),
             param_space={"learning_rate": ("log_float", 1e-4, 1e-2)},
             n_trials=3,
-            max_episodes=1000,
             trial_steps_fraction=0.1,
-            **common | settings,
+            **common | {"max_episodes": 1000} | settings,
         )
     if algorithm == "ensemble":
         manager = PolicyManager(CheckpointRegistry(directory + "/members"))
