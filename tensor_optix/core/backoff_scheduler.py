@@ -369,9 +369,10 @@ class BackoffScheduler:
 
     def _begin_counting(self) -> None:
         """Count what comes since an improvement, or a restart."""
-        self._non_improvements = 0
-        self._has_degraded = self._degraded_last = False
-        self._is_undecided = False  # the last score came by `record_score` and awaits its decision
+        self._non_improvements: int = 0
+        self._has_degraded: bool = False
+        self._degraded_last: bool = False
+        self._is_undecided: bool = False  # the last score came by `record_score` and awaits its decision
 
     def _count_against(self) -> None:
         self._evaluations += 1
