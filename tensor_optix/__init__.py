@@ -78,6 +78,8 @@ if TYPE_CHECKING:
     from tensor_optix.pipeline.batch_pipeline import BatchPipeline as BatchPipeline
     from tensor_optix.pipeline.live_pipeline import LivePipeline as LivePipeline
     from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline as VectorBatchPipeline
+    from tensor_optix.policies.loading import load as load
+    from tensor_optix.policies.policy import Policy as Policy
     from tensor_optix.trials.orchestrator import TrialOrchestrator as TrialOrchestrator
 
 __version__ = "2.0.0.dev0"

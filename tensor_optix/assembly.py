@@ -17,6 +17,7 @@ from tensor_optix.core.checkpoints.run_keeper import RunKeeper
 from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.loop_controller import LoopController
+from tensor_optix.core.recorded_spaces import space_to_json
 from tensor_optix.runs.run_directory import RunConfig, RunDirectory
 from tensor_optix.runs.run_files import RunFiles
 from tensor_optix.settings import require_pipeline
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tensor_optix.core.base_pipeline import BasePipeline, Source
     from tensor_optix.core.callbacks import LoopCallback
     from tensor_optix.core.foreign_agent import AgentLike
+    from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import PathLike
     from tensor_optix.settings import RunSettings
 
@@ -151,7 +153,14 @@ def _described(
         updates_by=agent.updates_by,
         tune=not isinstance(settings.optimizer, FixedHyperparams),
         agent_class=type(own_object(agent)).__name__,
+        observation_space=_recorded(source.observation_space),
+        action_space=_recorded(source.action_space),
+        rescale_actions=source.rescale_actions,
     )
+
+
+def _recorded(space: AnySpace | None) -> dict[str, Any] | None:
+    return None if space is None else space_to_json(space)
 
 
 class _VerboseFile(VerboseCallback):

@@ -65,6 +65,8 @@ _NAMES = {
     "pipeline.batch_pipeline": "BatchPipeline",
     "pipeline.live_pipeline": "LivePipeline",
     "pipeline.vector_pipeline": "VectorBatchPipeline",
+    "policies.loading": "load",
+    "policies.policy": "Policy",
     "trials.orchestrator": "TrialOrchestrator",
 }
 """The public names by their documented modules; of two modules the later one is the name's home."""

@@ -27,6 +27,7 @@ LAYERS = (
     ("pipeline", "optimizers", "adapters"),
     ("algorithms", "exploration"),
     ("runs",),
+    ("policies",),
     ("settings", "assembly"),
     ("trials",),
     ("optimizer",),
@@ -62,6 +63,7 @@ SHARED_BY_FRAMEWORKS = {
 """What algorithms may take of the adapters: rules that know no framework."""
 
 ALONE = {
+    "adapters.native.inference_layers": "the layers of networks that only act, of every framework's weights",
     "adapters.native.layers": "the framework's layers; the catalogue's factory finds it by its framework",
     "adapters.pytorch.compilation": "the compiler's side, read only where updates are compiled",
     "adapters.pytorch.cuda": "a GPU's side, used only where networks are on one; tested by itself",
@@ -76,14 +78,17 @@ ALONE = {
     "cli.parsing": "the parser's side, imported where it is installed",
     "cli.training": "a subcommand",
     "cli.tune": "a subcommand",
+    "core.checkpoints.run_checkpoints": "the files of a run's checkpoints, tested by itself",
     "core.decisions.best_policy": "a decision of the loop",
     "core.decisions.tuning": "a decision of the loop",
     "core.replay.priorities": "a part of the replay",
+    "core.replay.segments": "the files of a replay, tested by itself",
     "kernels._loops_replay": "the numba twins of one face, chosen by name",
     "kernels._loops_sum_tree": "the numba twins of one face, chosen by name",
     "kernels._replay": "a face of the kernels",
     "kernels._rollout": "a face of the kernels",
     "kernels._sum_tree": "a face of the kernels",
+    "policies.acting": "what of a stored policy acts, without an agent",
     "pipeline.action_masks": "what infos say of actions, in every form of infos; tested by itself",
     "pipeline.atari": "how Atari games are made, for users as well",
     "pipeline.examination.actions": "a part of the examination",

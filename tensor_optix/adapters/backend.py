@@ -430,6 +430,16 @@ class Backend(Protocol):
     def set_schedule_step(self, optimizer: Optimizer, step: int, /) -> None:
         """Let a schedule of the learning rate go on from a step."""
 
+    def random_state(self) -> dict[str, Array]:
+        """Return the state of the framework's own generators, from which dropout, say, draws; `{}` if none."""
+
+    def set_random_state(self, state: Mapping[str, Array], /) -> None:
+        """Let the framework's own generators go on from what `random_state` returned.
+
+        Raises:
+            ValueError: If it is no such state.
+        """
+
     def save_network(self, network: Network, path: PathLike, /) -> None:
         """Write every variable of a network to `path` plus the backend's suffix."""
 

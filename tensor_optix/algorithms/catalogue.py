@@ -7,7 +7,7 @@ and the spaces of its searches follow from it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
@@ -64,6 +64,8 @@ class Algorithm:
     """What is better here than the defaults of `hyperparams_type`."""
     image_defaults: Mapping[str, Any] = field(default_factory=dict)
     """What is better still where observations are images."""
+    perceptron: Literal["mlp", "relu_mlp"] = "relu_mlp"
+    """The recipe of `NetworkRecipes` that its networks for vectors are made by."""
     search_space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """What is worth a search besides what an agent lets a tuner change while it trains."""
 
@@ -143,6 +145,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         num_envs=8,
         window_size=256,
         image_defaults={"learning_rate": 2.5e-4, "n_epochs": 4, "minibatch_size": 256},
+        perceptron="mlp",
         search_space={"gae_lambda": ("float", 0.9, 0.99), "n_epochs": ("int", 3, 15)},
     ),
     "dqn": Algorithm(

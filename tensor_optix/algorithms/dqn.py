@@ -11,6 +11,7 @@ from gymnasium.spaces import Discrete
 
 from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.adapters.native.updates_from_replay import NativeDQN
+from tensor_optix.algorithms.acting import Acting, epsilon_greedy
 from tensor_optix.algorithms.distributions import masked, masked_array
 from tensor_optix.algorithms.network_agent import LEAST_REMAINING, try_network
 from tensor_optix.algorithms.off_policy import OffPolicyAgent, ReplayHyperparams, weighted_squares
@@ -78,6 +79,7 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
     """
 
     hyperparams_type = DQNHyperparams
+    acting = Acting("values", "q_network", ("_values_tensor",), exploration="epsilon")
     action_dtype = np.int64
 
     default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
@@ -179,18 +181,9 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         # A subclass may change what is best; where that goes by `act`, it would lead back to here.
         greedy = self._greedy if "act_greedy" in self._older_than_act else self.act_greedy
         actions = greedy(observations)
-        random = self._rng.random(len(actions)) < self._hyperparams.epsilon
-        if not random.any():
-            return actions
-        return np.where(random, self._drawn_actions(observations), actions)
-
-    def _drawn_actions(self, rows: Array) -> Array:
-        """Draw one of the allowed actions for each row, `[N]`, each alike."""
-        _, masks = self._split(rows)
-        if masks is None:
-            return np.asarray(self._rng.integers(self._n_actions, size=len(rows)))
-        places = np.asarray(self._rng.integers(masks.sum(axis=1)))
-        return np.asarray(np.argmax(masks.cumsum(axis=1) > places[:, None], axis=1))
+        _, masks = self._split(observations)
+        epsilon = self._hyperparams.epsilon
+        return epsilon_greedy(self._rng, actions, epsilon, self._n_actions, masks)
 
     def _greedy(self, observations: Array) -> Array:
         seen, masks = self._seen(observations)

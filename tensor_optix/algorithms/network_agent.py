@@ -29,26 +29,42 @@ from typing import (
 )
 
 import numpy as np
+from safetensors import numpy as safetensors
 
 from tensor_optix.adapters.backend import ByteDivisors
 from tensor_optix.adapters.native.updates import NativeParts, native_title
 from tensor_optix.adapters.native.views import NotNative
+from tensor_optix.algorithms.acting import (
+    LAYERS_FILE,
+    POLICY_FILE,
+    PolicyDescription,
+    write_description,
+)
 from tensor_optix.algorithms.hyperparams import Hyperparams, schedules_in
 from tensor_optix.core.argument_checks import in_unit_interval
 from tensor_optix.core.base_agent import BaseAgent, older_than_act, overrides
 from tensor_optix.core.observation_layout import FlatSpace, MaskedSpace
+from tensor_optix.core.recorded_spaces import space_to_json
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
+from tensor_optix.pipeline.prediction import Predictor
 from tensor_optix.pipeline.vector_contract import has_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, Network, Optimizer
+    from tensor_optix.adapters.native.views import DenseView
+    from tensor_optix.algorithms.acting import Acting
     from tensor_optix.core.normalizers import ObsNormalizer, RewardNormalizer
 
 logger = logging.getLogger(__name__)
 
 OBS_NORMALIZER = "obs_normalizer.npz"
+ACTING_METHODS = (
+    *("act", "act_batch", "act_greedy", "_sample", "_greedy"),
+    *("_seen", "_split", "_normalized", "_finite_actions"),
+)
+"""By which every agent acts."""
 PROBE_ROWS = 2
 """Observations that networks are tried on: more than one, so that a lost batch axis shows."""
 LEAST_STEP = 1e-3
@@ -126,6 +142,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
 
     backend: Backend
     hyperparams_type: ClassVar[type[Hyperparams]]
+    acting: ClassVar[Acting | None] = None
+    """How the algorithm acts; None: in a way that only it knows."""
 
     def __init__(
         self,
@@ -160,6 +178,9 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._hyperparams: H = self._read({} if hyperparams is None else hyperparams.params)
         self._has_warned_of_actions = False
         self._masked: MaskedSpace | None = None
+        self._spaces: tuple[Any, Any] | None = None
+        self._recorded_spaces: dict[str, Any] = dict.fromkeys(("observation_space", "action_space"))
+        self._predictor: Predictor | None = None
         is_compiled = compile and self.ops.makes_gradients()
         self._wanted_engine: Engine = "framework" if engine == "auto" and is_compiled else engine
         self._is_compiled = compile
@@ -247,6 +268,9 @@ class NetworkAgent(BaseAgent, Generic[H]):
         Raises:
             ValueError: If a network cannot take them, or returns what does not fit.
         """
+        self._spaces, self._predictor = (observation_space, action_space), None
+        recorded = map(space_to_json, self._spaces)
+        self._recorded_spaces = dict(zip(self._recorded_spaces, recorded, strict=True))
         if isinstance(observation_space, MaskedSpace):
             self._masked, observation_space = observation_space, observation_space.plain
         if not (self._acts_itself and self._learns_itself):
@@ -358,6 +382,37 @@ class NetworkAgent(BaseAgent, Generic[H]):
         if "act_greedy" in self._older_than_act:
             return super().act_greedy(observations)
         return self._greedy(observations)
+
+    def predict(
+        self, observation: Any, deterministic: bool = True, *, action_masks: Any = None
+    ) -> Any:
+        """Return what an environment's `step` takes, for one observation as that gives it, or a batch.
+
+        The spaces are those that `check_spaces` was told last, as pipelines do.
+
+        Args:
+            observation: An element of the observation space; or a batch of them, `[N, ...]`, of a Dict or
+                a Tuple nested as that, with arrays `[N, ...]` as leaves.
+            deterministic: Whether to take the best action, and not to explore.
+            action_masks: `[A]` or `[N, A]`, 1 where an action is allowed, if infos tell it.
+
+        Returns:
+            An element of the action space, an int of a Discrete; or a batch of them, `[N, ...]`.
+
+        Raises:
+            RuntimeError: If `check_spaces` was not called yet.
+            TypeError, ValueError: If an observation is none of the space, or not finite, or a mask does
+                not fit.
+        """
+        if self._predictor is None:
+            if self._spaces is None:
+                raise RuntimeError(
+                    "predict needs to know the spaces: call check_spaces(env.observation_space, "
+                    "env.action_space) first, as pipelines do"
+                )
+            self._predictor = Predictor(self, *self._spaces)
+        choose = self.act_greedy if deterministic else self.act_batch
+        return self._predictor(choose, observation, action_masks)
 
     def action_probs(self, observations: Array) -> Array:
         """Return the probabilities `[N, A]` float64 of the actions for `[N, ...]` observations.
@@ -471,13 +526,50 @@ class NetworkAgent(BaseAgent, Generic[H]):
             self._reward_normalizer.reset()
 
     def save_weights(self, path: PathLike) -> None:
-        """Write the networks, and what normalises their observations, into the directory `path`."""
+        """Write the networks, and what normalises their observations, into the directory `path`.
+
+        What a policy is made of is said there, too, for `tensor_optix.load`.
+        """
         directory = Path(path).expanduser()
         directory.mkdir(parents=True, exist_ok=True)
         for name, network in self._networks.items():
             self.ops.save_network(network, directory / name)
         if self._obs_normalizer is not None:
             _save_arrays(directory / OBS_NORMALIZER, self._obs_normalizer.state_dict())
+        self._describe_policy(directory)
+
+    def _describe_policy(self, directory: Path) -> None:
+        """Write how the saved policy acts, as far as that is known; and layers that no recipe makes."""
+        acting = self.acting
+        names = () if acting is None else (*ACTING_METHODS, *acting.methods)
+        if any(overrides(type(self), name, "acting") for name in names):
+            acting = None
+        network = next(iter(self._networks)) if acting is None else acting.network
+        is_unknown = acting is not None and self.recipe is None
+        layers = self._exported_layers(network) if is_unknown else None
+        if layers is not None:
+            (directory / LAYERS_FILE).write_bytes(safetensors.save(_by_place(layers)))
+        normalizer = self._obs_normalizer
+        description = PolicyDescription(
+            kind=None if acting is None else acting.kind,
+            network=network,
+            dtype="float64" if acting is None else acting.dtype,
+            exploration="" if acting is None else acting.exploration,
+            recipe=self.recipe,
+            activations=None if layers is None else tuple(one.activation.name for one in layers),
+            normalizer_clip=None if normalizer is None else normalizer.clip,
+        )
+        write_description(directory / POLICY_FILE, description, self._recorded_spaces)
+
+    def _exported_layers(self, name: str) -> Sequence[DenseView] | None:
+        """Return the layers of a network of the user's; None where it is no plain perceptron."""
+        views = self.ops.engine_views()
+        try:
+            source = views.perceptron(name, self._networks[name])
+            views.read()
+            return None if source.encoding else source.layers()
+        except NotNative:
+            return None
 
     def load_weights(self, path: PathLike) -> None:
         """Read what `save_weights` wrote.
@@ -708,6 +800,17 @@ def try_network(name: str, network: Callable[[Array], Array], observation_space:
         raise ValueError(
             f"the {name} cannot take observations of shape {shape} and dtype {dtype}{parts}: {error}"
         ) from error
+
+
+def _by_place(layers: Sequence[DenseView]) -> dict[str, Array]:
+    """Return weights `[outputs, inputs]` and biases by names."""
+    found = {}
+    for place, layer in enumerate(layers):
+        weight = layer.weight if layer.is_by_outputs else layer.weight.T
+        found[f"{place}.weight"] = np.ascontiguousarray(weight)
+        if layer.bias is not None:
+            found[f"{place}.bias"] = np.ascontiguousarray(layer.bias)
+    return found
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:

@@ -17,6 +17,7 @@ from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.adapters.native.updates import NativePolicyGradient
 from tensor_optix.adapters.native.views import NotNative
 from tensor_optix.algorithms import distributions
+from tensor_optix.algorithms.acting import Acting
 from tensor_optix.algorithms.hyperparams import Hyperparams
 from tensor_optix.algorithms.network_agent import NetworkAgent, try_network
 from tensor_optix.core.trajectory_buffer import explained_variance
@@ -67,6 +68,7 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
     """
 
     hyperparams_type = PolicyGradientHyperparams
+    acting = Acting("categorical", "model", ("_policy_tensor",))
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.adapters.native.updates import NativePPO
 from tensor_optix.adapters.native.views import NotNative
 from tensor_optix.algorithms import distributions
+from tensor_optix.algorithms.acting import Acting
 from tensor_optix.algorithms.hyperparams import Hyperparams
 from tensor_optix.algorithms.network_agent import PROBE_ROWS, NetworkAgent, try_network
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
@@ -115,6 +116,7 @@ class PPO(NetworkAgent[PPOHyperparams]):
 
     distribution: Distribution = distributions.categorical
     hyperparams_type = PPOHyperparams
+    acting = Acting("categorical", "actor", ("_policy_tensor", "_outputs", "distribution"))
 
     default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
         "learning_rate": (1e-4, 3e-3),
@@ -457,6 +459,7 @@ class GaussianPPO(PPO):
     """
 
     distribution = distributions.squashed_gaussian
+    acting = Acting("squashed_gaussian", "actor", ("_policy_tensor", "_outputs", "distribution"))
     has_unit_actions = True
 
     def __init__(

@@ -13,6 +13,7 @@ import numpy as np
 
 from tensor_optix.adapters.native.updates_from_replay import NativeSAC
 from tensor_optix.algorithms import distributions
+from tensor_optix.algorithms.acting import Acting
 from tensor_optix.algorithms.network_agent import try_network
 from tensor_optix.algorithms.off_policy import TWIN_MATHS, ReplayHyperparams, TwinCriticAgent
 from tensor_optix.core.argument_checks import in_unit_interval
@@ -64,6 +65,7 @@ class SAC(TwinCriticAgent[SACHyperparams]):
 
     hyperparams_type = SACHyperparams
     distribution = distributions.squashed_gaussian
+    acting = Acting("squashed_gaussian", "actor", ("_policy_tensor", "distribution"), "float32")
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ import numpy as np
 from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.adapters.native.updates_from_replay import NativeTD3
 from tensor_optix.algorithms import distributions
+from tensor_optix.algorithms.acting import Acting, with_noise
 from tensor_optix.algorithms.network_agent import try_network
 from tensor_optix.algorithms.off_policy import TWIN_MATHS, ReplayHyperparams, TwinCriticAgent
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative
@@ -68,6 +69,7 @@ class TD3(TwinCriticAgent[TD3Hyperparams]):
     """
 
     hyperparams_type = TD3Hyperparams
+    acting = Acting("tanh", "actor", ("_policy_tensor",), exploration="exploration_noise")
 
     def __init__(
         self,
@@ -141,9 +143,7 @@ class TD3(TwinCriticAgent[TD3Hyperparams]):
             shape = (len(observations), self._action_dim)
             return self._rng.uniform(-1.0, 1.0, shape).astype(np.float32)
         actions = self._greedy(observations)
-        noise = self._rng.standard_normal(actions.shape, np.float32)
-        drawn: Array = np.clip(actions + self._hyperparams.exploration_noise * noise, -1.0, 1.0)
-        return drawn
+        return with_noise(self._rng, actions, self._hyperparams.exploration_noise)
 
     def _greedy(self, observations: Array) -> Array:
         return self._finite_actions(np.tanh(self._policy(self._normalized(observations))))

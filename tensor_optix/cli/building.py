@@ -12,6 +12,7 @@ import numpy as np
 from tensor_optix.algorithms.agent_factory import default_hidden_sizes, has_images, make_agent
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import computing_device, load, require_framework
+from tensor_optix.core.recorded_spaces import space_to_json
 from tensor_optix.core.types import HyperparamSet
 from tensor_optix.pipeline.agent_view import seen_by
 from tensor_optix.runs.run_directory import RunConfig
@@ -135,5 +136,7 @@ def run_config(
         framework=framework.name,
         engine=options.engine,
         computed_on=computing_device(framework, options.device),
+        observation_space=space_to_json(space),
+        action_space=space_to_json(env.action_space),
         **others,
     )

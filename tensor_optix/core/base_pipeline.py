@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.environment_recipe import EnvironmentRecipe
+    from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import EpisodeData
 
 EpisodeBoundaryFn: TypeAlias = Callable[[int, float, Any], bool]
@@ -27,6 +28,11 @@ class Source:
     num_envs: int = 1
     window_size: int | None = None
     """Steps of each environment in a window; None: as it comes."""
+    observation_space: AnySpace | None = None
+    """Of one environment; None where that is not known. So with the next."""
+    action_space: AnySpace | None = None
+    rescale_actions: bool = True
+    """Whether an agent's actions in [-1, 1] are stretched to the bounds of the action space."""
 
     @property
     def rows_per_window(self) -> int | None:

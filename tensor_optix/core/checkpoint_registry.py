@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tensor_optix.core.argument_checks import at_least
+from tensor_optix.core.checkpoints.saved_state import CheckpointError
 from tensor_optix.core.checkpoints.snapshot_store import (
     SnapshotError,
     SnapshotRecord,
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 LOADING = ("load_weights", "set_hyperparams")
 """What a snapshot is loaded by."""
+_SKIPPED = "skipping a damaged checkpoint: %s"
 
 
 class CheckpointRegistry:
@@ -52,14 +54,23 @@ class CheckpointRegistry:
     Args:
         checkpoint_dir: The directory; may be moved or copied as a whole.
         max_snapshots: How many snapshots of the run are kept: the best ones.
+        read_only: Whether a damaged manifest, which nothing is read from, is left as it is, so that reading
+            writes nothing at all.
 
     Raises:
         ValueError: If `max_snapshots` is below 1.
     """
 
-    def __init__(self, checkpoint_dir: PathLike = "./checkpoints", max_snapshots: int = 10) -> None:
+    def __init__(
+        self,
+        checkpoint_dir: PathLike = "./checkpoints",
+        max_snapshots: int = 10,
+        *,
+        read_only: bool = False,
+    ) -> None:
         at_least("max_snapshots", max_snapshots, 1)
-        self._store = SnapshotStore(Path(checkpoint_dir).expanduser().absolute())
+        directory = Path(checkpoint_dir).expanduser().absolute()
+        self._store = SnapshotStore(directory, read_only)
         self._max_snapshots = max_snapshots
         self._run_id: str | None = None
         self.pinned: frozenset[str] = frozenset()
@@ -232,12 +243,16 @@ class CheckpointRegistry:
         """Put a snapshot's state and hyperparameters into the agent, after checking every file.
 
         Raises:
-            SnapshotError: If files are missing or not what was saved; the agent is untouched.
+            SnapshotError: If files are missing or not what was saved; the agent is untouched. Also if they
+                are what was saved, but the agent can make nothing of them.
         """
         record = self._find(snapshot)
         self._store.verify(record)
         learner = as_agent(agent, needs=LOADING)
-        learner.load_state(record.policy_snapshot(self.directory).weights_path)
+        try:
+            learner.load_state(record.policy_snapshot(self.directory).weights_path)
+        except CheckpointError as error:
+            raise SnapshotError(f"snapshot {record.snapshot_id}: {error}") from error
         learner.set_hyperparams(snapshot.hyperparams.copy())
 
     def load_best(self, agent: AgentLike) -> PolicySnapshot | None:
@@ -249,11 +264,30 @@ class CheckpointRegistry:
             The snapshot that was loaded; None if there is none, the agent then being untouched.
         """
         learner = as_agent(agent, needs=LOADING)
-        for _, snapshot in self._sound(self._contenders() or self._never_scored()):
-            learner.load_state(snapshot.weights_path)
+        for snapshot in self.sound_snapshots():
+            try:
+                learner.load_state(snapshot.weights_path)
+            except CheckpointError as error:
+                logger.warning(_SKIPPED, error)
+                continue
             learner.set_hyperparams(snapshot.hyperparams.copy())
             return snapshot
         return None
+
+    def sound_snapshots(self, snapshot_id: str | None = None) -> Iterator[PolicySnapshot]:
+        """Yield the snapshots of the current run whose files are sound, best first; others with a warning.
+
+        Where none was scored, that is the one of the run's last weights (`EvalMetrics.never_scored`).
+
+        Args:
+            snapshot_id: Of any run: this one alone.
+        """
+        records = self._contenders() or self._never_scored()
+        if snapshot_id is not None:
+            every = self._store.records()
+            records = [record for record in every if record.snapshot_id == snapshot_id]
+        for _, snapshot in self._sound(records):
+            yield snapshot
 
     def load_ensemble(
         self, agent: AgentLike, top_k: int = 3, score_band: float = 0.1
@@ -322,7 +356,7 @@ class CheckpointRegistry:
             try:
                 self._store.verify(record)
             except SnapshotError as error:
-                logger.warning("skipping a damaged checkpoint: %s", error)
+                logger.warning(_SKIPPED, error)
             else:
                 yield record.score, record.policy_snapshot(self.directory)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ObsNormalizer", "RewardNormalizer", "RunningMeanStd"]
 
-_EPSILON = 1e-8
+EPSILON = 1e-8
 """Added to the variance before its root is taken, so that a constant divides by no zero."""
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 """Rows with more than that, or with NaN, stay out of the statistics."""
@@ -109,12 +109,12 @@ class RunningMeanStd(_Freezable):
         rows = self._rows(x)
         out = np.empty(rows.shape, np.float32)
         if rows.dtype == np.float32:
-            kernels.normalize(rows, self._mean, self._var, clip, _EPSILON, out)
+            kernels.normalize(rows, self._mean, self._var, clip, EPSILON, out)
         else:
             limit = clip if clip > 0 else math.inf
             # What float32 cannot hold becomes infinite.
             with np.errstate(over="ignore", invalid="ignore"):
-                deviations = (rows - self._mean) / np.sqrt(self._var + _EPSILON)
+                deviations = (rows - self._mean) / np.sqrt(self._var + EPSILON)
                 out[:] = np.clip(deviations, -limit, limit)
         return out.reshape(np.shape(x))
 
@@ -184,6 +184,11 @@ class ObsNormalizer(_Freezable):
         self._moments = RunningMeanStd(obs_shape)
 
     @property
+    def clip(self) -> float:
+        """Bound of the normalised values, in standard deviations; 0 for none."""
+        return self._clip
+
+    @property
     def mean(self) -> Array:
         """A copy of the mean, `[...]` float64."""
         return self._moments.mean
@@ -232,7 +237,7 @@ class RewardNormalizer(_Freezable):
         ValueError: If `gamma` is outside [0, 1], or `clip` or `epsilon` is negative.
     """
 
-    def __init__(self, gamma: float = 0.99, clip: float = 10.0, epsilon: float = _EPSILON) -> None:
+    def __init__(self, gamma: float = 0.99, clip: float = 10.0, epsilon: float = EPSILON) -> None:
         self._gamma = in_unit_interval("gamma", gamma)
         self._clip = _checked_clip(clip)
         self._epsilon = not_negative("epsilon", epsilon)

@@ -150,12 +150,16 @@ class FlatSpace(Box):
             ValueError: Like `flattened`, and if a leaf is not of N elements.
         """
         if count is None:
-            count = len(self._columns[0].part(observations, who))
+            count = len(self.first_part(observations, who))
         rows = np.empty((count, *self.shape), self.dtype)
         with np.errstate(over="raise"):
             for columns in self._columns:
                 columns.write(observations, rows, who, count)
         return rows
+
+    def first_part(self, observations: Any, who: str = "the environment") -> Any:
+        """Return what is given for the first field, of an element or of N; ValueError if nothing is."""
+        return self._columns[0].part(observations, who)
 
 
 class _Columns:

@@ -33,6 +33,18 @@ ActionMap: TypeAlias = Callable[[Array], Array]
 """An agent's actions, as they are kept, -> the environments' actions `[B, ...]` in the space's dtype."""
 
 
+class ActionForm(Protocol):
+    """States in which form actions are; `BaseAgent` says what it means."""
+
+    @property
+    def has_unit_actions(self) -> bool:
+        """Whether continuous actions are in [-1, 1]."""
+
+    @property
+    def counts_from_zero(self) -> bool:
+        """Whether actions are numbers or rows, and discrete ones counted from 0."""
+
+
 class Chooser(Protocol):
     """Chooses actions for a vector step."""
 
@@ -61,7 +73,7 @@ def chooser_of(agent: BaseAgent, space: AnySpace) -> Chooser:
     return agent if has_arrays(space) else OneByOne(agent)
 
 
-def environment_actions(agent: BaseAgent, space: AnySpace, rescale: bool) -> ActionMap:
+def environment_actions(agent: ActionForm, space: AnySpace, rescale: bool) -> ActionMap:
     """Return the function that makes the environment's actions of the agent's.
 
     Actions in [-1, 1] of an agent with `has_unit_actions` are stretched to the bounds of a Box,
@@ -104,7 +116,7 @@ def kept_dtype(agent: BaseAgent, space: AnySpace) -> np.dtype[Any]:
     return space_dtype(space)
 
 
-def kept_shape(agent: BaseAgent, space: AnySpace) -> tuple[int, ...]:
+def kept_shape(agent: ActionForm, space: AnySpace) -> tuple[int, ...]:
     """Return the shape in which one of the agent's actions is kept for learning.
 
     It is the action space's, but one row, `[A]` or `[K]`, where actions come as rows.
@@ -156,8 +168,8 @@ def _stretcher(space: Box, shape: tuple[int, ...]) -> ActionMap:
     def stretch(actions: Array) -> Array:
         _require_sound(actions, shape)
         stretched = middle + half * actions
-        np.minimum(stretched, high, out=stretched)
-        np.maximum(stretched, low, out=stretched)
+        np.minimum(stretched, high, stretched)
+        np.maximum(stretched, low, stretched)
         if holds_integers:
             np.rint(stretched, out=stretched)
         return stretched.astype(dtype, copy=False)

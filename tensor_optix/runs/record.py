@@ -21,7 +21,6 @@ from tensor_optix.core.callbacks import (
     Finals,
     LoopCallback,
     LoopEvent,
-    Unsaved,
     Plateau,
     Recovered,
     Rescored,
@@ -30,6 +29,7 @@ from tensor_optix.core.callbacks import (
     Standstill,
     Stop,
     Tuned,
+    Unsaved,
     WindowReport,
 )
 from tensor_optix.core.decisions.convergence import PlateauTest
@@ -55,7 +55,7 @@ _SHOWN = (
     Rescored | Degradation | Rollback | Recovered | Finals | Dormant | Error | Resumed | Unsaved
 )
 _KINDS = {one.kind: one for one in (Baseline, Best, Surer, Plateau, Tuned, *_SHOWN.__args__)}
-MOST_POINTS = 20_000
+MOST_POINTS = 5_000
 """Points of a curve that are kept; every second one is left out when there are more, so that a run of days
 does not fill the memory."""
 

@@ -70,6 +70,12 @@ class RunConfig:
     """Arguments that the environments were made with."""
     wrappers: tuple[str, ...] = ()
     """Names of what was put around each environment, the first one innermost."""
+    observation_space: dict[str, Any] | None = None
+    """Of one environment, as `core.recorded_spaces` has it; None in runs of earlier versions. So with the
+    next."""
+    action_space: dict[str, Any] | None = None
+    rescale_actions: bool = True
+    """Whether an agent's actions in [-1, 1] were stretched to the bounds of the action space."""
 
     @property
     def is_rebuildable(self) -> bool:

@@ -13,13 +13,13 @@ from tensor_optix.core.callbacks import (
     Dormant,
     Error,
     Finals,
-    Unsaved,
     Plateau,
     Recovered,
     Rescored,
     Resumed,
     Rollback,
     Tuned,
+    Unsaved,
 )
 from tensor_optix.core.types import LoopState
 from tensor_optix.runs.record import Decision, Surer

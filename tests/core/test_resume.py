@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tensor_optix.core.callbacks import LoopCallback, Unsaved, Resumed, RunLog, WindowReport
+from tensor_optix.core.callbacks import LoopCallback, Resumed, RunLog, Unsaved, WindowReport
 from tensor_optix.core.checkpoints.run_keeper import RunKeeper
 from tensor_optix.core.checkpoints.saved_state import CheckpointError
 from tests.core.scripted_loop import Setup

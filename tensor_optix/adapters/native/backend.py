@@ -19,7 +19,7 @@ from tensor_optix.adapters.backend import given_instead, require_same_values
 from tensor_optix.adapters.native.optimizers import NativeOptimizer
 from tensor_optix.adapters.native.perceptron import DenseNetwork, NativeScalar, NativeTwinCritics
 from tensor_optix.adapters.native.views import Views
-from tensor_optix.adapters.stored_perceptrons import by_own_names, is_native_optimizer
+from tensor_optix.adapters.stored_networks import by_own_names, is_native_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -292,6 +292,15 @@ def schedule_step(optimizer: NativeOptimizer) -> None:
 
 def set_schedule_step(optimizer: NativeOptimizer, step: int) -> None:
     """Do nothing, as there is no such step."""
+
+
+def random_state() -> dict[str, Array]:
+    """Return nothing: there is no generator beside the agents' own."""
+    return {}
+
+
+def set_random_state(state: Mapping[str, Array]) -> None:
+    """Do nothing, as there is no such generator."""
 
 
 def save_network(network: NativeNetwork, path: PathLike) -> None:

@@ -32,9 +32,9 @@ from tensor_optix.adapters.pytorch.gradient_descent import (
     require_network,
     require_optimizer,
 )
-from tensor_optix.adapters.pytorch.layers import TorchByteScale
+from tensor_optix.adapters.pytorch.layers import TorchByteScale, features_behind
 from tensor_optix.adapters.pytorch.views import TorchOptimizer, TorchPerceptron
-from tensor_optix.adapters.stored_perceptrons import by_own_names
+from tensor_optix.adapters.stored_networks import by_own_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -406,6 +406,30 @@ def set_schedule_step(optimizer: torch.optim.Optimizer, step: int) -> None:
     """Do nothing, as there is no such step."""
 
 
+def random_state() -> dict[str, Array]:
+    """Return the states of PyTorch's own generators: the CPU's, and those of GPUs that are in use."""
+    states = {"cpu": torch.get_rng_state().numpy()}
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        gpus = enumerate(torch.cuda.get_rng_state_all())
+        states |= {f"cuda{number}": state.numpy() for number, state in gpus}
+    return states
+
+
+def set_random_state(state: Mapping[str, Array]) -> None:
+    """Let PyTorch's own generators go on from what `random_state` returned.
+
+    Raises:
+        ValueError: If it is no such state.
+    """
+    try:
+        torch.set_rng_state(torch.from_numpy(state["cpu"].copy()))
+        for number in range(torch.cuda.device_count()):
+            if f"cuda{number}" in state:
+                torch.cuda.set_rng_state(torch.from_numpy(state[f"cuda{number}"].copy()), number)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"the state is none of PyTorch's generators: {error}") from error
+
+
 def save_network(network: nn.Module, path: PathLike) -> None:
     """Write every parameter and buffer of a network to `path`.safetensors."""
     Path(f"{path}.safetensors").write_bytes(save(_state(network)))
@@ -426,7 +450,7 @@ def require_same_shared(networks: Mapping[str, nn.Module], directory: Path) -> N
         name: {_plain_name(n): v for n, v in network.state_dict(keep_vars=True).items()}
         for name, network in networks.items()
     }
-    require_same_values(variables, lambda name: load_file(directory / f"{name}.safetensors"))
+    require_same_values(variables, lambda name: _read_state(networks[name], directory / name))
 
 
 def save_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> None:
@@ -567,7 +591,8 @@ def _read_state(network: nn.Module, path: PathLike) -> Mapping[str, Tensor]:
     """Return the variables in a file, be it one of another framework."""
     shapes = {_plain_name(name): value.shape for name, value in network.state_dict().items()}
     stored = {_plain_name(n): v for n, v in load_file(f"{path}.safetensors").items()}
-    return by_own_names(stored, shapes)
+    features = {_plain_name(name): parts for name, parts in features_behind(network).items()}
+    return by_own_names(stored, shapes, features)
 
 
 def _load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:

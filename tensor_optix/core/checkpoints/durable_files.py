@@ -12,6 +12,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.checkpoints.staging import private_path
+from tensor_optix.core.json_values import require_shallow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,13 @@ _MAY_FLUSH = "rb" if _POSIX else "rb+"
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file and flush it to the disk. NaN and infinities raise ValueError."""
+    """Write a JSON file and flush it to the disk.
+
+    Raises:
+        ValueError: On NaN, infinities, and what is nested too deeply to be read.
+        OSError: If the disk refuses.
+    """
+    require_shallow(content)
     with path.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1, allow_nan=False)
         file.flush()

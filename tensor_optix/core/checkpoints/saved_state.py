@@ -14,7 +14,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
-from tensor_optix.core.json_values import from_json, to_json
+from tensor_optix.core.checkpoints.durable_files import regular_file
+from tensor_optix.core.json_values import from_json, require_shallow, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +69,7 @@ def write_state(path: Path, state: State) -> None:
     """
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     tree = _packed(state, path.name, arrays)
+    require_shallow(tree)
     text = json.dumps(tree, allow_nan=False, separators=(",", ":"))
     _beside(path, ".json").write_text(text, encoding="utf-8")
     if arrays:
@@ -90,17 +92,19 @@ def read_state(path: Path) -> State:
         return state
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file of at most `MOST_JSON` bytes.
+def read_json(path: Path, most_bytes: int = MOST_JSON) -> Any:
+    """Return the content of a JSON file.
 
     Raises:
-        CheckpointError: If it is missing, too large or damaged.
+        CheckpointError: If it is missing, damaged, no regular file, or larger than `most_bytes`.
     """
     with reading(path.name):
-        size = path.stat().st_size
-        if size > MOST_JSON:
-            raise ValueError(f"it may have {MOST_JSON:,} bytes, got {size:,}")
-        return json.loads(path.read_bytes())
+        size = regular_file(path.parent, path.name).stat().st_size
+        if size > most_bytes:
+            raise ValueError(f"it may have {most_bytes:,} bytes, got {size:,}")
+        tree = json.loads(path.read_bytes())
+        require_shallow(tree)
+        return tree
 
 
 def _beside(path: Path, suffix: str) -> Path:

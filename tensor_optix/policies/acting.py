@@ -1,0 +1,328 @@
+"""Acting without an agent: what an agent stored of its policy comes in, an actor that only reads goes out.
+
+No framework is imported: the native engine computes, or NumPy where the kernels are not compiled.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from safetensors import numpy as safetensors
+
+from tensor_optix import kernels
+from tensor_optix.adapters.native import backend, layers
+from tensor_optix.adapters.native.perceptron import DenseNetwork
+from tensor_optix.adapters.native.views import Activation, BoundPerceptron, DenseView
+from tensor_optix.adapters.network_recipes import NetworkRecipes
+from tensor_optix.algorithms import distributions
+from tensor_optix.algorithms.acting import LAYERS_FILE, epsilon_greedy, with_noise
+from tensor_optix.algorithms.catalogue import find_algorithm
+from tensor_optix.algorithms.ready_made import sight_of
+from tensor_optix.core.discrete_spaces import choice_counts
+from tensor_optix.core.normalizers import EPSILON, ObsNormalizer
+from tensor_optix.core.observation_layout import MaskedSpace
+from tensor_optix.kernels import engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tensor_optix.adapters.network_recipes import Sight
+    from tensor_optix.algorithms.acting import PolicyDescription
+    from tensor_optix.core.base_agent import AgentRecipe
+    from tensor_optix.core.types import Array
+    from tensor_optix.pipeline.action_scaling import ActionMap
+
+OBS_NORMALIZER = "obs_normalizer.npz"
+MOMENTS = ("mean", "var", "count")
+FLOAT = 4
+"""Bytes of a weight."""
+
+
+class StoredActor:
+    """Acts as the agent did that stored a policy; nothing in it learns.
+
+    Args:
+        description: Of the policy, whose kind and spaces are known.
+        network: Acts, as it is from now on.
+        normalizer: Of observations; None: they are seen as they are.
+        exploration: How much it explores where it is to.
+    """
+
+    counts_from_zero = True
+
+    def __init__(
+        self,
+        description: PolicyDescription,
+        network: DenseNetwork,
+        normalizer: ObsNormalizer | None,
+        exploration: float,
+    ) -> None:
+        self.network, self.normalizer = network, normalizer
+        self.has_unit_actions = isinstance(description.action_space, Box)
+        self._kind, self._dtype = description.kind, np.dtype(description.dtype)
+        self._exploration = exploration
+        space: Any = description.observation_space
+        self._masked = space if isinstance(space, MaskedSpace) else None
+        self._num_actions, self._distribution = 0, distributions.squashed_gaussian
+        if not self.has_unit_actions:
+            counts = choice_counts(description.action_space)  # type: ignore[arg-type]
+            self._num_actions = sum(counts)
+            is_one = isinstance(description.action_space, Discrete)
+            self._distribution = (
+                distributions.categorical if is_one else distributions.factorized(counts)
+            )
+        self._rng = np.random.default_rng()
+        self._forward = EngineForward(network) if engine.has_engine else _in_numpy(network)
+
+    def seed(self, seed: int) -> None:
+        """Make what is drawn follow from `seed`."""
+        self._rng = np.random.default_rng(seed)
+
+    def act_greedy(self, rows: Array) -> Array:
+        """Return the best actions for rows `[N, ...]`, behind which masks may be."""
+        return self._best(*self._outputs(rows))
+
+    def act_batch(self, rows: Array) -> Array:
+        """Return actions for the same as the policy draws them."""
+        outputs, masks = self._outputs(rows)
+        if self._kind == "values":
+            best = self._best(outputs, masks)
+            return epsilon_greedy(self._rng, best, self._exploration, self._num_actions, masks)
+        if self._kind == "tanh":
+            return with_noise(self._rng, self._best(outputs, masks), self._exploration)
+        drawn = self._distribution.sample(self._rng, distributions.masked_array(outputs, masks))
+        return drawn.astype(self._dtype, copy=False) if self.has_unit_actions else drawn
+
+    def best_of(self, outputs: Array) -> Array:
+        """Return the best actions for the outputs `[N, F]` of the network, where all are allowed."""
+        return self._best(outputs, None)
+
+    def _best(self, outputs: Array, masks: Array | None) -> Array:
+        if self._kind == "tanh":
+            return np.asarray(np.tanh(outputs))
+        best = self._distribution.greedy(distributions.masked_array(outputs, masks))
+        return best.astype(self._dtype, copy=False) if self.has_unit_actions else best
+
+    def _outputs(self, rows: Array) -> tuple[Array, Array | None]:
+        observations, masks = rows, None
+        if self._masked is not None and rows.shape[1:] == self._masked.shape:
+            observations, masks = self._masked.split(rows)
+        if self.normalizer is not None:
+            observations = self.normalizer.normalize(observations)
+        return self._forward(np.ascontiguousarray(observations)), masks
+
+
+class EngineForward:
+    """Lets the native engine compute a network, whose weights must stay as they are.
+
+    Args:
+        network: Of dense layers.
+    """
+
+    def __init__(self, network: DenseNetwork) -> None:
+        self._bound = BoundPerceptron(network)
+        self._perceptron = self._bound.engine()
+        self._workspace = engine.Workspace(1)
+        self.outputs = self._bound.outputs
+
+    def __call__(self, observations: Array) -> Array:
+        """Return what the network makes of observations `[N, ...]`, `[N, F]` float32."""
+        return self.of_rows(self._bound.rows(observations))
+
+    def of_rows(self, rows: Array) -> Array:
+        """Return what it makes of rows `[N, D]` float32."""
+        made = np.empty((len(rows), self.outputs), np.float32)
+        engine.forward(self._perceptron, rows, made, self._workspace)
+        return made
+
+
+class QuickWay:
+    """The best action for one float32 vector, without what other observations and actions need.
+
+    Args:
+        actor: Whose network takes vectors as they are.
+        to_env: Makes an environment's actions of the actor's.
+        start: The first action of a Discrete; None: actions are of a Box.
+    """
+
+    def __init__(self, actor: StoredActor, to_env: ActionMap, start: int | None) -> None:
+        self._forward = EngineForward(actor.network)
+        self._best_of, self._to_env, self._start = actor.best_of, to_env, start
+        self._moments: tuple[Array, Array, float, float] | None = None
+        if actor.normalizer is not None:
+            one = actor.normalizer
+            self._moments = (one.mean, one.var, one.clip, EPSILON)
+
+    def __call__(self, observation: Array) -> Any:
+        """Return the action for an observation `[D]`; None where that is not finite."""
+        # A sum of squares is finite only if all numbers are; where it overflows, others look again.
+        if not math.isfinite(np.dot(observation, observation)):
+            return None
+        row = observation.reshape(1, -1)
+        if self._moments is not None:
+            seen = np.empty(row.shape, np.float32)
+            kernels.normalize(row, *self._moments, seen)
+            row = seen
+        outputs = self._forward.of_rows(row)
+        if self._start is not None:
+            return int(outputs.argmax()) + self._start
+        return self._to_env(self._best_of(outputs))[0]
+
+
+def quick_way(
+    actor: StoredActor, description: PolicyDescription, to_env: ActionMap
+) -> QuickWay | None:
+    """Return the short way of a policy that sees vectors; None where there is none."""
+    actions, space = description.action_space, description.plain_space
+    is_vector = type(space) is Box and len(space.shape) == 1 and space.dtype == np.float32
+    is_short = is_vector and engine.has_engine and not actor.network.encoding
+    if not is_short or not isinstance(actions, Box | Discrete):
+        return None
+    return QuickWay(actor, to_env, int(actions.start) if isinstance(actions, Discrete) else None)
+
+
+def stored_actor(
+    description: PolicyDescription, directory: Path, exploration: float
+) -> StoredActor:
+    """Return what acts by the policy that an agent stored in a directory.
+
+    Raises:
+        ValueError: If files are damaged, or do not fit the description.
+        OSError: If there are none.
+    """
+    network = (
+        _exported_network(directory, description.activations, description.plain_space.shape)
+        if description.recipe is None and description.activations is not None
+        else _recipes_network(description, directory)
+    )
+    if not all(np.isfinite(one).all() for one in network.weights):
+        raise ValueError(f"the weights of the {description.network} in {directory} are not finite")
+    outputs = network.layers()[-1].weight.shape[0]
+    if outputs != _num_outputs(description):
+        raise ValueError(
+            f"the {description.network} returns {outputs} numbers, and {description.action_space} needs "
+            f"{_num_outputs(description)}"
+        )
+    return StoredActor(description, network, _normalizer(description, directory), exploration)
+
+
+def sight_of_policy(description: PolicyDescription) -> Sight:
+    """Return what the networks of a ready-made agent see."""
+    channels = None if description.recipe is None else description.recipe.channels
+    return sight_of(
+        description.plain_space, channels, divides_bytes=description.normalizer_clip is None
+    )
+
+
+def _num_outputs(description: PolicyDescription) -> int:
+    space = description.action_space
+    if isinstance(space, Box):
+        return math.prod(space.shape) * (2 if description.kind == "squashed_gaussian" else 1)
+    return sum(choice_counts(space))  # type: ignore[arg-type]
+
+
+def _recipes_network(description: PolicyDescription, directory: Path) -> DenseNetwork:
+    recipe: AgentRecipe | None = description.recipe
+    assert recipe is not None
+    return stored_network(
+        sight_of_policy(description),
+        find_algorithm(recipe.algorithm).perceptron,
+        recipe.hidden_sizes,
+        _num_outputs(description),
+        directory / description.network,
+    )
+
+
+def stored_network(
+    sight: Sight,
+    perceptron: Literal["mlp", "relu_mlp"],
+    hidden: Sequence[int],
+    outputs: int,
+    path: Path,
+) -> DenseNetwork:
+    """Return a ready-made network with the weights that an agent of any framework stored of it.
+
+    Args:
+        sight: Of the observations.
+        perceptron: The recipe of `NetworkRecipes`.
+        hidden: Widths of the hidden layers.
+        outputs: How many numbers the network returns.
+        path: Of the file, without its ending.
+
+    Raises:
+        ValueError: If the file holds the variables of another network.
+        OSError: If there is no such file.
+    """
+    pairs = itertools.pairwise([sight.features, *hidden, outputs])
+    needed, size = FLOAT * sum(a * b for a, b in pairs), Path(f"{path}.safetensors").stat().st_size
+    # Before memory is taken for what a damaged description says.
+    if needed > size:
+        raise ValueError(f"{path.name} must have {needed:,} bytes of weights, got {size:,}")
+    recipes = NetworkRecipes(layers)
+    made = recipes.network(sight, getattr(recipes, perceptron), outputs, hidden, seed=0)
+    assert isinstance(made, DenseNetwork)
+    backend.load_network(made, path)
+    return made
+
+
+def _exported_network(
+    directory: Path, activations: Sequence[str], shape: Sequence[int]
+) -> DenseNetwork:
+    """Return a perceptron of the user's, of observations of a shape, whose layers the agent wrote apart."""
+    stored = safetensors.load_file(directory / LAYERS_FILE)
+    found = [
+        DenseView(
+            stored[f"{place}.weight"].astype(np.float32),
+            stored[f"{place}.bias"].astype(np.float32) if f"{place}.bias" in stored else None,
+            Activation[name],
+            True,
+        )
+        for place, name in enumerate(activations)
+    ]
+    sizes = [
+        (one.weight.shape, one.weight.shape[:1] if one.bias is None else one.bias.shape)
+        for one in found
+    ]
+    after = math.prod(shape)
+    for weight, bias in sizes:
+        if len(weight) != 2 or weight[1] != after or bias != weight[:1]:
+            raise ValueError(
+                f"the layers in {LAYERS_FILE} must fit {shape} and each other, got {sizes}"
+            )
+        after = weight[0]
+    return DenseNetwork(found)
+
+
+def _normalizer(description: PolicyDescription, directory: Path) -> ObsNormalizer | None:
+    if description.normalizer_clip is None:
+        return None
+    shape = description.plain_space.shape
+    normalizer = ObsNormalizer(shape, description.normalizer_clip)
+    # float64, and a header each: what is far larger would only fill the memory.
+    most = len(MOMENTS) * (8 * math.prod(shape) + 4096)
+    normalizer.load_state_dict(_moments(directory / OBS_NORMALIZER, most))
+    return normalizer
+
+
+def _moments(path: Path, most: int) -> dict[str, Array]:
+    """Return the arrays of a normalizer's file, which may be `most` bytes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(one.file_size for one in archive.infolist())
+        if size > most:
+            raise ValueError(f"{path.name} may hold {most:,} bytes, got {size:,}")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in MOMENTS}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ValueError(f"{path.name} is damaged: {error}") from error
+
+
+def _in_numpy(network: DenseNetwork) -> Callable[[Array], Array]:
+    return lambda observations: backend.forward(network, observations)
