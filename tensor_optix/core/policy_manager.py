@@ -427,6 +427,7 @@ class PolicyManagerCallback(LoopCallback):
         self._since_decision: list[EvalMetrics] = []
         self._failures = 0
         self._is_barren = self._is_over = self._is_handing_over = False
+        self._joined_before = {str(one.number): one.agent for one in self._manager.members}
 
     def set_stop_fn(self, fn: Callable[[], object]) -> None:
         """Name a function to call when evolution is over; a loop that the callback is added to needs none."""
@@ -522,7 +523,7 @@ class PolicyManagerCallback(LoopCallback):
         Raises:
             ValueError: If there is a member that is not known, and no factory.
         """
-        known = {str(one.number): one.agent for one in self._manager.members}
+        known = self._joined_before
         missing = [name for name in state["agents"] if name and name not in known]
         made = dict(zip(missing, self._make_anew(missing), strict=True))
         agents = known | made | {"": self._agent}
