@@ -107,7 +107,10 @@ class BackoffScheduler:
         self._state = LoopState.ACTIVE
         self._interval = self._settings.base_interval
         self._evaluations = 0
-        self._begin_counting()
+        self._non_improvements = 0  # since the last improvement or restart, as the next two
+        self._has_degraded = False
+        self._degraded_last = False  # nothing else was recorded since
+        self._is_undecided = False  # the last score came by `record_score` and awaits its decision
         self._best: float | None = None
         self._scores: list[float] = []
         self._times: list[int] = []  # the window of each score
@@ -370,8 +373,7 @@ class BackoffScheduler:
     def _begin_counting(self) -> None:
         """Count what comes since an improvement, or a restart."""
         self._non_improvements = 0
-        self._has_degraded = self._degraded_last = False
-        self._is_undecided = False  # the last score came by `record_score` and awaits its decision
+        self._has_degraded = self._degraded_last = self._is_undecided = False
 
     def _count_against(self) -> None:
         self._evaluations += 1

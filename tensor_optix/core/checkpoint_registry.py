@@ -121,6 +121,7 @@ class CheckpointRegistry:
                 nobody sees them, until `settle_repeated`; otherwise they stay.
         """
         self._store.bring_back()
+        self._store.settle_discarded(snapshot_ids)
         self.pinned = frozenset(snapshot_ids)
         own = (one for one in self._store.records() if one.run_id == self._run_id)
         later = [record for record in own if record.snapshot_id not in self.pinned]
@@ -135,6 +136,10 @@ class CheckpointRegistry:
                 otherwise.
         """
         self._store.bring_back(after=episode_id)
+
+    def forget_discarded(self) -> None:
+        """Delete the snapshots that `discard_snapshot` has hidden: no checkpoint names them any more."""
+        self._store.settle_discarded()
 
     def save(
         self, agent: AgentLike, eval_metrics: EvalMetrics, hyperparams: HyperparamSet
@@ -208,8 +213,14 @@ class CheckpointRegistry:
         self._store.remove(staged.path)
 
     def discard_snapshot(self, snapshot: PolicySnapshot) -> None:
-        """Delete a stored snapshot. Does nothing if it is gone already."""
-        self._store.remove(self.directory / f"snapshot_{snapshot.snapshot_id}")
+        """Delete a stored snapshot. Does nothing if it is gone already.
+
+        One that a checkpoint of the run names is only hidden: a run that goes on from there has it again.
+        """
+        if snapshot.snapshot_id in self.pinned:
+            self._store.discard(snapshot.snapshot_id)
+        else:
+            self._store.remove(self.directory / f"snapshot_{snapshot.snapshot_id}")
         self._store.write_manifest(self._store.records())
 
     def score_of(self, snapshot: PolicySnapshot) -> float:

@@ -211,6 +211,11 @@ class EnsembleAgent(BaseEnsemble):
         for agent in self._learners():
             agent.set_progress(remaining)
 
+    @property
+    def stored_members(self) -> dict[int, Member]:
+        """Members of the ensembles that were stored, present and past, by number: they may come back."""
+        return self._stored
+
     def without(self, agent: BaseAgent) -> BaseAgent:
         """Return an ensemble of the same agents but for one; where it is the only one, the primary agent."""
         others = self.policy_manager.without(agent)

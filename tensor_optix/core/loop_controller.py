@@ -652,6 +652,8 @@ class LoopController:
             if self._keeper is not None:
                 self._keeper.wait()
                 self.registry.settle_repeated(self._run.window_id)
+                if not failed:
+                    self.registry.forget_discarded()
             self._close(failed)
         finally:
             reason, self._stop_reason = self._stop_reason, None

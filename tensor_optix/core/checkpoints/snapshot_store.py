@@ -39,7 +39,7 @@ from tensor_optix.core.json_values import from_json, to_json
 from tensor_optix.core.types import EvalMetrics, HyperparamSet, PolicySnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ _DIGEST = "metadata_sha256"
 _WEIGHTS = "weights"
 _SNAPSHOT_NAME = re.compile(r"snapshot_([0-9a-f]{8})")
 _ASIDE = "later_"
+_DISCARDED = "gone_"
 
 
 class SnapshotError(CheckpointError):
@@ -320,6 +321,25 @@ class SnapshotStore:
             record = self._read(shown.name.removeprefix("snapshot_"))
             if record is not None and int(record.metadata["episode_id"]) <= after:
                 self.remove(shown)
+
+    def discard(self, snapshot_id: str) -> None:
+        """Hide a snapshot, until `settle_discarded`. Does nothing if it is gone already."""
+        path = self.directory / f"snapshot_{snapshot_id}"
+        if path.is_dir():
+            os.rename(path, path.with_name(f"{_DISCARDED}{snapshot_id}"))
+
+    def settle_discarded(self, wanted: Iterable[str] = ()) -> None:
+        """Show the snapshots again that were discarded and are wanted after all, by id; delete the others."""
+        ids = frozenset(wanted)
+        for path in sorted(self.directory.glob(f"{_DISCARDED}*")):
+            snapshot_id = path.name.removeprefix(_DISCARDED)
+            shown = path.with_name(f"snapshot_{snapshot_id}")
+            if _SNAPSHOT_NAME.fullmatch(shown.name) is None:
+                continue
+            if snapshot_id in ids and not shown.exists():
+                os.rename(path, shown)
+            else:
+                self.remove(path)
 
     def remove(self, path: Path) -> None:
         """Delete a snapshot or staged directory; a failure is only logged."""
