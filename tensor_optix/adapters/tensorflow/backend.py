@@ -43,6 +43,7 @@ from tensor_optix.adapters.tensorflow.network import require_device as require_d
 from tensor_optix.adapters.tensorflow.network import resolve_device as resolve_device
 from tensor_optix.adapters.tensorflow.requirements import tf
 from tensor_optix.adapters.tensorflow.views import KerasViews
+from tensor_optix.core.checkpoints.saved_state import read_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -257,8 +258,19 @@ def save_network(network: Any, path: PathLike) -> None:
 
 def load_network(network: Any, path: PathLike) -> None:
     """Read what `save_network` wrote, into the same variables."""
+    read_network(network, path)()
+
+
+def read_network(network: Any, path: PathLike) -> Callable[[], None]:
+    """Read what `save_network` wrote, and return what puts it into the network's variables.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged.
+        ValueError: If it holds others, or of other shapes.
+    """
     require_built(Path(path).name, network)
-    _load_variables(network.variables, path)
+    variables = network.variables
+    return functools.partial(_assign, variables, _read_variables(variables, path))
 
 
 def require_same_shared(networks: Mapping[str, Any], directory: Path) -> None:
@@ -271,9 +283,7 @@ def require_same_shared(networks: Mapping[str, Any], directory: Path) -> None:
         name: dict(zip(_names(network.variables), network.variables, strict=True))
         for name, network in networks.items()
     }
-    require_same_values(
-        named, lambda name: safetensors.load_file(directory / f"{name}.safetensors")
-    )
+    require_same_values(named, lambda name: read_safetensors(directory / f"{name}.safetensors"))
 
 
 def save_optimizer(optimizer: Any, path: PathLike) -> None:
@@ -336,9 +346,10 @@ def _read_variables(variables: Sequence[Any], path: PathLike) -> list[Array]:
     """Return what `_save_variables` wrote, in the order of the variables.
 
     Raises:
+        CheckpointError: If the file is missing or damaged.
         ValueError: If they are others, or of other shapes.
     """
-    stored = safetensors.load_file(f"{path}.safetensors")
+    stored = read_safetensors(Path(f"{path}.safetensors"))
     if any(array.ndim == CONVOLUTION_AXES for array in stored.values()):
         for name, variable in zip(_names(variables), variables, strict=True):
             if name.endswith(DIVISORS):
