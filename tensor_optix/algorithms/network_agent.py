@@ -745,11 +745,12 @@ def _require_alike(stored: Any, own: Any, name: str) -> None:
         raise ValueError(f"{name} must be of type {type(own).__name__}, got {stored!r:.100}")
     if isinstance(stored, float) and not math.isfinite(stored):
         raise ValueError(f"{name} must be finite, got {stored}")
-    if isinstance(own, dict):
+    if isinstance(own, dict) and isinstance(stored, dict):
         for key, value in own.items():
             _require_alike(stored[key], value, f"{name}: {key}")
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    named: dict[str, Any] = dict(arrays)
     # NumPy 2.0 does not know `allow_pickle` here, and would write an array of this name.
-    np.savez(path, **arrays)
+    np.savez(path, **named)
