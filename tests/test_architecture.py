@@ -98,6 +98,7 @@ ALONE = {
     "pipeline.live_stream": "the producer's thread of live data, tested by itself",
     "pipeline.worker_processes": "the processes' side of an environment adapter",
     "pipeline.play": "plays policies without a pipeline, for benchmarks as well",
+    "runs.run_lock": "what keeps other processes out of a run's directory, tested with real ones",
     "trials.factory_run": "the factory mode, below the face",
     "trials.study": "all that needs Optuna, imported when a search is made",
 }

@@ -446,6 +446,14 @@ class Backend(Protocol):
     def load_network(self, network: Network, path: PathLike, /) -> None:
         """Read what `save_network` wrote."""
 
+    def read_network(self, network: Network, path: PathLike, /) -> Callable[[], None]:
+        """Read what `save_network` wrote, and return what puts it into the network's variables.
+
+        Raises:
+            CheckpointError: If the file is missing or damaged.
+            ValueError: If it holds other variables; of PyTorch a RuntimeError.
+        """
+
     def require_same_shared(self, networks: Mapping[str, Network], directory: Path, /) -> None:
         """Refuse files in a directory that disagree about weights which the networks of their names share.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import tempfile
 from abc import abstractmethod
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ from tensor_optix.algorithms.acting import (
 from tensor_optix.algorithms.hyperparams import Hyperparams, schedules_in
 from tensor_optix.core.argument_checks import in_unit_interval
 from tensor_optix.core.base_agent import BaseAgent, older_than_act, overrides
+from tensor_optix.core.checkpoints.saved_state import MOST_SMALL_JSON, read_json, read_npz, reading
 from tensor_optix.core.observation_layout import FlatSpace, MaskedSpace
 from tensor_optix.core.recorded_spaces import space_to_json
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OBS_NORMALIZER = "obs_normalizer.npz"
+REWARD_NORMALIZER = "reward_normalizer.npz"
+PROGRESS = "agent.json"
 ACTING_METHODS = (
     *("act", "act_batch", "act_greedy", "_sample", "_greedy"),
     *("_seen", "_split", "_normalized", "_finite_actions"),
@@ -581,11 +585,14 @@ class NetworkAgent(BaseAgent, Generic[H]):
         directory = Path(path).expanduser()
         self._require_same_sight(directory)
         self.ops.require_same_shared(self._networks, directory)
-        for name, network in self._networks.items():
-            self.ops.load_network(network, directory / name)
+        puts = [
+            self.ops.read_network(one, directory / name) for name, one in self._networks.items()
+        ]
         if self._obs_normalizer is not None:
-            stored = _load_arrays(directory / OBS_NORMALIZER)
+            stored = read_npz(directory / OBS_NORMALIZER)
             self._obs_normalizer.load_state_dict(stored)
+        for put in puts:
+            put()
         self._weights_changed()
 
     def save_state(self, path: PathLike) -> None:
@@ -596,36 +603,44 @@ class NetworkAgent(BaseAgent, Generic[H]):
             self.ops.save_optimizer(optimizer, directory / name)
         for name, (target, _) in self._targets.items():
             self.ops.save_network(target, directory / name)
-        (directory / "agent.json").write_text(json.dumps(self._progress()))
+        (directory / PROGRESS).write_text(json.dumps(self._progress()))
         if self._reward_normalizer is not None:
-            _save_arrays(directory / "reward_normalizer.npz", self._reward_normalizer.state_dict())
+            _save_arrays(directory / REWARD_NORMALIZER, self._reward_normalizer.state_dict())
 
     def load_state(self, path: PathLike) -> None:
         """Read a learner; a directory that holds weights only gives weights only.
 
         What optimizers of another framework held is left out, with a warning.
+
+        Raises:
+            CheckpointError: If a file is missing or damaged. Nothing has changed then, unless it is one of
+                optimizers or of targets.
+            ValueError: As `load_weights`.
         """
         directory = Path(path).expanduser()
+        progress = self._stored_progress(directory)
+        stored = directory / REWARD_NORMALIZER
+        has_rewards = self._reward_normalizer is not None and stored.exists()
+        rewards = read_npz(stored) if has_rewards else None
         self.load_weights(directory)
         optimizers = self._optimizers.items()
         fresh = [
             name for name, one in optimizers if not self.ops.load_optimizer(one, directory / name)
         ]
-        is_whole = (directory / "agent.json").exists()
-        if fresh and is_whole:
+        if fresh and progress is not None:
             logger.warning(
                 "%s: fresh moments for %s, as another framework wrote those in %s",
                 type(self).__name__,
                 ", ".join(fresh),
                 directory,
             )
-        if is_whole:
+        if progress is not None:
             for name, (target, _) in self._targets.items():
                 self.ops.load_network(target, directory / name)
-            self._resume(json.loads((directory / "agent.json").read_text()))
-        stored = directory / "reward_normalizer.npz"
-        if self._reward_normalizer is not None and stored.exists():
-            self._reward_normalizer.load_state_dict(_load_arrays(stored))
+            with reading(PROGRESS):
+                self._resume(progress)
+        if self._reward_normalizer is not None and rewards is not None:
+            self._reward_normalizer.load_state_dict(rewards)
 
     @contextmanager
     def keeping_progress(self) -> Iterator[None]:
@@ -653,7 +668,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
         for name, network in self._networks.items():
             self.ops.average_networks(network, [directory / name for directory in directories])
         if self._obs_normalizer is not None:
-            stored = [_load_arrays(directory / OBS_NORMALIZER) for directory in directories]
+            stored = [read_npz(directory / OBS_NORMALIZER) for directory in directories]
             means = {name: np.mean([one[name] for one in stored], axis=0) for name in stored[0]}
             self._obs_normalizer.load_state_dict(means)
         self._weights_changed()
@@ -696,7 +711,20 @@ class NetworkAgent(BaseAgent, Generic[H]):
         """Take on what `_progress` returned."""
         self._rng.bit_generator.state = progress["rng"]
         if "largest_bytes" in progress:
-            self._bytes.largest = np.array(progress["largest_bytes"])
+            self._bytes.largest = np.array(progress["largest_bytes"], np.int64)
+
+    def _stored_progress(self, directory: Path) -> dict[str, Any] | None:
+        """Return what `_resume` is to take on; None where there are weights only."""
+        if not (directory / PROGRESS).exists():
+            return None
+        with reading(PROGRESS):
+            stored = read_json(directory / PROGRESS, MOST_SMALL_JSON)
+            own = self._progress()
+            own.pop("largest_bytes", None)
+            _require_alike(stored, own, PROGRESS)
+            type(self._rng.bit_generator)().state = stored["rng"]
+            np.array(stored.get("largest_bytes", ()), np.int64)
+            return dict(stored)
 
     def _new_byte_divisors(self) -> ByteDivisors:
         found = map(self.ops.byte_scale, self._networks.values())
@@ -813,10 +841,19 @@ def _by_place(layers: Sequence[DenseView]) -> dict[str, Array]:
     return found
 
 
+def _require_alike(stored: Any, own: Any, name: str) -> None:
+    """Refuse what was read where it is of another type than what it is to replace."""
+    kind = (int, float) if type(own) in (int, float) else type(own)
+    if not isinstance(stored, kind) or isinstance(stored, bool) is not isinstance(own, bool):
+        raise ValueError(f"{name} must be of type {type(own).__name__}, got {stored!r:.100}")
+    if isinstance(stored, float) and not math.isfinite(stored):
+        raise ValueError(f"{name} must be finite, got {stored}")
+    if isinstance(own, dict) and isinstance(stored, dict):
+        for key, value in own.items():
+            _require_alike(stored[key], value, f"{name}: {key}")
+
+
 def _save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    np.savez(path, allow_pickle=False, **arrays)
-
-
-def _load_arrays(path: Path) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+    named: dict[str, Any] = dict(arrays)
+    # NumPy 2.0 does not know `allow_pickle` here, and would write an array of this name.
+    np.savez(path, **named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from tensor_optix.core.base_agent import older_than_act
+from tensor_optix.core.checkpoints.saved_state import MOST_SMALL_JSON, read_json, reading
 from tensor_optix.core.discrete_spaces import DiscreteSpace, first_choices
 from tensor_optix.core.evolution import members as mixing
 from tensor_optix.core.evolution.members import BaseEnsemble, Choices
@@ -411,5 +413,9 @@ def _read_weights(directory: Path) -> dict[int, float] | None:
     path = directory / WEIGHTS_FILE
     if not path.exists():
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return {int(number): float(weight) for number, weight in content["weights"].items()}
+    with reading(WEIGHTS_FILE):
+        weights = read_json(path, MOST_SMALL_JSON)["weights"]
+        found = {int(number): float(weight) for number, weight in weights.items()}
+        if not all(0.0 <= weight < math.inf for weight in found.values()):
+            raise ValueError(f"weights must be finite and >= 0, got {found}")
+        return found
