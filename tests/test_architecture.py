@@ -64,7 +64,6 @@ SHARED_BY_FRAMEWORKS = {
 
 ALONE = {
     "adapters.native.inference_layers": "the layers of networks that only act, of every framework's weights",
-    "adapters.native.layers": "the framework's layers; the catalogue's factory finds it by its framework",
     "adapters.pytorch.compilation": "the compiler's side, read only where updates are compiled",
     "adapters.pytorch.cuda": "a GPU's side, used only where networks are on one; tested by itself",
     "adapters.pytorch.views": "the native engine's side, tested by itself",
@@ -96,9 +95,7 @@ ALONE = {
     "pipeline.examination.rules": "a part of the examination",
     "pipeline.gymnasium_env": "an environment adapter",
     "pipeline.live_stream": "the producer's thread of live data, tested by itself",
-    "pipeline.worker_processes": "the processes' side of an environment adapter",
     "pipeline.play": "plays policies without a pipeline, for benchmarks as well",
-    "runs.run_lock": "what keeps other processes out of a run's directory, tested with real ones",
     "trials.factory_run": "the factory mode, below the face",
     "trials.study": "all that needs Optuna, imported when a search is made",
 }

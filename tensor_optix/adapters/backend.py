@@ -431,7 +431,7 @@ class Backend(Protocol):
         """Let a schedule of the learning rate go on from a step."""
 
     def random_state(self) -> dict[str, Array]:
-        """Return the state of the framework's own generators, from which dropout, say, draws; `{}` if none."""
+        """Return the state of the framework's own generators, which dropout draws from; `{}` without any."""
 
     def set_random_state(self, state: Mapping[str, Array], /) -> None:
         """Let the framework's own generators go on from what `random_state` returned.

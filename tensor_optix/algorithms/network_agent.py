@@ -178,6 +178,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._reward_normalizer = reward_normalizer
         self._carried: frozenset[str] = frozenset()
         self._schedules: dict[str, Callable[[float], Any]] = {}
+        self._reductions: list[tuple[float, float]] = []
         self._remaining = 1.0
         self._hyperparams: H = self._read({} if hyperparams is None else hyperparams.params)
         self._has_warned_of_actions = False
@@ -462,6 +463,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
             self.hyperparams_type.from_params(params, LEAST_REMAINING)
         self._hyperparams = after
         self._schedules |= schedules
+        if "learning_rate" in schedules:
+            self._reductions = []
         before, rate = self._learning_rate(), after.learning_rate
         if "learning_rate" not in hyperparams.params or rate == before:
             return
@@ -487,6 +490,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
         remaining = max(in_unit_interval("remaining", remaining), LEAST_REMAINING)
         if self._schedules:
             params = self._settable() | self._schedules
+            if "learning_rate" in self._schedules:
+                params["learning_rate"] = self._scheduled_rate
             read = self.hyperparams_type.from_params(params, remaining).params
             self.set_hyperparams(HyperparamSet({name: read[name] for name in self._schedules}))
         self._remaining = remaining
@@ -520,9 +525,15 @@ class NetworkAgent(BaseAgent, Generic[H]):
             logger.warning("the learning rate stays at %g: %s", before, error)
             return
         if "learning_rate" in self._schedules:
-            schedule = self._schedules["learning_rate"]
-            self._schedules["learning_rate"] = lambda left: schedule(left) * after / before
+            self._reductions.append((after, before))
         logger.warning("the learning rate was lowered from %g to %g", before, after)
+
+    def _scheduled_rate(self, remaining: float) -> Any:
+        """Return the learning rate of the schedule, as far as `reduce_step` has lowered it."""
+        rate = self._schedules["learning_rate"](remaining)
+        for after, before in self._reductions:
+            rate = rate * after / before
+        return rate
 
     def begin_episodes(self) -> None:
         """Start the running returns that the rewards are scaled by at 0."""
@@ -641,6 +652,28 @@ class NetworkAgent(BaseAgent, Generic[H]):
                 self._resume(progress)
         if self._reward_normalizer is not None and rewards is not None:
             self._reward_normalizer.load_state_dict(rewards)
+
+    def run_state(self) -> dict[str, Any]:
+        """Return what a checkpoint of the run holds beside `save_state`; schedules are their owner's."""
+        return {
+            "initial_rate": self._initial_rate,
+            "reductions": list(self._reductions),
+            "remaining": self._remaining,
+            "random": self.ops.random_state(),
+        }
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Take on what `run_state` returned.
+
+        Raises:
+            ValueError: If it does not fit; also KeyError and TypeError are understood as that.
+        """
+        initial_rate, remaining = float(state["initial_rate"]), float(state["remaining"])
+        reductions = [(float(after), float(before)) for after, before in state["reductions"]]
+        # What another framework's generators were is of no use here.
+        if state["random"].keys() == self.ops.random_state().keys():
+            self.ops.set_random_state(state["random"])
+        self._initial_rate, self._remaining, self._reductions = initial_rate, remaining, reductions
 
     @contextmanager
     def keeping_progress(self) -> Iterator[None]:

@@ -440,6 +440,20 @@ class PPO(NetworkAgent[PPOHyperparams]):
         self._reward_unit = _stored_unit(paths[0])
         return is_done
 
+    def run_state(self) -> dict[str, Any]:
+        """Return what a checkpoint of the whole run holds beside `save_state`."""
+        return super().run_state() | {"still_windows": self._still_windows}
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Take on what `run_state` returned.
+
+        Raises:
+            ValueError: If it does not fit; also KeyError and TypeError are understood as that.
+        """
+        still_windows = int(state["still_windows"])
+        super().load_run_state(state)
+        self._still_windows = still_windows
+
     def _progress(self) -> dict[str, Any]:
         return super()._progress() | {"minibatches": int(self._minibatches.state[0])}
 

@@ -18,6 +18,7 @@ from tensor_optix.core.discrete_spaces import DiscreteSpace, first_choices
 from tensor_optix.core.evolution import members as mixing
 from tensor_optix.core.evolution.members import BaseEnsemble, Choices
 from tensor_optix.core.foreign_agent import as_agent, has_averaged, own_object
+from tensor_optix.core.types import HyperparamSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from tensor_optix.core.evolution.members import Member
     from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.policy_manager import PolicyManager
-    from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike, Transitions
+    from tensor_optix.core.replay_buffer import ReplayBuffer
+    from tensor_optix.core.types import Array, EpisodeData, PathLike, Transitions
 
 LEAST_PROB = 1e-8
 """Keeps a logarithm finite where rounding makes a chosen action impossible."""
@@ -242,6 +244,49 @@ class EnsembleAgent(BaseEnsemble):
     def load_state(self, path: PathLike) -> None:
         """Read what `save_state` wrote, as `load_weights` does."""
         self._load(Path(path).expanduser(), lambda agent, folder: agent.load_state(folder))
+
+    def run_state(self) -> dict[str, Any]:
+        """Return what a checkpoint of the whole run holds beside `save_state` and `replays`."""
+        return {
+            "rng": self._rng.bit_generator.state,
+            "is_discrete": self._is_discrete,
+            "learners": [
+                {"params": agent.unscheduled_params(), "state": agent.run_state()}
+                for agent in self._learners()
+            ],
+        }
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Take on what `run_state` returned; called when the members are those that there were.
+
+        Raises:
+            ValueError: If it does not fit; also KeyError and TypeError are understood as that.
+        """
+        for agent, kept in zip(self._learners(), state["learners"], strict=True):
+            agent.set_hyperparams(HyperparamSet(dict(kept["params"])))
+            agent.load_run_state(kept["state"])
+        self._rng.bit_generator.state = state["rng"]
+        self._is_discrete = state["is_discrete"]
+
+    @property
+    def replays(self) -> Mapping[str, ReplayBuffer]:
+        """Those of every agent, by its place among them and its own name."""
+        return {
+            f"{place}-{name}": replay
+            for place, agent in enumerate(self._learners())
+            for name, replay in agent.replays.items()
+        }
+
+    def load_replays(self, states: Mapping[str, Mapping[str, Array]]) -> None:
+        """Give every agent the states of its own.
+
+        Raises:
+            ValueError: If one is damaged, or does not fit.
+        """
+        for place, agent in enumerate(self._learners()):
+            prefix = f"{place}-"
+            own = {name: one for name, one in states.items() if name.startswith(prefix)}
+            agent.load_replays({name.removeprefix(prefix): one for name, one in own.items()})
 
     def begin_episodes(self) -> None:
         """Tell every agent."""

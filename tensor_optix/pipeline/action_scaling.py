@@ -168,8 +168,8 @@ def _stretcher(space: Box, shape: tuple[int, ...]) -> ActionMap:
     def stretch(actions: Array) -> Array:
         _require_sound(actions, shape)
         stretched = middle + half * actions
-        np.minimum(stretched, high, stretched)
-        np.maximum(stretched, low, stretched)
+        np.minimum(stretched, high, out=stretched)
+        np.maximum(stretched, low, out=stretched)
         if holds_integers:
             np.rint(stretched, out=stretched)
         return stretched.astype(dtype, copy=False)
