@@ -22,10 +22,10 @@ from tensor_optix.adapters.native.perceptron import DenseNetwork
 from tensor_optix.adapters.native.views import Activation, BoundPerceptron, DenseView
 from tensor_optix.adapters.network_recipes import NetworkRecipes
 from tensor_optix.algorithms import distributions
-from tensor_optix.algorithms.acting import LAYERS_FILE, epsilon_greedy, with_noise
+from tensor_optix.algorithms.acting import LAYERS_FILE, POLICY_FILE, epsilon_greedy, with_noise
 from tensor_optix.algorithms.catalogue import find_algorithm
 from tensor_optix.algorithms.ready_made import sight_of
-from tensor_optix.core.discrete_spaces import choice_counts
+from tensor_optix.core.discrete_spaces import DiscreteSpace, choice_counts
 from tensor_optix.core.normalizers import EPSILON, ObsNormalizer
 from tensor_optix.core.observation_layout import MaskedSpace
 from tensor_optix.kernels import engine
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tensor_optix.adapters.network_recipes import Sight
-    from tensor_optix.algorithms.acting import PolicyDescription
+    from tensor_optix.algorithms.acting import ActingKind, PolicyDescription
     from tensor_optix.core.base_agent import AgentRecipe
     from tensor_optix.core.types import Array
     from tensor_optix.pipeline.action_scaling import ActionMap
@@ -43,6 +43,13 @@ OBS_NORMALIZER = "obs_normalizer.npz"
 MOMENTS = ("mean", "var", "count")
 FLOAT = 4
 """Bytes of a weight."""
+FITTING: dict[ActingKind | None, Any] = {
+    "categorical": DiscreteSpace,
+    "values": Discrete,
+    "squashed_gaussian": Box,
+    "tanh": Box,
+}
+"""The action spaces of each kind."""
 
 
 class StoredActor:
@@ -162,10 +169,9 @@ class QuickWay:
 
     def __call__(self, observation: Array) -> Any:
         """Return the action for an observation `[D]`; None where that is not finite."""
-        # A sum of squares is finite only if all numbers are; where it overflows, others look again.
-        if not math.isfinite(np.dot(observation, observation)):
+        if np.count_nonzero(np.isfinite(observation)) < observation.size:
             return None
-        row = observation.reshape(1, -1)
+        row = np.ascontiguousarray(observation).reshape(1, -1)
         if self._moments is not None:
             seen = np.empty(row.shape, np.float32)
             kernels.normalize(row, *self._moments, seen)
@@ -197,6 +203,9 @@ def stored_actor(
         ValueError: If files are damaged, or do not fit the description.
         OSError: If there are none.
     """
+    actions, fitting = description.action_space, FITTING[description.kind]
+    if not isinstance(actions, fitting):
+        raise ValueError(f"no {description.kind} policy acts in {actions}")
     network = (
         _exported_network(directory, description.activations, description.plain_space.shape)
         if description.recipe is None and description.activations is not None
@@ -213,7 +222,7 @@ def stored_actor(
     return StoredActor(description, network, _normalizer(description, directory), exploration)
 
 
-def sight_of_policy(description: PolicyDescription) -> Sight:
+def _sight(description: PolicyDescription) -> Sight:
     """Return what the networks of a ready-made agent see."""
     channels = None if description.recipe is None else description.recipe.channels
     return sight_of(
@@ -232,7 +241,7 @@ def _recipes_network(description: PolicyDescription, directory: Path) -> DenseNe
     recipe: AgentRecipe | None = description.recipe
     assert recipe is not None
     return stored_network(
-        sight_of_policy(description),
+        _sight(description),
         find_algorithm(recipe.algorithm).perceptron,
         recipe.hidden_sizes,
         _num_outputs(description),
@@ -286,28 +295,29 @@ def _exported_network(
         )
         for place, name in enumerate(activations)
     ]
-    sizes = [
-        (one.weight.shape, one.weight.shape[:1] if one.bias is None else one.bias.shape)
-        for one in found
-    ]
-    after = math.prod(shape)
-    for weight, bias in sizes:
-        if len(weight) != 2 or weight[1] != after or bias != weight[:1]:
+    before = math.prod(shape)
+    for one in found:
+        outputs = one.weight.shape[:1]
+        fits = one.bias is None or one.bias.shape == outputs
+        if one.weight.shape != (*outputs, before) or not fits:
             raise ValueError(
-                f"the layers in {LAYERS_FILE} must fit {shape} and each other, got {sizes}"
+                f"a layer in {LAYERS_FILE} must take {before} numbers, got {one.weight.shape}"
             )
-        after = weight[0]
+        (before,) = outputs
     return DenseNetwork(found)
 
 
 def _normalizer(description: PolicyDescription, directory: Path) -> ObsNormalizer | None:
+    path = directory / OBS_NORMALIZER
+    if path.exists() != (description.normalizer_clip is not None):
+        raise ValueError(f"{path.name} and {POLICY_FILE} disagree about normalised observations")
     if description.normalizer_clip is None:
         return None
     shape = description.plain_space.shape
     normalizer = ObsNormalizer(shape, description.normalizer_clip)
     # float64, and a header each: what is far larger would only fill the memory.
     most = len(MOMENTS) * (8 * math.prod(shape) + 4096)
-    normalizer.load_state_dict(_moments(directory / OBS_NORMALIZER, most))
+    normalizer.load_state_dict(_moments(path, most))
     return normalizer
 
 
