@@ -167,9 +167,8 @@ def _stretcher(space: Box, shape: tuple[int, ...]) -> ActionMap:
 
     def stretch(actions: Array) -> Array:
         _require_sound(actions, shape)
-        stretched = middle + half * actions
-        np.minimum(stretched, high, out=stretched)
-        np.maximum(stretched, low, out=stretched)
+        # Without `out`, which costs as much again for the few numbers of one action.
+        stretched = np.maximum(np.minimum(middle + half * actions, high), low)
         if holds_integers:
             np.rint(stretched, out=stretched)
         return stretched.astype(dtype, copy=False)
