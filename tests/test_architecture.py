@@ -64,6 +64,7 @@ SHARED_BY_FRAMEWORKS = {
 
 ALONE = {
     "adapters.native.inference_layers": "the layers of networks that only act, of every framework's weights",
+    "adapters.native.layers": "the framework's layers; the catalogue's factory finds it by its framework",
     "adapters.pytorch.compilation": "the compiler's side, read only where updates are compiled",
     "adapters.pytorch.cuda": "a GPU's side, used only where networks are on one; tested by itself",
     "adapters.pytorch.views": "the native engine's side, tested by itself",
