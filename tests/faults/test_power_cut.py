@@ -95,21 +95,21 @@ def write_checkpoint(checkpoints: RunCheckpoints, windows: int) -> None:
 def test_a_run_s_checkpoints_outlast_a_power_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = tmp_path / "state"
-    state.mkdir()
+    run = tmp_path / "run"
+    run.mkdir()
     done = [0]
 
     def check(copy: Path) -> None:
-        found = [one.manifest["windows"] for one in RunCheckpoints(copy).sound()]
+        found = [one.manifest["windows"] for one in RunCheckpoints(copy / "state").sound()]
         # The last one that was done is there, or the next one already.
         assert done[-1] == 0 or found[0] >= done[-1]
-        for one in RunCheckpoints(copy).sound():
+        for one in RunCheckpoints(copy / "state").sound():
             content = (one.learner(0) / "weights").read_bytes()
             assert content == bytes([one.manifest["windows"]]) * 1000
 
-    disk = Disk(state, tmp_path / "copies", check)
+    disk = Disk(run, tmp_path / "copies", check)
     monkeypatch.setattr(os, "fsync", disk.fsync)
-    checkpoints = RunCheckpoints(state)
+    checkpoints = RunCheckpoints(run / "state")
     for windows in (1, 2, 3, 4):
         write_checkpoint(checkpoints, windows)
         done.append(windows)
