@@ -13,6 +13,7 @@ from tensor_optix.core.base_evaluator import MeanReturnEvaluator
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.callbacks import RunLog, VerboseCallback
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+from tensor_optix.core.checkpoints.run_keeper import RunKeeper
 from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.loop_controller import LoopController
@@ -33,9 +34,18 @@ if TYPE_CHECKING:
 
 
 def assemble(
-    agent: AgentLike | None, pipeline: BasePipeline | None, settings: RunSettings
+    agent: AgentLike | None,
+    pipeline: BasePipeline | None,
+    settings: RunSettings,
+    keeper: RunKeeper | None = None,
 ) -> LoopController:
     """Return the loop that trains the agent as the settings have it.
+
+    Args:
+        agent: Is trained.
+        pipeline: Gives the windows.
+        settings: Of the run.
+        keeper: Keeps it in checkpoints. None: one in the settings' `run_dir` does, if there is one.
 
     Raises:
         TypeError: If agent or pipeline is None or something else, or a callback is none.
@@ -45,6 +55,9 @@ def assemble(
     source = require_pipeline("pipeline", pipeline)
     _require_own_environments(source, settings.val_pipeline)
     output = settings.output
+    if keeper is None and output.run_dir is not None:
+        directory = RunDirectory(Path(output.run_dir))
+        keeper = RunKeeper(directory.state, output.checkpoint_seconds, output.resume)
     controller = LoopController(
         learner,
         settings.evaluator or MeanReturnEvaluator(),
@@ -56,6 +69,7 @@ def assemble(
         val_pipeline=settings.val_pipeline,
         checkpoint_score_fn=settings.checkpoint_score_fn,
         verbose=output.verbose and output.verbose_log_file is None,
+        keeper=keeper,
         **asdict(settings.loop),
     )
     if settings.seed is not None:
@@ -102,7 +116,7 @@ def _listeners(
 ) -> list[LoopCallback]:
     listeners, output = list(settings.callbacks or []), settings.output
     if output.run_dir is not None:
-        listeners.append(RunLog(output.run_dir))
+        listeners.append(RunLog(output.run_dir, output.resume))
         directory = RunDirectory(Path(output.run_dir))
         params = agent.get_hyperparams().params
         listeners.append(

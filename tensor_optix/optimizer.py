@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import fields
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.assembly import assemble
 from tensor_optix.core.argument_checks import closest, function
+from tensor_optix.core.callbacks import Ending
+from tensor_optix.runs.interruption import Interruption
+from tensor_optix.runs.run_lock import RunLock
 from tensor_optix.settings import run_settings, setting_names
 from tensor_optix.trials.factory_run import Factories, FactoryRun
 
@@ -21,6 +27,9 @@ if TYPE_CHECKING:
     from tensor_optix.core.loop_controller import LoopController
     from tensor_optix.core.types import LoopState, PathLike, PolicySnapshot
     from tensor_optix.trials.space import ParamSpace
+
+
+logger = logging.getLogger(__name__)
 
 
 class RLOptimizer:
@@ -67,7 +76,7 @@ class RLOptimizer:
         run_dir: Keep there what `tensor-optix train` keeps: `run.json`, `metrics.jsonl`, `events.jsonl`, the
             checkpoints and, when the run ends, `report.txt` and (with Matplotlib) `learning_curve.png`.
             `tensor-optix evaluate` plays the best policy, if `make_agent` made the agent, in an environment
-            that has an id.
+            that has an id. The whole run is kept there in checkpoints, too, from which it can be resumed.
         max_steps: Make at most so many environment steps, in each `run()`: it ends before a window that
             could exceed them. Schedules of hyperparameters run over the share of this cap, or of
             `max_episodes`, that is left, and need one of the two.
@@ -75,6 +84,13 @@ class RLOptimizer:
             no episode ends, that is the mean reward a step.
         finalists: How many of the best policies play fresh greedy episodes at the end for which of them is
             returned; not where a `val_pipeline` or a `checkpoint_score_fn` has ranked them, nor live.
+        resume: Go on with the run in `run_dir` as if it had not stopped, with parts made as they were then:
+            weights, optimizers, replay, tuner, scores, counters, random generators come from its newest
+            sound checkpoint. Caps are those of the whole run, and may be larger now. Episodes go on where
+            the environments can be brought to where they were, else all begin anew. With no run there, one
+            begins: a program that always says so can be killed and started again at any time.
+        checkpoint_seconds: Time between two checkpoints of the run; more where they would take more than
+            2 % of it. So much may be lost, and the window under way.
         agent_factory: `fn(params) -> agent`. With it, trials search the best hyperparameters first.
         pipeline_factory: `fn() -> pipeline`.
         param_space: What is searched, as `TrialOrchestrator` has it. None: there is no search.
@@ -124,6 +140,8 @@ class RLOptimizer:
         max_steps: int | None = None,
         target_score: float | None = None,
         finalists: int = 5,
+        resume: bool = False,
+        checkpoint_seconds: float = 60.0,
         agent_factory: Callable[[dict[str, Any]], AgentLike] | None = None,
         pipeline_factory: Callable[[], BasePipeline] | None = None,
         param_space: ParamSpace | None = None,
@@ -165,8 +183,11 @@ class RLOptimizer:
             max_steps=max_steps,
             target_score=target_score,
             finalists=finalists,
+            resume=resume,
+            checkpoint_seconds=checkpoint_seconds,
             **diagnostics,
         )
+        self._directory = None if run_dir is None else Path(run_dir)
         self._run: LoopController | FactoryRun
         if agent_factory is None and pipeline_factory is None:
             _refuse(
@@ -202,11 +223,23 @@ class RLOptimizer:
         random generators (steps, epsilon, a learning rate that Keras schedules) are those of the run's
         end. A second call trains on from there, with windows, steps and log; each has the whole caps.
 
+        With a `run_dir` the first Ctrl-C or SIGTERM lets the window under way end, keeps the run, and ends
+        the program (KeyboardInterrupt, SystemExit); the second ends it at once. Handlers of your own stay.
+
         Raises:
             ValueError: If `max_steps` is less than one window, or if a hyperparameter follows a schedule and
                 there is no cap.
+            CheckpointError: If the run is to be resumed, and no checkpoint is sound, or it is of another run.
+            RunDirectoryError: If another process runs in `run_dir`.
         """
-        self._run.run()
+        if self._directory is None:
+            self._run.run()
+            return
+        with RunLock(self._directory), Interruption() as interruption:
+            interruption.stop = partial(self._run.stop, ending=Ending.INTERRUPTED)
+            interruption.acknowledge = logger.warning
+            self._run.run()
+        interruption.end_process()
 
     def stop(self, reason: str = "stop() was called") -> None:
         """End the run after the window under way; before `run()`: let it return at once.

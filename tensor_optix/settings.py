@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tensor_optix.core.argument_checks import at_least, instance_of
+from tensor_optix.core.argument_checks import at_least, instance_of, not_negative
 from tensor_optix.core.backoff_scheduler import SchedulerSettings
 from tensor_optix.core.base_evaluator import BaseEvaluator
 from tensor_optix.core.base_optimizer import BaseOptimizer
@@ -39,9 +39,16 @@ class OutputSettings:
     """Print one line per evaluation."""
     verbose_log_file: PathLike | None = None
     """Takes these lines instead, if given."""
+    resume: bool = False
+    """Go on with the run in `run_dir`, if there is one."""
+    checkpoint_seconds: float = 60.0
+    """Time between two checkpoints of the whole run in `run_dir`."""
 
     def __post_init__(self) -> None:
         at_least("max_snapshots", self.max_snapshots, 1)
+        not_negative("checkpoint_seconds", self.checkpoint_seconds)
+        if self.resume and self.run_dir is None:
+            raise ValueError("resume needs the run_dir of the run to go on with, got None")
 
     @property
     def checkpoints(self) -> Path:

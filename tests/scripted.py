@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensor_optix.core.base_agent import BaseAgent
-from tensor_optix.core.base_optimizer import BaseOptimizer
+from tensor_optix.core.base_optimizer import BaseOptimizer, require_kind
 from tensor_optix.core.base_pipeline import BasePipeline
 from tensor_optix.core.callbacks import LoopCallback, LoopEvent, WindowReport
 from tensor_optix.core.types import EpisodeData, HyperparamSet
@@ -118,6 +118,13 @@ class ScriptedOptimizer(BaseOptimizer):
 
     def on_plateau(self, metrics_history: Any) -> None:
         self.calls.append("plateau")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"class": type(self).__name__, "calls": list(self.calls)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        require_kind(self, state)
+        self.calls = list(state["calls"])
 
     @property
     def is_probing(self) -> bool:

@@ -63,6 +63,7 @@ SHARED_BY_FRAMEWORKS = {
 """What algorithms may take of the adapters: rules that know no framework."""
 
 ALONE = {
+    "adapters.native.inference_layers": "the layers of networks that only act, of every framework's weights",
     "adapters.native.layers": "the framework's layers; the catalogue's factory finds it by its framework",
     "adapters.pytorch.compilation": "the compiler's side, read only where updates are compiled",
     "adapters.pytorch.cuda": "a GPU's side, used only where networks are on one; tested by itself",
@@ -77,9 +78,11 @@ ALONE = {
     "cli.parsing": "the parser's side, imported where it is installed",
     "cli.training": "a subcommand",
     "cli.tune": "a subcommand",
+    "core.checkpoints.run_checkpoints": "the files of a run's checkpoints, tested by itself",
     "core.decisions.best_policy": "a decision of the loop",
     "core.decisions.tuning": "a decision of the loop",
     "core.replay.priorities": "a part of the replay",
+    "core.replay.segments": "the files of a replay, tested by itself",
     "kernels._loops_replay": "the numba twins of one face, chosen by name",
     "kernels._loops_sum_tree": "the numba twins of one face, chosen by name",
     "kernels._replay": "a face of the kernels",
@@ -93,7 +96,6 @@ ALONE = {
     "pipeline.examination.rules": "a part of the examination",
     "pipeline.gymnasium_env": "an environment adapter",
     "pipeline.live_stream": "the producer's thread of live data, tested by itself",
-    "pipeline.worker_processes": "the processes' side of an environment adapter",
     "pipeline.play": "plays policies without a pipeline, for benchmarks as well",
     "trials.factory_run": "the factory mode, below the face",
     "trials.study": "all that needs Optuna, imported when a search is made",

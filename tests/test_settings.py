@@ -51,6 +51,8 @@ ARGUMENTS = {
     "max_steps": None,
     "target_score": None,
     "finalists": 5,
+    "resume": False,
+    "checkpoint_seconds": 60.0,
     "agent_factory": None,
     "pipeline_factory": None,
     "param_space": None,
@@ -107,9 +109,11 @@ def test_every_argument_reaches_the_run(name: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(optimizer, "assemble", lambda *given: seen.append(given[-1]))
     value = GIVEN.get(name, 7)
     value = 0.5 if name == "diag_epsilon_reset_value" else value
-    RLOptimizer(CountingAgent(), ScriptedPipeline(flat), **{name: value})
+    # A run that goes on has a directory.
+    given = {name: value} | ({"run_dir": "here"} if name == "resume" else {})
+    RLOptimizer(CountingAgent(), ScriptedPipeline(flat), **given)
     (settings,) = seen
-    assert settings == run_settings(**{name: value})
+    assert settings == run_settings(**given)
     groups = (settings, settings.loop, settings.output, settings.diagnostics)
     own_name = name.removeprefix("diag_")
     held = [getattr(group, own_name) for group in groups if hasattr(group, own_name)]

@@ -430,11 +430,29 @@ class Backend(Protocol):
     def set_schedule_step(self, optimizer: Optimizer, step: int, /) -> None:
         """Let a schedule of the learning rate go on from a step."""
 
+    def random_state(self) -> dict[str, Array]:
+        """Return the state of the framework's own generators, which dropout draws from; `{}` without any."""
+
+    def set_random_state(self, state: Mapping[str, Array], /) -> None:
+        """Let the framework's own generators go on from what `random_state` returned.
+
+        Raises:
+            ValueError: If it is no such state.
+        """
+
     def save_network(self, network: Network, path: PathLike, /) -> None:
         """Write every variable of a network to `path` plus the backend's suffix."""
 
     def load_network(self, network: Network, path: PathLike, /) -> None:
         """Read what `save_network` wrote."""
+
+    def read_network(self, network: Network, path: PathLike, /) -> Callable[[], None]:
+        """Read what `save_network` wrote, and return what puts it into the network's variables.
+
+        Raises:
+            CheckpointError: If the file is missing or damaged.
+            ValueError: If it holds other variables; of PyTorch a RuntimeError.
+        """
 
     def require_same_shared(self, networks: Mapping[str, Network], directory: Path, /) -> None:
         """Refuse files in a directory that disagree about weights which the networks of their names share.

@@ -157,6 +157,9 @@ class Layers(Protocol):
     def flatten(self) -> Layer:
         """Return a layer of `[B, ...]` to `[B, F]`; numbers `[B]` become `[B, 1]`."""
 
+    def features(self, channels: int, size: int, /) -> Layer:
+        """Return a layer of what convolutions make, images with so many channels, to `[B, size]`."""
+
     def columns(self, first: int, shape: Sequence[int], /) -> Layer:
         """Return a layer of rows `[B, D]` to what their columns from `first` on hold, `[B, *shape]`."""
 
@@ -397,7 +400,7 @@ class NetworkRecipes:
         for one in part.image.convolutions:
             layers += self._layers.convolution(channels, one, HIDDEN_GAIN, generator)
             channels = one.filters
-        return [*layers, self._layers.flatten()]
+        return [*layers, self._layers.features(channels, part.image.features)]
 
     def _dense(self, plan: Sequence[Dense], generator: Generator) -> list[Layer]:
         return [layer for one in plan for layer in self._layers.dense(one, generator)]

@@ -7,7 +7,7 @@ in `frameworks`; which networks fit a space is in `ready_made`.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from gymnasium.spaces import Discrete, MultiDiscrete
@@ -32,12 +32,13 @@ from tensor_optix.pipeline.envpool_env import EnvPoolEnv, is_envpool
 from tensor_optix.pipeline.foreign_vectors import as_vector
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tensor_optix.adapters.network_recipes import Channels
     from tensor_optix.algorithms.network_agent import Engine
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.observation_layout import AnySpace
+    from tensor_optix.core.types import Array, PathLike
 
 CHANNELS = ("first", "last")
 PACKAGE = "tensor_optix"
@@ -96,7 +97,7 @@ def make_agent(
             alike, because it takes the least time to a good policy where the environment is fast, and no
             memory for a replay. Those with a replay need fewer steps where steps are dear: ask by name.
         framework: `"torch"`, `"tensorflow"` or `"native"`, for networks of this library's own, which compiled
-            kernels train on the CPU; those have no convolutions for images. None: the first of the three
+            kernels train on the CPU; they train no convolutions, for images. None: the first of the three
             that is installed.
         hyperparams: Those that differ from the defaults.
         hidden_sizes: Widths of the hidden layers of each network; with images, of those behind the
@@ -162,6 +163,46 @@ def make_agent(
         engine=engine,
     )
     return agent
+
+
+def acting_network(
+    recipe: AgentRecipe, observation_space: AnySpace, action_space: Any, path: PathLike
+) -> Callable[[Array], Array]:
+    """Return the network that a ready-made agent acts by, with the weights that it stored, on NumPy alone.
+
+    No framework is imported, whichever trained it.
+
+    Args:
+        recipe: The agent's.
+        observation_space: Of the environment, masks of actions included.
+        action_space: Of the environment, one that the algorithm acts in.
+        path: Of the weights of its `actor`, or `q_network`, without their ending, `.safetensors`.
+
+    Returns:
+        A function of observations `[N, ...]`, as the agent's networks see them, normalized if the agent
+        does that, to `[N, outputs]` float32.
+
+    Raises:
+        ValueError: If the file is damaged, or holds the weights of another network; or as `make_agent`.
+        OSError: If there is no such file.
+    """
+    chosen = find_algorithm(recipe.algorithm)
+    _require_actions(chosen, action_space)
+    parts = AgentParts(
+        recipes=NetworkRecipes(import_module(f"{PACKAGE}.adapters.native.inference_layers")),
+        sight=sight_of(
+            _plain(observation_space),
+            recipe.channels,
+            divides_bytes=not recipe.normalize_observations,
+        ),
+        action_space=action_space,
+        hidden_sizes=_checked_sizes(recipe.hidden_sizes),
+        learning_rate=0.0,
+        network_seeds=(0, 0, 0, 0),
+    )
+    network: Any = chosen.agent_class(action_space).arguments(parts)[0]
+    network.read(path)
+    return cast("Callable[[Array], Array]", network)
 
 
 def default_hidden_sizes(algorithm: Algorithm, observation_space: AnySpace) -> tuple[int, ...]:

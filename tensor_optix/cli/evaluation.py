@@ -13,7 +13,6 @@ import numpy as np
 
 from tensor_optix.cli.building import build_agent, episode_seed, open_environments
 from tensor_optix.cli.errors import CommandError
-from tensor_optix.cli.interruption import Interruption
 from tensor_optix.cli.kept_warnings import kept_warnings
 from tensor_optix.cli.own_output import everything_on_stderr
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
@@ -23,6 +22,7 @@ from tensor_optix.core.json_values import to_readable_json
 from tensor_optix.pipeline.play import play_bounded
 from tensor_optix.pipeline.vector_env import make_vector_env
 from tensor_optix.runs import words
+from tensor_optix.runs.interruption import Interruption
 from tensor_optix.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     _require_packages("tyro", "rich")
-    from tensor_optix.cli.options import DoctorOptions, TrainOptions, TuneOptions
+    from tensor_optix.cli.options import DoctorOptions, ResumeOptions, TrainOptions, TuneOptions
     from tensor_optix.cli.parsing import parse
 
     try:
@@ -67,7 +67,7 @@ def _dispatch(arguments: list[str]) -> int:
         from tensor_optix.cli.tune import tune
 
         return tune(options)
-    if isinstance(options, TrainOptions):
+    if isinstance(options, TrainOptions | ResumeOptions):
         _require_packages("matplotlib")
         from tensor_optix.cli.training import train
 

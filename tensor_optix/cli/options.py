@@ -292,6 +292,9 @@ class TrainOptions(LearnerOptions):
 
     max_steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """The most environment steps. None: until nothing is left to gain."""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN_DIR")] = None
+    """Go on with the run in this directory, in place of ENV_ID; beside it only --max-steps, of the whole run,
+    and --plain may be given."""
     plain: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print plain lines, also to a terminal."""
     tune: bool = True
@@ -309,6 +312,23 @@ class TrainOptions(LearnerOptions):
                 "--max-steps must be at least one window, which is --num-envs times --window-size "
                 f"= {self.rows_per_window}, got {self.max_steps}"
             )
+
+
+@dataclass(frozen=True)
+class ResumeOptions:
+    """Go on with a run, as it was begun."""
+
+    resume: Annotated[Path, tyro.conf.arg(metavar="RUN_DIR")]
+    """The run directory that `tensor-optix train` printed."""
+    max_steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """The most environment steps of the whole run. None: as it was begun."""
+    plain: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print plain lines, also to a terminal."""
+
+    def check(self) -> None:
+        """Check every number. Raises ValueError if one is out of range."""
+        if self.max_steps is not None:
+            require_at_least_1("max-steps", self.max_steps)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,13 @@ from typing import Annotated, Any
 import tyro
 
 from tensor_optix.algorithms.catalogue import ALGORITHMS, DEFAULT_ALGORITHM
-from tensor_optix.cli.options import DoctorOptions, EvaluateOptions, TrainOptions, TuneOptions
+from tensor_optix.cli.options import (
+    DoctorOptions,
+    EvaluateOptions,
+    ResumeOptions,
+    TrainOptions,
+    TuneOptions,
+)
 
 # The parser joins the lines of a paragraph, and does not wrap them: so these are short.
 DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to gain.
@@ -37,7 +43,9 @@ OTHER_NAMES = {
 """What others call an option."""
 
 
-def parse(arguments: list[str]) -> TrainOptions | TuneOptions | EvaluateOptions | DoctorOptions:
+def parse(
+    arguments: list[str],
+) -> TrainOptions | ResumeOptions | TuneOptions | EvaluateOptions | DoctorOptions:
     """Read arguments.
 
     Args:
@@ -47,6 +55,8 @@ def parse(arguments: list[str]) -> TrainOptions | TuneOptions | EvaluateOptions 
         ValueError: If an option belongs to another subcommand.
         SystemExit: If they cannot be read, or help was asked for; it was printed.
     """
+    if resumes(arguments):
+        return _parse_resumption(arguments[1:])
     return tyro.cli(
         Annotated[TrainOptions, tyro.conf.subcommand("train")]
         | Annotated[TuneOptions, tyro.conf.subcommand("tune")]
@@ -57,6 +67,33 @@ def parse(arguments: list[str]) -> TrainOptions | TuneOptions | EvaluateOptions 
         args=translated(arguments),
         registry=_numbers(),
     )
+
+
+def resumes(arguments: list[str]) -> bool:
+    """Whether arguments ask to go on with a run."""
+    is_asked = any(one == "--resume" or one.startswith("--resume=") for one in arguments)
+    return arguments[0] == "train" and is_asked and not {"-h", "--help"} & set(arguments)
+
+
+def _parse_resumption(arguments: list[str]) -> ResumeOptions:
+    known = ("resume", "max-steps", "plain", "no-plain")
+    renamed = [_renamed_as_is(one) for one in arguments]
+    for typed, one in zip(arguments, renamed, strict=True):
+        if one.startswith("--") and one[2:].partition("=")[0] not in known:
+            raise ValueError(
+                f"{typed.partition('=')[0]} cannot be given with --resume: the run goes on as it was "
+                "begun, but for --max-steps and --plain"
+            )
+    return tyro.cli(ResumeOptions, prog="tensor-optix train", args=renamed, registry=_numbers())
+
+
+def _renamed_as_is(argument: str) -> str:
+    """Return an argument with the name that an option has here."""
+    if not argument.startswith("--"):
+        return argument
+    typed, equals, value = argument.removeprefix("--").partition("=")
+    name = typed.replace("_", "-")
+    return f"--{OTHER_NAMES.get(name, name)}{equals}{value}"
 
 
 def translated(arguments: list[str]) -> list[str]:

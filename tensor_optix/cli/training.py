@@ -6,28 +6,38 @@ import logging
 import sys
 import traceback
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from tensor_optix.assembly import assemble
 from tensor_optix.cli.building import build_agent, open_environments, run_config
 from tensor_optix.cli.display import Display, log_shown, make_display
+from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import framework_for, load_announced, require_framework
-from tensor_optix.cli.interruption import Interruption
+from tensor_optix.cli.options import ResumeOptions, TrainOptions
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.callbacks import Ending, RunLog
+from tensor_optix.core.checkpoints.run_keeper import RunKeeper
+from tensor_optix.core.checkpoints.saved_state import CheckpointError
 from tensor_optix.core.replay.storage import logger as replay_logger
-from tensor_optix.optimizer import RLOptimizer
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
+from tensor_optix.runs.interruption import Interruption
 from tensor_optix.runs.record import TrainingRecord
 from tensor_optix.runs.report import Outcome
-from tensor_optix.runs.run_directory import RunDirectory, new_run_directory
+from tensor_optix.runs.run_directory import RunConfig, RunDirectory, new_run_directory
 from tensor_optix.runs.run_files import attempt, leave_report
+from tensor_optix.runs.run_lock import RunLock
+from tensor_optix.settings import run_settings
 
 if TYPE_CHECKING:
-    from tensor_optix.cli.options import TrainOptions
+    from collections.abc import Callable
+
     from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.environment_recipe import EnvironmentRecipe
+    from tensor_optix.pipeline.vector_env import VectorEnv
 
 
-def train(options: TrainOptions) -> int:
+def train(options: TrainOptions | ResumeOptions) -> int:
     """Train as asked, and leave a run directory.
 
     Args:
@@ -39,88 +49,161 @@ def train(options: TrainOptions) -> int:
     Raises:
         CommandError: If it cannot be done; nothing was written.
     """
-    if options.framework is not None:
-        require_framework(options.framework)
     with Interruption() as interruption:
         try:
-            return _Training(options, interruption).run()
+            if isinstance(options, ResumeOptions):
+                return _resume(options, interruption)
+            return _begin(options, interruption)
         except KeyboardInterrupt:
             print("tensor-optix: interrupted before the run was complete", file=sys.stderr)
             return interruption.exit_code
 
 
-class _Training:
-    """One run of the command."""
+def _begin(options: TrainOptions, interruption: Interruption) -> int:
+    """Train from the start, in a new directory."""
+    if options.framework is not None:
+        require_framework(options.framework)
+    if options.run_dir is None:
+        directory = new_run_directory(options.env_id)
+    else:
+        directory = RunDirectory(options.run_dir)
+    directory.require_free()
 
-    def __init__(self, options: TrainOptions, interruption: Interruption) -> None:
-        self._options = options
+    def described(env: VectorEnv) -> RunConfig:
+        framework = framework_for(
+            options.framework, env.observation_space, options.device, options.engine
+        )
+        load_announced(framework, options.plain)
+        return run_config(options, env, framework, max_steps=options.max_steps, tune=options.tune)
+
+    pipeline = VectorBatchPipeline(
+        window_size=options.window,
+        env_id=options.env_id,
+        num_envs=options.envs,
+        backend=options.backend,
+        env_kwargs=options.environment.kwargs,
+        wrappers=options.wrapper,
+    )
+    training = _Training(directory, pipeline, options.plain, interruption)
+    return training.run(options.environment, described, resume=False)
+
+
+def _resume(options: ResumeOptions, interruption: Interruption) -> int:
+    """Go on with a run, in its directory."""
+    directory = RunDirectory(options.resume)
+    config = directory.read_config()
+    window_size = config.window_size
+    if not config.is_rebuildable or window_size is None:
+        raise CommandError(
+            f"the run in {directory.path} was begun by a program, which alone can go on with it: "
+            "RLOptimizer(..., resume=True)"
+        )
+    if not RunKeeper(directory.state).has_checkpoint:
+        raise CommandError(
+            f"{directory.path} holds no checkpoint to go on from: the run ended before its first window, "
+            "or was made by an earlier version; train anew"
+        )
+    framework = require_framework(config.framework)
+    load_announced(framework, options.plain)
+    if options.max_steps is not None:
+        config = replace(config, max_steps=options.max_steps)
+    pipeline = VectorBatchPipeline(
+        window_size=window_size,
+        env_id=config.env_id,
+        num_envs=config.num_envs,
+        backend=config.backend,
+        env_kwargs=config.env_kwargs,
+        wrappers=config.wrappers,
+    )
+    training = _Training(directory, pipeline, options.plain, interruption)
+    return training.run(config.environment, lambda _: config, resume=True)
+
+
+class _Training:
+    """One run of the command.
+
+    Args:
+        directory: Of the run.
+        pipeline: Gives its windows.
+        plain: Whether the display is plain lines, also on a terminal.
+        interruption: Listens for signals.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        pipeline: VectorBatchPipeline,
+        plain: bool,
+        interruption: Interruption,
+    ) -> None:
+        self._directory = directory
+        self._pipeline = pipeline
+        self._plain = plain
         self._interruption = interruption
         self._record = TrainingRecord()
-        if options.run_dir is None:
-            self._directory = new_run_directory(options.env_id)
-        else:
-            self._directory = RunDirectory(options.run_dir)
 
-    def run(self) -> int:
-        options, notes = self._options, list[str]()
-        self._directory.require_free()
-        pipeline = VectorBatchPipeline(
-            window_size=options.window,
-            env_id=options.env_id,
-            num_envs=options.envs,
-            backend=options.backend,
-            env_kwargs=options.environment.kwargs,
-            wrappers=options.wrapper,
-        )
+    def run(
+        self,
+        environment: EnvironmentRecipe,
+        describe: Callable[[VectorEnv], RunConfig],
+        resume: bool,
+    ) -> int:
+        """Train, and return the exit code.
+
+        Args:
+            environment: What is trained in.
+            describe: Tells the whole run, once there are environments.
+            resume: Whether the run in the directory goes on.
+        """
+        directory, notes = self._directory, list[str]()
         try:
-            env = open_environments(options.environment, lambda: pipeline.env, notes.append)
-            framework = framework_for(
-                options.framework, env.observation_space, options.device, options.engine
-            )
-            load_announced(framework, options.plain)
-            self._config = run_config(
-                options, env, framework, max_steps=options.max_steps, tune=options.tune
-            )
+            env = open_environments(environment, lambda: self._pipeline.env, notes.append)
+            self._config = describe(env)
             agent = build_agent(env, self._config)
             self._config = replace(self._config, updates_by=agent.updates_by)
-            self._directory.create(self._config)
-            display = make_display(self._record, self._config, options.plain)
-            with log_shown(display, replay_logger, _note):
+            if not resume:
+                directory.create(self._config)
+            display = make_display(self._record, self._config, self._plain)
+            with RunLock(directory.path), log_shown(display, replay_logger, _note):
                 for note in notes:
                     display.note(f"warning: {note}")
-                outcome = self._train(agent, pipeline, display)
+                outcome = self._train(agent, display, resume)
         finally:
-            pipeline.teardown()
+            self._pipeline.teardown()
         return self._close(outcome, display)
 
-    def _train(self, agent: BaseAgent, pipeline: VectorBatchPipeline, display: Display) -> Outcome:
-        optimizer = RLOptimizer(
-            agent,
-            pipeline,
-            optimizer=None if self._options.tune else FixedHyperparams(),
-            seed=self._config.seed,
-            checkpoint_dir=self._directory.checkpoints,
-            max_steps=self._options.max_steps,
-            callbacks=[self._record, display, RunLog(self._directory.path)],
+    def _train(self, agent: BaseAgent, display: Display, resume: bool) -> Outcome:
+        directory, config = self._directory, self._config
+        settings = run_settings(
+            optimizer=None if config.tune else FixedHyperparams(),
+            seed=config.seed,
+            checkpoint_dir=directory.checkpoints,
+            max_steps=config.max_steps,
+            callbacks=[self._record, display, RunLog(directory.path, resume)],
         )
-        self._interruption.stop, self._interruption.acknowledge = optimizer.stop, display.note
+        loop = assemble(agent, self._pipeline, settings, RunKeeper(directory.state, resume=resume))
+        interruption = self._interruption
+        interruption.stop = partial(loop.stop, ending=Ending.INTERRUPTED)
+        interruption.acknowledge = display.note
         error: BaseException | None = None
         try:
-            optimizer.run()
+            loop.run()
+        except CheckpointError as unusable:
+            display.close()
+            raise CommandError(str(unusable)) from unusable
         except (Exception, KeyboardInterrupt) as caught:
             error = caught
         finally:
             display.close()
-        if self._interruption.signal is not None:
-            name = self._interruption.name
-            return Outcome(Ending.INTERRUPTED, optimizer.best_snapshot, signal=name)
+        if interruption.signal is not None:
+            return Outcome(Ending.INTERRUPTED, loop.best_snapshot, signal=interruption.name)
         if error is not None:
             self._keep_traceback(error, display)
             reason = f"{type(error).__name__}: {error}"
-            return Outcome(Ending.CRASHED, optimizer.best_snapshot, reason)
+            return Outcome(Ending.CRASHED, loop.best_snapshot, reason)
         stop = self._record.stop
         assert stop is not None
-        return Outcome(stop.ending, optimizer.best_snapshot, stop.reason or "")
+        return Outcome(stop.ending, loop.best_snapshot, stop.reason or "")
 
     def _keep_traceback(self, error: BaseException, display: Display) -> None:
         text = "".join(traceback.format_exception(error))

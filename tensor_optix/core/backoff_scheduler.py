@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import logging
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
+
+import numpy as np
 
 from tensor_optix.core.argument_checks import at_least, finite_number, in_unit_interval, integer
 from tensor_optix.core.decisions.convergence import (
@@ -22,6 +25,11 @@ from tensor_optix.core.decisions.statistics import noise_std, rises_significantl
 from tensor_optix.core.types import LoopState
 
 logger = logging.getLogger(__name__)
+
+MOST_SCORES = 10_000
+"""Scores that are remembered; of more than these about half are left out."""
+LATEST_SCORES = 1_000
+"""All of the latest scores stay."""
 
 
 def _setting(default: Any, least: int) -> Any:
@@ -99,11 +107,13 @@ class BackoffScheduler:
         self._state = LoopState.ACTIVE
         self._interval = self._settings.base_interval
         self._evaluations = 0
-        self._judgements: list[Judgement] = []  # since the last improvement or restart
+        self._non_improvements = 0  # since the last improvement or restart, as the next two
+        self._has_degraded = False
+        self._degraded_last = False  # nothing else was recorded since
+        self._is_undecided = False  # the last score came by `record_score` and awaits its decision
         self._best: float | None = None
         self._scores: list[float] = []
         self._times: list[int] = []  # the window of each score
-        self._is_undecided = False  # the last score came by `record_score` and awaits its decision
         self._windows = 0
         self._restarted_at = 0
         self._restarted_in = 0
@@ -125,7 +135,7 @@ class BackoffScheduler:
     @property
     def consecutive_non_improvements(self) -> int:
         """Evaluations since the last improvement."""
-        return len(self._judgements) - self._judgements.count(Judgement.DEGRADATION)
+        return self._non_improvements
 
     @property
     def best_score(self) -> float | None:
@@ -184,7 +194,7 @@ class BackoffScheduler:
             self.record_degradation()
             return Judgement.DEGRADATION
         # Until the next evaluation confirms or clears it the interval stays.
-        self._count_against(Judgement.SUSPICION)
+        self._count_against()
         self._state = LoopState.WATCHDOG
         return Judgement.SUSPICION
 
@@ -208,8 +218,7 @@ class BackoffScheduler:
         if not self._is_undecided:
             self._keep(score)
         self._evaluations += 1
-        self._judgements = []
-        self._is_undecided = False
+        self._begin_counting()
         self._best = float(score) if self._best is None else max(self._best, float(score))
         self._improved_in = self._times[-1]
         self._interval = self._settings.base_interval
@@ -222,7 +231,7 @@ class BackoffScheduler:
         """
         grown = int(self._interval * self._settings.backoff_factor)
         self._interval = min(grown, self._settings.max_interval_episodes)
-        self._count_against(Judgement.NON_IMPROVEMENT)
+        self._count_against()
         self._state = self._state_of_counter(may_rest)
 
     def record_degradation(self) -> None:
@@ -232,21 +241,20 @@ class BackoffScheduler:
         since the last improvement has that effect, or a run that has collapsed would never stop.
         Any further one changes nothing, and counts as a non-improvement where it stands alone.
         """
-        if Judgement.DEGRADATION not in self._judgements:
+        if not self._has_degraded:
             self._state = LoopState.ACTIVE
-        elif self._is_undecided or self._judgements[-1] is Judgement.DEGRADATION:
+        elif self._is_undecided or self._degraded_last:
             self.record_non_improvement()
-        self._judgements.append(Judgement.DEGRADATION)
+        self._has_degraded = self._degraded_last = True
         self._is_undecided = False
 
     def record_restart(self) -> None:
         """Begin anew with another policy: counter, interval and state; the best score is kept."""
-        self._judgements = []
+        self._begin_counting()
         self._interval = self._settings.base_interval
         self._state = LoopState.ACTIVE
         self._restarted_at = len(self._scores)
         self._restarted_in = self._improved_in = self._windows
-        self._is_undecided = False
 
     def forget_scores(self) -> None:
         """Begin anew with scores of another kind, which must not be compared with those so far."""
@@ -315,7 +323,9 @@ class BackoffScheduler:
             "state": self._state.value,
             "interval": self._interval,
             "evaluations": self._evaluations,
-            "judgements": [judgement.value for judgement in self._judgements],
+            "non_improvements": self._non_improvements,
+            "has_degraded": self._has_degraded,
+            "degraded_last": self._degraded_last,
             "best": self._best,
             "scores": list(self._scores),
             "times": list(self._times),
@@ -327,14 +337,23 @@ class BackoffScheduler:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Go on from what `state_dict` returned.
+
+        Raises:
+            ValueError: If a score is not finite, or the scores and their times do not belong together.
+        """
+        scores = [finite_number("a score", score) for score in state["scores"]]
+        times = [int(time) for time in state["times"]]
+        if len(times) != len(scores):
+            raise ValueError(f"there must be {len(scores)} times of scores, got {len(times)}")
+        self._scores, self._times = scores, times
+        self._best = None if state["best"] is None else finite_number("best", state["best"])
         self._state = LoopState(state["state"])
         self._interval = int(state["interval"])
         self._evaluations = int(state["evaluations"])
-        self._judgements = [Judgement(value) for value in state["judgements"]]
-        self._best = state["best"]
-        self._scores = [float(score) for score in state["scores"]]
-        self._times = [int(time) for time in state["times"]]
+        self._non_improvements = int(state["non_improvements"])
+        self._has_degraded = bool(state["has_degraded"])
+        self._degraded_last = bool(state["degraded_last"])
         self._is_undecided = bool(state["is_undecided"])
         self._windows = int(state["windows"])
         self._restarted_at = int(state["restarted_at"])
@@ -346,11 +365,27 @@ class BackoffScheduler:
         latest = self._times[-1] + 1 if self._times else 0
         self._scores.append(float(score))
         self._times.append(max(latest, self._windows))
+        if len(self._scores) > MOST_SCORES:
+            self._thin_out()
 
-    def _count_against(self, judgement: Judgement) -> None:
+    def _thin_out(self) -> None:
+        """Leave older scores out, so that the first and others at even distances in time are left."""
+        older = np.array(self._times[:-LATEST_SCORES])
+        places = np.searchsorted(older, np.linspace(older[0], older[-1], MOST_SCORES // 2))
+        kept = [*np.unique(places).tolist(), *range(len(older), len(self._times))]
+        self._scores = [self._scores[i] for i in kept]
+        self._times = [self._times[i] for i in kept]
+        self._restarted_at = bisect_left(kept, self._restarted_at)
+
+    def _begin_counting(self) -> None:
+        """Count what comes since an improvement, or a restart."""
+        self._non_improvements = 0
+        self._has_degraded = self._degraded_last = self._is_undecided = False
+
+    def _count_against(self) -> None:
         self._evaluations += 1
-        self._judgements.append(judgement)
-        self._is_undecided = False
+        self._non_improvements += 1
+        self._degraded_last = self._is_undecided = False
 
     def _recent(self, length: int) -> list[float]:
         return self._scores[max(self._restarted_at, len(self._scores) - length) :]
@@ -405,7 +440,7 @@ class AutoScheduler(BackoffScheduler):
         self._stops_itself = "dormant_threshold" not in given
         self._judges_falls_itself = "degradation_threshold" not in given
         self._test: PlateauTest | None = None
-        self._tested = (0, 0)
+        self._tested: tuple[list[int], int] = ([], 0)
 
     @property
     def current_interval(self) -> int:
@@ -421,7 +456,7 @@ class AutoScheduler(BackoffScheduler):
         """The plateau test of the scores so far; None where `dormant_threshold` switched it off."""
         if not self._stops_itself:
             return None
-        now = (len(self._scores), self._restarted_at)
+        now = (self._times[-1:], self._restarted_at)
         if self._test is None or self._tested != now:
             self._test = plateau_test(self._scores, self._restarted_at, self._times)
             self._tested = now

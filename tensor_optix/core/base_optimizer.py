@@ -91,3 +91,26 @@ class FixedHyperparams(BaseOptimizer):
 
     def on_plateau(self, metrics_history: Sequence[EvalMetrics]) -> None:
         """Do nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: there is nothing to remember."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Refuse the state of a tuner that remembers something."""
+        if state:
+            require_kind(self, state)
+
+
+def require_kind(tuner: BaseOptimizer, state: Mapping[str, Any]) -> None:
+    """Refuse a state whose `class` is another than the tuner's own.
+
+    Raises:
+        ValueError: Naming both.
+    """
+    own, kept_by = type(tuner).__name__, state.get("class", FixedHyperparams.__name__)
+    if kept_by != own:
+        raise ValueError(
+            f"the tuner's state must be one of {own}, got one of {kept_by}: go on with the tuner that the "
+            "run began with"
+        )

@@ -5,9 +5,13 @@ Beside their contract: the verbose lines, and the log of a run in `metrics.jsonl
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import time
+from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -158,6 +162,14 @@ class LoopCallback:
             ValueError: If it does not fit; also KeyError and TypeError are understood as that.
         """
 
+    def agents(self) -> Mapping[str, AgentLike]:
+        """Return the agents that a checkpoint keeps beside the one given to the run, by a name for each.
+
+        Asked between two windows, and when the run is resumed, after `load_state_dict`: what the agents
+        learned is put into them then.
+        """
+        return {}
+
 
 class CallbackList:
     """Calls every callback, in order; what one of them raises is logged.
@@ -178,6 +190,38 @@ class CallbackList:
         """
         self._callbacks.append(instance_of("a callback", callback, LoopCallback))
         callback.on_attach(self._control)
+
+    def agents(self) -> dict[str, AgentLike]:
+        """Return the agents that the callbacks train, by a name for each."""
+        return {
+            f"{kind}.{name}": agent
+            for kind, callback in self._by_kind().items()
+            for name, agent in callback.agents().items()
+        }
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """Return what a resumed run needs of the callbacks that keep something."""
+        states = {kind: callback.state_dict() for kind, callback in self._by_kind().items()}
+        return {kind: state for kind, state in states.items() if state is not None}
+
+    def load_states(self, states: Mapping[str, dict[str, Any]]) -> None:
+        """Give callbacks back what those of the same kinds kept, in the same order."""
+        callbacks = self._by_kind()
+        for kind, state in states.items():
+            if kind in callbacks:
+                callbacks[kind].load_state_dict(state)
+            else:
+                logger.warning("the run had a callback %s, whose state is left aside now", kind)
+
+    def _by_kind(self) -> dict[str, LoopCallback]:
+        """Return the callbacks by their class and their number among those of it."""
+        counts: Counter[str] = Counter()
+        found = {}
+        for callback in self._callbacks:
+            kind = type(callback).__name__
+            found[f"{kind}{counts[kind]}"] = callback
+            counts[kind] += 1
+        return found
 
     def emit(self, hook: str, *args: Any) -> list[Any]:
         """Call one hook of every callback; return what they answer."""
@@ -220,6 +264,29 @@ class Start(LoopEvent):
     """The run begins."""
 
     kind = "start"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed(LoopEvent):
+    """The run goes on from its checkpoint, after its process had ended."""
+
+    kind = "resumed"
+    windows: int
+    """How many windows it had taken by then."""
+    seconds: float
+    """Of training by then."""
+    after: str
+    """How it had ended: the value of an `Ending`, or "killed" where nobody was left to say."""
+    episodes_go_on: bool
+    """Whether the environments are where they were. If not, all of them have begun new episodes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unsaved(LoopEvent):
+    """A checkpoint could not be written; training goes on, and what was stored before is there."""
+
+    kind = "unsaved"
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -422,53 +489,123 @@ class Error(LoopEvent):
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FILE = "events.jsonl"
+MOST_WAITING = 100_000
+"""Lines of a log that wait for room on the disk; of more, the oldest are lost."""
 
 
 class RunLog(LoopCallback):
     """Writes what the loop does into a directory, line by line, so that a killed run leaves its log.
 
+    A resumed run goes on in it, after the lines that its checkpoint knows of. Where the disk is full, lines
+    wait until there is room.
+
     Args:
         directory: Of this run; made when the run begins.
+        resume: Whether the log of a run that goes on may be there.
 
     Raises:
         ValueError: If the directory holds another run's log.
     """
 
-    def __init__(self, directory: PathLike) -> None:
+    def __init__(self, directory: PathLike, resume: bool = False) -> None:
         self._directory = Path(directory).expanduser()
         for name in (METRICS_FILE, EVENTS_FILE):
-            if (self._directory / name).exists():
+            if not resume and (self._directory / name).exists():
                 raise ValueError(
-                    f"{self._directory} holds another run ({name}); choose a new directory"
+                    f"{self._directory} holds another run ({name}); choose a new directory, or go on with "
+                    "that run by resume=True"
                 )
-        self._metrics: TextIO | None = None
-        self._events: TextIO | None = None
+        self._resume = resume
+        self._files: dict[str, _Lines] = {}
 
     def on_loop_start(self) -> None:
         """Open the files."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._metrics = (self._directory / METRICS_FILE).open("a", encoding="utf-8")
-        self._events = (self._directory / EVENTS_FILE).open("a", encoding="utf-8")
+        self._files = {name: _Lines(self._directory / name) for name in (METRICS_FILE, EVENTS_FILE)}
 
     def on_window(self, report: WindowReport) -> None:
         """Write a window's figures."""
-        _write(self._metrics, asdict(report))
+        self._write(METRICS_FILE, asdict(report))
 
     def on_event(self, event: LoopEvent) -> None:
         """Write a decision."""
+        if self._resume and isinstance(event, Start):
+            # There was no checkpoint to go on from, but perhaps a log.
+            self.load_state_dict(dict.fromkeys(self._files, 0))
+        self._resume = False
         row = {"kind": event.kind, "episode_id": event.episode_id}
         row |= {"total_steps": event.total_steps, "time": time.time()}
-        _write(self._events, row | event.numbers)
+        self._write(EVENTS_FILE, row | event.numbers)
 
     def on_loop_stop(self) -> None:
         """Close the files."""
-        for stream in (self._metrics, self._events):
-            if stream is not None:
-                stream.close()
+        for file in self._files.values():
+            file.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how long the files are, when all that was written is on the disk."""
+        return {name: file.sync() for name, file in self._files.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Forget what was written since `state_dict` returned this: it comes again."""
+        for name, file in self._files.items():
+            file.go_back_to(int(state[name]))
+
+    def _write(self, name: str, row: Mapping[str, Any]) -> None:
+        if name in self._files:
+            line = json.dumps(to_readable_json(row), allow_nan=False) + "\n"
+            self._files[name].write(line.encode())
 
 
-def _write(stream: TextIO | None, row: Mapping[str, Any]) -> None:
-    if stream is None or stream.closed:
-        return
-    stream.write(json.dumps(to_readable_json(row), allow_nan=False) + "\n")
-    stream.flush()
+class _Lines:
+    """A file of lines, each of which is written whole, or not yet.
+
+    Args:
+        path: Of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("ab", buffering=0)
+        self._size = self._file.seek(0, os.SEEK_END)
+        self._waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
+
+    def write(self, line: bytes) -> None:
+        """Write a line, after those that wait."""
+        if self._file.closed:
+            return
+        was_waiting = bool(self._waiting)
+        self._waiting.append(line)
+        try:
+            while self._waiting:
+                self._append(self._waiting[0])
+                self._waiting.popleft()
+        except OSError as error:
+            if not was_waiting:
+                logger.warning("%s: lines wait until the disk takes them: %s", self._path, error)
+            with suppress(OSError):
+                self._file.truncate(self._size)
+
+    def sync(self) -> int:
+        """Bring what was written onto the disk; return the bytes of the file."""
+        os.fsync(self._file.fileno())
+        return self._size
+
+    def go_back_to(self, size: int) -> None:
+        """Cut off what is behind so many bytes."""
+        if size > self._size:
+            logger.warning("%s is shorter than its checkpoint says: lines are lost", self._path)
+            size = self._path.read_bytes().rfind(b"\n") + 1
+        self._file.truncate(size)
+        self._file.seek(size)
+        self._size = size
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _append(self, line: bytes) -> None:
+        """Append a line. Raises OSError where it is not written whole."""
+        if self._file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._size += len(line)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tensor_optix.core.argument_checks import at_least
+from tensor_optix.core.checkpoints.saved_state import CheckpointError
 from tensor_optix.core.checkpoints.snapshot_store import (
     SnapshotError,
     SnapshotRecord,
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 LOADING = ("load_weights", "set_hyperparams")
 """What a snapshot is loaded by."""
+_SKIPPED = "skipping a damaged checkpoint: %s"
 
 
 class CheckpointRegistry:
@@ -71,6 +73,9 @@ class CheckpointRegistry:
         self._store = SnapshotStore(directory, read_only)
         self._max_snapshots = max_snapshots
         self._run_id: str | None = None
+        self.pinned: frozenset[str] = frozenset()
+        """Ids of snapshots that stay on the disk even where the run holds enough better ones: a checkpoint of
+        the run names them."""
 
     @property
     def directory(self) -> Path:
@@ -106,6 +111,35 @@ class CheckpointRegistry:
             raise ValueError("run_id must not be empty; pass None for a new run")
         self._run_id = uuid.uuid4().hex if run_id is None else run_id
         return self._run_id
+
+    def go_back_to(self, snapshot_ids: Sequence[str], is_repeated: bool) -> None:
+        """Go back to the time when the run held these snapshots.
+
+        Args:
+            snapshot_ids: What it held.
+            is_repeated: Whether those that came afterwards are to be made again. They are set aside, and
+                nobody sees them, until `settle_repeated`; otherwise they stay.
+        """
+        self._store.bring_back()
+        self._store.settle_discarded(snapshot_ids)
+        self.pinned = frozenset(snapshot_ids)
+        own = (one for one in self._store.records() if one.run_id == self._run_id)
+        later = [record for record in own if record.snapshot_id not in self.pinned]
+        for record in later if is_repeated else ():
+            self._store.set_aside(record)
+
+    def settle_repeated(self, episode_id: int) -> None:
+        """End what `go_back_to` began: snapshots set aside from windows up to this one were made again.
+
+        Args:
+            episode_id: The last window of the run. Policies of later ones are brought back: they are lost
+                otherwise.
+        """
+        self._store.bring_back(after=episode_id)
+
+    def forget_discarded(self) -> None:
+        """Delete the snapshots that `discard_snapshot` has hidden: no checkpoint names them any more."""
+        self._store.settle_discarded()
 
     def save(
         self, agent: AgentLike, eval_metrics: EvalMetrics, hyperparams: HyperparamSet
@@ -179,8 +213,14 @@ class CheckpointRegistry:
         self._store.remove(staged.path)
 
     def discard_snapshot(self, snapshot: PolicySnapshot) -> None:
-        """Delete a stored snapshot. Does nothing if it is gone already."""
-        self._store.remove(self.directory / f"snapshot_{snapshot.snapshot_id}")
+        """Delete a stored snapshot. Does nothing if it is gone already.
+
+        One that a checkpoint of the run names is only hidden: a run that goes on from there has it again.
+        """
+        if snapshot.snapshot_id in self.pinned:
+            self._store.discard(snapshot.snapshot_id)
+        else:
+            self._store.remove(self.directory / f"snapshot_{snapshot.snapshot_id}")
         self._store.write_manifest(self._store.records())
 
     def score_of(self, snapshot: PolicySnapshot) -> float:
@@ -214,12 +254,16 @@ class CheckpointRegistry:
         """Put a snapshot's state and hyperparameters into the agent, after checking every file.
 
         Raises:
-            SnapshotError: If files are missing or not what was saved; the agent is untouched.
+            SnapshotError: If files are missing or not what was saved; the agent is untouched. Also if they
+                are what was saved, but the agent can make nothing of them.
         """
         record = self._find(snapshot)
         self._store.verify(record)
         learner = as_agent(agent, needs=LOADING)
-        learner.load_state(record.policy_snapshot(self.directory).weights_path)
+        try:
+            learner.load_state(record.policy_snapshot(self.directory).weights_path)
+        except CheckpointError as error:
+            raise SnapshotError(f"snapshot {record.snapshot_id}: {error}") from error
         learner.set_hyperparams(snapshot.hyperparams.copy())
 
     def load_best(self, agent: AgentLike) -> PolicySnapshot | None:
@@ -232,7 +276,11 @@ class CheckpointRegistry:
         """
         learner = as_agent(agent, needs=LOADING)
         for snapshot in self.sound_snapshots():
-            learner.load_state(snapshot.weights_path)
+            try:
+                learner.load_state(snapshot.weights_path)
+            except CheckpointError as error:
+                logger.warning(_SKIPPED, error)
+                continue
             learner.set_hyperparams(snapshot.hyperparams.copy())
             return snapshot
         return None
@@ -290,6 +338,8 @@ class CheckpointRegistry:
         others = [other for other in records if other.run_id != record.run_id]
         own = rank([*(other for other in records if other.run_id == record.run_id), record])
         kept, dropped = own[: self._max_snapshots], own[self._max_snapshots :]
+        kept += [record for record in dropped if record.snapshot_id in self.pinned]
+        dropped = [record for record in dropped if record.snapshot_id not in self.pinned]
         self._store.publish(staged, record, [*others, *kept])
         for old in dropped:
             self._store.remove(self.directory / old.directory_name)
@@ -317,7 +367,7 @@ class CheckpointRegistry:
             try:
                 self._store.verify(record)
             except SnapshotError as error:
-                logger.warning("skipping a damaged checkpoint: %s", error)
+                logger.warning(_SKIPPED, error)
             else:
                 yield record.score, record.policy_snapshot(self.directory)
 

@@ -33,6 +33,24 @@ class EpisodeCounter:
         self._returns[:] = 0.0
         self._lengths[:] = 0
 
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of what is under way."""
+        return {"returns": self._returns.copy(), "lengths": self._lengths.copy()}
+
+    def load_state_dict(self, state: dict[str, Array]) -> None:
+        """Go on with what `state_dict` returned.
+
+        Raises:
+            ValueError: If it is of another number of environments.
+        """
+        for name, kept in (("returns", self._returns), ("lengths", self._lengths)):
+            if np.shape(state[name]) != kept.shape:
+                raise ValueError(
+                    f"the {name} of episodes under way must have the shape {kept.shape}, got "
+                    f"{np.shape(state[name])}: they are of another number of environments"
+                )
+            kept[:] = state[name]
+
     def add_step(
         self, env_ids: Array, rewards: Array | float, dones: Array
     ) -> tuple[Array, Array, Array]:

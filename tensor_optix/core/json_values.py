@@ -14,6 +14,23 @@ import numpy as np
 
 _TUPLE = "$tuple"
 _FLOAT = "$float"
+MOST_DEPTH = 100
+"""How deeply lists and dicts may be nested in a file, so that no reader comes near its limit."""
+
+
+def require_shallow(tree: Any) -> None:
+    """Refuse JSON that is nested too deeply.
+
+    Raises:
+        ValueError: If there are more than `MOST_DEPTH` lists and dicts within one another.
+    """
+    level = [tree]
+    for _ in range(MOST_DEPTH + 1):
+        inner = (one.values() if isinstance(one, dict) else one for one in level if _is_node(one))
+        level = [item for items in inner for item in items]
+        if not level:
+            return
+    raise ValueError(f"lists and dicts may be nested {MOST_DEPTH} deep, these are nested deeper")
 
 
 def to_json(value: Any, name: str) -> Any:
@@ -52,6 +69,10 @@ def from_json(value: Any) -> Any:
     if value.keys() == {_FLOAT}:
         return float(value[_FLOAT])
     return {key: from_json(item) for key, item in value.items()}
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, dict | list | tuple)
 
 
 def _converted(value: Any, name: str, is_exact: bool) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from tensor_optix.core.base_evaluator import CheckedEvaluator
 from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
 from tensor_optix.core.callbacks import CallbackList, Ending, LoopEvent, VerboseCallback
 from tensor_optix.core.callbacks import LoopCallback as LoopCallback
+from tensor_optix.core.checkpoints.run_keeper import RunCopy, RunFacts
+from tensor_optix.core.checkpoints.saved_state import CheckpointError, reading
 from tensor_optix.core.decisions.best_policy import STEP_SHARE as FINALS_SHARE
 from tensor_optix.core.decisions.best_policy import BestPolicy, Candidate, finalists, play_finals
 from tensor_optix.core.decisions.episode_ends import EpisodeEnds, StepScoring
@@ -32,13 +35,14 @@ from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tensor_optix.core.backoff_scheduler import BackoffScheduler
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_evaluator import BaseEvaluator
     from tensor_optix.core.base_pipeline import BasePipeline
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
+    from tensor_optix.core.checkpoints.run_keeper import RestoredRun, RunKeeper
     from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.types import Array, HyperparamSet
 
@@ -94,6 +98,7 @@ class LoopController:
     Args:
         finalists: How many of the best policies are played again at the end, to choose the one to return;
             not with a validation pipeline, nor with a score of the user's.
+        keeper: Keeps the run in checkpoints, and has the one to go on from. None: only policies are kept.
 
     Raises:
         ValueError: If a number is out of range.
@@ -119,6 +124,7 @@ class LoopController:
         target_score: float | None = None,
         finalists: int = 0,
         max_steps: int | None = None,
+        keeper: RunKeeper | None = None,
     ) -> None:
         self._settings = LoopSettings(
             rollback_on_degradation=rollback_on_degradation,
@@ -140,6 +146,8 @@ class LoopController:
         self._scheduler = backoff_scheduler
         self._rollbacks = 0
         self._run = RunState(score_smoothing)
+        self._budget = Budget(max_episodes, None, None)
+        self._keeper = keeper
         self._target_score = math.inf if target_score is None else target_score
         self._stop_reason: str | None = None
         self._ending = Ending.FINISHED
@@ -171,9 +179,14 @@ class LoopController:
         """Add a callback."""
         self._callbacks.add(cb)
 
-    def stop(self, reason: str = "stop() was called") -> None:
-        """End the run after the window under way; before `run()`: let it return at once."""
-        self._stop_reason = reason
+    def stop(self, reason: str = "stop() was called", ending: Ending = Ending.FINISHED) -> None:
+        """End the run after the window under way; before `run()`: let it return at once.
+
+        Args:
+            reason: What the log says of it.
+            ending: INTERRUPTED ends it without finals.
+        """
+        self._stop_reason, self._ending = reason, ending
 
     def train(self, agent: AgentLike) -> None:
         """Train `agent` from the next window on, in place of the present one."""
@@ -193,18 +206,22 @@ class LoopController:
         Raises:
             ValueError: If `max_steps` is less than one window, or if a hyperparameter follows a schedule and
                 there is no cap.
+            CheckpointError: If the run is to go on from a checkpoint, and cannot.
         """
         self._require_end()
-        self._best.begin()
-        self._scheduler.record_restart()
+        kept = self._resumable()
         run = self._run = RunState(self._settings.score_smoothing, self._run)
-        self._tuning.begin()
         self._rollbacks = 0
         self._callbacks.emit("on_loop_start")
-        self.record(events.Start())
+        if kept is None:
+            self._best.begin()
+            self._scheduler.record_restart()
+            self._tuning.begin()
+            self.record(events.Start())
         try:
             if self._stop_reason is None:
-                self._train(run)
+                self._train(run, kept)
+                self._keep_at_end()
         except BaseException as error:
             is_interrupted = isinstance(error, KeyboardInterrupt)
             self._ending = Ending.INTERRUPTED if is_interrupted else Ending.CRASHED
@@ -223,18 +240,24 @@ class LoopController:
                 "the run needs an end: give max_steps= or max_episodes="
             )
 
-    def _train(self, run: RunState) -> None:
+    def _train(self, run: RunState, kept: Iterator[RestoredRun] | None) -> None:
         self._collector.begin(self._agent)
-        windows, cap = self._collector.windows(), self._settings.max_episodes
-        budget = Budget(cap, self._settings.max_steps, self._collector.rows_per_window)
+        cap = self._settings.max_episodes
+        budget = self._budget = Budget(
+            cap, self._settings.max_steps, self._collector.rows_per_window
+        )
         self._ends.begin(self._collector.time_limit, self._most_windows())
-        while run.windows != cap:
+        if kept is not None:
+            self._resume(kept)
+        windows = self._collector.windows()
+        while not self._is_over(run, budget):
+            self._keep_if_due()
             self._agent.set_progress(budget.remaining)
             with ExitStack() as aside:
                 due = self._is_due(run.next_window_id)
                 candidate = self._put_aside(aside) if due and self._is_judged_apart else None
                 begun = time.perf_counter()
-                window = next(windows, None)
+                window = self._collect(windows)
                 if window is None:
                     self._stop_reason = "the data source ended"
                     return
@@ -243,14 +266,160 @@ class LoopController:
                     # Judged by scores of the kind before.
                     due, candidate = due and not self._is_judged_apart, None
                 self._pass(run, window, candidate or (self._put_aside(aside) if due else None))
-            if self._stop_reason is not None:
+            budget.count(window.num_steps)
+            if self._stop_reason is None and not budget.is_spent:
+                self._hand_over()
+
+    def _is_over(self, run: RunState, budget: Budget) -> bool:
+        """Whether no other window is to follow, for a reason that is noted."""
+        cap = self._settings.max_episodes
+        if self._stop_reason is not None:
+            return True
+        if budget.is_spent:
+            limit = f"the limit of {self._settings.max_steps:,} steps"
+            self._cap(f"another window would exceed {limit}")
+        elif cap is not None and run.windows >= cap:
+            self._cap(f"the cap of {cap} windows was reached")
+        return self._stop_reason is not None
+
+    def _collect(self, windows: Iterator[EpisodeData]) -> EpisodeData | None:
+        """Return the next window, None where there is no other; an environment that fails costs no more."""
+        try:
+            return next(windows, None)
+        except Exception:
+            if self._keeper is not None and self._run.windows:
+                self._keeper.keep(self._copy)
+            raise
+
+    def _keep_if_due(self) -> None:
+        """Keep the run as it is between two windows, and tell of what could not be kept."""
+        if self._keeper is not None and self._run.windows and self._keeper.is_due:
+            self._keeper.keep(self._copy)
+        self._tell_what_is_unsaved()
+
+    def _keep_at_end(self) -> None:
+        """Keep the run as it is before the best policy takes the place of the last."""
+        if self._keeper is not None and self._run.windows:
+            self._keeper.wait()
+            self._keeper.keep(self._copy)
+            self._keeper.wait()
+        self._tell_what_is_unsaved()
+
+    def _tell_what_is_unsaved(self) -> None:
+        refusal, self._best.refusal = self._best.refusal, None
+        trouble = None if self._keeper is None else self._keeper.take_trouble()
+        for reason in filter(None, (refusal, trouble)):
+            self.record(events.Unsaved(reason=reason))
+
+    def _copy(self) -> RunCopy:
+        """Return what a checkpoint holds, between two windows."""
+        run, learners = self._run, self._learners()
+        trainee = [name for name, agent in learners.items() if agent is self._agent]
+        if not trainee:
+            raise CheckpointError(
+                "the agent that is trained is none that a callback's `agents` names: it cannot be made again"
+            )
+        best = self._best.state_dict()
+        self.registry.pinned |= frozenset(best["stored"])
+        loop = {
+            "run": run.state_dict(),
+            "budget": self._budget.state_dict(),
+            "ends": self._ends.state_dict(),
+            "tuning": self._tuning.state_dict(),
+            "scheduler": self._scheduler.state_dict(),
+            "evaluator": self._evaluator.state_dict(),
+            "best": best,
+            "rollbacks": self._rollbacks,
+            "trainee": trainee[0],
+        }
+        ending = None if self._stop_reason is None else self._ending.value
+        return RunCopy(
+            facts=RunFacts(
+                windows=run.next_window_id,
+                steps=run.total_steps,
+                seconds=run.seconds,
+                ending=ending,
+                about=self._about(),
+            ),
+            states={
+                "loop": loop,
+                "pipeline": {"state": self._collector.state_dict()},
+                "callbacks": {"states": self._callbacks.states()},
+            },
+            agents=learners,
+        )
+
+    def _learners(self) -> dict[str, BaseAgent]:
+        """Return everything that learns, by name: the agent given, and those of callbacks."""
+        named = {name: as_agent(agent) for name, agent in self._callbacks.agents().items()}
+        return {"": self._owner, **named}
+
+    def _about(self) -> dict[str, Any]:
+        """Return what a run must have in common with the one that it is resumed as."""
+        source = self._collector.source
+        return {
+            "agent": type(own_object(self._owner)).__name__,
+            "num_envs": source.num_envs,
+            "window_size": source.window_size,
+        }
+
+    def _resumable(self) -> Iterator[RestoredRun] | None:
+        """Return what the run can go on from, the newest first; None: it begins.
+
+        Raises:
+            CheckpointError: If there is something, but nothing sound, or it is of another run.
+        """
+        if self._keeper is None or not self._keeper.take_resumption():
+            return None
+        sound = self._keeper.sound(self._about())
+        return chain([next(sound)], sound)
+
+    def _resume(self, sound: Iterator[RestoredRun]) -> None:
+        """Go on from the newest checkpoint whose every part can be read.
+
+        Raises:
+            CheckpointError: If there is none.
+        """
+        errors = []
+        for kept in sound:
+            try:
+                self._take_on(kept)
                 return
-            if budget.is_spent_by(window.num_steps):
-                limit = f"the limit of {self._settings.max_steps:,} steps"
-                self._cap(f"another window would exceed {limit}")
-                return
-            self._hand_over()
-        self._cap(f"the cap of {cap} windows was reached")
+            except CheckpointError as error:
+                logger.warning("%s cannot be gone on from: %s", kept, error)
+                errors.append(error)
+        raise CheckpointError(f"no checkpoint could be gone on from: {errors[0]}") from errors[0]
+
+    def _take_on(self, kept: RestoredRun) -> None:
+        """Put every part where it was when a checkpoint was taken."""
+        with reading("loop"):
+            loop = kept.state("loop")
+            self._run.load_state_dict(loop["run"])
+            self._budget.load_state_dict(loop["budget"])
+            self._ends.load_state_dict(loop["ends"])
+            self._tuning.load_state_dict(loop["tuning"])
+            self._scheduler.load_state_dict(loop["scheduler"])
+            if loop["evaluator"] is not None:
+                self._evaluator.load_state_dict(loop["evaluator"])
+            self._rollbacks = int(loop["rollbacks"])
+        with reading("callbacks"):
+            self._callbacks.load_states(kept.state("callbacks")["states"])
+        learners = self._learners()
+        kept.restore(learners)
+        with reading("pipeline"):
+            self._agent = self._next_agent = learners[loop["trainee"]]
+            go_on = self._collector.go_on(self._agent, kept.state("pipeline")["state"])
+        with reading("loop"):
+            self._best.load_state_dict(loop["best"], is_repeated=go_on and kept.ending is None)
+        kept.restore_random()
+        if kept.ending == Ending.FINISHED.value:
+            self._scheduler.record_restart()
+        run, after = self._run, kept.ending or "killed"
+        self.record(
+            events.Resumed(
+                windows=run.next_window_id, seconds=run.seconds, after=after, episodes_go_on=go_on
+            )
+        )
 
     def _most_windows(self) -> int | None:
         """Return how many windows the run has at most, as far as that is known; None: any number."""
@@ -480,6 +649,11 @@ class LoopController:
     def _finish(self, failed: bool) -> None:
         try:
             self._agent = self._next_agent = self._owner
+            if self._keeper is not None:
+                self._keeper.wait()
+                self.registry.settle_repeated(self._run.window_id)
+                if not failed:
+                    self.registry.forget_discarded()
             self._close(failed)
         finally:
             reason, self._stop_reason = self._stop_reason, None
@@ -500,7 +674,7 @@ class LoopController:
                 stack.callback(_attempt, self._collector.teardown_validation, failed)
                 stack.callback(_attempt, self._collector.teardown_training, failed)
             stack.callback(_attempt, partial(self._restore_best, failed), failed)
-            if self._collector.is_set_up and not failed:
+            if self._collector.is_set_up and self._ending is not Ending.INTERRUPTED and not failed:
                 _attempt(self._play_finals, only_log=True)
 
     def _play_finals(self) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from tensor_optix.core.argument_checks import at_least, with_method
 from tensor_optix.core.callbacks import LoopCallback, LoopEvent, Rescored, Variant
 from tensor_optix.core.decisions.episode_ends import EpisodesWithoutEnd
+from tensor_optix.core.decisions.run_state import MOST_HISTORY
 from tensor_optix.core.evolution import variants
 from tensor_optix.core.evolution.members import (
     BaseEnsemble,
@@ -35,20 +36,22 @@ from tensor_optix.core.evolution.variants import (
     Verdict,
     compare_pairs,
     compare_records,
+    recent_scores,
     spawn_noise,
 )
 from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.meta_controller import MetaAction
+from tensor_optix.core.types import EvalMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.callbacks import LoopControl
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
     from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.meta_controller import DecidesOnMetaActions
-    from tensor_optix.core.types import Array, EvalMetrics, PolicySnapshot
+    from tensor_optix.core.types import Array, PolicySnapshot
 
 logger = logging.getLogger(__name__)
 
@@ -147,8 +150,7 @@ class PolicyManager:
         joining = as_agent(agent)
         if not (math.isfinite(weight) and weight >= 0.0):
             raise ValueError(f"weight must be a finite number >= 0, got {weight}")
-        scores: deque[float] = deque(maxlen=self._score_window)
-        self._members.append(Member(joining, float(weight), self._joined, scores))
+        self._members.append(Member(joining, float(weight), self._joined, self.record_of_scores()))
         self._joined += 1
         if self._max_size is None or self.ensemble_size <= self._max_size:
             return
@@ -323,6 +325,36 @@ class PolicyManager:
         self.spawn_count += 1
         return agent_shell
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the population as plain values, without its agents."""
+        return {
+            "members": [
+                {"number": one.number, "weight": one.weight, "scores": list(one.scores)}
+                for one in self.members
+            ],
+            "joined": self._joined,
+            "spawn_count": self.spawn_count,
+            "prune_count": self._prune_count,
+            "regime": self._regime,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], agents: Sequence[AgentLike]) -> None:
+        """Become the population that `state_dict` returned.
+
+        Args:
+            state: That.
+            agents: The agent of each member, in order.
+        """
+        self._members = []
+        for agent, one in zip(agents, state["members"], strict=True):
+            scores = self.record_of_scores(one["scores"])
+            member = Member(as_agent(agent), float(one["weight"]), int(one["number"]), scores)
+            self._members.append(member)
+        self._joined = int(state["joined"])
+        self.spawn_count = int(state["spawn_count"])
+        self._prune_count = int(state["prune_count"])
+        self._regime = state["regime"]
+
     def as_callback(
         self,
         agent: AgentLike,
@@ -331,6 +363,10 @@ class PolicyManager:
     ) -> PolicyManagerCallback:
         """Return the callback that evolves the population while a loop runs."""
         return PolicyManagerCallback(self, agent, agent_factory, meta_controller)
+
+    def record_of_scores(self, scores: Iterable[float] = ()) -> deque[float]:
+        """Return a member's record of scores, oldest first: as many of the latest as are remembered."""
+        return deque(scores, maxlen=self._score_window)
 
     def _drop(self, indices: Sequence[int]) -> list[Any]:
         gone = [self._members[index] for index in indices]
@@ -391,6 +427,7 @@ class PolicyManagerCallback(LoopCallback):
         self._since_decision: list[EvalMetrics] = []
         self._failures = 0
         self._is_barren = self._is_over = self._is_handing_over = False
+        self._joined_before = {str(one.number): one.agent for one in self._manager.members}
 
     def set_stop_fn(self, fn: Callable[[], object]) -> None:
         """Name a function to call when evolution is over; a loop that the callback is added to needs none."""
@@ -410,7 +447,7 @@ class PolicyManagerCallback(LoopCallback):
         is_predecessors, self._is_handing_over = self._is_handing_over, False
         if eval_metrics is None or is_predecessors:
             return
-        self._since_decision.append(eval_metrics)
+        _remember(self._since_decision, eval_metrics)
         self._training.record(eval_metrics)
         if self._meta is not None and self._training.trial is None and not self._is_over:
             self._follow(self._meta)
@@ -457,6 +494,52 @@ class PolicyManagerCallback(LoopCallback):
         logger.info("the run ended while a variant was under training: %s", verdict)
         if not verdict.is_won:
             self._training.remove(trial)
+
+    def agents(self) -> dict[str, BaseAgent]:
+        """Return the agents that are not the one given, nor kept by it: "3" is the member of number 3."""
+        return self._training.agents()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the population, and the variant under training; agents by their names, "" the one given."""
+        named = self._training.named()
+        members = [_name_of(member.agent, named) for member in self._manager.members]
+        return {
+            "agents": list(named),
+            "members": members,
+            "manager": self._manager.state_dict(),
+            "training": self._training.state_dict(),
+            "since_decision": _plain(self._since_decision),
+            "failures": self._failures,
+            "is_barren": self._is_barren,
+            "is_over": self._is_over,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned.
+
+        Members that joined before the run began are known by their numbers. The others are made anew by the
+        factory; what they had learned is put into them afterwards.
+
+        Raises:
+            ValueError: If there is a member that is not known, and no factory.
+        """
+        known = self._joined_before
+        missing = [name for name in state["agents"] if name and name not in known]
+        made = dict(zip(missing, self._make_anew(missing), strict=True))
+        agents = known | made | {"": self._agent}
+        self._manager.load_state_dict(state["manager"], [agents[name] for name in state["members"]])
+        self._training.load_state_dict(state["training"], agents)
+        self._since_decision = _from_plain(state["since_decision"])
+        self._failures = int(state["failures"])
+        self._is_barren, self._is_over = bool(state["is_barren"]), bool(state["is_over"])
+
+    def _make_anew(self, names: Sequence[str]) -> list[BaseAgent]:
+        if names and self._factory is None:
+            raise ValueError(
+                f"the run had the agents {', '.join(names)} in its population, which are not known here: "
+                "give as_callback an agent_factory, or add the agents in the order in which they joined"
+            )
+        return [as_agent(self._factory()) for _ in names if self._factory is not None]
 
     def _follow(self, meta: DecidesOnMetaActions) -> None:
         """Do what the meta controller decides; it decides anew on what comes after."""
@@ -544,7 +627,7 @@ class _VariantTraining(ABC):
         """The evaluations of what is under training, oldest first."""
         self.trial: VariantTrial | None = None
         """The variant under training."""
-        self._scores: list[float] = []
+        self._scores = recent_scores()
 
     def forget_scores(self) -> None:
         """Begin anew with scores of another kind."""
@@ -561,12 +644,50 @@ class _VariantTraining(ABC):
 
     def record(self, metrics: EvalMetrics) -> None:
         """Take in an evaluation of what is under training."""
-        self.history.append(metrics)
+        _remember(self.history, metrics)
         (self._scores if self.trial is None else self.trial.scores).append(metrics.primary_score)
 
     def begin(self, variant: BaseAgent, control: LoopControl) -> None:
         """Let a member that has just joined be trained."""
         self.trial = VariantTrial.begin(self._manager.registry, variant, self._scores)
+
+    def named(self) -> dict[str, BaseAgent]:
+        """Return every agent by its name: "" the one given, members by number, others by what they are."""
+        members = {str(one.number): one.agent for one in self._manager.members}
+        named = {"": self._agent}
+        for name, agent in (members | self._roles()).items():
+            if _name_of(agent, named) is None:
+                named[name] = agent
+        return named
+
+    def _roles(self) -> dict[str, BaseAgent]:
+        """Return the agents that matter whether or not they are members."""
+        return {} if self.trial is None else {"variant": self.trial.variant}
+
+    @abstractmethod
+    def agents(self) -> dict[str, BaseAgent]:
+        """Return those of the named agents that the one given does not keep."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that changes as plain values, with agents by name."""
+        named = self.named()
+        return {
+            "roles": {role: _name_of(agent, named) for role, agent in self._roles().items()},
+            "history": _plain(self.history),
+            "trial": None if self.trial is None else self.trial.state_dict(),
+            "scores": list(self._scores),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], agents: Mapping[str, BaseAgent]) -> None:
+        """Go on from what `state_dict` returned, with agents of the same names."""
+        self.history = _from_plain(state["history"])
+        self._scores = recent_scores(state["scores"])
+        self.trial = None
+        if state["trial"] is not None:
+            variant = agents[state["roles"]["variant"]]
+            self.trial = VariantTrial.of_state(
+                state["trial"], self._manager.registry, variant, self._scores
+            )
 
     @abstractmethod
     def sides(self, trial: VariantTrial) -> list[BaseAgent]:
@@ -640,6 +761,17 @@ class _InTurn(_VariantTraining):
         self._trainee = variant
         control.train(variant)
 
+    def _roles(self) -> dict[str, BaseAgent]:
+        return super()._roles() | {"trainee": self._trainee, "champion": self._champion}
+
+    def agents(self) -> dict[str, BaseAgent]:
+        return {name: agent for name, agent in self.named().items() if name}
+
+    def load_state_dict(self, state: Mapping[str, Any], agents: Mapping[str, BaseAgent]) -> None:
+        super().load_state_dict(state, agents)
+        roles = state["roles"]
+        self._trainee, self._champion = agents[roles["trainee"]], agents[roles["champion"]]
+
     def sides(self, trial: VariantTrial) -> list[BaseAgent]:
         return [trial.variant, self._champion]
 
@@ -661,6 +793,29 @@ class _Together(_VariantTraining):
     """Variants join the ensemble under training, and have to make it better."""
 
     _agent: BaseEnsemble
+
+    def _roles(self) -> dict[str, BaseAgent]:
+        return super()._roles() | {str(number): one.agent for number, one in self._past().items()}
+
+    def _past(self) -> dict[int, Member]:
+        """Return the members that left, and come back with a policy that was stored before."""
+        present = {member.number for member in self._manager.members}
+        stored = self._agent.stored_members.items()
+        return {number: member for number, member in stored if number not in present}
+
+    def agents(self) -> dict[str, BaseAgent]:
+        """Return none: the ensemble keeps its members, and past ones are in the files of their policies."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"past": list(self._past())}
+
+    def load_state_dict(self, state: Mapping[str, Any], agents: Mapping[str, BaseAgent]) -> None:
+        super().load_state_dict(state, agents)
+        for number in state["past"]:
+            agent = agents[state["roles"][str(number)]]
+            scores = self._manager.record_of_scores()
+            self._agent.stored_members[number] = Member(agent, 1.0, number, scores)
 
     def sides(self, trial: VariantTrial) -> list[BaseAgent]:
         return [self._agent, self._agent.without(trial.variant)]
@@ -694,6 +849,27 @@ class _Together(_VariantTraining):
         above = math.nextafter(registry.score_of(best), math.inf)
         registry.commit(staged, verdict.as_metrics(), hyperparams, score=above)
         registry.load_best(agent)
+
+
+def _name_of(agent: BaseAgent, named: Mapping[str, BaseAgent]) -> str | None:
+    """Return by which name an agent is known; None: by none."""
+    sought = own_object(agent)
+    return next((name for name, known in named.items() if own_object(known) is sought), None)
+
+
+def _remember(history: list[EvalMetrics], metrics: EvalMetrics) -> None:
+    """Append an evaluation; of too many, the older half is forgotten."""
+    if len(history) == MOST_HISTORY:
+        del history[: MOST_HISTORY // 2]
+    history.append(metrics)
+
+
+def _plain(history: Sequence[EvalMetrics]) -> list[dict[str, Any]]:
+    return [vars(metrics).copy() for metrics in history]
+
+
+def _from_plain(history: Sequence[Mapping[str, Any]]) -> list[EvalMetrics]:
+    return [EvalMetrics(**metrics) for metrics in history]
 
 
 RULE = "━" * 54

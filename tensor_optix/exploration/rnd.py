@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from tensor_optix.core.foreign_agent import as_actor, own_object
 from tensor_optix.core.normalizers import RunningMeanStd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tensor_optix.core.foreign_agent import Actor
     from tensor_optix.core.types import Array, EpisodeData
@@ -151,6 +151,36 @@ class RNDPipeline(BasePipeline):
         """Tear the wrapped pipeline down."""
         self._pipeline.teardown()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is known so far, and what the wrapped pipeline keeps."""
+        return {
+            "pipeline": self._pipeline.state_dict(),
+            "eta": self._eta,
+            "target": self._target.state_dict(),
+            "predictor": self._predictor.state_dict(),
+            "observed": self._observed.state_dict(),
+            "errors": self._errors.state_dict(),
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """Go on from what `state_dict` returned.
+
+        Returns:
+            Whether the wrapped pipeline's episodes go on.
+
+        Raises:
+            ValueError: If the networks have other sizes; like KeyError and TypeError, if it is damaged.
+        """
+        self._target.load_state_dict(state["target"])
+        self._predictor.load_state_dict(state["predictor"])
+        self._observed.load_state_dict(state["observed"])
+        self._errors.load_state_dict(state["errors"])
+        self._rng.bit_generator.state = state["rng"]
+        self.set_eta(state["eta"])
+        kept = state["pipeline"]
+        return kept is not None and self._pipeline.load_state_dict(kept)
+
     def episodes(self) -> Iterator[EpisodeData]:
         """Yield the wrapped pipeline's windows with novelty in their rewards."""
         for episode in self._pipeline.episodes():
@@ -247,6 +277,32 @@ class SmallNetwork:
     def __call__(self, inputs: Array) -> Array:
         """Return the outputs `[B, E]` for `[B, D]`, float32."""
         return self._layers(inputs)[-1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of the weights, of Adam's moments, and its steps."""
+        return {
+            "weights": [weight.copy() for weight in self._weights],
+            "first": [moment.copy() for moment in self._first],
+            "second": [moment.copy() for moment in self._second],
+            "steps": self._steps,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned.
+
+        Raises:
+            ValueError: If the layers have other sizes.
+        """
+        arrays = {"weights": self._weights, "first": self._first, "second": self._second}
+        for name, own in arrays.items():
+            shapes, stored = [one.shape for one in own], [np.shape(one) for one in state[name]]
+            if stored != shapes:
+                raise ValueError(
+                    f"the {name} of the network must have the shapes {shapes}, got {stored}: make "
+                    "RNDPipeline with the obs_dim and embedding_dim that the run began with"
+                )
+            own[:] = [np.array(one, np.float32) for one in state[name]]
+        self._steps = int(state["steps"])
 
     def descend(self, inputs: Array, targets: Array, learning_rate: float) -> None:
         """Make one Adam step down the mean squared distance to `targets` `[B, E]`."""

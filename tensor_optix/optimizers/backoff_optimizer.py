@@ -6,7 +6,7 @@ Scores come in, one a window; the base, or the base with one hyperparameter chan
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -68,6 +68,13 @@ class BackoffOptimizer(Experimenter):
         if not self._in_plateau:
             self._turn = 0
         super().on_plateau(metrics_history)
+
+    def _attributes(self) -> dict[str, Any]:
+        return super()._attributes() | {"turn": self._turn}
+
+    def _take(self, attributes: dict[str, Any]) -> None:
+        super()._take(attributes)
+        self._turn = int(attributes["turn"])
 
     def _cycle(self) -> Cycle:
         base = self._base.point

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from tensor_optix.core.argument_checks import above, finite_number, instance_of, share, whole_number
-from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams
+from tensor_optix.core.base_optimizer import BaseOptimizer, FixedHyperparams, require_kind
 from tensor_optix.core.search_space import SearchSpace
 
 if TYPE_CHECKING:
@@ -79,6 +79,30 @@ class Correction:
         self._asked, self._given = params.get(self._name), None
         if self.factor != 1.0 and is_positive(self._asked):
             self._given = params[self._name] = self._within(self._asked, self.factor)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that changes, as plain values."""
+        return {
+            "start": self._start,
+            "factor": self.factor,
+            "asked": self._asked,
+            "given": self._given,
+            "before": self._before,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned.
+
+        Raises:
+            ValueError: If it corrects by or to what is no positive number.
+        """
+        start, given, asked, factor = (state[key] for key in ("start", "given", "asked", "factor"))
+        applied = [] if given is None else [given, asked]
+        for value in [factor, *applied, *([] if start is None else [start])]:
+            if not is_positive(value):
+                raise ValueError(f"a correction is made of positive numbers, got {value!r}")
+        self._start, self._given, self._asked = start, given, asked
+        self.factor, self._before = float(factor), float(state["before"])
 
     def _within(self, value: float, factor: float) -> float:
         """Return value times factor, as far as there is room; never beyond value the other way."""
@@ -256,6 +280,36 @@ class DiagnosticController(BaseOptimizer):
             "alarms": self._alarms,
             "corrections": {name: factor for name, factor in factors.items() if factor != 1.0},
         }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the corrections, and what the inner optimizer keeps."""
+        return {
+            "class": type(self).__name__,
+            "inner": self._inner.state_dict(),
+            "corrections": {name: one.state_dict() for name, one in self._corrections.items()},
+            "evaluations": self._evaluations,
+            "epsilon_patience": self._epsilon_patience,
+            "corrected_at": dict(self._corrected_at),
+            "alarms": {name: list(reasons) for name, reasons in self._alarms.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned; for an inner optimizer that keeps nothing, from a restart.
+
+        Raises:
+            ValueError: If another kind of tuner made it; like KeyError and TypeError, if it is damaged.
+        """
+        require_kind(self, state)
+        if state["inner"] is None:
+            self._inner.on_restart()
+        else:
+            self._inner.load_state_dict(state["inner"])
+        for name, correction in self._corrections.items():
+            correction.load_state_dict(state["corrections"][name])
+        self._evaluations = int(state["evaluations"])
+        self._epsilon_patience = int(state["epsilon_patience"])
+        self._corrected_at = {name: int(at) for name, at in state["corrected_at"].items()}
+        self._alarms = {name: list(reasons) for name, reasons in state["alarms"].items()}
 
     def _uncorrected(self, current: HyperparamSet) -> HyperparamSet:
         uncorrected = current.copy()

@@ -10,14 +10,15 @@ import math
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensor_optix.core.argument_checks import at_least, finite_number
 from tensor_optix.core.decisions.statistics import finite, noise_std
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tensor_optix.core.types import Array
 
@@ -152,6 +153,33 @@ class ScoreNoise:
         """
         span = max(*scores, *self._all) - min(*scores, *self._all)
         return self.evidence(scores).noise or float(span) or 1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that it knows, as plain values."""
+        return {
+            "quiet": list(self._quiet),
+            "all": list(self._all),
+            "residuals": list(self._residuals),
+            "quiet_scores": self.quiet_scores,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Know what `state_dict` returned.
+
+        Raises:
+            ValueError: If a score is not finite, or a sum of squares negative.
+        """
+        quiet, everything = (
+            [finite_number("a score", score) for score in state[name]] for name in ("quiet", "all")
+        )
+        residuals = [
+            (at_least("a sum of squares", float(square), 0.0), int(count))
+            for square, count in state["residuals"]
+        ]
+        self._quiet = deque(quiet, maxlen=_QUIET_SCORES)
+        self._all = deque(everything, maxlen=_SPAN_SCORES)
+        self._residuals = deque(residuals, maxlen=_EXPERIMENTS)
+        self.quiet_scores = int(state["quiet_scores"])
 
     def _pooled_with(self, residuals: float, freedom: int) -> tuple[float, float]:
         """Return the standard deviation and its degrees of freedom, with those of an experiment."""

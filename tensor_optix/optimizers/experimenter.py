@@ -10,13 +10,15 @@ import logging
 import math
 from abc import abstractmethod
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tensor_optix.core.base_optimizer import BaseOptimizer
+from tensor_optix.core.argument_checks import finite_number
+from tensor_optix.core.base_optimizer import BaseOptimizer, require_kind
 from tensor_optix.core.decisions.statistics import rises_significantly
+from tensor_optix.core.json_values import to_json
 from tensor_optix.core.search_space import SearchSpace
 from tensor_optix.optimizers.evidence import BLOCK, Evidence, ScoreNoise, side_of
 
@@ -116,6 +118,24 @@ class AcceptedBase:
             bounds = self._space.bounds[name]
             logger.warning("%s = %s is not within %s: set to %s", name, values[name], bounds, value)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base, and what was asked for and in force last."""
+        return {
+            "values": dict(self.values),
+            "asked": dict(self.asked),
+            "before": dict(self._before),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Have the base that `state_dict` returned; none, where the bounds are others and forbid it."""
+        self.forget()
+        parts = [dict(state[name]) for name in ("values", "asked", "before")]
+        values, asked, before = parts
+        self._space.to_unit(before)
+        has_bounds = all(self._space.names_in(part) == tuple(part) for part in parts)
+        if has_bounds and self._space.clip(values) == values and self._space.clip(asked) == asked:
+            self.values, self.asked, self._before = values, asked, before
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -149,6 +169,17 @@ class Comparison:
 
 Cycle: TypeAlias = "Generator[Array | None, Measurement, bool]"
 """Yields points `[D]` to try, None for the base; returns whether it moved the base."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A cycle under way. A generator cannot be stored: what it was told can, and tells it again."""
+
+    points: Cycle
+    began: dict[str, Any]
+    """The experimenter's attributes as they were before the first point."""
+    heard: list[tuple[Any, ...]] = field(default_factory=list)
+    """What came since: ("measured", score, values in force) or ("improved",), oldest first."""
 
 
 class Experimenter(BaseOptimizer):
@@ -194,7 +225,7 @@ class Experimenter(BaseOptimizer):
         self._in_plateau = False
         self._decision: dict[str, Any] = {"phase": "watching"}
         self._noise = ScoreNoise()
-        self._running: Cycle | None = None
+        self._running: Running | None = None
         self._since_base: deque[float] = deque(maxlen=max(_RISE_HORIZONS))
         self._rest = 0
         """Windows left to rest."""
@@ -245,8 +276,7 @@ class Experimenter(BaseOptimizer):
         if not self._base.recognises(values):
             self._adopt(values, metrics_history)
         elif math.isfinite(score):
-            point = self._next_point(Measurement(score, self._space.to_unit(values), values))
-            self._base.asked = self._base.at(point)
+            self._measure(score, values)
         current.params.update(self._base.asked)
         return current
 
@@ -259,8 +289,7 @@ class Experimenter(BaseOptimizer):
 
     def on_improvement(self, metrics: EvalMetrics) -> None:
         """Hear that the score improved: probe more closely. The next plateau is a new one."""
-        self._in_plateau = False
-        self._narrow()
+        self._improve()
 
     def on_plateau(self, metrics_history: Sequence[EvalMetrics]) -> None:
         """Void the experiment under way, restore the base first, then probe more widely.
@@ -293,6 +322,79 @@ class Experimenter(BaseOptimizer):
         `reach` is how far a probe goes, as a share of the range.
         """
         return self._decision | {"reach": self._probe_size}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that changes; of an experiment under way what it began from and has heard since."""
+        running = self._running
+        return {
+            "class": type(self).__name__,
+            "now": self._attributes(),
+            "began": None if running is None else running.began,
+            "heard": [] if running is None else list(running.heard),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned, within the experiment as well.
+
+        An experiment that does not come to where it was, as in another version or within other bounds,
+        is void.
+
+        Raises:
+            ValueError: If another kind of tuner made it; like KeyError and TypeError, if it is damaged.
+        """
+        require_kind(self, state)
+        self._running = None
+        if state["began"] is not None:
+            self._take(state["began"])
+            self._repeat(state["heard"])
+            if self._running is not None and _alike(self._attributes(), state["now"]):
+                return
+            logger.warning("the experiment under way cannot be gone on with: it is void")
+        self._take(state["now"])
+        if state["began"] is not None:
+            self._abandon("resume")
+
+    def _attributes(self) -> dict[str, Any]:
+        """Return all that changes but for the cycle under way; a subclass adds its own."""
+        return {
+            "base": self._base.state_dict(),
+            "noise": self._noise.state_dict(),
+            "rng": self._rng.bit_generator.state,
+            "probe_size": self._probe_size,
+            "is_primed": self._is_primed,
+            "in_plateau": self._in_plateau,
+            "decision": dict(self._decision),
+            "since_base": list(self._since_base),
+            "rest": self._rest,
+            "patience": self._patience,
+        }
+
+    def _take(self, attributes: dict[str, Any]) -> None:
+        """Take on what `_attributes` returned."""
+        self._base.load_state_dict(attributes["base"])
+        self._noise.load_state_dict(attributes["noise"])
+        self._rng.bit_generator.state = attributes["rng"]
+        self._probe_size = finite_number("the probe size", attributes["probe_size"])
+        self._is_primed = bool(attributes["is_primed"])
+        self._in_plateau = bool(attributes["in_plateau"])
+        decision = attributes["decision"]
+        self._decision = {**decision, "phase": str(decision["phase"])}
+        scores = (finite_number("a score", score) for score in attributes["since_base"])
+        self._since_base = deque(scores, maxlen=self._since_base.maxlen)
+        self._rest = int(attributes["rest"])
+        self._patience = int(attributes["patience"])
+
+    def _repeat(self, heard: Sequence[Sequence[Any]]) -> None:
+        """Begin a cycle from the attributes at hand, and tell it what it has heard."""
+        if not self._base.values:
+            return
+        self._base.asked = self._base.at(self._begin_cycle())
+        for what, *measured in heard:
+            if what == "measured":
+                score, values = measured
+                self._measure(finite_number("a score", score), values)
+            else:
+                self._improve()
 
     def _narrow(self) -> None:
         self._probe_size = max(0.8 * self._probe_size, self._least_size)
@@ -388,6 +490,17 @@ class Experimenter(BaseOptimizer):
         self._since_base.clear()
         self._base.adopt(values)
 
+    def _improve(self) -> None:
+        self._in_plateau = False
+        self._narrow()
+        if self._running is not None:
+            self._running.heard.append(("improved",))
+
+    def _measure(self, score: float, values: dict[str, Any]) -> None:
+        """Take a window's score with the values that were in force, and ask for the next ones."""
+        point = self._next_point(Measurement(score, self._space.to_unit(values), values))
+        self._base.asked = self._base.at(point)
+
     def _next_point(self, measured: Measurement) -> Array | None:
         """Return what to try after a window, None for the base."""
         self._base.read(measured.values)
@@ -400,12 +513,16 @@ class Experimenter(BaseOptimizer):
         self._rest -= 1
         if self._must_wait():
             return None
-        self._running = self._cycle()
-        return next(self._running)
+        return self._begin_cycle()
 
-    def _advance(self, running: Cycle, measured: Measurement) -> Array | None:
+    def _begin_cycle(self) -> Array | None:
+        self._running = Running(self._cycle(), self._attributes())
+        return next(self._running.points)
+
+    def _advance(self, running: Running, measured: Measurement) -> Array | None:
+        running.heard.append(("measured", measured.score, measured.values))
         try:
-            return running.send(measured)
+            return running.points.send(measured)
         except StopIteration as end:
             self._running = None
             self._patience = 1 if end.value else min(2 * self._patience, _LONGEST_REST)
@@ -426,9 +543,11 @@ class Experimenter(BaseOptimizer):
 
     def _void(self, reason: str) -> None:
         if self._running is not None:
-            self._running.close()
-            self._running = None
-            self._decision = {"phase": "resting", "verdict": "void", "reason": reason}
+            self._abandon(reason)
+
+    def _abandon(self, reason: str) -> None:
+        self._running = None
+        self._decision = {"phase": "resting", "verdict": "void", "reason": reason}
 
     def _say_idle(self, params: dict[str, Any]) -> None:
         if self._has_said_idle or self._space.names_in(params):
@@ -445,6 +564,11 @@ class Experimenter(BaseOptimizer):
 
 def _rises(scores: Sequence[float]) -> bool:
     return len(scores) >= _FEWEST_TO_RISE and rises_significantly(scores)
+
+
+def _alike(attributes: dict[str, Any], stored: dict[str, Any]) -> bool:
+    """Whether attributes are the stored ones, to the bit; NaN is NaN here, and arrays are their numbers."""
+    return bool(to_json(attributes, "attributes") == to_json(stored, "attributes"))
 
 
 def probe_sizes(name: str, least: float, usual: float, most: float) -> tuple[float, float, float]:

@@ -5,7 +5,7 @@ Scores come in, one a window; the base, a probe, or a step under test goes out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -74,6 +74,16 @@ class MomentumOptimizer(Experimenter):
         """Forget the moments, too."""
         super().on_restart()
         self._reset()
+
+    def _attributes(self) -> dict[str, Any]:
+        moments = {"mean": self._mean, "square": self._square, "steps": self._steps}
+        return super()._attributes() | moments
+
+    def _take(self, attributes: dict[str, Any]) -> None:
+        super()._take(attributes)
+        self._mean = np.asarray(attributes["mean"], np.float64)
+        self._square = np.asarray(attributes["square"], np.float64)
+        self._steps = int(attributes["steps"])
 
     def _reset(self) -> None:
         self._mean = self._square = np.zeros(0)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensor_optix.core.argument_checks import at_least, share
-from tensor_optix.core.base_optimizer import BaseOptimizer
-from tensor_optix.core.search_space import SearchSpace
+from tensor_optix.core.base_optimizer import BaseOptimizer, require_kind
+from tensor_optix.core.search_space import SearchSpace, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -155,6 +155,29 @@ class PBTOptimizer(BaseOptimizer):
         """Return `phase` (explore or exploit), the score, and the two scores that it was held against."""
         return dict(self._decision)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the past, the plateau, and the random generator."""
+        return {
+            "class": type(self).__name__,
+            "past": list(self._past),
+            "rng": self._rng.bit_generator.state,
+            "decision": dict(self._decision),
+            "in_plateau": self._in_plateau,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned.
+
+        Raises:
+            ValueError: If another kind of tuner made it; like KeyError and TypeError, if it is damaged.
+        """
+        require_kind(self, state)
+        past = [(_numbers(params), float(score)) for params, score in state["past"]]
+        self._past = deque(past, maxlen=self._past.maxlen)
+        self._rng.bit_generator.state = state["rng"]
+        self._decision = dict(state["decision"])
+        self._in_plateau = bool(state["in_plateau"])
+
     def _choose(self, score: float) -> tuple[dict[str, Any], float]:
         """Return the hyperparameters to perturb, and how much."""
         current = self._past[-1][0]
@@ -173,3 +196,11 @@ class PBTOptimizer(BaseOptimizer):
             return current, self._explore_scale
         best, _ = max(self._past, key=lambda pair: pair[1])
         return best, self._exploit_scale
+
+
+def _numbers(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of hyperparameters that were stored; ValueError if one is no finite number."""
+    for name, value in params.items():
+        if not (is_number(value) and math.isfinite(value)):
+            raise ValueError(f"{name!r} must be a finite number, got {value!r}")
+    return dict(params)

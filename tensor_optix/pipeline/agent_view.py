@@ -6,7 +6,7 @@ are allowed, if the environment tells it; an agent of the user's sees what the e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from tensor_optix.core.observation_layout import (
 from tensor_optix.pipeline.vector_contract import VectorEnv, VectorStep, has_arrays
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
@@ -65,6 +67,14 @@ class View(VectorEnv):
     def send(self, actions: Array, env_ids: Array) -> None:
         """Send one action to each environment."""
         self._env.send(actions, env_ids)
+
+    def episode_states(self) -> list[dict[str, Any]] | None:
+        """Return what the episodes under way can be rebuilt from."""
+        return self._env.episode_states()
+
+    def rebuild(self, states: Sequence[dict[str, Any]]) -> bool:
+        """Go on with the episodes of `episode_states`."""
+        return self._env.rebuild(states)
 
     def close(self) -> None:
         """Close what the library made."""

@@ -10,19 +10,21 @@ import copy
 import inspect
 import logging
 import math
+import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Space
+from gymnasium.spaces import Discrete, Space
 from gymnasium.vector import SyncVectorEnv
 
 from tensor_optix.core.discrete_spaces import DiscreteSpace
 from tensor_optix.core.observation_layout import ACTION_MASK, has_parts, laid_out, seen_space
 from tensor_optix.core.observation_values import ObservationDoor, as_array, described
-from tensor_optix.pipeline.vector_contract import has_arrays, objects
+from tensor_optix.pipeline.vector_contract import has_arrays, objects, space_dtype, space_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +36,11 @@ logger = logging.getLogger(__name__)
 
 MASK_METHODS = ("action_masks", "action_mask")
 """By which environments tell what is allowed, where their infos do not."""
+
+MOST_STEPS = 100_000
+"""Of an episode that can be rebuilt."""
+MOST_SECONDS = 30.0
+"""Which that may take."""
 
 ONE_REWARD = (
     "make one number of them, with mo_gymnasium.wrappers.LinearReward(env, weight=...) for instance"
@@ -55,6 +62,8 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
 
     Attributes:
         name: What messages call it.
+        is_rebuilt: Whether the episode under way is one of before, and as it was as far as can be told.
+        owes_reset: Whether that episode is over, so that the next `step` begins another one in its place.
 
     Raises:
         TypeError: If it is no environment, says nothing of its spaces, or has rewards of several numbers.
@@ -70,6 +79,11 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
         if isinstance(env, gymnasium.Env):
             self.spec, self.metadata, self.render_mode = env.spec, env.metadata, env.render_mode
         self._reset = _Resetting(env)
+        self._record = _EpisodeRecord(env)
+        self._note = self._record.note
+        self._total = 0.0
+        self._to_rebuild: dict[str, Any] | None = None
+        self.is_rebuilt = self.owes_reset = False
         self._masks: Callable[[], Any] | None = None
         self._is_begun = False
         self._step_name = f"{self.name}: step"
@@ -85,7 +99,18 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
+        """Begin an episode, or go on with the one that `episode_state` was set to."""
+        state, self._to_rebuild = self._to_rebuild, None
+        self.is_rebuilt = self.owes_reset = False
+        if state is not None and (answer := self._rebuilt(state)) is not None:
+            return answer
+        return self._begin(seed, options)
+
+    def _begin(
+        self, seed: int | None, options: dict[str, Any] | None
+    ) -> tuple[Any, dict[str, Any]]:
+        self._record.begin(seed, options)
+        self._total = 0.0
         observation, info = reset_answer(self._reset(seed, options), self.name)
         info = {} if info is None else info
         if not self._is_begun:
@@ -95,6 +120,10 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step."""
+        if self.owes_reset:
+            observation, info = self.reset()
+            return observation, 0.0, False, False, info
+        self._note(action)
         try:
             result = self._env.step(action)
         except ValueError as error:
@@ -103,13 +132,58 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
                 _refuse_step(self.name, "a tuple of 4", error)
             raise
         observation, reward, terminated, truncated, info = step_answer(result, self.name)
+        if not isinstance(reward, float):
+            reward = self._reward(reward)
+        self._total += reward
         return (
             self._taken_in(observation, self._step_name),
-            reward if isinstance(reward, float) else self._reward(reward),
+            reward,
             terminated if terminated.__class__ is bool else self._flag("terminated", terminated),
             truncated if truncated.__class__ is bool else self._flag("truncated", truncated),
             self._with_mask({} if info is None else info),
         )
+
+    @property
+    def episode_state(self) -> dict[str, Any] | None:
+        """All from which the episode under way can be rebuilt; None where it cannot be.
+
+        Set, with the "seconds" that it may take, it is what the next `reset` goes on with. The episode is
+        played once more: with the random state from which it began, and its actions. It is as it was if
+        rewards and random state come out the same; whoever sets it compares the observation, too. Where they
+        do not, or the environment raises, an episode begins, and `is_rebuilt` is False.
+        """
+        return self._record.state(self._total)
+
+    @episode_state.setter
+    def episode_state(self, state: dict[str, Any] | None) -> None:
+        self._to_rebuild = state
+
+    def _rebuilt(self, state: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        """Play the episode of a state once more; None where that fails."""
+        try:
+            answer = self._replayed(state)
+        except Exception as error:
+            # The environment's own: it is not in the state that it was in.
+            logger.info("%s: its episode cannot be rebuilt: %r", self.name, error)
+            self.owes_reset = False
+            return None
+        now = self.episode_state
+        self.is_rebuilt = now is not None and all(
+            _are_same(now[key], state[key]) for key in ("total", "random")
+        )
+        return answer
+
+    def _replayed(self, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        actions, end = self._record.actions_of(state), time.monotonic() + state["seconds"]
+        observation, info = self._begin(self._record.prepare(state), None)
+        done = False
+        for action in actions:
+            if time.monotonic() > end:
+                raise TimeoutError(f"it takes longer than {state['seconds']} seconds")
+            observation, _, terminated, truncated, info = self.step(action)
+            done = terminated or truncated
+        self.owes_reset = done
+        return observation, info
 
     def close(self) -> None:
         """Close the environment, where it can be."""
@@ -169,6 +243,101 @@ def _required(method: Callable[..., Any]) -> list[str]:
         for name, one in inspect.signature(method).parameters.items()
         if one.default is inspect.Parameter.empty and one.kind not in optional
     ]
+
+
+class _EpisodeRecord:
+    """From what an episode began and what was done in it: enough to play it once more.
+
+    Of actions that are no numbers, of environments without a NumPy generator `np_random`, and of episodes of
+    more than `MOST_STEPS` steps it is not.
+
+    Attributes:
+        note: Takes each action, before the environment, which may change it, does.
+    """
+
+    def __init__(self, env: Any) -> None:
+        self._env, self._space = core(env), env.action_space
+        # One more than can be rebuilt, which tells that there were too many.
+        self._actions: deque[Any] = deque(maxlen=MOST_STEPS + 1)
+        self._is_whole = isinstance(self._space, Discrete)
+        self.note: Callable[[Any], None] = self._actions.append
+        if not self._is_whole:
+            self.note = self._note_array if has_arrays(self._space) else _let_pass
+        self._start: dict[str, Any] | None = None
+
+    def begin(self, seed: int | None, options: dict[str, Any] | None) -> None:
+        """Note from what an episode is about to begin."""
+        self._actions.clear()
+        generator = self._generator
+        if options or generator is None or not has_arrays(self._space):
+            self._start = None
+        elif seed is None:
+            self._start = {"seed": None, "began": generator.bit_generator.state}
+        else:
+            self._start = {"seed": int(seed), "began": None}
+
+    def state(self, total: float) -> dict[str, Any] | None:
+        """Return the episode under way, with its rewards in all; None where it cannot be played once more."""
+        generator, count = self._generator, len(self._actions)
+        if self._start is None or generator is None or count > MOST_STEPS:
+            return None
+        dtype, shape = space_dtype(self._space), space_shape(self._space)
+        if self._is_whole:
+            actions = np.fromiter(self._actions, dtype, count)
+        else:
+            actions = np.frombuffer(b"".join(self._actions), dtype).reshape(count, *shape)
+        return {
+            **self._start,
+            "actions": actions,
+            "are_python": bool(self._actions) and isinstance(self._actions[0], int),
+            "total": total,
+            "random": generator.bit_generator.state,
+        }
+
+    def actions_of(self, state: dict[str, Any]) -> list[Any]:
+        """Return the actions of a state as the environment got them.
+
+        Raises:
+            ValueError: If they are none of this action space.
+        """
+        actions = state["actions"]
+        wanted = (len(actions), *space_shape(self._space)), space_dtype(self._space)
+        if (actions.shape, actions.dtype) != wanted:
+            raise ValueError(f"actions must be of {self._space}, got {described(actions)}")
+        if state["are_python"]:
+            numbers: list[Any] = actions.tolist()
+            return numbers
+        return [action.copy() for action in actions]
+
+    def prepare(self, state: dict[str, Any]) -> int | None:
+        """Give the environment the random state from which an episode began; return the seed of its reset."""
+        if state["seed"] is not None:
+            return int(state["seed"])
+        generator = self._generator
+        if generator is None:
+            raise TypeError("the environment has no np_random")
+        # Where it is: parts of the environment may hold the generator, too.
+        generator.bit_generator.state = state["began"]
+        return None
+
+    @property
+    def _generator(self) -> np.random.Generator | None:
+        generator = getattr(self._env, "np_random", None)
+        return generator if isinstance(generator, np.random.Generator) else None
+
+    def _note_array(self, action: Any) -> None:
+        self._actions.append(action.tobytes())
+
+
+def _let_pass(_: Any) -> None:
+    return None
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    """Whether two states of generators are the same to the bit."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_are_same(one[key], other[key]) for key in one)
+    return bool(np.array_equal(one, other))
 
 
 class _Resetting:

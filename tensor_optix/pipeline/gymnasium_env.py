@@ -22,6 +22,7 @@ from tensor_optix.core.observation_values import ObservationDoor, described
 from tensor_optix.core.plain_warnings import warnings_once
 from tensor_optix.pipeline.action_masks import MaskReader
 from tensor_optix.pipeline.checked_env import (
+    MOST_SECONDS,
     ONE_REWARD,
     CheckedEnv,
     core,
@@ -39,9 +40,10 @@ from tensor_optix.pipeline.vector_contract import (
     space_dtype,
     space_shape,
 )
+from tensor_optix.pipeline.worker_processes import WorkerVectorEnv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import gymnasium
 
@@ -70,6 +72,9 @@ class LockstepEnv(VectorEnv):
         owned: Whether `close()` closes `env`.
     """
 
+    _checked = False
+    """Whether each environment is a `CheckedEnv`, which can be asked for its state."""
+
     def __init__(
         self,
         env: Any,
@@ -85,6 +90,7 @@ class LockstepEnv(VectorEnv):
         self._owned = owned
         self._received: VectorStep | None = None
         self._begun_with: int | None = None
+        self._resetting = constant(np.zeros(num_envs, bool))
         self._sendable = False
         self._ids = constant(np.arange(num_envs))
         self._no_flags = constant(np.zeros(num_envs, bool))
@@ -138,6 +144,35 @@ class LockstepEnv(VectorEnv):
         self._check_turn(env_ids)
         self._received = self._take_step(actions)
 
+    def episode_states(self) -> list[dict[str, Any]] | None:
+        """Return what the episodes under way can be rebuilt from; None where one cannot."""
+        if not (self._sendable and self._is_held and self._checked):
+            return None
+        states = self._of_checked("episode_state")
+        return None if None in states else states
+
+    def rebuild(self, states: Sequence[dict[str, Any]]) -> bool:
+        """Go on with the episodes of `episode_states`."""
+        if len(states) != self.num_envs:
+            raise ValueError(
+                f"there must be {self.num_envs} episodes to go on with, got {len(states)}"
+            )
+        if not self._checked:
+            return False
+        with warnings_once():
+            self._set_states(states)
+            observations, infos = self._reset_all(None)
+        self._resetting = np.array(self._of_checked("owes_reset"), bool)
+        flags = self._no_flags
+        rows = VectorStep(
+            self._ids, observations, self._no_rewards, flags, flags, flags, self._no_ends
+        )
+        if self._reads_masks:
+            masks = self._masks.read(infos, ~self._resetting)
+            rows = rows._replace(action_masks=masks, end_masks=masks[:0])
+        self._received, self._begun_with, self._sendable = rows, None, False
+        return all(self._of_checked("is_rebuilt"))
+
     def close(self) -> None:
         """Close the environments if they are the library's."""
         if self._owned:
@@ -175,6 +210,18 @@ class LockstepEnv(VectorEnv):
     def _step(self, actions: Array) -> VectorStep:
         """Take one step and return its rows."""
 
+    @property
+    def _reads_masks(self) -> bool:
+        return self.needs_masks and self.mask_size > 0
+
+    @abstractmethod
+    def _of_checked(self, name: str) -> list[Any]:
+        """Return an attribute of each environment; called only where all of them are `CheckedEnv`."""
+
+    @abstractmethod
+    def _set_states(self, states: Sequence[dict[str, Any]]) -> None:
+        """Set of each environment what its next reset goes on with."""
+
 
 class SingleEnv(LockstepEnv):
     """One plain environment, of any spaces. Its rows are all valid but the first one after `reset()`.
@@ -189,6 +236,7 @@ class SingleEnv(LockstepEnv):
     """
 
     takes_any_space = True
+    _checked = True
     _env: CheckedEnv
 
     def __init__(self, env: CheckedEnv, name: str = "single", owned: bool = False) -> None:
@@ -200,6 +248,12 @@ class SingleEnv(LockstepEnv):
     def _reset_all(self, seed: int | None) -> tuple[Array, Mapping[str, Any]]:
         observation, info = self._env.reset(seed=seed)
         return np.asarray(observation, self._dtype)[None], _of_one(info)
+
+    def _of_checked(self, name: str) -> list[Any]:
+        return [getattr(self._env, name)]
+
+    def _set_states(self, states: Sequence[dict[str, Any]]) -> None:
+        self._env.episode_state = {**states[0], "seconds": MOST_SECONDS}
 
     def _step(self, actions: Array) -> VectorStep:
         action = self._action(actions[0])
@@ -276,7 +330,10 @@ class GymnasiumEnv(LockstepEnv):
         }
         self._rows_without_infos = makers[_autoreset_mode(env)]
         self._game = game_infos(env.metadata)
-        self._resetting = self._no_flags
+        self._checked = isinstance(env, WorkerVectorEnv) or (
+            isinstance(env, SyncVectorEnv)
+            and all(isinstance(each, CheckedEnv) for each in env.envs)
+        )
         self._shown = self._no_ends
         self._has_warned = False
         self._who = f"vector environment {type(env.unwrapped).__name__}"
@@ -306,9 +363,17 @@ class GymnasiumEnv(LockstepEnv):
             return rows
         return rows._replace(infos=self.info_keys.of_rows(result[4], rows.valid, dones))
 
+    def _of_checked(self, name: str) -> list[Any]:
+        return list(self._env.get_attr(name))
+
+    def _set_states(self, states: Sequence[dict[str, Any]]) -> None:
+        limit = {"seconds": self._rebuild_seconds}
+        self._env.set_attr("episode_state", [{**state, **limit} for state in states])
+
     @property
-    def _reads_masks(self) -> bool:
-        return self.needs_masks and self.mask_size > 0
+    def _rebuild_seconds(self) -> float:
+        """Which each environment may take; they take turns."""
+        return MOST_SECONDS / self.num_envs
 
     def _next_step_rows(self, result: StepResult) -> VectorStep:
         observations, rewards, terminated, truncated, done = self._arrays(result)
@@ -440,6 +505,10 @@ class AsyncGymnasiumEnv(GymnasiumEnv):
     def _reset_all(self, seed: int | None) -> tuple[Array, Mapping[str, Any]]:
         self._finish_step()
         return super()._reset_all(seed)
+
+    @property
+    def _rebuild_seconds(self) -> float:
+        return MOST_SECONDS
 
     def _finish_step(self) -> None:
         if self._stepping:

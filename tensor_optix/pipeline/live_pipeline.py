@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensor_optix.core.argument_checks import whole_number
 from tensor_optix.core.base_pipeline import BasePipeline
 from tensor_optix.core.episode_returns import EpisodeCounter
 from tensor_optix.core.foreign_agent import as_actor
@@ -180,6 +181,15 @@ class LivePipeline(BasePipeline):
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return the number of windows; None before the first `setup`. The stream itself cannot be kept."""
+        return None if self._stream is None else {"window": self._window}
+
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """Number the windows on, and return False: the stream goes on by itself."""
+        self._window = whole_number("window", state["window"], least=0)
+        return False
 
     def _collect(self, stream: LiveStream) -> EpisodeData | None:
         """Return the next window; None when the source has ended for good and all rows are taken."""

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from tensor_optix.core.argument_checks import whole_number
 from tensor_optix.core.base_evaluator import RAW_REWARDS
 from tensor_optix.core.base_pipeline import BasePipeline, Source
 from tensor_optix.core.episode_returns import EpisodeCounter
 from tensor_optix.core.foreign_agent import as_actor
 from tensor_optix.core.observation_layout import MaskedSpace
+from tensor_optix.core.observation_values import described
 from tensor_optix.core.types import Array, EpisodeData, Transitions
 from tensor_optix.pipeline.action_scaling import (
     chooser_of,
@@ -23,7 +25,13 @@ from tensor_optix.pipeline.action_scaling import (
 from tensor_optix.pipeline.agent_view import seen_by
 from tensor_optix.pipeline.game import Game
 from tensor_optix.pipeline.observation_report import ObservationReport
-from tensor_optix.pipeline.vector_contract import VectorStep, space_dtype, space_shape, spread_seed
+from tensor_optix.pipeline.vector_contract import (
+    SEEDS,
+    VectorStep,
+    space_dtype,
+    space_shape,
+    spread_seed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -415,10 +423,11 @@ class RolloutPipeline(BasePipeline):
         self._renewals = 0
         self._env: VectorEnv | None = None
         self._rollouts: list[Rollout] = []
+        self._observations: Array
         self._seen_space: Any = None
         self._seen_dtype: np.dtype[Any] | None = None
         self._kept: tuple[tuple[int, ...], np.dtype[Any]] | None = None
-        self._is_set_up = False
+        self._is_set_up = self._is_between_windows = False
 
     @property
     def env(self) -> VectorEnv:
@@ -490,6 +499,39 @@ class RolloutPipeline(BasePipeline):
         seeds = np.random.SeedSequence([self._restart_seed, self._renewals])
         self._begin(int(seeds.generate_state(1)[0]) % 2**31)
 
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return what a resumed run goes on with; None before the first `setup`.
+
+        The episodes under way are held by their actions, and by the random state from which each began.
+        Where one cannot be rebuilt so, or an error has stopped the last window in its middle, none is held,
+        and a resumed run begins fresh ones.
+        """
+        if not self._is_set_up:
+            return None
+        is_whole = self._is_between_windows and self._observations.dtype != object
+        episodes = self._shown_env.episode_states() if is_whole else None
+        return {
+            "window": self._window,
+            "renewals": self._renewals,
+            "episodes": episodes,
+            "observations": None if episodes is None else self._observations.copy(),
+            "counter": self._counter.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """Go on with the episodes under way, or begin fresh ones, and number the windows on.
+
+        Episodes go on only where all of them, played once more, lead to the observations that were saved, to
+        the bit. Fresh ones follow from the pipeline's seed and the number of windows.
+        """
+        window = whole_number("window", state["window"], least=0)
+        goes_on = state["episodes"] is not None and self._rebuild(state)
+        if not goes_on:
+            self._begin(self._resumed_seed(window))
+        self._renewals = whole_number("renewals", state["renewals"], least=0)
+        self._window = window
+        return goes_on
+
     def twin(self) -> BasePipeline | None:
         """Return a pipeline over further environments of the same kind; None where these are the user's."""
         if not self._makes_new:
@@ -508,6 +550,37 @@ class RolloutPipeline(BasePipeline):
     @property
     def _restart_seed(self) -> int:
         return RESTART_SEED if self._seed is None else self._seed
+
+    def _resumed_seed(self, window: int) -> int | None:
+        """Return the seed of the episodes that a run begins when it is resumed after so many windows."""
+        if self._seed is None:
+            return None
+        # Three numbers: other seeds than those of `renew`.
+        seeds = np.random.SeedSequence([self._seed, window, 1])
+        return int(seeds.generate_state(1)[0]) % SEEDS
+
+    @property
+    def _shown_env(self) -> VectorEnv:
+        return self.env if self._agent is None else self._view
+
+    def _rebuild(self, state: dict[str, Any]) -> bool:
+        """Rebuild the episodes of a state; return whether they are as they were."""
+        env, shown = self._shown_env, state["observations"]
+        if np.shape(shown) != self._observations.shape or shown.dtype != self._observations.dtype:
+            raise ValueError(
+                f"observations must be of {self._observations.dtype} and the shape "
+                f"{self._observations.shape}, got {described(shown)}: they are of other environments"
+            )
+        counter = EpisodeCounter(env.num_envs)
+        counter.load_state_dict(state["counter"])
+        if not env.rebuild(state["episodes"]):
+            return False
+        rebuilt = env.recv().observations
+        if np.ascontiguousarray(rebuilt).tobytes() != np.ascontiguousarray(shown).tobytes():
+            return False
+        self._observations[:] = shown
+        self._counter = counter
+        return True
 
     def _begin(self, seed: int | None) -> None:
         env = self.env
@@ -528,7 +601,7 @@ class RolloutPipeline(BasePipeline):
         if np.issubdtype(self._observations.dtype, np.floating):
             place, dtype = lambda env_id: (0, env_id), self._seen_dtype
             _require_finite("observation", self._observations, 0, place, dtype)
-        self._is_set_up = True
+        self._is_set_up = self._is_between_windows = True
 
     def episodes(self) -> Iterator[EpisodeData]:
         """Yield windows without end."""
@@ -577,6 +650,7 @@ class RolloutPipeline(BasePipeline):
                 f"{type(self).__name__} has no agent: pass agent=, or give the pipeline to RLOptimizer"
             )
         rollout = self._free_rollout()
+        self._is_between_windows = False
         rollout.start(self._observations, self._seen_dtype)
         env = self._view
         self._act(rollout, self._all_ids)
@@ -595,6 +669,7 @@ class RolloutPipeline(BasePipeline):
             if self._info_keys is not None:
                 self._info_keys.report_missing()
         self._window += 1
+        self._is_between_windows = True
         return window
 
     def _act(self, rollout: Rollout, env_ids: Array) -> None:

@@ -187,6 +187,25 @@ class VectorEnv(ABC):
             RuntimeError: If there are no received rows to answer.
         """
 
+    def episode_states(self) -> list[dict[str, Any]] | None:
+        """Return of each environment what its episode under way can be rebuilt from, all rows received.
+
+        None: of one at least it cannot.
+        """
+        return None
+
+    def rebuild(self, states: Sequence[dict[str, Any]]) -> bool:
+        """Go on with the episodes of `episode_states`, after a `reset` whose rows were received.
+
+        Returns:
+            Whether all of them are as they were, as far as can be told. Then `recv()` follows, and returns
+            what is to be acted on next; else only `reset()` may follow.
+
+        Raises:
+            KeyError, TypeError, ValueError: If they are none.
+        """
+        return False
+
     @abstractmethod
     def close(self) -> None:
         """Release what the library made itself; an environment that the user made stays open.

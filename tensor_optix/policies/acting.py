@@ -10,20 +10,19 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from safetensors import numpy as safetensors
 
 from tensor_optix import kernels
-from tensor_optix.adapters.native import backend, layers
+from tensor_optix.adapters.native import backend
 from tensor_optix.adapters.native.perceptron import DenseNetwork
 from tensor_optix.adapters.native.views import Activation, BoundPerceptron, DenseView
-from tensor_optix.adapters.network_recipes import NetworkRecipes
 from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms.acting import LAYERS_FILE, POLICY_FILE, epsilon_greedy, with_noise
-from tensor_optix.algorithms.catalogue import find_algorithm
+from tensor_optix.algorithms.agent_factory import acting_network, has_images
 from tensor_optix.algorithms.ready_made import sight_of
 from tensor_optix.core.discrete_spaces import DiscreteSpace, choice_counts
 from tensor_optix.core.normalizers import EPSILON, ObsNormalizer
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
     from tensor_optix.adapters.network_recipes import Sight
     from tensor_optix.algorithms.acting import ActingKind, PolicyDescription
-    from tensor_optix.core.base_agent import AgentRecipe
     from tensor_optix.core.types import Array
 
 OBS_NORMALIZER = "obs_normalizer.npz"
@@ -88,7 +86,8 @@ class StoredActor:
                 distributions.categorical if is_one else distributions.factorized(counts)
             )
         self._rng = np.random.default_rng()
-        self._forward = EngineForward(network) if engine.has_engine else _in_numpy(network)
+        sees_vectors = engine.has_engine and not has_images(description.plain_space)
+        self._forward = EngineForward(network) if sees_vectors else _in_numpy(network)
 
     def seed(self, seed: int) -> None:
         """Make what is drawn follow from `seed`."""
@@ -252,46 +251,26 @@ def _num_outputs(description: PolicyDescription) -> int:
 
 
 def _recipes_network(description: PolicyDescription, directory: Path) -> DenseNetwork:
-    recipe: AgentRecipe | None = description.recipe
-    assert recipe is not None
-    return stored_network(
-        _sight(description),
-        find_algorithm(recipe.algorithm).perceptron,
-        recipe.hidden_sizes,
-        _num_outputs(description),
-        directory / description.network,
-    )
-
-
-def stored_network(
-    sight: Sight,
-    perceptron: Literal["mlp", "relu_mlp"],
-    hidden: Sequence[int],
-    outputs: int,
-    path: Path,
-) -> DenseNetwork:
     """Return a ready-made network with the weights that an agent of any framework stored of it.
-
-    Args:
-        sight: Of the observations.
-        perceptron: The recipe of `NetworkRecipes`.
-        hidden: Widths of the hidden layers.
-        outputs: How many numbers the network returns.
-        path: Of the file, without its ending.
 
     Raises:
         ValueError: If the file holds the variables of another network.
         OSError: If there is no such file.
     """
-    pairs = itertools.pairwise([sight.features, *hidden, outputs])
-    needed, size = FLOAT * sum(a * b for a, b in pairs), Path(f"{path}.safetensors").stat().st_size
+    recipe, path = description.recipe, directory / description.network
+    assert recipe is not None
+    sizes = [*recipe.hidden_sizes, _num_outputs(description)]
+    if not has_images(description.plain_space):
+        sizes = [_sight(description).features, *sizes]
+    needed = FLOAT * sum(a * b for a, b in itertools.pairwise(sizes))
+    size = Path(f"{path}.safetensors").stat().st_size
     # Before memory is taken for what a damaged description says.
     if needed > size:
         raise ValueError(f"{path.name} must have {needed:,} bytes of weights, got {size:,}")
-    recipes = NetworkRecipes(layers)
-    made = recipes.network(sight, getattr(recipes, perceptron), outputs, hidden, seed=0)
+    actions, seen = description.action_space, description.observation_space
+    assert seen is not None
+    made = acting_network(recipe, seen, actions, path)
     assert isinstance(made, DenseNetwork)
-    backend.load_network(made, path)
     return made
 
 

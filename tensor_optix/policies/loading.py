@@ -77,8 +77,8 @@ def load(path: PathLike, *, agent: Actor | None = None) -> Policy:
 
     Nothing but the network that acts and what normalises its observations is read, after the files were
     checked against their hashes; where they are damaged, the next best policy is taken, with a warning.
-    Nothing is written, so that a run may go on meanwhile. Neither the environment's package nor, for
-    perceptrons, the framework of the training is needed; images need that framework.
+    Nothing is written, so that a run may go on meanwhile. Neither the environment's package nor the framework
+    of the training is needed.
 
     Args:
         path: A run directory, its `checkpoints`, or one `snapshot_...` in these, wherever they were moved.
@@ -129,11 +129,6 @@ def _by_itself(found: Found) -> Policy:
     seen, actions = description.observation_space, description.action_space
     assert seen is not None
     assert actions is not None
-    if description.recipe is not None and has_images(seen):
-        agent = _made_again(found, description)
-        agent.load_weights(found.weights)
-        agent.set_hyperparams(found.snapshot.hyperparams.copy())
-        return _policy(found, agent, (seen, actions), whole_agent)
     params = found.snapshot.hyperparams.params
     with reading(found.name):
         # Masks may come, whether or not they did in training.

@@ -24,11 +24,15 @@ from tensor_optix.core.callbacks import (
     Plateau,
     Recovered,
     Rescored,
+    Resumed,
     Rollback,
+    Standstill,
     Stop,
     Tuned,
+    Unsaved,
     WindowReport,
 )
+from tensor_optix.core.decisions.convergence import PlateauTest
 from tensor_optix.core.types import LoopState
 
 if TYPE_CHECKING:
@@ -47,7 +51,13 @@ class Surer(LoopEvent):
     episodes: int = 0
 
 
-_SHOWN = Rescored | Degradation | Rollback | Recovered | Finals | Dormant | Error
+_SHOWN = (
+    Rescored | Degradation | Rollback | Recovered | Finals | Dormant | Error | Resumed | Unsaved
+)
+_KINDS = {one.kind: one for one in (Baseline, Best, Surer, Plateau, Tuned, *_SHOWN.__args__)}
+MOST_POINTS = 5_000
+"""Points of a curve that are kept; every second one is left out when there are more, so that a run of days
+does not fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,10 @@ class Decision:
     def total_steps(self) -> int:
         """Environment steps until then."""
         return self.event.total_steps
+
+
+MOST_DECISIONS = 10_000
+"""Decisions that are kept."""
 
 
 class TrainingRecord(LoopCallback):
@@ -143,6 +157,9 @@ class TrainingRecord(LoopCallback):
             self.steps.append(report.total_steps)
             self.scores.append(report.score)
             self.bests.append(report.score if report.best is None else report.best)
+            if len(self.steps) > MOST_POINTS:
+                self.steps, self.scores = self.steps[1::2], self.scores[1::2]
+                self.bests = self.bests[1::2]
 
     def on_event(self, event: LoopEvent) -> None:
         """Keep a decision. Of a series of plateaus only the first is one."""
@@ -161,6 +178,33 @@ class TrainingRecord(LoopCallback):
                 self._show(event)
             case _ if isinstance(event, _SHOWN):
                 self._show(event)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the record so far."""
+        return {
+            "seconds": self.seconds,
+            "highest": self._highest,
+            "curve": np.array([self.steps, self.scores, self.bests], np.float64),
+            "learning_steps": np.array(self.learning_steps, np.int64),
+            "learning": {name: np.array(series) for name, series in self.learning.items()},
+            "decisions": [_plain(made) for made in self.decisions],
+            "is_per_step": self.is_per_step,
+            "accepted": self._accepted,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with what `state_dict` returned."""
+        self._begun = time.perf_counter() - float(state["seconds"])
+        self._highest = float(state["highest"])
+        steps, self.scores, self.bests = state["curve"].tolist()
+        self.steps = [int(step) for step in steps]
+        self.learning_steps = state["learning_steps"].tolist()
+        self.learning = {name: series.tolist() for name, series in state["learning"].items()}
+        self.decisions = [_made(plain) for plain in state["decisions"]]
+        self.is_per_step = bool(state["is_per_step"])
+        self._accepted = state["accepted"]
+        last = (self.seconds, self.learning_steps[-1] if self.learning_steps else 0)
+        self._recent = deque([last])
 
     def _forget_scores(self) -> None:
         self.steps, self.scores, self.bests = [], [], []
@@ -182,6 +226,9 @@ class TrainingRecord(LoopCallback):
 
     def _show(self, event: LoopEvent) -> None:
         self.decisions.append(Decision(event, self.seconds))
+        if len(self.decisions) > MOST_DECISIONS:
+            # The first ones tell how it began; the log has them all.
+            del self.decisions[MOST_DECISIONS // 10 : MOST_DECISIONS // 2]
 
     def _take_diagnostics(self, report: WindowReport) -> None:
         for name in (*self.learning, *report.diagnostics):
@@ -191,6 +238,25 @@ class TrainingRecord(LoopCallback):
         for name, series in self.learning.items():
             value = report.diagnostics.get(name)
             series.append(float(value) if isinstance(value, Real | np.number) else math.nan)
+        if len(self.learning_steps) > MOST_POINTS:
+            self.learning_steps = self.learning_steps[1::2]
+            self.learning = {name: series[1::2] for name, series in self.learning.items()}
+
+
+def _plain(made: Decision) -> dict[str, Any]:
+    """Return a decision as plain values."""
+    fields = vars(made.event).copy()
+    if isinstance(made.event, Standstill) and made.event.plateau_test is not None:
+        fields["plateau_test"] = vars(made.event.plateau_test).copy()
+    return {"kind": made.kind, "seconds": made.seconds, "fields": fields}
+
+
+def _made(plain: dict[str, Any]) -> Decision:
+    """Return the decision that `_plain` was given."""
+    fields = dict(plain["fields"])
+    if fields.get("plateau_test") is not None:
+        fields["plateau_test"] = PlateauTest(**fields["plateau_test"])
+    return Decision(_KINDS[plain["kind"]](**fields), float(plain["seconds"]))
 
 
 def merged(decisions: Sequence[Decision]) -> list[tuple[Decision, int]]:

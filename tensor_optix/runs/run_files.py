@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.callbacks import Ending, LoopCallback, LoopControl, LoopEvent, WindowReport
 from tensor_optix.runs.record import TrainingRecord
@@ -51,13 +51,22 @@ class RunFiles(LoopCallback):
         """Keep a decision."""
         self._record.on_event(event)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the record."""
+        return self._record.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the record."""
+        self._record.load_state_dict(state)
+
     def on_loop_stop(self) -> None:
         """Write the curve and the report, if there was a window."""
         if self._config is None:
             return
         stop = self._record.stop
         ending, reason = (Ending.FINISHED, None) if stop is None else (stop.ending, stop.reason)
-        outcome = Outcome(ending, self._control.best_snapshot, reason or "", signal="Ctrl-C")
+        signal = "SIGTERM" if (reason or "").startswith("SIGTERM") else "Ctrl-C"
+        outcome = Outcome(ending, self._control.best_snapshot, reason or "", signal)
         leave_report(self._record, self._config, self._directory, outcome, _log)
 
 

@@ -16,8 +16,10 @@ from tensor_optix.core.callbacks import (
     Plateau,
     Recovered,
     Rescored,
+    Resumed,
     Rollback,
     Tuned,
+    Unsaved,
 )
 from tensor_optix.core.types import LoopState
 from tensor_optix.runs.record import Decision, Surer
@@ -100,6 +102,11 @@ def _decision(made: Decision) -> str:
             return f"tuned: {_changes(before, effective)}"
         case Dormant():
             return "nothing left to gain"
+        case Resumed(after=after, episodes_go_on=go_on):
+            begun = "" if go_on else "; all environments began new episodes"
+            return f"went on after the run was {after}{begun}"
+        case Unsaved(reason=reason):
+            return f"a checkpoint could not be written: {reason}"
         case Error(reason=reason):
             return f"failed: {reason}"
         case _:

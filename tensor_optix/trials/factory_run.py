@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.assembly import assemble
 from tensor_optix.core.argument_checks import instance_of, share
-from tensor_optix.core.callbacks import LoopCallback, RunLog
+from tensor_optix.core.callbacks import Ending, LoopCallback, RunLog
 from tensor_optix.core.types import LoopState
 from tensor_optix.settings import OutputSettings
 from tensor_optix.trials.orchestrator import TrialSearch
@@ -56,10 +57,13 @@ class Factories:
         share("trial_steps_fraction", self.trial_steps_fraction)
 
 
+STUDY_FILE = "study.journal"
+
+
 class FactoryRun:
     """Searches hyperparameters by trials, then trains a new agent with the best of them.
 
-    Nothing is made before `run`.
+    Nothing is made before `run`. With a `run_dir` the search is kept there, too, and goes on with the run.
 
     Args:
         factories: Make the parts.
@@ -71,9 +75,15 @@ class FactoryRun:
     """
 
     def __init__(self, factories: Factories, settings: RunSettings) -> None:
-        if settings.output.run_dir is not None:
+        run_dir = settings.output.run_dir
+        if run_dir is not None:
             # Refuses another run's directory before the search, and writes nothing yet.
-            RunLog(settings.output.run_dir)
+            RunLog(run_dir, settings.output.resume)
+            if not settings.output.resume and (Path(run_dir).expanduser() / STUDY_FILE).exists():
+                raise ValueError(
+                    f"{run_dir} holds another run ({STUDY_FILE}); choose a new directory, or go on with "
+                    "that run by resume=True"
+                )
         self._factories = factories
         self._settings = settings
         self._callbacks = list(settings.callbacks or [])
@@ -114,14 +124,14 @@ class FactoryRun:
         else:
             self._loop.add_callback(cb)
 
-    def stop(self, reason: str = "stop() was called") -> None:
+    def stop(self, reason: str = "stop() was called", ending: Ending = Ending.FINISHED) -> None:
         """End the run, or the search and so the run, after the window under way.
 
         Before `run()`: let it return at once.
         """
         self._stop_reason = reason
         if self._loop is not None:
-            self._loop.stop(reason)
+            self._loop.stop(reason, ending)
         elif self._search is not None:
             self._search.stop(reason)
 
@@ -168,20 +178,26 @@ class FactoryRun:
 
 def _search(factories: Factories, settings: RunSettings) -> TrialSearch:
     windows = _trial_windows(factories.trial_steps_fraction, settings.loop.max_episodes)
+    output = settings.output
+    run_dir = None if output.run_dir is None else Path(output.run_dir).expanduser()
     trial = replace(
         settings,
         callbacks=None,
         loop=replace(settings.loop, max_episodes=windows, max_steps=None, target_score=None),
-        output=OutputSettings(max_snapshots=settings.output.max_snapshots),
+        output=OutputSettings(
+            max_snapshots=output.max_snapshots, checkpoint_seconds=output.checkpoint_seconds
+        ),
     )
     setup = TrialSetup(
         factories.trial_agent_factory or factories.agent_factory,
         factories.pipeline_factory,
         factories.val_pipeline_factory,
         settings=trial,
+        directory=None if run_dir is None else run_dir / "trials",
     )
+    study = {} if run_dir is None else {"storage": run_dir / STUDY_FILE, "study_name": "trials"}
     return TrialSearch(
-        setup, factories.param_space, n_trials=factories.n_trials, seed=settings.seed
+        setup, factories.param_space, n_trials=factories.n_trials, seed=settings.seed, **study
     )
 
 

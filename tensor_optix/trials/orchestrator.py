@@ -122,6 +122,8 @@ class TrialSearch:
             trials.specs = self._derived_specs()
         trials.claim()
         with trials.logging():
+            if self._setup.directory is not None:
+                trials.begin_killed_ones_again()
             while self._stop_reason is None and trials.count() < trials.settings.n_trials:
                 trials.train_one(self._objective)
             self._train_finalists()
@@ -144,7 +146,8 @@ class TrialSearch:
             trials.leave_out(trial, "another process began the last trial of the study")
         try:
             params, seed = trials.draw(trial)
-            result = self._train(params, seed, trials.reporter(trial, self._end_trial))
+            reporter, name = trials.reporter(trial, self._end_trial), trials.name_of(trial)
+            result = self._train(params, seed, name, reporter)
         except KeyboardInterrupt:
             trials.uncount(trial, "interrupted")
             raise
@@ -172,7 +175,8 @@ class TrialSearch:
                 return
             said, score = f"finalist {trials.place_of(trial)}, seed {seed}", None
             try:
-                result = self._train(trials.params_of(trial), seed)
+                name = f"final_{trial.number}_{seed}"
+                result = self._train(trials.params_of(trial), seed, name)
                 score = None if result is None else result.score
             except Exception as error:
                 logger.warning("%s: failed", said, exc_info=error)
@@ -182,14 +186,14 @@ class TrialSearch:
                 logger.info("%s: score %.6g", said, score)
 
     def _train(
-        self, params: dict[str, Any], seed: int, listener: LoopCallback | None = None
+        self, params: dict[str, Any], seed: int, name: str, listener: LoopCallback | None = None
     ) -> TrialScore | None:
         """Train one agent, in reach of `stop`; None if it was ended before its time."""
         self._running = TrialRun(self._setup)
         try:
             if self._stop_reason is not None:
                 self._running.stop(self._stop_reason)
-            return self._running.run(params, seed, listener)
+            return self._running.run(params, seed, name, listener)
         finally:
             self._running = None
 

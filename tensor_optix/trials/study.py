@@ -45,6 +45,9 @@ _SAMPLING = 0
 _TRIAL = 1
 _FINAL = 2
 _SEED = "seed"
+_NAME = "name"
+_KILLED = "killed"
+"""The numbers of the trials that were killed, and begun again under other ones."""
 _SUBJECT = "subject"
 _OWN = ("trial_steps", "param_space")
 _MOST_TOLD = 3
@@ -158,9 +161,26 @@ class TrialStudy:
     def draw(self, trial: Trial) -> tuple[dict[str, Any], int]:
         """Return the hyperparameters of a trial, and its seed."""
         params = {name: spec.suggest(trial, name) for name, spec in (self.specs or {}).items()}
-        seed = _derived(self.seed, _TRIAL, trial.number)
-        trial.set_user_attr("seed", seed)
+        seed = trial.user_attrs.get(_SEED)
+        if seed is None:
+            seed = _derived(self.seed, _TRIAL, trial.number)
+            trial.set_user_attr(_SEED, seed)
         return params, seed
+
+    def name_of(self, trial: Trial | FrozenTrial) -> str:
+        """Return what a trial is found again by, also if it goes on under another number."""
+        return str(trial.user_attrs.get(_NAME, f"trial_{trial.number}"))
+
+    def begin_killed_ones_again(self) -> None:
+        """Let trials go on whose process was killed; nobody else may be working on the study."""
+        study = self.study
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            again = {_NAME: self.name_of(trial)}
+            if _SEED in trial.user_attrs:
+                again[_SEED] = trial.user_attrs[_SEED]
+            study.tell(trial.number, state=TrialState.FAIL)
+            study.set_user_attr(_KILLED, [*study.user_attrs.get(_KILLED, []), trial.number])
+            study.enqueue_trial(trial.params, user_attrs=again)
 
     def reporter(self, trial: Trial, stop: Callable[[str], None]) -> TrialReporter:
         """Return what reports the scores of a trial, and stops it where it is to be pruned."""
@@ -410,12 +430,15 @@ class TrialReporter(LoopCallback):
 def counted_trials(study: Study) -> list[FrozenTrial]:
     """Return the trials that the budget counts, in the order of their numbers.
 
-    They are all that have begun, but those that were interrupted.
+    They are all that have begun, but those that were interrupted, or killed and begun again.
     """
+    killed = study.user_attrs.get(_KILLED, [])
     return [
         trial
         for trial in study.get_trials(deepcopy=False)
-        if trial.state != TrialState.WAITING and _UNCOUNTED not in trial.user_attrs
+        if trial.state != TrialState.WAITING
+        and _UNCOUNTED not in trial.user_attrs
+        and trial.number not in killed
     ]
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.assembly import assemble
@@ -13,11 +16,12 @@ from tensor_optix.core.argument_checks import at_least, function
 from tensor_optix.core.base_evaluator import BaseEvaluator, MeanReturnEvaluator
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.callbacks import LoopCallback, LoopControl, WindowReport
+from tensor_optix.core.checkpoints.run_keeper import RunKeeper
 from tensor_optix.core.types import LoopState
 from tensor_optix.settings import RunSettings, run_settings, setting_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tensor_optix.core.base_pipeline import BasePipeline
     from tensor_optix.core.foreign_agent import AgentLike
@@ -46,6 +50,8 @@ class TrialSetup:
     """Whether lower scores are better."""
     settings: RunSettings = field(default_factory=RunSettings)
     """Of each trial's run, in the user's own sense of better."""
+    directory: Path | None = None
+    """Keeps what is under way, so that it goes on after a kill. None: a trial leaves no files."""
 
     def __post_init__(self) -> None:
         function("agent_factory", self.agent_factory)
@@ -121,13 +127,14 @@ class TrialRun:
             self._loop.stop(reason)
 
     def run(
-        self, params: dict[str, Any], seed: int, listener: LoopCallback | None = None
+        self, params: dict[str, Any], seed: int, name: str, listener: LoopCallback | None = None
     ) -> TrialScore | None:
         """Train; None if the training was stopped before its end, by `stop`.
 
         Args:
             params: For the agent factory.
             seed: Agent and environments follow from it.
+            name: By which the training is found again, where it was killed and is to go on.
             listener: Hears of the training, besides the callbacks among the settings.
 
         Raises:
@@ -136,9 +143,9 @@ class TrialRun:
         """
         setup, watch = self._setup, _StepWatch(self._setup.trial_steps)
         agent, pipeline = setup.agent_factory(dict(params)), setup.pipeline_factory()
-        with tempfile.TemporaryDirectory(prefix="tensor-optix-trial-") as directory:
-            settings = self._settings(directory, seed, watch, listener)
-            self._loop = assemble(agent, pipeline, settings)
+        with self._place(name) as directory:
+            settings = self._settings(directory / "checkpoints", seed, watch, listener)
+            self._loop = assemble(agent, pipeline, settings, self._keeper(directory))
             if self._stop_reason is None:
                 self._loop.run()
             if self._stop_reason is not None:
@@ -152,7 +159,24 @@ class TrialRun:
             )
         return TrialScore(score, watch.steps, watch.evaluations)
 
-    def _settings(self, directory: str, seed: int, *listeners: LoopCallback | None) -> RunSettings:
+    @contextmanager
+    def _place(self, name: str) -> Iterator[Path]:
+        """Give the trial a directory, which is removed when it is over; not when the process is killed."""
+        kept = self._setup.directory
+        if kept is None:
+            with tempfile.TemporaryDirectory(prefix="tensor-optix-trial-") as directory:
+                yield Path(directory)
+            return
+        yield kept / name
+        shutil.rmtree(kept / name, ignore_errors=True)
+
+    def _keeper(self, directory: Path) -> RunKeeper | None:
+        if self._setup.directory is None:
+            return None
+        seconds = self._setup.settings.output.checkpoint_seconds
+        return RunKeeper(directory / "state", seconds, resume=True)
+
+    def _settings(self, directory: Path, seed: int, *listeners: LoopCallback | None) -> RunSettings:
         """Return the settings of this one trial: a run that leaves nothing, and keeps its hyperparameters."""
         given, validation = self._setup.settings, self._setup.val_pipeline_factory
         settings = replace(
@@ -220,6 +244,14 @@ class OneScale(BaseEvaluator):
         """Whether `candidate` is the better one."""
         return self._inner.compare(candidate, baseline)
 
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return what the inner evaluator keeps."""
+        return self._inner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Give the inner evaluator back what it kept."""
+        self._inner.load_state_dict(state)
+
 
 class NegatedEvaluator(BaseEvaluator):
     """Turns scores round.
@@ -242,6 +274,14 @@ class NegatedEvaluator(BaseEvaluator):
     def combine(self, train: EvalMetrics, val: EvalMetrics) -> EvalMetrics:
         """Join two scores whose signs are turned already."""
         return _negated(self._inner.combine(_negated(train), _negated(val)))
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return what the inner evaluator keeps."""
+        return self._inner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Give the inner evaluator back what it kept."""
+        self._inner.load_state_dict(state)
 
 
 def _negated(metrics: EvalMetrics) -> EvalMetrics:
@@ -266,3 +306,9 @@ class _StepWatch(LoopCallback):
         if self._max_steps is None or self.steps < self._max_steps or is_resting:
             return
         self._control.stop(f"the {self._max_steps} steps of the trial are done")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps, "evaluations": self.evaluations}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps, self.evaluations = int(state["steps"]), int(state["evaluations"])

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tensor_optix.cli.interruption import Interruption
 from tensor_optix.cli.main import main
 from tensor_optix.cli.options import TrainOptions, environment_arguments
 from tensor_optix.cli.parsing import parse
 from tensor_optix.pipeline.play import play_bounded
+from tensor_optix.runs.interruption import Interruption
 from tensor_optix.runs.run_directory import RunDirectory
 from tests.cli.conftest import TINY
 

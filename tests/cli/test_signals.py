@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import matplotlib.image
 import pytest
 
-from tensor_optix.cli.interruption import Interruption
 from tensor_optix.cli.main import main
+from tensor_optix.runs.interruption import Interruption
 from tests.frameworks import require
 
 if TYPE_CHECKING:

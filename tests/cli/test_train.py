@@ -32,6 +32,8 @@ def test_a_run_directory_holds_all_that_was_promised(finished_run: Path) -> None
         "events.jsonl",
         "learning_curve.png",
         "report.txt",
+        "state",
+        "lock",
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from tensor_optix.core.checkpoints.saved_state import read_state, write_state
 from tests.scripted import CountingAgent
 
 if TYPE_CHECKING:
@@ -66,6 +67,39 @@ class PipelineContract:
         again = next(iter(pipeline.episodes()))
         assert again.episode_id == 0
         assert np.shape(again.observations) == first.shape
+        pipeline.teardown()
+
+    def test_windows_are_numbered_on_from_a_state(self, pipeline):
+        pipeline.set_agent(CountingAgent())
+        pipeline.setup()
+        list(islice(pipeline.episodes(), 2))
+        state = copy.deepcopy(pipeline.state_dict())
+        if state is not None:
+            pipeline.restart()
+            assert pipeline.load_state_dict(state) in (True, False)
+            windows = list(islice(pipeline.episodes(), 2))
+            assert [window.episode_id for window in windows] == [2, 3]
+        pipeline.teardown()
+
+    def test_a_state_stays_as_it_is_while_the_pipeline_goes_on(self, pipeline):
+        pipeline.set_agent(CountingAgent())
+        pipeline.setup()
+        source = pipeline.episodes()
+        next(source)
+        state = pipeline.state_dict()
+        as_it_was = copy.deepcopy(state)
+        next(source)
+        np.testing.assert_equal(state, as_it_was)
+        pipeline.teardown()
+
+    def test_a_state_can_be_written_and_read(self, pipeline, tmp_path):
+        pipeline.set_agent(CountingAgent())
+        pipeline.setup()
+        next(pipeline.episodes())
+        state = pipeline.state_dict()
+        if state is not None:
+            write_state(tmp_path / "pipeline", state)
+            np.testing.assert_equal(read_state(tmp_path / "pipeline"), state)
         pipeline.teardown()
 
     def test_it_says_whether_it_is_live(self, pipeline):

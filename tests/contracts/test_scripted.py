@@ -40,3 +40,7 @@ class TestScriptedOptimizer(OptimizerContract):
     @pytest.fixture
     def optimizer(self):
         return ScriptedOptimizer()
+
+    @pytest.fixture
+    def another(self):
+        return ScriptedOptimizer()

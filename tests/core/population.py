@@ -63,7 +63,7 @@ class Evolution:
     def __init__(self, directory: Any, talents: list[int], first: int = 3, **options: Any) -> None:
         manager_options = options.pop("manager", {"max_spawns": len(talents)})
         self.first = options.pop("agent", None) or Talent(first)
-        self.arena = Arena(is_live=options.pop("is_live", False))
+        self.arena = options.pop("arena", None) or Arena(is_live=options.pop("is_live", False))
         self.made: list[Talent] = []
         self.talents = list(talents)
         self.luck = options.pop("luck", {})

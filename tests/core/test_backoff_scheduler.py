@@ -7,7 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from tensor_optix.core.backoff_scheduler import AutoScheduler, BackoffScheduler, Judgement
+from tensor_optix.core.backoff_scheduler import (
+    MOST_SCORES,
+    AutoScheduler,
+    BackoffScheduler,
+    Judgement,
+)
+from tensor_optix.core.checkpoints.saved_state import read_state, write_state
 from tensor_optix.core.types import LoopState
 
 
@@ -322,3 +328,86 @@ def test_a_scheduler_goes_on_from_its_state_dict():
     for score in scores:
         whole.decide(float(score))
     assert second.state_dict() == whole.state_dict()
+
+
+SCHEDULERS = [
+    AutoScheduler,
+    lambda: AutoScheduler(dormant_threshold=25),
+    lambda: BackoffScheduler(backoff_factor=1.3, plateau_threshold=2),
+]
+
+
+def heard(scheduler, scores, first):
+    """Return all that a scheduler says of the scores of the windows from `first` on."""
+    said = []
+    for window, score in enumerate(scores, first):
+        if not scheduler.should_adapt(window):
+            continue
+        judgement = scheduler.decide(float(score), may_rest=window % 50 < 40)
+        said.append((window, judgement, scheduler.current_state, scheduler.current_interval))
+        said.append((scheduler.consecutive_non_improvements, scheduler.best_score))
+        said.append((scheduler.margin(), scheduler.last_plateau_test))
+        if scheduler.current_state is LoopState.DORMANT and window % 3 == 0:
+            scheduler.record_restart()
+    return repr(said)
+
+
+@pytest.mark.parametrize("make", SCHEDULERS)
+def test_from_its_state_in_a_file_it_goes_on_alike_at_any_moment(make, tmp_path):
+    rng = np.random.default_rng(5)
+    scores = np.cumsum(rng.normal(0.1, 1.0, 600)) + rng.normal(0.0, 3.0, 600)
+    scores[200:] -= 40.0
+    for moment in range(1, 300, 37):
+        straight, resumed = make(), make()
+        heard(straight, scores[:moment], 0)
+        write_state(tmp_path / "scheduler", straight.state_dict())
+        resumed.load_state_dict(read_state(tmp_path / "scheduler"))
+        further = scores[moment : moment + 300]
+        assert heard(resumed, further, moment) == heard(straight, further, moment)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scores": [1.0, math.nan]}, "a score must be a finite number, got nan"),
+        ({"best": "x"}, "best must be a finite number, got 'x'"),
+        ({"times": [0]}, "there must be 2 times of scores, got 1"),
+    ],
+)
+def test_a_damaged_state_is_refused(changes, message):
+    scheduler = AutoScheduler()
+    scheduler.decide(1.0)
+    scheduler.decide(2.0)
+    with pytest.raises(ValueError, match=message):
+        AutoScheduler().load_state_dict(scheduler.state_dict() | changes)
+
+
+def test_the_scores_that_it_remembers_are_bounded_and_still_tell_a_rise_from_a_plateau():
+    scheduler, scatter = AutoScheduler(), np.random.default_rng(0).normal(size=60_000)
+    for window in range(30_000):
+        scheduler.should_adapt(window)
+        scheduler.record_score(window / 100 + scatter[window])
+    assert scheduler.last_plateau_test.still_rising
+    assert scheduler.last_plateau_test.gain == pytest.approx(300.0, rel=0.2)
+    assert scheduler.last_plateau_test.noise == pytest.approx(1.0, rel=0.1)
+    for window in range(30_000, 60_000):
+        scheduler.should_adapt(window)
+        scheduler.record_score(300.0 + scatter[window])
+    assert scheduler.last_plateau_test.is_plateau
+    state = scheduler.state_dict()
+    assert len(state["scores"]) == len(state["times"]) <= MOST_SCORES
+    assert (state["times"][0], state["times"][-1]) == (0, 59_999)
+
+
+def test_scores_before_a_restart_stay_before_it_when_some_are_left_out():
+    scheduler = BackoffScheduler()
+    for _ in range(MOST_SCORES // 2):
+        scheduler.record_score(0.0)
+    scheduler.record_restart()
+    for _ in range(3 * MOST_SCORES):
+        scheduler.record_score(1.0)
+    state = scheduler.state_dict()
+    before = state["restarted_at"]
+    assert before > 0
+    assert set(state["scores"][:before]) == {0.0}
+    assert set(state["scores"][before:]) == {1.0}

@@ -7,8 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from tensor_optix.core.base_evaluator import MeanReturnEvaluator, finished_episodes
+from tensor_optix.core.base_evaluator import (
+    CheckedEvaluator,
+    MeanReturnEvaluator,
+    finished_episodes,
+)
+from tensor_optix.core.decisions.episode_ends import EpisodeEnds, StepScoring
 from tensor_optix.core.types import EpisodeData, EvalMetrics
+from tensor_optix.trials.trial import NegatedEvaluator, OneScale
 from tests.contracts.evaluator_contract import EvaluatorContract
 
 
@@ -89,3 +95,34 @@ def test_combine_takes_the_validation_score_and_tells_the_gap():
 def test_beating_means_strictly_greater_than_the_other_plus_the_margin(margin, beats):
     assert EvalMetrics(2.0, {}, 0).beats(EvalMetrics(1.0, {}, 0), margin) is beats
     assert not EvalMetrics(1.0, {}, 0).beats(EvalMetrics(1.0, {}, 0))
+
+
+class Counting(MeanReturnEvaluator):
+    """Remembers how many windows it has scored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scored = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"scored": self.scored}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.scored = state["scored"]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        CheckedEvaluator,
+        OneScale,
+        NegatedEvaluator,
+        lambda inner: StepScoring(NegatedEvaluator(inner), EpisodeEnds()),
+    ],
+)
+def test_what_an_evaluator_keeps_goes_through_every_wrapper(wrap):
+    first, second = Counting(), Counting()
+    first.scored = 7
+    wrap(second).load_state_dict(wrap(first).state_dict())
+    assert second.scored == 7
+    assert wrap(MeanReturnEvaluator()).state_dict() is None

@@ -269,3 +269,23 @@ def test_pruning_leaves_other_runs_alone(directory):
 def test_an_empty_run_id_is_an_error(registry):
     with pytest.raises(ValueError, match="run_id must not be empty"):
         registry.begin_run("")
+
+
+def test_a_policy_that_a_checkpoint_names_comes_back_after_it_was_discarded(tmp_path):
+    """Otherwise a run that goes on from there would do without the best policy that it had."""
+    registry = CheckpointRegistry(tmp_path)
+    first, second, third = (save(registry, score) for score in (1.0, 2.0, 3.0))
+    stored = [one.snapshot_id for one in registry.snapshots]
+    registry.pinned = frozenset(stored[:2])
+    for snapshot in (second, third, second):
+        registry.discard_snapshot(snapshot)
+    assert registry.snapshots == [first]
+
+    resumed = CheckpointRegistry(tmp_path)
+    resumed.begin_run(registry.run_id)
+    resumed.go_back_to(stored[1:], is_repeated=False)
+    assert resumed.snapshots == [second, first]
+    resumed.discard_snapshot(second)
+    resumed.forget_discarded()
+    assert resumed.snapshots == [first]
+    assert len(list(tmp_path.glob("*_*"))) == 1

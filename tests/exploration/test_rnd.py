@@ -9,6 +9,7 @@ import pytest
 from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 
 from tensor_optix.core.base_evaluator import RAW_REWARDS
+from tensor_optix.core.checkpoints.saved_state import read_state, write_state
 from tensor_optix.core.types import EpisodeData
 from tensor_optix.exploration.rnd import RNDPipeline, SmallNetwork
 from tensor_optix.optimizer import RLOptimizer
@@ -67,6 +68,24 @@ def test_actions_of_every_form_reach_the_environment_and_are_kept(space: Any) ->
     (kept,) = collect(RNDPipeline(BatchPipeline(env=env, agent=agent, window_size=4), obs_dim=2), 1)
     np.testing.assert_array_equal(kept.actions, [agent.action] * 4)
     assert np.ptp(kept.rewards) > 0
+
+
+class Lasting(Given):
+    """Goes on with its windows, if it is told where it was."""
+
+    given = 0
+
+    def episodes(self) -> Iterator[EpisodeData]:
+        while self.given < len(self.windows):
+            self.given += 1
+            yield self.windows[self.given - 1]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"given": self.given}
+
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        self.given = state["given"]
+        return True
 
 
 def window(observations: Any, **fields: Any) -> EpisodeData:
@@ -177,6 +196,38 @@ def test_the_same_seed_gives_the_same_novelty():
         return next(pipeline.episodes()).rewards
 
     assert rewards(1) == rewards(1) != rewards(2)
+
+
+@pytest.mark.parametrize("moment", [0, 1, 5])
+def test_from_its_state_in_a_file_the_novelty_goes_on_to_the_bit(moment, tmp_path):
+    rng = np.random.default_rng(0)
+    # More rows than the predictor takes at once.
+    windows = [window(rng.normal(size=(300, 3)), final_obs=rng.normal(size=3)) for _ in range(9)]
+    straight = RNDPipeline(Lasting(*windows), obs_dim=3, seed=4)
+    straight.set_eta(0.3)
+    expected = [episode.rewards for episode in straight.episodes()]
+    first = RNDPipeline(Lasting(*windows), obs_dim=3, seed=4)
+    first.set_eta(0.3)
+    collect(first, moment)
+    state = first.state_dict()
+    collect(first, 1)
+    write_state(tmp_path / "rnd", state)
+    resumed = RNDPipeline(Lasting(*windows), obs_dim=3, seed=5)
+    assert resumed.load_state_dict(read_state(tmp_path / "rnd"))
+    assert resumed.eta == 0.3
+    assert [episode.rewards for episode in resumed.episodes()] == expected[moment:]
+
+
+def test_where_the_wrapped_pipeline_keeps_nothing_its_episodes_do_not_go_on():
+    state = RNDPipeline(Given(), obs_dim=2).state_dict()
+    assert state["pipeline"] is None
+    assert RNDPipeline(Given(), obs_dim=2).load_state_dict(state) is False
+
+
+def test_the_state_of_networks_of_another_size_is_refused():
+    state = RNDPipeline(Given(), obs_dim=2).state_dict()
+    with pytest.raises(ValueError, match=r"\(3, 64\).*got .*\(2, 64\).*the obs_dim and"):
+        RNDPipeline(Given(), obs_dim=3).load_state_dict(state)
 
 
 def test_everything_else_is_the_wrapped_pipelines():

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.types import EvalMetrics, HyperparamSet
 from tensor_optix.optimizers.backoff_optimizer import BackoffOptimizer
 from tensor_optix.optimizers.momentum_optimizer import MomentumOptimizer
@@ -31,12 +32,41 @@ class TestWithBounds(OptimizerContract):
     def optimizer(self, make):
         return make({"learning_rate": (0.01, 1.0)}, seed=0)
 
+    @pytest.fixture
+    def another(self, make):
+        return make({"learning_rate": (0.01, 1.0)}, seed=1)
+
+
+@pytest.mark.parametrize("make", ALL)
+class TestWithAWholeNumber(OptimizerContract):
+    @pytest.fixture
+    def optimizer(self, make):
+        return make(BOUNDS, seed=0)
+
+    @pytest.fixture
+    def another(self, make):
+        return make(BOUNDS, seed=1)
+
 
 @pytest.mark.parametrize("make", ALL)
 class TestWithoutBounds(OptimizerContract):
     @pytest.fixture
     def optimizer(self, make):
         return make(None, seed=0)
+
+    @pytest.fixture
+    def another(self, make):
+        return make(None, seed=1)
+
+
+class TestFixedHyperparams(OptimizerContract):
+    @pytest.fixture
+    def optimizer(self):
+        return FixedHyperparams()
+
+    @pytest.fixture
+    def another(self):
+        return FixedHyperparams()
 
 
 @pytest.mark.parametrize("make", ALL)
@@ -238,6 +268,58 @@ def test_a_score_that_is_not_finite_asks_for_the_same_again(make):
     before = run.params
     run.score = lambda params, k: np.nan
     assert run.step() == before
+
+
+def under_experiment(make):
+    """Return a run whose tuner is within an experiment, away from its base, and has heard of it."""
+    run = SimulatedRun(make(BOUNDS, seed=0), dict(PARAMS), lambda p, k: float(k % 2))
+    while not (run.optimizer.is_probing and run.optimizer.state_dict()["heard"]):
+        run.step()
+    return run
+
+
+@pytest.mark.parametrize("make", EXPERIMENTING)
+def test_a_state_within_an_experiment_holds_what_it_began_from_and_has_heard(make):
+    run = under_experiment(make)
+    run.optimizer.on_improvement(run.history[-1])
+    state = run.optimizer.state_dict()
+    *measured, improved = state["heard"]
+    assert [score for _, score, _ in measured] == state["now"]["since_base"][-len(measured) :]
+    assert state["began"]["since_base"] == state["now"]["since_base"][: -len(measured)]
+    assert improved == ("improved",)
+
+
+@pytest.mark.parametrize("make", EXPERIMENTING)
+def test_an_experiment_that_does_not_come_to_where_it_was_is_void(make, caplog):
+    run, tuner = under_experiment(make), make(BOUNDS, seed=1)
+    state = run.optimizer.state_dict()
+    state["heard"][0] = ("measured", 1.0, PARAMS)
+    tuner.load_state_dict(state)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "the experiment under way cannot be gone on with: it is void" in caplog.text
+    assert tuner.describe()["reason"] == "resume"
+    assert tuner.is_probing
+    run.optimizer = tuner
+    assert run.step() == PARAMS
+    assert not tuner.is_probing
+    run.go(60)
+    assert len(caplog.records) == 1
+    assert len({params["learning_rate"] for params in run.asked[-50:]}) > 1
+
+
+@pytest.mark.parametrize("make", EXPERIMENTING)
+@pytest.mark.parametrize(
+    "bounds", [{"learning_rate": (0.5, 1.0)}, {"n_epochs": (20, 30), "gamma": (0.9, 0.999)}]
+)
+def test_within_other_bounds_the_search_begins_anew(make, bounds):
+    run, tuner = under_experiment(make), make(bounds, seed=1)
+    tuner.load_state_dict(run.optimizer.state_dict())
+    run.optimizer = tuner
+    run.go(60)
+    for name, (low, high) in bounds.items():
+        values = {params[name] for params in run.asked[-60:]}
+        assert len(values) > 1
+        assert low <= min(values) <= max(values) <= high
 
 
 def test_arguments_out_of_range_are_named():

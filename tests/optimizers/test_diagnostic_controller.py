@@ -82,7 +82,11 @@ class Run:
 class TestAroundNoTuning(OptimizerContract):
     @pytest.fixture
     def optimizer(self):
-        return DiagnosticController(FixedHyperparams())
+        return DiagnosticController(FixedHyperparams(), epsilon_score_threshold=0.0)
+
+    @pytest.fixture
+    def another(self):
+        return DiagnosticController(FixedHyperparams(), epsilon_score_threshold=0.0)
 
 
 class TestAroundSPSA(OptimizerContract):
@@ -90,6 +94,11 @@ class TestAroundSPSA(OptimizerContract):
     def optimizer(self):
         bounds = {"learning_rate": (0.01, 1.0)}
         return DiagnosticController(SPSAOptimizer(bounds, seed=0), bounds=bounds)
+
+    @pytest.fixture
+    def another(self):
+        bounds = {"learning_rate": (0.01, 1.0)}
+        return DiagnosticController(SPSAOptimizer(bounds, seed=1), bounds=bounds)
 
 
 def test_a_learning_rate_stays_within_its_bounds_through_40_windows_of_alarm_and_recovers():
@@ -376,3 +385,10 @@ def test_two_alarms_at_once_are_one_correction():
     alarming = EvalMetrics(0.0, {"loss": 9.0, "approx_kl": 0.5}, 9)
     corrected = controller.suggest(HyperparamSet(PPO), [*quiet, alarming])
     assert corrected.params == PPO | {"learning_rate": 1.5e-4}
+
+
+def test_an_inner_optimizer_that_keeps_nothing_hears_of_a_restart_when_the_run_goes_on():
+    state = DiagnosticController(Recording()).state_dict()
+    inner = Recording()
+    DiagnosticController(inner).load_state_dict(state)
+    assert inner.calls == ["restart"]

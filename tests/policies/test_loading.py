@@ -108,7 +108,7 @@ def test_a_run_of_an_earlier_version_is_read(run: Path, tmp_path: Path) -> None:
     for snapshot in (moved / "checkpoints").glob("snapshot_*"):
         # As earlier versions left it: not one of its files.
         metadata = json.loads((snapshot / "metadata.json").read_text())
-        del metadata["files"]["weights/policy.json"]
+        del metadata["files"]["weights/policy.json"], metadata["metadata_sha256"]
         (snapshot / "metadata.json").write_text(json.dumps(metadata))
         (snapshot / "weights" / "policy.json").unlink()
     with pytest.raises(RunDirectoryError, match=r"of an earlier version: make its agent .*agent="):
@@ -172,6 +172,7 @@ def repair(snapshot: Any) -> None:
     folder = Path(snapshot.weights_path).parent
     metadata = json.loads((folder / "metadata.json").read_text())
     metadata["files"] = {name: seal(folder / name) for name in metadata["files"]}
+    del metadata["metadata_sha256"]  # as earlier versions left them
     (folder / "metadata.json").write_text(json.dumps(metadata))
 
 

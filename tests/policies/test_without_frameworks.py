@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -23,6 +23,8 @@ RUNS = {
     "pendulum": ("Pendulum-v1", "sac", {"window_size": 300, "max_episodes": 3}),
     "parts": (PARTS, "dqn", {"window_size": 128, "max_episodes": 4}),
 }
+SCREEN = "tests.policies.image_env:Screen-v0"
+IMAGES = {"screen": (SCREEN, "ppo", {"window_size": 128, "max_episodes": 3})}
 EPISODES = 3
 SCRIPT = """
 import json, sys
@@ -45,7 +47,7 @@ print(json.dumps(returns))
 
 def trained(path: Path, name: str, framework: str) -> None:
     """Let a small run learn a little."""
-    env_id, algorithm, settings = RUNS[name]
+    env_id, algorithm, settings = (RUNS | IMAGES)[name]
     small = (
         {} if algorithm == "ppo" else {"batch_size": 8, "learning_starts": 64, "update_every": 8}
     )
@@ -70,7 +72,8 @@ def test_policies_play_to_the_scores_of_evaluate(
 ) -> None:
     require(framework)
     played, asked = {}, []
-    for name, (env_id, _, _) in RUNS.items():
+    runs = RUNS if framework == "native" else RUNS | IMAGES
+    for name, (env_id, _, _) in runs.items():
         trained(tmp_path / name, name, framework)
         (tmp_path / name).rename(tmp_path / f"moved-{name}")
         run = tmp_path / f"moved-{name}"
@@ -85,6 +88,7 @@ def test_policies_play_to_the_scores_of_evaluate(
     found = json.loads(result.stdout)
     assert found["CartPole-v1"] == played["CartPole-v1"]
     assert found[PARTS] == played[PARTS]
+    assert found.get(SCREEN) == played.get(SCREEN)
     np.testing.assert_allclose(found["Pendulum-v1"], played["Pendulum-v1"], rtol=1e-3)
 
 
@@ -105,22 +109,3 @@ def test_neither_the_environments_package_nor_a_framework_is_imported(tmp_path: 
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     # The learner comes back on what is installed.
     assert result.stdout.split() == [str(policy.predict(observation)), "NativeDQNAgent"]
-
-
-def test_images_say_what_to_install(tmp_path: Path) -> None:
-    require("torch")
-    from gymnasium.spaces import Box, Discrete
-
-    from tests.policies.stored import Spaces, ready_made, store
-
-    spaces: Any = Spaces(Box(0, 255, (7, 7, 3), np.uint8), Discrete(2))
-    store(ready_made(spaces, "ppo", "torch"), tmp_path)
-    script = (
-        "import importlib.util\nfind_spec = importlib.util.find_spec\n"
-        "importlib.util.find_spec = lambda name, *a: None if name == 'torch' else find_spec(name, *a)\n"
-        f"import tensor_optix\ntensor_optix.load({str(tmp_path)!r})\n"
-    )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert result.stderr.splitlines()[-1] == (
-        "ImportError: framework 'torch' needs PyTorch: pip install 'tensor-optix[torch]'"
-    )

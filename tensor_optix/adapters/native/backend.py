@@ -19,7 +19,8 @@ from tensor_optix.adapters.backend import given_instead, require_same_values
 from tensor_optix.adapters.native.optimizers import NativeOptimizer
 from tensor_optix.adapters.native.perceptron import DenseNetwork, NativeScalar, NativeTwinCritics
 from tensor_optix.adapters.native.views import Views
-from tensor_optix.adapters.stored_perceptrons import by_own_names, is_native_optimizer
+from tensor_optix.adapters.stored_networks import by_own_names, is_native_optimizer
+from tensor_optix.core.checkpoints.saved_state import read_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -294,6 +295,15 @@ def set_schedule_step(optimizer: NativeOptimizer, step: int) -> None:
     """Do nothing, as there is no such step."""
 
 
+def random_state() -> dict[str, Array]:
+    """Return nothing: there is no generator beside the agents' own."""
+    return {}
+
+
+def set_random_state(state: Mapping[str, Array]) -> None:
+    """Do nothing, as there is no such generator."""
+
+
 def save_network(network: NativeNetwork, path: PathLike) -> None:
     """Write every variable of a network to `path`.safetensors, as PyTorch's are written."""
     _write(path, network.variables())
@@ -305,10 +315,24 @@ def load_network(network: NativeNetwork, path: PathLike) -> None:
     Raises:
         ValueError: If it holds others, or of other shapes; nothing has changed then.
     """
+    read_network(network, path)()
+
+
+def read_network(network: NativeNetwork, path: PathLike) -> Callable[[], None]:
+    """Read what `save_network` wrote, and return what puts it into the network's variables.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged.
+        ValueError: If it holds others, or of other shapes.
+    """
     variables = network.variables()
     stored = _read(path, variables)
-    for name, array in variables.items():
-        array[...] = stored[name]
+
+    def put() -> None:
+        for name, array in variables.items():
+            array[...] = stored[name]
+
+    return put
 
 
 def require_same_shared(networks: Mapping[str, NativeNetwork], directory: Path) -> None:
@@ -366,10 +390,11 @@ def _read(path: PathLike, own: Mapping[str, Array]) -> Mapping[str, Array]:
     """Return the arrays of a file by the names of variables.
 
     Raises:
+        CheckpointError: If the file is missing or damaged.
         ValueError: If they are others, or of other shapes.
     """
     expected = {name: list(array.shape) for name, array in own.items()}
-    stored = by_own_names(safetensors.load_file(f"{path}.safetensors"), expected)
+    stored = by_own_names(read_safetensors(Path(f"{path}.safetensors")), expected)
     found = {name: list(array.shape) for name, array in stored.items()}
     if found != expected:
         differing = sorted(n for n in found | expected if found.get(n) != expected.get(n))[:3]

@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tensor_optix.adapters.backend import LARGEST_BYTE, OPEN, ByteField, first_divisors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tensor_optix.core.types import Array
 
 
+class NativeEncoding(ABC):
+    """A step of observations to features, which the engine neither makes nor learns."""
+
+    places = 1
+    """How many modules it is in a Sequential of PyTorch, by whose numbers its variables are called."""
+
+    @abstractmethod
+    def __call__(self, observations: Array, /) -> Array:
+        """Return what comes next."""
+
+    def variables(self) -> dict[str, Array]:
+        """Return what files keep of it, by the names that PyTorch gives it."""
+        return {}
+
+
+def variables_of(encodings: Sequence[NativeEncoding]) -> dict[str, Array]:
+    """Return what files keep of encodings in order, by the names that PyTorch gives it in a Sequential."""
+    found: dict[str, Array] = {}
+    place = 0
+    for one in encodings:
+        found |= {f"{place}.{name}": array for name, array in one.variables().items()}
+        place += one.places
+    return found
+
+
 @dataclass(frozen=True)
-class NativeFlatten:
+class NativeFlatten(NativeEncoding):
     """Arrays `[B, ...]` as rows `[B, F]`, numbers `[B]` as `[B, 1]`."""
 
     def __call__(self, observations: Array) -> Array:
@@ -24,7 +52,7 @@ class NativeFlatten:
 
 
 @dataclass(frozen=True)
-class NativeOneHot:
+class NativeOneHot(NativeEncoding):
     """K numbers for each of B, `[B]` or `[B, ...]`, as unit vectors side by side, `[B, sum(sizes)]`.
 
     They count from their starts on; the vectors of others are 0. Columns of a row that lie behind the K, as
@@ -50,7 +78,7 @@ class NativeOneHot:
 
 
 @dataclass
-class NativeByteScale:
+class NativeByteScale(NativeEncoding):
     """Bytes divided by what they are at most: an `adapters.backend.ByteScale`.
 
     Columns of a row that lie behind those of the fields, as those of actions do, stay what they are.
@@ -66,11 +94,11 @@ class NativeByteScale:
         self.divisors = np.array(first_divisors(self.fields), np.int64)
 
     def __call__(self, observations: Array) -> Array:
-        """Return the quotients, `[B, D]` float32."""
+        """Return the quotients, float32, in the shape that they came in."""
         rows = np.array(observations, np.float32).reshape(len(observations), -1)
-        known = np.where(self.divisors == OPEN, LARGEST_BYTE, self.divisors)
-        rows[:, : sum(self.sizes)] /= np.repeat(known, self.sizes).astype(np.float32)
-        return rows
+        known = np.where(self.divisors == OPEN, LARGEST_BYTE, self.divisors).astype(np.float32)
+        rows[:, : sum(self.sizes)] /= known if len(known) == 1 else np.repeat(known, self.sizes)
+        return rows.reshape(np.shape(observations))
 
     def read(self) -> Array:
         """Return the divisors `[F]` int64."""
@@ -80,5 +108,6 @@ class NativeByteScale:
         """Set the divisors."""
         self.divisors[:] = divisors
 
-
-Encoding: TypeAlias = NativeFlatten | NativeOneHot | NativeByteScale
+    def variables(self) -> dict[str, Array]:
+        """Return the divisors."""
+        return {"divisors": self.divisors}

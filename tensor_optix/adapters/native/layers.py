@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tensor_optix.adapters.backend import ByteField
-    from tensor_optix.adapters.native.encodings import Encoding
+    from tensor_optix.adapters.native.encodings import NativeEncoding
     from tensor_optix.adapters.network_recipes import Convolution, Dense
 
-Layer: TypeAlias = "Encoding | DenseView"
+Layer: TypeAlias = "NativeEncoding | DenseView"
 ACTIVATIONS = {None: Activation.IDENTITY, "tanh": Activation.TANH, "relu": Activation.RELU}
 
 
@@ -58,6 +58,11 @@ def turned(has_channels_first: bool) -> NoReturn:
     _refuse_images()
 
 
+def features(channels: int, size: int) -> NoReturn:
+    """Refuse, as `convolution` does."""
+    _refuse_images()
+
+
 def columns(first: int, shape: Sequence[int]) -> NoReturn:
     """Refuse, as `convolution` does: only rows with images are taken apart."""
     _refuse_images()
@@ -70,8 +75,8 @@ def side_by_side(width: int, branches: Sequence[Sequence[Layer]]) -> NoReturn:
 
 def _refuse_images() -> NoReturn:
     raise ValueError(
-        "framework 'native' has no convolutions, which images need: pip install 'tensor-optix[torch]', and "
-        "take framework 'torch'"
+        "framework 'native' trains no convolutions, which images need: pip install 'tensor-optix[torch]', "
+        "and take framework 'torch' or 'tensorflow'; policies that they trained act natively"
     )
 
 
@@ -90,7 +95,7 @@ def one_hot(sizes: Sequence[int], starts: Sequence[int]) -> NativeOneHot:
     return NativeOneHot(tuple(sizes), tuple(starts))
 
 
-def beside(encoder: Sequence[Encoding], size: int, others: int) -> list[Encoding]:
+def beside(encoder: Sequence[NativeEncoding], size: int, others: int) -> list[NativeEncoding]:
     """Return an encoder of rows whose last columns stay what they are, as all encodings leave them."""
     return list(encoder)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 
-from tensor_optix.adapters.native.encodings import NativeByteScale
+from tensor_optix.adapters.native.encodings import NativeByteScale, variables_of
 from tensor_optix.adapters.native.memory import aligned
 from tensor_optix.adapters.native.views import Activation, DenseView
 from tensor_optix.adapters.network_recipes import HIDDEN_GAIN
@@ -20,7 +20,7 @@ from tensor_optix.core.argument_checks import closest, whole_number
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tensor_optix.adapters.native.encodings import Encoding
+    from tensor_optix.adapters.native.encodings import NativeEncoding
     from tensor_optix.core.types import Array
 
 ActivationName: TypeAlias = Literal["tanh", "relu", "elu", "silu"]
@@ -37,7 +37,9 @@ class DenseNetwork:
 
     flattens = True
 
-    def __init__(self, layers: Sequence[DenseView], encoding: Sequence[Encoding] = ()) -> None:
+    def __init__(
+        self, layers: Sequence[DenseView], encoding: Sequence[NativeEncoding] = ()
+    ) -> None:
         self._layers = tuple(layers)
         self._encoding = tuple(encoding)
         self._arrays = [array for one in layers for array in one[:2] if array is not None]
@@ -48,7 +50,7 @@ class DenseNetwork:
         return list(self._arrays)
 
     @property
-    def encoding(self) -> Sequence[Encoding]:
+    def encoding(self) -> Sequence[NativeEncoding]:
         """What observations go through before the layers, in order."""
         return self._encoding
 
@@ -67,12 +69,8 @@ class DenseNetwork:
 
     def variables(self) -> dict[str, Array]:
         """Return all that files keep, by the names that PyTorch gives it in a Sequential."""
-        found = {
-            f"{place}.divisors": one.divisors
-            for place, one in enumerate(self._encoding)
-            if isinstance(one, NativeByteScale)
-        }
-        place = len(self._encoding)
+        found = variables_of(self._encoding)
+        place = sum(one.places for one in self._encoding)
         for layer in self._layers:
             found[f"{place}.weight"] = layer.weight
             if layer.bias is not None:

@@ -15,6 +15,7 @@ except ImportError as error:
 from torch import Tensor, nn
 
 from tensor_optix.adapters.backend import LARGEST_BYTE, OPEN, first_divisors
+from tensor_optix.adapters.stored_networks import Features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +69,11 @@ def flatten() -> nn.Module:
     return TorchFlatten()
 
 
+def features(channels: int, size: int) -> nn.Module:
+    """Return a layer of what convolutions make, images with so many channels, to `[B, size]`."""
+    return TorchFeatures(channels, size)
+
+
 def columns(first: int, shape: Sequence[int]) -> nn.Module:
     """Return a layer of rows `[B, D]` to what their columns from `first` on hold, `[B, *shape]`."""
     return TorchColumns(first, shape)
@@ -118,6 +124,31 @@ def adam(
 def number_adam(learning_rate: float) -> torch.optim.Optimizer:
     """Return Adam over one new number, which starts at 0."""
     return torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=learning_rate)
+
+
+def features_behind(network: nn.Module) -> dict[str, tuple[Features, ...]]:
+    """Return what each dense layer behind ready-made convolutions takes first, by the name of its weight."""
+    found: dict[str, tuple[Features, ...]] = {}
+    parts: tuple[Features, ...] = ()
+    within = None
+    for name, module in network.named_modules(remove_duplicate=False):
+        if within is not None and name.startswith(within):
+            continue
+        if isinstance(module, TorchSideBySide):
+            within = f"{name}."
+        if isinstance(module, TorchSideBySide | TorchFeatures):
+            parts = _parts(module)
+        elif parts and isinstance(module, nn.Linear):
+            found[f"{name}.weight"], parts = parts, ()
+    return found
+
+
+def _parts(module: nn.Module) -> tuple[Features, ...]:
+    """Return of what the features lie side by side that a module makes, where it may be of images."""
+    if isinstance(module, TorchSideBySide):
+        lasts = [[*branch.children()][-1] for branch in module.branches]
+        return tuple(part for last in lasts for part in _parts(last))
+    return module.parts if isinstance(module, TorchFeatures | TorchColumns) else ()
 
 
 class TorchActionCritic(nn.Module):
@@ -220,6 +251,14 @@ class TorchFlatten(nn.Module):
         return rows if rows.is_floating_point() else rows.float()
 
 
+class TorchFeatures(TorchFlatten):
+    """Images with so many channels, which convolutions made, as `[B, size]`: channel by channel."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.parts = (Features(channels, size),)
+
+
 class TorchColumns(nn.Module):
     """What the columns of rows `[B, D]` from `first` on hold, `[B, *shape]`."""
 
@@ -227,6 +266,7 @@ class TorchColumns(nn.Module):
         super().__init__()
         self.first = first
         self.shape = tuple(shape)
+        self.parts = (Features(1, math.prod(shape)),)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return it."""

@@ -8,13 +8,13 @@ import math
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from safetensors import numpy as safetensors
 
 from tensor_optix.adapters.backend import LARGEST_BYTE, require_same_values
-from tensor_optix.adapters.stored_perceptrons import by_own_names, is_native_optimizer
+from tensor_optix.adapters.stored_networks import by_own_names, is_native_optimizer
 from tensor_optix.adapters.tensorflow.gradient_descent import (
     TFGradientDescent,
     bind,
@@ -26,10 +26,11 @@ from tensor_optix.adapters.tensorflow.gradient_descent import schedule_step as s
 from tensor_optix.adapters.tensorflow.gradient_descent import set_learning_rate as set_learning_rate
 from tensor_optix.adapters.tensorflow.gradient_descent import set_schedule_step as set_schedule_step
 from tensor_optix.adapters.tensorflow.graphs import CompiledUpdates, Inference, PlainUpdates
-from tensor_optix.adapters.tensorflow.layers import DIVISORS, KerasByteScale
+from tensor_optix.adapters.tensorflow.layers import DIVISORS, KerasByteScale, features_behind
 from tensor_optix.adapters.tensorflow.network import (
     KerasScalar,
     KerasTwinCritics,
+    NetworkCopy,
     cloned_together,
     joined,
     layers_within,
@@ -41,17 +42,21 @@ from tensor_optix.adapters.tensorflow.network import clone as clone
 from tensor_optix.adapters.tensorflow.network import placed_on as placed_on
 from tensor_optix.adapters.tensorflow.network import require_device as require_device
 from tensor_optix.adapters.tensorflow.network import resolve_device as resolve_device
-from tensor_optix.adapters.tensorflow.requirements import tf
+from tensor_optix.adapters.tensorflow.requirements import keras, tf
 from tensor_optix.adapters.tensorflow.views import KerasViews
+from tensor_optix.core.checkpoints.saved_state import read_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, ByteScale, Tensor, Update, UpdateLoop
+    from tensor_optix.adapters.stored_networks import Features
     from tensor_optix.core.types import Array, PathLike
 
 CONVOLUTION_AXES = 4
 """Of a kernel."""
+FeaturesByPlace: TypeAlias = "Mapping[int, Sequence[Features]]"
+"""What dense layers behind convolutions take first, by the places of their kernels among the variables."""
 
 title = "TensorFlow"
 exp = tf.exp
@@ -249,6 +254,23 @@ def update_loop(update: Update, networks: Sequence[Any], is_pure: bool = True) -
     return CompiledUpdates(update, networks) if is_pure else PlainUpdates(update, networks)
 
 
+def random_state() -> dict[str, Array]:
+    """Return the state of TensorFlow's global generator. That of single operations cannot be had."""
+    return {"global": tf.random.get_global_generator().state.numpy()}
+
+
+def set_random_state(state: Mapping[str, Array]) -> None:
+    """Let TensorFlow's global generator go on from what `random_state` returned.
+
+    Raises:
+        ValueError: If it is no such state.
+    """
+    try:
+        tf.random.get_global_generator().state.assign(state["global"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the state is none of TensorFlow's generator: {error}") from error
+
+
 def save_network(network: Any, path: PathLike) -> None:
     """Write every variable of a network to `path`.safetensors."""
     require_built(Path(path).name, network)
@@ -257,8 +279,18 @@ def save_network(network: Any, path: PathLike) -> None:
 
 def load_network(network: Any, path: PathLike) -> None:
     """Read what `save_network` wrote, into the same variables."""
+    read_network(network, path)()
+
+
+def read_network(network: Any, path: PathLike) -> Callable[[], None]:
+    """Read what `save_network` wrote, and return what puts it into the network's variables.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged.
+        ValueError: If it holds others, or of other shapes.
+    """
     require_built(Path(path).name, network)
-    _load_variables(network.variables, path)
+    return functools.partial(_assign, network.variables, _read_network(network, path))
 
 
 def require_same_shared(networks: Mapping[str, Any], directory: Path) -> None:
@@ -271,9 +303,12 @@ def require_same_shared(networks: Mapping[str, Any], directory: Path) -> None:
         name: dict(zip(_names(network.variables), network.variables, strict=True))
         for name, network in networks.items()
     }
-    require_same_values(
-        named, lambda name: safetensors.load_file(directory / f"{name}.safetensors")
-    )
+
+    def read(name: str) -> dict[str, Array]:
+        arrays = _read_network(networks[name], directory / name)
+        return dict(zip(named[name], arrays, strict=True))
+
+    require_same_values(named, read)
 
 
 def save_optimizer(optimizer: Any, path: PathLike) -> None:
@@ -295,7 +330,7 @@ def load_optimizer(optimizer: Any, path: PathLike) -> bool:
 def average_networks(network: Any, paths: Sequence[PathLike]) -> None:
     """Set a network to the mean of stored ones; variables that are not floating take the first's."""
     require_built("network", network)
-    stored = [_read_variables(network.variables, path) for path in paths]
+    stored = [_read_network(network, path) for path in paths]
     means: list[Array] = [
         np.asarray(np.mean(arrays, axis=0, dtype=np.float64))
         if "float" in variable.dtype
@@ -329,23 +364,34 @@ def _load_variables(variables: Sequence[Any], path: PathLike) -> None:
     Raises:
         ValueError: If they are others, or of other shapes; nothing has changed then.
     """
-    _assign(variables, _read_variables(variables, path))
+    _assign(variables, _read_variables(variables, path, {}))
 
 
-def _read_variables(variables: Sequence[Any], path: PathLike) -> list[Array]:
-    """Return what `_save_variables` wrote, in the order of the variables.
+def _read_network(network: Any, path: PathLike) -> list[Array]:
+    """Return what `save_network` wrote, of this framework or of another, in the order of the variables.
 
     Raises:
         ValueError: If they are others, or of other shapes.
     """
-    stored = safetensors.load_file(f"{path}.safetensors")
-    if any(array.ndim == CONVOLUTION_AXES for array in stored.values()):
-        for name, variable in zip(_names(variables), variables, strict=True):
-            if name.endswith(DIVISORS):
-                # Earlier versions divided every image by this, and kept no divisors.
-                stored.setdefault(name, np.full(variable.shape, LARGEST_BYTE))
-    expected = {name: list(v.shape) for name, v in zip(_names(variables), variables, strict=True)}
-    named = by_own_names(stored, expected)
+    return _read_variables(network.variables, path, _features(network))
+
+
+def _read_variables(
+    variables: Sequence[Any], path: PathLike, features: FeaturesByPlace
+) -> list[Array]:
+    """Return what `_save_variables` wrote, in the order of the variables.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged.
+        ValueError: If they are others, or of other shapes.
+    """
+    stored = read_safetensors(Path(f"{path}.safetensors"))
+    names = _names(variables)
+    expected = {name: list(v.shape) for name, v in zip(names, variables, strict=True)}
+    if _is_of_earlier_version(stored, expected):
+        for name in expected.keys() - stored.keys():
+            stored[name] = np.full(expected[name], LARGEST_BYTE)
+    named = by_own_names(stored, expected, {names[at]: one for at, one in features.items()})
     found = {name: list(array.shape) for name, array in named.items()}
     if found != expected:
         differing = sorted(
@@ -357,6 +403,28 @@ def _read_variables(variables: Sequence[Any], path: PathLike) -> list[Array]:
             f"{[expected.get(name) for name in differing[:3]]}"
         )
     return [named[name] for name in expected]
+
+
+def _is_of_earlier_version(stored: Mapping[str, Array], expected: Mapping[str, Any]) -> bool:
+    """Whether nothing is missing but divisors: earlier versions divided every image by the largest byte."""
+    sees_images = any(array.ndim == CONVOLUTION_AXES for array in stored.values())
+    missing = expected.keys() - stored.keys()
+    is_part = stored.keys() <= expected.keys()
+    return sees_images and is_part and all(name.endswith(DIVISORS) for name in missing)
+
+
+def _features(network: Any) -> FeaturesByPlace:
+    """Return what each dense layer behind ready-made convolutions takes first."""
+    if isinstance(network, KerasTwinCritics):
+        count = len(network.first.variables)
+        second = {count + place: parts for place, parts in _features(network.second).items()}
+        return {**_features(network.first), **second}
+    if isinstance(network, NetworkCopy):
+        return _features(network.source)
+    if not isinstance(network, keras.Model):
+        return {}
+    places = {id(variable): place for place, variable in enumerate(network.variables)}
+    return {places[id(kernel)]: parts for kernel, parts in features_behind(network)}
 
 
 def _assign(variables: Sequence[Any], arrays: Sequence[Array]) -> None:

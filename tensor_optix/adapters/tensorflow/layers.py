@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensor_optix.adapters.backend import LARGEST_BYTE, OPEN, ByteField, first_divisors
+from tensor_optix.adapters.stored_networks import Features
 from tensor_optix.adapters.tensorflow.requirements import keras, tf
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tensor_optix.adapters.network_recipes import Convolution, Dense
     from tensor_optix.core.types import Array
@@ -80,6 +81,11 @@ def flatten() -> keras.layers.Layer:
     return keras.layers.Flatten(data_format="channels_last")
 
 
+def features(channels: int, size: int) -> keras.layers.Layer:
+    """Return a layer of what convolutions make, images with so many channels, to `[B, size]`."""
+    return KerasFeatures(channels, size)
+
+
 def columns(first: int, shape: Sequence[int]) -> keras.layers.Layer:
     """Return a layer of rows `[B, D]` to what their columns from `first` on hold, `[B, *shape]`."""
     return KerasColumns(first, shape)
@@ -140,6 +146,36 @@ def adam(
 def number_adam(learning_rate: float) -> keras.optimizers.Optimizer:
     """Return Adam for one number."""
     return keras.optimizers.Adam(learning_rate, epsilon=NUMBER_ADAM_EPSILON)
+
+
+def features_behind(model: keras.Model) -> Iterator[tuple[keras.Variable, tuple[Features, ...]]]:
+    """Yield the kernel of each dense layer behind ready-made convolutions, and what it takes first."""
+    parts: tuple[Features, ...] = ()
+    for layer in _steps(model):
+        if isinstance(layer, keras.Model | KerasFeatures):
+            parts = _parts(layer)
+        elif parts and isinstance(layer, keras.layers.Dense):
+            yield layer.kernel, parts
+            parts = ()
+
+
+def _steps(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Yield the layers in order; what `side_by_side` makes is one."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Sequential | KerasActionCritic):
+            yield from _steps(layer)
+        else:
+            yield layer
+
+
+def _parts(layer: keras.layers.Layer) -> tuple[Features, ...]:
+    """Return of what the features lie side by side that a layer makes, where it may be of images."""
+    if isinstance(layer, KerasFeatures | KerasColumns):
+        return (layer.part,)
+    if isinstance(layer, keras.Sequential):
+        return _parts(layer.layers[-1])
+    branches = layer.layers if isinstance(layer, keras.Model) else ()
+    return tuple(part for branch in branches for part in _parts(branch))
 
 
 # The names that models were stored under.
@@ -251,6 +287,19 @@ class KerasByteScale(keras.layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), "fields": [list(field) for field in self._fields]}
 
 
+@keras.saving.register_keras_serializable(PACKAGE, "Features")
+class KerasFeatures(keras.layers.Flatten):  # type: ignore[misc]
+    """Images with so many channels, which convolutions made, as `[B, size]`: pixel by pixel."""
+
+    def __init__(self, channels: int, size: int, **settings: Any) -> None:
+        super().__init__(**{"data_format": "channels_last", **settings})
+        self.part = Features(channels, size)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes this layer again."""
+        return {**super().get_config(), **self.part._asdict()}
+
+
 @keras.saving.register_keras_serializable(PACKAGE, "Columns")
 class KerasColumns(keras.layers.Layer):  # type: ignore[misc]
     """What the columns of rows `[B, D]` from `first` on hold, `[B, *shape]`."""
@@ -259,6 +308,7 @@ class KerasColumns(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(**settings)
         self.first = first
         self.shape = tuple(shape)
+        self.part = Features(1, math.prod(shape))
 
     def call(self, rows: Any) -> Any:
         """Return it."""

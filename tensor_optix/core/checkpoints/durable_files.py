@@ -8,7 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from typing import TYPE_CHECKING, Any
+
+from tensor_optix.core.checkpoints.staging import private_path
+from tensor_optix.core.json_values import require_shallow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,11 +23,77 @@ _MAY_FLUSH = "rb" if _POSIX else "rb+"
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file and flush it to the disk. NaN and infinities raise ValueError."""
+    """Write a JSON file and flush it to the disk.
+
+    Raises:
+        ValueError: On NaN, infinities, and what is nested too deeply to be read.
+        OSError: If the disk refuses.
+    """
+    require_shallow(content)
     with path.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1, allow_nan=False)
         file.flush()
         os.fsync(file.fileno())
+
+
+def replace_json(path: Path, content: Any) -> None:
+    """Write a JSON file in one step: a process that dies at any moment leaves the old one or the new one.
+
+    The content is on the disk then; the name is, once the directory is flushed.
+    """
+    draft = private_path(path.parent)
+    try:
+        write_json(draft, content)
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def create_json(path: Path, content: Any) -> None:
+    """Write a JSON file that must not be there yet, in one step, as `replace_json` does.
+
+    Raises:
+        FileExistsError: If it is there, also where another process was faster.
+    """
+    draft = private_path(path.parent)
+    try:
+        write_json(draft, content)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            raise
+        except OSError:  # where there are no hard links, a kill right here leaves an empty file
+            path.open("x").close()
+            os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def regular_file(directory: Path, name: str) -> Path:
+    """Return the path of a file that something read from the disk names; nothing is opened.
+
+    Args:
+        directory: Where the file must be, in it or in a folder of it.
+        name: Relative, with `/` between its parts.
+
+    Raises:
+        ValueError: If the name leads elsewhere or over a link, or to anything but a regular file.
+        OSError: If there is no such file.
+    """
+    path = directory / name
+    wanted = f"{name!r} must name a regular file in {directory}"
+    if not path.is_relative_to(directory):
+        raise ValueError(f"{wanted}, got a path that leads elsewhere")
+    inner = path.relative_to(directory)
+    if inner.as_posix() != name or ".." in inner.parts:
+        raise ValueError(f"{wanted}, got a path that leads elsewhere")
+    for folder in [directory / one for one in inner.parents if one.parts]:
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise ValueError(f"{wanted}, got a link or a file on the way: {folder}")
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise ValueError(f"{wanted}, got a link, a folder or a device")
+    return path
 
 
 def seal(path: Path) -> dict[str, Any]:
@@ -34,7 +104,7 @@ def seal(path: Path) -> dict[str, Any]:
 
 
 def matches(path: Path, mark: dict[str, Any]) -> bool:
-    """Whether a file has the size and SHA-256 that `seal` returned."""
+    """Whether a regular file has the size and SHA-256 that `seal` returned."""
     return bool(path.stat().st_size == mark["size"] and _sha256(path) == mark["sha256"])
 
 

@@ -1,51 +1,60 @@
 """The files of a checkpoint directory: sealed snapshots go in, verified ones come out.
 
     manifest.json                     an index, for people and tools
-    snapshot_<8 hex>/metadata.json    score, metrics, hyperparameters, run, hash of each file
+    snapshot_<8 hex>/metadata.json    score, metrics, hyperparameters, run, hash of each file, and its own
     snapshot_<8 hex>/weights/         what the agent wrote; a file, where it writes one
     .staging_<owner>_<8 hex>          unfinished work of one process
 
 The snapshot directories are the truth. One appears by a single rename, when all it holds is on the
 disk already, so that a killed process leaves either a whole snapshot or a staging directory. The
 manifest follows from them and can be rebuilt. All paths inside the files are relative, so that the
-directory may be moved. Plain JSON, no pickle.
+directory may be moved. Plain JSON, no pickle. What is read is held to be what somebody may have altered.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
 import os
-import platform
 import re
 import shutil
 import uuid
-import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tensor_optix.core.checkpoints.durable_files import matches, seal, sync_directory, write_json
+from tensor_optix.core.checkpoints.durable_files import (
+    matches,
+    regular_file,
+    replace_json,
+    seal,
+    sync_directory,
+    write_json,
+)
+from tensor_optix.core.checkpoints.saved_state import CheckpointError, read_json, reading
+from tensor_optix.core.checkpoints.staging import private_path, remove_leftovers
 from tensor_optix.core.json_values import from_json, to_json
 from tensor_optix.core.types import EvalMetrics, HyperparamSet, PolicySnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Sequence
 
 logger = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
 _METADATA = "metadata.json"
+_MOST_METADATA = 16 * 2**20
+"""Bytes that metadata may have."""
+_DIGEST = "metadata_sha256"
 _WEIGHTS = "weights"
 _SNAPSHOT_NAME = re.compile(r"snapshot_([0-9a-f]{8})")
-_STAGING_NAME = re.compile(r"\.staging_([0-9a-f]{8})_([0-9]+)_([0-9a-f]{8})_[0-9a-f]{8}")
-_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
-# Tells this process from an earlier one that had the same process id.
-_PROCESS = uuid.uuid4().hex[:8]
+_ASIDE = "later_"
+_DISCARDED = "gone_"
 
 
-class SnapshotError(RuntimeError):
+class SnapshotError(CheckpointError):
     """A snapshot is missing, incomplete or altered."""
 
 
@@ -73,11 +82,11 @@ class SnapshotRecord:
     def parse(cls, metadata: dict[str, Any]) -> SnapshotRecord:
         """Read metadata; KeyError, TypeError or ValueError if they are no snapshot's."""
         return cls(
-            snapshot_id=metadata["snapshot_id"],
-            run_id=metadata["run_id"],
-            sequence=int(metadata["sequence"]),
+            snapshot_id=_typed(metadata, "snapshot_id", str),
+            run_id=_typed(metadata, "run_id", str),
+            sequence=_typed(metadata, "sequence", int),
             score=float(from_json(metadata["score"])),
-            files=dict(metadata["files"]),
+            files=_typed(metadata, "files", dict),
             metadata=metadata,
         )
 
@@ -89,12 +98,12 @@ class SnapshotRecord:
             snapshot_id=self.snapshot_id,
             eval_metrics=EvalMetrics(
                 primary_score=float(stored["primary_score"]),
-                metrics=dict(stored["metrics"]),
+                metrics=_typed(stored, "metrics", dict),
                 episode_id=episode_id,
                 timestamp=float(stored["eval_timestamp"]),
             ),
             hyperparams=HyperparamSet(
-                params=dict(stored["hyperparams"]),
+                params=_typed(stored, "hyperparams", dict),
                 episode_id=int(stored["hyperparams_episode_id"]),
                 timestamp=float(stored["hyperparams_timestamp"]),
             ),
@@ -162,10 +171,10 @@ class SnapshotStore:
     def stage(self) -> StagedSnapshot:
         """Make an empty private directory on the same filesystem."""
         if not self._is_clean:
-            self._remove_leftovers()
+            remove_leftovers(self.directory)
             self._is_clean = True
         self.directory.mkdir(parents=True, exist_ok=True)
-        path = self._private_path()
+        path = private_path(self.directory)
         path.mkdir()
         return StagedSnapshot(path)
 
@@ -175,22 +184,29 @@ class SnapshotStore:
         Args:
             staged: What `stage` returned, with the agent's files in it.
             metadata: In JSON form; without the fields that follow from the files and the directory.
+
+        Raises:
+            ValueError: If the agent wrote a link or a device, or the metadata are too large to be read.
+            OSError: When the disk refuses.
         """
         if not staged.weights.exists():
             staged.weights.mkdir()
         marks = {
-            path.relative_to(staged.path).as_posix(): seal(path)
-            for path in sorted(staged.path.rglob("*"))
-            if path.is_file() and path != staged.path / _METADATA
+            name: seal(regular_file(staged.path, name))
+            for name in sorted(_files(staged.path))
+            if name != _METADATA
         }
         name = self._free_name()
-        sealed = {
-            "snapshot_id": name.removeprefix("snapshot_"),
-            **metadata,
-            "weights_path": f"{name}/{_WEIGHTS}",
-            "files": marks,
-        }
+        sealed = _digested(
+            {
+                "snapshot_id": name.removeprefix("snapshot_"),
+                **metadata,
+                "weights_path": f"{name}/{_WEIGHTS}",
+                "files": marks,
+            }
+        )
         write_json(staged.path / _METADATA, sealed)
+        read_json(staged.path / _METADATA, _MOST_METADATA)
         for folder in [staged.path, *(path for path in staged.path.rglob("*") if path.is_dir())]:
             sync_directory(folder)
         return SnapshotRecord.parse(sealed)
@@ -230,15 +246,15 @@ class SnapshotStore:
             }
             for record in sorted(records, key=lambda record: record.sequence)
         ]
-        self._replace_json(self.directory / _MANIFEST, entries)
+        replace_json(self.directory / _MANIFEST, entries)
 
     def rewrite(self, record: SnapshotRecord, changes: dict[str, Any]) -> None:
         """Replace fields of a stored snapshot's metadata, in JSON form, in one step.
 
         Other stores that have read the snapshot do not notice.
         """
-        metadata = record.metadata | changes
-        self._replace_json(self.directory / record.directory_name / _METADATA, metadata)
+        metadata = _digested(record.metadata | changes)
+        replace_json(self.directory / record.directory_name / _METADATA, metadata)
         self._known[record.snapshot_id] = SnapshotRecord.parse(metadata)
 
     def records(self) -> list[SnapshotRecord]:
@@ -259,28 +275,77 @@ class SnapshotStore:
         return records
 
     def verify(self, record: SnapshotRecord) -> None:
-        """Check every file of a snapshot.
+        """Check every file of a snapshot, and that there are no others.
+
+        Names that begin with a dot may be there, as desktops and network drives make such files.
 
         Raises:
-            SnapshotError: Naming the first file that is missing or differs in size or SHA-256.
+            SnapshotError: Naming the first file that is missing, is no regular file of the snapshot's
+                directory, differs in size or SHA-256, or was not saved with it.
         """
-        for name, mark in record.files.items():
-            path = self.directory / record.directory_name / name
-            try:
-                same = matches(path, mark)
-            except (OSError, KeyError, TypeError) as error:
-                raise SnapshotError(f"snapshot {record.snapshot_id}: {name}: {error}") from error
-            if not same:
+        folder = self.directory / record.directory_name
+        title = f"snapshot {record.snapshot_id}"
+        try:
+            for name, mark in record.files.items():
+                with reading(f"{title}: {name}"):
+                    same = matches(regular_file(folder, name), mark)
+                if not same:
+                    raise SnapshotError(
+                        f"{title}: {name} is not what was saved (size or SHA-256 differ); restore the "
+                        "file or load another snapshot"
+                    )
+            with reading(title):
+                found = [name for name in _files(folder) if name not in {*record.files, _METADATA}]
+        except CheckpointError as error:
+            raise SnapshotError(str(error)) from error
+        for name in found:
+            if not any(part.startswith(".") for part in name.split("/")):
                 raise SnapshotError(
-                    f"snapshot {record.snapshot_id}: {name} is not what was saved (size or SHA-256 "
-                    "differ); restore the file or load another snapshot"
+                    f"{title}: {name} was not saved with it; remove the file or load another snapshot"
                 )
+
+    def set_aside(self, record: SnapshotRecord) -> None:
+        """Hide a snapshot, until `bring_back`."""
+        path = self.directory / record.directory_name
+        os.rename(path, path.with_name(f"{_ASIDE}{record.snapshot_id}"))
+
+    def bring_back(self, after: int = -1) -> None:
+        """Show the snapshots again that were set aside; delete those of windows up to `after`."""
+        if not self.directory.is_dir():
+            return
+        for path in sorted(self.directory.glob(f"{_ASIDE}*")):
+            shown = path.with_name(f"snapshot_{path.name.removeprefix(_ASIDE)}")
+            if _SNAPSHOT_NAME.fullmatch(shown.name) is None or shown.exists():
+                continue
+            os.rename(path, shown)
+            record = self._read(shown.name.removeprefix("snapshot_"))
+            if record is not None and int(record.metadata["episode_id"]) <= after:
+                self.remove(shown)
+
+    def discard(self, snapshot_id: str) -> None:
+        """Hide a snapshot, until `settle_discarded`. Does nothing if it is gone already."""
+        path = self.directory / f"snapshot_{snapshot_id}"
+        if path.is_dir():
+            os.rename(path, path.with_name(f"{_DISCARDED}{snapshot_id}"))
+
+    def settle_discarded(self, wanted: Iterable[str] = ()) -> None:
+        """Show the snapshots again that were discarded and are wanted after all, by id; delete the others."""
+        ids = frozenset(wanted)
+        for path in sorted(self.directory.glob(f"{_DISCARDED}*")):
+            snapshot_id = path.name.removeprefix(_DISCARDED)
+            shown = path.with_name(f"snapshot_{snapshot_id}")
+            if _SNAPSHOT_NAME.fullmatch(shown.name) is None:
+                continue
+            if snapshot_id in ids and not shown.exists():
+                os.rename(path, shown)
+            else:
+                self.remove(path)
 
     def remove(self, path: Path) -> None:
         """Delete a snapshot or staged directory; a failure is only logged."""
         try:
             # The rename makes the removal atomic: no half-deleted snapshot can ever be read.
-            hidden = self._private_path()
+            hidden = private_path(self.directory)
             os.rename(path, hidden)
             shutil.rmtree(hidden)
         except FileNotFoundError:
@@ -291,10 +356,10 @@ class SnapshotStore:
     def _ensure_manifest(self, records: Sequence[SnapshotRecord]) -> None:
         """Rebuild the manifest, with a warning, if it is missing or no JSON list."""
         try:
-            if isinstance(json.loads((self.directory / _MANIFEST).read_bytes()), list):
+            if isinstance(read_json(self.directory / _MANIFEST), list):
                 return
             problem = "it is not a list"
-        except (OSError, ValueError) as error:
+        except CheckpointError as error:
             problem = str(error)
         logger.warning(
             "rebuilding the manifest of %s from %d snapshots: %s",
@@ -307,33 +372,6 @@ class SnapshotStore:
         except OSError:
             logger.warning("could not write the manifest of %s", self.directory, exc_info=True)
 
-    def _remove_leftovers(self) -> None:
-        """Delete what dead processes of this host left unfinished. Nothing else is touched."""
-        if not self.directory.is_dir():
-            return
-        for path in self.directory.iterdir():
-            match = _STAGING_NAME.fullmatch(path.name)
-            if match is None or _may_be_alive(match[1], int(match[2]), match[3]):
-                continue
-            logger.info("removing %s, left by a process that has ended", path)
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-
-    def _replace_json(self, path: Path, content: Any) -> None:
-        draft = self._private_path()
-        try:
-            write_json(draft, content)
-            os.replace(draft, path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
-
-    def _private_path(self) -> Path:
-        owner = f"{_HOST}_{os.getpid()}_{_PROCESS}"
-        return self.directory / f".staging_{owner}_{uuid.uuid4().hex[:8]}"
-
     def _free_name(self) -> str:
         while True:
             name = f"snapshot_{uuid.uuid4().hex[:8]}"
@@ -345,25 +383,46 @@ class SnapshotStore:
         if folder.is_symlink():
             return None
         try:
-            record = SnapshotRecord.parse(json.loads((folder / _METADATA).read_bytes()))
-            record.policy_snapshot(self.directory)
-            if record.snapshot_id != snapshot_id:
-                raise ValueError(f"snapshot_id must be {snapshot_id}, got {record.snapshot_id}")
-            return record
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            logger.warning("ignoring %s: its metadata cannot be read: %r", folder, error)
+            with reading(f"{folder.name}/{_METADATA}"):
+                metadata = read_json(folder / _METADATA, _MOST_METADATA)
+                # Those of earlier versions have no digest.
+                if metadata.get(_DIGEST, digest := _digest(metadata)) != digest:
+                    raise ValueError(f"it is not what was saved ({_DIGEST} differs)")
+                record = SnapshotRecord.parse(metadata)
+                record.policy_snapshot(self.directory)
+                if record.snapshot_id != snapshot_id:
+                    raise ValueError(f"snapshot_id must be {snapshot_id}, got {record.snapshot_id}")
+                return record
+        except CheckpointError as error:
+            logger.warning("ignoring %s: its metadata cannot be read: %s", folder, error)
             return None
 
 
-def _may_be_alive(host: str, pid: int, process: str) -> bool:
-    if host != _HOST or os.name != "posix":
-        return True
-    if pid == os.getpid():
-        return process == _PROCESS
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+def _typed(metadata: dict[str, Any], name: str, kind: type) -> Any:
+    value = metadata[name]
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be of type {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def _digested(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return metadata with the hash of all the rest, so that a digit that was altered shows."""
+    return metadata | {_DIGEST: _digest(metadata)}
+
+
+def _digest(metadata: dict[str, Any]) -> str:
+    content = {name: value for name, value in metadata.items() if name != _DIGEST}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Yield the names, with `/` between their parts, of all that is in a directory but its directories."""
+    for place, folders, files in os.walk(folder, onerror=_raise):
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        for name in [*files, *links]:
+            yield (Path(place) / name).relative_to(folder).as_posix()
+
+
+def _raise(error: OSError) -> None:
+    raise error

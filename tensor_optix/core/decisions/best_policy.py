@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.checkpoints.snapshot_store import SnapshotError
+from tensor_optix.core.decisions.validation import HeldOut
 from tensor_optix.core.foreign_agent import own_object
 from tensor_optix.core.types import EvalMetrics
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
     from tensor_optix.core.checkpoints.snapshot_store import StagedSnapshot
-    from tensor_optix.core.decisions.validation import HeldOut
     from tensor_optix.core.types import HyperparamSet, PolicySnapshot
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,8 @@ def lower_bound(metrics: EvalMetrics, variance: float | None) -> float:
 class Candidate:
     """The weights that collect a window, before they learn from it."""
 
-    staged: StagedSnapshot
+    staged: StagedSnapshot | None
+    """None: the disk did not take them, so that they can be judged, but not be kept."""
     hyperparams: HyperparamSet | None
     """Those to keep with them; None: they are an experiment, and never the best."""
     external_score: float | None
@@ -97,6 +98,8 @@ class BestPolicy:
         self._held_out: dict[str, HeldOut] = {}
         self.snapshot: PolicySnapshot | None = None
         """The best policy so far."""
+        self.refusal: str | None = None
+        """Why the disk did not take a policy that was to be stored; whoever tells it sets it to None."""
 
     @property
     def score(self) -> float | None:
@@ -121,6 +124,34 @@ class BestPolicy:
             self.registry.begin_run()
             self._has_begun = True
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is known of the best policy, and which policies of the run are stored."""
+        return {
+            "run_id": self.registry.run_id,
+            "stored": [one.snapshot_id for one in self.registry.snapshots],
+            "best": None if self.snapshot is None else self.snapshot.snapshot_id,
+            "rank": self._rank,
+            "variance": self._variance,
+            "held_out": {name: one.state_dict() for name, one in self._held_out.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any], is_repeated: bool) -> None:
+        """Go on from what `state_dict` returned.
+
+        Args:
+            state: That.
+            is_repeated: Whether what came afterwards will come again to the bit. Policies that were stored
+                since then are set aside until they are found again; otherwise they are kept.
+        """
+        self.registry.begin_run(state["run_id"])
+        self._has_begun = True
+        self._variance = state["variance"]
+        self._held_out = {name: HeldOut.of_state(one) for name, one in state["held_out"].items()}
+        self.registry.go_back_to(state["stored"], is_repeated)
+        self.refresh()
+        if self.snapshot is not None and self.snapshot.snapshot_id == state["best"]:
+            self._rank = float(state["rank"])
+
     def begin_anew(self) -> None:
         """Leave aside what was ranked by scores of another kind; a function of the user's has but one."""
         if self._score_fn is None:
@@ -133,7 +164,10 @@ class BestPolicy:
         if self.snapshot is not None:  # those that an earlier run kept
             self.registry.discard_snapshot(self.snapshot)
         metrics = EvalMetrics.unscored(window_id)
-        self.snapshot = self.registry.save(agent, metrics, agent.get_hyperparams())
+        try:
+            self.snapshot = self.registry.save(agent, metrics, agent.get_hyperparams())
+        except OSError as error:
+            self._note_refusal(error)
 
     def stage(self, agent: BaseAgent, hyperparams: HyperparamSet | None) -> Candidate:
         """Put the agent's present state aside.
@@ -148,7 +182,12 @@ class BestPolicy:
             logger.warning(
                 "checkpoint_score_fn returned %s: such a policy is never the best", external
             )
-        return Candidate(self.registry.stage(agent), hyperparams, external)
+        try:
+            staged = self.registry.stage(agent)
+        except OSError as error:
+            self._note_refusal(error)
+            staged = None
+        return Candidate(staged, hyperparams, external)
 
     @contextmanager
     def staged(self, agent: BaseAgent, hyperparams: HyperparamSet | None) -> Iterator[Candidate]:
@@ -161,7 +200,8 @@ class BestPolicy:
 
     def discard(self, candidate: Candidate) -> None:
         """Forget a candidate; nothing happens to one that was kept."""
-        self.registry.discard(candidate.staged)
+        if candidate.staged is not None:
+            self.registry.discard(candidate.staged)
 
     def would_be_best(self, metrics: EvalMetrics, held_out: HeldOut | None = None) -> bool:
         """Whether a policy of this score would be the best. Changes nothing.
@@ -188,23 +228,36 @@ class BestPolicy:
         if gain is not None:
             # What bounds the score of the best from below bounds that of a policy which beats it, too.
             is_better, rank = gain > 0.0, max(rank, math.nextafter(self._rank, math.inf))
-        if candidate.hyperparams is None or not is_better:
+        if candidate.hyperparams is None or candidate.staged is None or not is_better:
             self.discard(candidate)
             return False
-        self._keep(candidate, metrics, candidate.hyperparams, rank)
-        return True
+        return self._keep(candidate, candidate.staged, metrics, candidate.hyperparams, rank)
 
     def _keep(
-        self, candidate: Candidate, metrics: EvalMetrics, hyperparams: HyperparamSet, rank: float
-    ) -> None:
+        self,
+        candidate: Candidate,
+        staged: StagedSnapshot,
+        metrics: EvalMetrics,
+        hyperparams: HyperparamSet,
+        rank: float,
+    ) -> bool:
+        """Store the candidate; return whether the disk took it."""
         try:
-            self.snapshot = self.registry.commit(candidate.staged, metrics, hyperparams, score=rank)
+            self.snapshot = self.registry.commit(staged, metrics, hyperparams, score=rank)
+        except OSError as error:
+            self.discard(candidate)
+            self._note_refusal(error)
+            return False
         except BaseException:
             self.discard(candidate)
             raise
         self._rank = rank
         if candidate.held_out is not None:
             self._held_out[self.snapshot.snapshot_id] = candidate.held_out
+        return True
+
+    def _note_refusal(self, error: OSError) -> None:
+        self.refusal = f"the policy of this window was not stored: {error}"
 
     def _gain(self, held_out: HeldOut | None) -> float | None:
         """Return the sure gain over the best in the episodes of both; None: these are not known."""

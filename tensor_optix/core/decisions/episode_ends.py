@@ -65,6 +65,25 @@ class EpisodeEnds:
         self.steps = 0
         """Steps of each environment in these."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is known so far; the limits follow from the run."""
+        return {
+            "are_given_up": self.are_given_up,
+            "have_come": self.have_come,
+            "waited_in_vain": self._waited_in_vain,
+            "end_after": self._end_after,
+            "windows": self.windows,
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned; called after `begin`."""
+        self.are_given_up = bool(state["are_given_up"])
+        self.have_come = bool(state["have_come"])
+        self._waited_in_vain = bool(state["waited_in_vain"])
+        self._end_after = state["end_after"]
+        self.windows, self.steps = int(state["windows"]), int(state["steps"])
+
     def note(self, window: EpisodeData) -> None:
         """Take a window that is trained on."""
         self.windows += 1

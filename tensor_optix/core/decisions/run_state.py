@@ -10,14 +10,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.callbacks import WindowReport
+from tensor_optix.core.types import EvalMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState
+    from tensor_optix.core.types import EpisodeData, LoopState
 
 logger = logging.getLogger(__name__)
 
+MOST_HISTORY = 2_000
+"""Evaluations that are remembered; the older half is forgotten when there are more, so that a run of days
+does not fill the memory."""
 EVALUATIONS_WITHOUT_EVIDENCE = 50
 """After so many evaluations without a finite score there is a warning, once."""
 
@@ -80,9 +84,37 @@ class RunState:
             self._note_missing_evidence()
             return
         self._without_evidence = 0
+        if len(self.history) == MOST_HISTORY:
+            self.history = self.history[MOST_HISTORY // 2 :]
         self.history.append(metrics)
         self._recent.append(score)
         self.smoothed = sum(self._recent) / len(self._recent)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that changes, between two windows."""
+        return {
+            "first": self._first,
+            "window_id": self.window_id,
+            "total_steps": self.total_steps,
+            "windows": self.windows,
+            "history": [vars(metrics).copy() for metrics in self.history],
+            "seconds": self.seconds,
+            "recent": list(self._recent),
+            "without_evidence": self._without_evidence,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned; the clock goes on from the last window."""
+        self._first = int(state["first"])
+        self.window_id = int(state["window_id"])
+        self.total_steps = int(state["total_steps"])
+        self.windows = int(state["windows"])
+        self.history = [EvalMetrics(**metrics) for metrics in state["history"]]
+        self.seconds = float(state["seconds"])
+        self._started = time.perf_counter() - self.seconds
+        self._recent.clear()
+        self._recent.extend(state["recent"])
+        self._without_evidence = int(state["without_evidence"])
 
     def forget_recent(self) -> None:
         """Smooth anew: the next score is another policy's."""
@@ -153,13 +185,26 @@ class Budget:
                 f"max_steps must be at least one window, {rows} steps, got {max_steps}"
             )
 
-    def is_spent_by(self, num_steps: int) -> bool:
-        """Count a window; return whether no other may follow, by the steps."""
+    def count(self, num_steps: int) -> None:
+        """Count a window."""
         self._windows += 1
         self._steps += num_steps
         self._rows = max(self._rows, num_steps)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no other window may follow, by the steps."""
         max_steps = self._caps[1]
         return max_steps is not None and self._rows > max_steps - self._steps
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was spent."""
+        return {"windows": self._windows, "steps": self._steps, "rows": self._rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned, with the caps that this budget has."""
+        self._windows, self._steps = int(state["windows"]), int(state["steps"])
+        self._rows = int(state["rows"])
 
     @property
     def remaining(self) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core import callbacks as events
-from tensor_optix.core.types import LoopState
+from tensor_optix.core.types import HyperparamSet, LoopState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_optimizer import BaseOptimizer
     from tensor_optix.core.decisions.run_state import RunState
-    from tensor_optix.core.types import EvalMetrics, HyperparamSet
+    from tensor_optix.core.types import EvalMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,27 @@ class Tuning:
         self._tuner.on_restart()
         self._changed_in = window_id
         self._has_learned = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is known of the last change, and what the tuner keeps."""
+        learned = self._learned_with
+        return {
+            "changed_in": self._changed_in,
+            "has_learned": self._has_learned,
+            "learned_with": None if learned is None else vars(learned).copy(),
+            "tuner": self._tuner.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned; a tuner that keeps nothing begins anew."""
+        learned = state["learned_with"]
+        self._changed_in = state["changed_in"]
+        self._has_learned = bool(state["has_learned"])
+        self._learned_with = None if learned is None else HyperparamSet(**learned)
+        if state["tuner"] is None:
+            self._tuner.on_restart()
+        else:
+            self._tuner.load_state_dict(state["tuner"])
 
     def note_learned(self, accepted: HyperparamSet | None) -> None:
         """Note with which accepted hyperparameters the agent has just learned."""

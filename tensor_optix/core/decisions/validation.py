@@ -21,13 +21,14 @@ from tensor_optix.core.decisions.episode_ends import (
 )
 from tensor_optix.core.episode_returns import FirstEpisodes
 from tensor_optix.core.foreign_agent import own_object
+from tensor_optix.core.types import EvalMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from tensor_optix.core.base_evaluator import BaseEvaluator
-    from tensor_optix.core.base_pipeline import BasePipeline
-    from tensor_optix.core.types import Array, EpisodeData, EvalMetrics, HyperparamSet, PathLike
+    from tensor_optix.core.base_pipeline import BasePipeline, Source
+    from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,27 @@ class HeldOut:
     greedy episodes of the training's kind, a window of them a validation; NaN, and no gap, where the
     pipeline has no further environments to play them in. None: of the window that is trained on, as the
     agent has only one way to act."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return it as plain values and arrays."""
+        confirmed = self.confirmed
+        return {
+            "score": vars(self.score).copy(),
+            "confirmed": None if confirmed is None else vars(confirmed).copy(),
+            "returns": list(self.returns),
+            "train_score": self.train_score,
+        }
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> HeldOut:
+        """Return what `state_dict` was made of."""
+        confirmed = state["confirmed"]
+        return cls(
+            EvalMetrics(**state["score"]),
+            None if confirmed is None else EvalMetrics(**confirmed),
+            tuple(state["returns"]),
+            state["train_score"],
+        )
 
     @property
     def ranking(self) -> EvalMetrics:
@@ -433,6 +455,24 @@ class Collector:
         self.is_set_up = True
         self._pipeline.set_agent(own_object(agent))
         self._pipeline.setup()
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return what a resumed run needs of the pipeline."""
+        return self._pipeline.state_dict()
+
+    def go_on(self, agent: BaseAgent, state: dict[str, Any] | None) -> bool:
+        """Let an agent act where the pipeline was; called after `begin`, with what `state_dict` returned.
+
+        Returns:
+            Whether the episodes under way go on.
+        """
+        self._pipeline.set_agent(own_object(agent))
+        return state is not None and self._pipeline.load_state_dict(state)
+
+    @property
+    def source(self) -> Source:
+        """Where the windows come from."""
+        return self._pipeline.source
 
     @property
     def time_limit(self) -> int | None:

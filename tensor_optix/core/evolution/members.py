@@ -33,6 +33,11 @@ LEAST_SIZE = 1e-8
 class BaseEnsemble(BaseAgent):
     """An agent that acts and learns by several others: what evolution has to know of an ensemble."""
 
+    @property
+    @abstractmethod
+    def stored_members(self) -> dict[int, Member]:
+        """Members of the ensembles that were stored, present and past, by number: they may come back."""
+
     @abstractmethod
     def without(self, agent: BaseAgent) -> BaseAgent:
         """Return what acts like this one but for the opinion of one agent."""

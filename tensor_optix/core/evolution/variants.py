@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, field, replace
+from collections import deque
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +13,13 @@ import numpy as np
 from tensor_optix.core.base_agent import BaseAgent
 from tensor_optix.core.decisions.statistics import finite, line_fit
 from tensor_optix.core.search_space import SearchSpace, is_integer, is_number
-from tensor_optix.core.types import EvalMetrics
+from tensor_optix.core.types import EvalMetrics, HyperparamSet, PolicySnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
-    from tensor_optix.core.types import Array, PolicySnapshot
+    from tensor_optix.core.types import Array
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ BASE_NOISE = 0.01
 LEAST_NOISE, MOST_NOISE = 0.005, 0.1
 """Bounds of the noise where there are no validation scores."""
 RECENT = 10
+"""Scores of an agent that count."""
 LEAST_POINTS = 3
 EPISODES = 20
 """Greedy episodes that each side plays."""
@@ -172,6 +174,11 @@ def _clip(value: float) -> float:
     return min(max(value, 0.0), 1.0)
 
 
+def recent_scores(scores: Iterable[float] = ()) -> deque[float]:
+    """Return a record of scores, oldest first, that keeps as many of the latest as count."""
+    return deque(scores, maxlen=RECENT)
+
+
 @dataclass(frozen=True)
 class VariantTrial:
     """A variant under training, and what it has to beat."""
@@ -184,20 +191,42 @@ class VariantTrial:
     """What that was ranked by."""
     earlier: frozenset[str]
     """The ids of the snapshots that there were before it."""
-    rival_scores: list[float]
-    """The scores of the windows before the variant began, oldest first."""
-    scores: list[float] = field(default_factory=list)
-    """The scores of its windows, oldest first."""
+    rival_scores: deque[float]
+    """The latest scores of the windows before the variant began, oldest first."""
+    scores: deque[float] = field(default_factory=recent_scores)
+    """The latest scores of its windows, oldest first."""
 
     @classmethod
     def begin(
-        cls, registry: CheckpointRegistry, variant: BaseAgent, rival_scores: list[float]
+        cls, registry: CheckpointRegistry, variant: BaseAgent, rival_scores: deque[float]
     ) -> VariantTrial:
         """Note what there is before the variant is trained."""
         best = registry.best
         rank = -math.inf if best is None else registry.score_of(best)
         earlier = frozenset(one.snapshot_id for one in registry.snapshots)
         return cls(registry, variant, best, rank, earlier, rival_scores)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return it as plain values, without the variant and the scores that it has to beat."""
+        return {
+            "best": None if self.best is None else asdict(self.best),
+            "rank": self.rank,
+            "earlier": sorted(self.earlier),
+            "scores": list(self.scores),
+        }
+
+    @classmethod
+    def of_state(
+        cls,
+        state: Mapping[str, Any],
+        registry: CheckpointRegistry,
+        variant: BaseAgent,
+        rival_scores: deque[float],
+    ) -> VariantTrial:
+        """Return what `state_dict` was made of."""
+        best = None if state["best"] is None else _snapshot(state["best"])
+        earlier, scores = frozenset(state["earlier"]), recent_scores(state["scores"])
+        return cls(registry, variant, best, float(state["rank"]), earlier, rival_scores, scores)
 
     def own_snapshots(self) -> list[PolicySnapshot]:
         """Return the snapshots that came since, best first."""
@@ -228,6 +257,15 @@ class VariantTrial:
             staged = self.registry.stage(champion)
             metrics, hyperparams = self.best.eval_metrics, self.best.hyperparams
             self.registry.commit(staged, metrics, hyperparams, score=self.rank)
+
+
+def _snapshot(state: Mapping[str, Any]) -> PolicySnapshot:
+    """Return the snapshot that `asdict` was given."""
+    metrics, hyperparams = (
+        EvalMetrics(**state["eval_metrics"]),
+        HyperparamSet(**state["hyperparams"]),
+    )
+    return PolicySnapshot(**{**state, "eval_metrics": metrics, "hyperparams": hyperparams})
 
 
 @dataclass(frozen=True)
@@ -277,7 +315,7 @@ def compare_pairs(variant: Array, champion: Array) -> Verdict:
 
 
 def compare_records(
-    variant: Sequence[float], champion: Sequence[float], window: int = 10
+    variant: Iterable[float], champion: Iterable[float], window: int = RECENT
 ) -> Verdict:
     """Compare the last `window` scores of both: the Mann-Whitney U test, one-sided.
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
+from safetensors.numpy import load_file, save_file
 
-from tensor_optix.adapters.stored_perceptrons import by_own_names
+from tensor_optix.adapters.stored_networks import by_own_names
 from tensor_optix.algorithms.agent_factory import make_agent
 from tensor_optix.core.observation_layout import FlatSpace, seen_space
 from tensor_optix.core.types import HyperparamSet
+from tests.adapters.small_sights import PARTS
 from tests.algorithms.test_agent_factory import CHOICE, FORCE, VECTOR, Spaces
 from tests.frameworks import NAMES, require
 
@@ -33,6 +35,21 @@ CASES = [
     ("td3", Dict({"codes": BYTES, "speed": VECTOR}), FORCE),
     ("td3", Discrete(5, start=2), FORCE),
 ]
+
+
+IMAGES = [
+    ("ppo", Box(0, 255, (2, 9, 8), np.uint8), CHOICE),
+    ("ppo", Box(0.0, 1.0, (40, 37, 3), np.float32), FORCE),
+    ("ppo", PARTS, CHOICE),
+    ("dqn", Box(0, 255, (5, 4, 1), np.uint8), CHOICE),
+    ("dqn", Box(0, 255, (1, 1, 5), np.uint8), CHOICE),
+    ("sac", Box(0, 255, (8, 9, 2), np.uint8), FORCE),
+    ("sac", Dict({"camera": Box(0, 255, (6, 7, 2), np.uint8)}), FORCE),
+    ("td3", Dict({"camera": Box(0.0, 1.0, (2, 6, 7)), "speed": VECTOR}), FORCE),
+    ("td3", PARTS, FORCE),
+]
+"""The native engine trains none of these."""
+IMAGE_WAYS = [("torch", "tensorflow"), ("tensorflow", "torch")]
 
 
 def agent_of(framework: str, algorithm: str, env: Spaces, seed: int) -> Any:
@@ -77,7 +94,19 @@ def assert_alike(first: Any, second: Any, env: Spaces) -> None:
 def test_weights_move_between_the_frameworks(
     writer: str, reader: str, algorithm: str, observations: Any, actions: Any, tmp_path: Path
 ) -> None:
-    env = Spaces(observations, actions)
+    assert_moved(writer, reader, algorithm, Spaces(observations, actions), tmp_path)
+
+
+@pytest.mark.parametrize(("writer", "reader"), IMAGE_WAYS, ids=str)
+@pytest.mark.parametrize(("algorithm", "observations", "actions"), IMAGES, ids=str)
+def test_weights_of_convolutions_move_between_the_frameworks(
+    writer: str, reader: str, algorithm: str, observations: Any, actions: Any, tmp_path: Path
+) -> None:
+    assert_moved(writer, reader, algorithm, Spaces(observations, actions), tmp_path)
+
+
+def assert_moved(writer: str, reader: str, algorithm: str, env: Spaces, tmp_path: Path) -> None:
+    """What one stores the other reads, and stores so that the first reads the same again."""
     source, target = (agent_of(name, algorithm, env, n) for n, name in enumerate((writer, reader)))
     change(source, env)
     source.save_weights(tmp_path / "weights")
@@ -114,7 +143,7 @@ def test_where_it_cannot_be_told_which_is_which_nothing_is_renamed(own: Any) -> 
     assert by_own_names(stored, own) is stored
 
 
-def test_convolutions_are_not_moved() -> None:
+def test_convolutions_of_other_networks_are_not_moved() -> None:
     stored = {"0.kernel": np.zeros((3, 3, 1, 8)), "1.bias": np.zeros(8)}
     assert by_own_names(stored, {"0.weight": (8, 1, 3, 3), "0.bias": (8,)}) is stored
 
@@ -147,3 +176,41 @@ def test_a_learner_that_reads_its_own_state_or_weights_alone_is_not_said_to_have
     agent.save_weights(tmp_path / "weights")
     agent.load_state(tmp_path / "weights")
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize(("writer", "reader"), IMAGE_WAYS, ids=str)
+def test_targets_of_images_move_and_come_back_bit_for_bit(
+    writer: str, reader: str, tmp_path: Path
+) -> None:
+    env = Spaces(PARTS, FORCE)
+    source, target, again = (
+        agent_of(name, "td3", env, n) for n, name in enumerate((writer, reader, writer))
+    )
+    change(source, env)
+    source.save_state(tmp_path / "first")
+    change(source, env)
+    source.save_weights(tmp_path / "first")
+    target.load_state(tmp_path / "first")
+    target.save_state(tmp_path / "second")
+    again.load_state(tmp_path / "second")
+    again.save_state(tmp_path / "third")
+    for name in [*source._networks, *source._targets]:
+        first, third = (
+            (tmp_path / of / f"{name}.safetensors").read_bytes() for of in ("first", "third")
+        )
+        assert first == third
+
+
+@pytest.mark.parametrize(("writer", "reader"), IMAGE_WAYS, ids=str)
+def test_layers_that_were_shared_must_be_the_same_in_the_files_of_another_framework(
+    writer: str, reader: str, tmp_path: Path
+) -> None:
+    env = Spaces(Box(0, 255, (9, 8, 2), np.uint8), CHOICE)
+    source, target = (agent_of(name, "ppo", env, n) for n, name in enumerate((writer, reader)))
+    source.save_weights(tmp_path)
+    file = tmp_path / "critic.safetensors"
+    arrays = load_file(file)
+    (first, *_) = (name for name, array in arrays.items() if array.ndim == 4)
+    save_file({**arrays, first: arrays[first] + 1.0}, file)
+    with pytest.raises(ValueError, match="actor and critic have different values of"):
+        target.load_weights(tmp_path)
