@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +22,7 @@ from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms.acting import LAYERS_FILE, POLICY_FILE, epsilon_greedy, with_noise
 from tensor_optix.algorithms.agent_factory import acting_network, has_images
 from tensor_optix.algorithms.ready_made import sight_of
+from tensor_optix.core.checkpoints.saved_state import read_npz
 from tensor_optix.core.discrete_spaces import DiscreteSpace, choice_counts
 from tensor_optix.core.normalizers import EPSILON, ObsNormalizer
 from tensor_optix.core.observation_layout import MaskedSpace
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from tensor_optix.core.types import Array
 
 OBS_NORMALIZER = "obs_normalizer.npz"
-MOMENTS = ("mean", "var", "count")
 FLOAT = 4
 """Bytes of a weight."""
 FEW = 8
@@ -306,25 +304,9 @@ def _normalizer(description: PolicyDescription, directory: Path) -> ObsNormalize
         raise ValueError(f"{path.name} and {POLICY_FILE} disagree about normalised observations")
     if description.normalizer_clip is None:
         return None
-    shape = description.plain_space.shape
-    normalizer = ObsNormalizer(shape, description.normalizer_clip)
-    # float64, and a header each: what is far larger would only fill the memory.
-    most = len(MOMENTS) * (8 * math.prod(shape) + 4096)
-    normalizer.load_state_dict(_moments(path, most))
+    normalizer = ObsNormalizer(description.plain_space.shape, description.normalizer_clip)
+    normalizer.load_state_dict(read_npz(path))
     return normalizer
-
-
-def _moments(path: Path, most: int) -> dict[str, Array]:
-    """Return the arrays of a normalizer's file, which may be `most` bytes."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(one.file_size for one in archive.infolist())
-        if size > most:
-            raise ValueError(f"{path.name} may hold {most:,} bytes, got {size:,}")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in MOMENTS}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise ValueError(f"{path.name} is damaged: {error}") from error
 
 
 def _in_numpy(network: DenseNetwork) -> Callable[[Array], Array]:
