@@ -28,6 +28,7 @@ from tensor_optix.core.discrete_spaces import DiscreteSpace, choice_counts
 from tensor_optix.core.normalizers import EPSILON, ObsNormalizer
 from tensor_optix.core.observation_layout import MaskedSpace
 from tensor_optix.kernels import engine
+from tensor_optix.pipeline.action_scaling import few_numbers_stretcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,12 +36,13 @@ if TYPE_CHECKING:
     from tensor_optix.adapters.network_recipes import Sight
     from tensor_optix.algorithms.acting import ActingKind, PolicyDescription
     from tensor_optix.core.types import Array
-    from tensor_optix.pipeline.action_scaling import ActionMap
 
 OBS_NORMALIZER = "obs_normalizer.npz"
 MOMENTS = ("mean", "var", "count")
 FLOAT = 4
 """Bytes of a weight."""
+FEW = 8
+"""Components of an action, up to which numbers of Python take less time than arrays."""
 FITTING: dict[ActingKind | None, Any] = {
     "categorical": DiscreteSpace,
     "values": Discrete,
@@ -106,10 +108,6 @@ class StoredActor:
         drawn = self._distribution.sample(self._rng, distributions.masked_array(outputs, masks))
         return drawn.astype(self._dtype, copy=False) if self.has_unit_actions else drawn
 
-    def best_of(self, outputs: Array) -> Array:
-        """Return the best actions for the outputs `[N, F]` of the network, where all are allowed."""
-        return self._best(outputs, None)
-
     def _best(self, outputs: Array, masks: Array | None) -> Array:
         if self._kind == "tanh":
             return np.asarray(np.tanh(outputs))
@@ -154,13 +152,11 @@ class QuickWay:
 
     Args:
         actor: Whose network takes vectors as they are.
-        to_env: Makes an environment's actions of the actor's.
-        start: The first action of a Discrete; None: actions are of a Box.
+        to_action: What a `step` takes, of the network's outputs `[1, F]`; None where those are not finite.
     """
 
-    def __init__(self, actor: StoredActor, to_env: ActionMap, start: int | None) -> None:
-        self._forward = EngineForward(actor.network)
-        self._best_of, self._to_env, self._start = actor.best_of, to_env, start
+    def __init__(self, actor: StoredActor, to_action: Callable[[Array], Any]) -> None:
+        self._forward, self._to_action = EngineForward(actor.network), to_action
         self._moments: tuple[Array, Array, float, float] | None = None
         if actor.normalizer is not None:
             one = actor.normalizer
@@ -175,22 +171,40 @@ class QuickWay:
             seen = np.empty(row.shape, np.float32)
             kernels.normalize(row, *self._moments, seen)
             row = seen
-        outputs = self._forward.of_rows(row)
-        if self._start is not None:
-            return int(outputs.argmax()) + self._start
-        return self._to_env(self._best_of(outputs))[0]
+        return self._to_action(self._forward.of_rows(row))
 
 
 def quick_way(
-    actor: StoredActor, description: PolicyDescription, to_env: ActionMap
+    actor: StoredActor, description: PolicyDescription, rescales: bool
 ) -> QuickWay | None:
-    """Return the short way of a policy that sees vectors; None where there is none."""
+    """Return the short way of a policy that sees vectors; None where there is none.
+
+    Args:
+        actor: Acts.
+        description: Of the policy.
+        rescales: Whether actions in [-1, 1] are stretched to the bounds of a Box.
+    """
     actions, space = description.action_space, description.plain_space
     is_vector = type(space) is Box and len(space.shape) == 1 and space.dtype == np.float32
-    is_short = is_vector and engine.has_engine and not actor.network.encoding
-    if not is_short or not isinstance(actions, Box | Discrete):
+    if not (is_vector and engine.has_engine) or actor.network.encoding:
         return None
-    return QuickWay(actor, to_env, int(actions.start) if isinstance(actions, Discrete) else None)
+    if isinstance(actions, Discrete):
+        start = int(actions.start)
+        return QuickWay(actor, lambda outputs: int(outputs.argmax()) + start)
+    if rescales and isinstance(actions, Box) and math.prod(actions.shape) <= FEW:
+        return QuickWay(actor, _few_numbers(actions))
+    return None
+
+
+def _few_numbers(space: Box) -> Callable[[Array], Any]:
+    """Return what makes an action of a Box of the mean before the tanh, the first of the outputs `[1, F]`."""
+    stretch, size, tanh = few_numbers_stretcher(space), math.prod(space.shape), math.tanh
+
+    def to_action(outputs: Array) -> Any:
+        action = [tanh(number) for number in outputs[0, :size].tolist()]
+        return stretch(action) if math.isfinite(sum(action)) else None
+
+    return to_action
 
 
 def stored_actor(

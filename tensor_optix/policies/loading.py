@@ -17,7 +17,7 @@ from tensor_optix.core.environment_ids import spaces_of_id
 from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.observation_layout import MaskedSpace, has_parts, seen_space
 from tensor_optix.core.recorded_spaces import space_from_json
-from tensor_optix.pipeline.action_scaling import OneByOne, environment_actions
+from tensor_optix.pipeline.action_scaling import OneByOne
 from tensor_optix.pipeline.vector_contract import has_arrays
 from tensor_optix.policies.acting import quick_way, stored_actor
 from tensor_optix.policies.policy import Policy
@@ -136,7 +136,7 @@ def _by_itself(found: Found) -> Policy:
         exploration = float(params.get(description.exploration, 0.0))
         description = replace(description, observation_space=seen)
         actor = stored_actor(description, found.weights, exploration)
-    quick = quick_way(actor, description, environment_actions(actor, actions, found.rescales))
+    quick = quick_way(actor, description, found.rescales)
     return _policy(found, actor, (seen, actions), whole_agent, quick)
 
 
