@@ -30,7 +30,7 @@ CLEAN = (CheckpointError, SnapshotError, RunDirectoryError)
 ALGORITHMS = {"ppo": (4,), "dqn": (4,), "sac": (3,)}
 """And the shape of an observation."""
 PATIENCE_SECONDS = 30
-FEW, MANY = 25, 340
+FEW, MANY = 8, 340
 """Corruptions of each algorithm: 1,020 in all where there is time."""
 
 
