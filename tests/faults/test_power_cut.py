@@ -44,8 +44,7 @@ class Disk:
             if stat.S_ISDIR(os.fstat(descriptor).st_mode):
                 self._flush_directory(path)
             else:
-                with open(path, "rb") as file:
-                    self.contents[os.fstat(descriptor).st_ino] = file.read()
+                self._flush_file(os.fstat(descriptor).st_ino, path)
         self.cut()
 
     def cut(self) -> None:
@@ -56,6 +55,14 @@ class Disk:
             self._rebuild(self.root.stat().st_ino, copy, has_all_names)
             self.check(copy)
             shutil.rmtree(copy)
+
+    def _flush_file(self, inode: int, path: str) -> None:
+        if inode not in self.contents:
+            # So that no later file gets this number.
+            self.copies.mkdir(exist_ok=True)
+            os.link(path, self.copies / f"inode{inode}")
+        with open(path, "rb") as file:
+            self.contents[inode] = file.read()
 
     def _flush_directory(self, path: Any) -> None:
         self.names[os.stat(path).st_ino] = {one.name: one.inode() for one in os.scandir(path)}
