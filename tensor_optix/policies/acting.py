@@ -6,6 +6,7 @@ No framework is imported: the native engine computes, or NumPy where the kernels
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 
     from tensor_optix.adapters.network_recipes import Sight
     from tensor_optix.algorithms.acting import ActingKind, PolicyDescription
+    from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
+
+logger = logging.getLogger(__name__)
 
 OBS_NORMALIZER = "obs_normalizer.npz"
 FLOAT = 4
@@ -58,6 +62,9 @@ class StoredActor:
         network: Acts, as it is from now on.
         normalizer: Of observations; None: they are seen as they are.
         exploration: How much it explores where it is to.
+
+    Attributes:
+        observation_space: Of the rows that it takes. Behind them masks may be, where actions are choices.
     """
 
     counts_from_zero = True
@@ -73,8 +80,11 @@ class StoredActor:
         self.has_unit_actions = isinstance(description.action_space, Box)
         self._kind, self._dtype = description.kind, np.dtype(description.dtype)
         self._exploration = exploration
-        space: Any = description.observation_space
+        seen: Any = description.observation_space
+        self.observation_space = with_masks(seen, description.action_space)
+        space = self.observation_space
         self._masked = space if isinstance(space, MaskedSpace) else None
+        self._misses_masks = isinstance(seen, MaskedSpace)
         self._num_actions, self._distribution = 0, distributions.squashed_gaussian
         if not self.has_unit_actions:
             counts = choice_counts(description.action_space)  # type: ignore[arg-type]
@@ -116,9 +126,22 @@ class StoredActor:
         observations, masks = rows, None
         if self._masked is not None and rows.shape[1:] == self._masked.shape:
             observations, masks = self._masked.split(rows)
+        elif self._misses_masks:
+            self._misses_masks = False
+            logger.warning(
+                "the policy learned where the environment tells which actions are allowed, and chooses among "
+                "all of them now: give it action_masks=info['action_mask']"
+            )
         if self.normalizer is not None:
             observations = self.normalizer.normalize(observations)
         return self._forward(np.ascontiguousarray(observations)), masks
+
+
+def with_masks(seen: AnySpace, actions: Any) -> AnySpace:
+    """Return observations with masks behind them, where actions are choices."""
+    if isinstance(seen, MaskedSpace) or not isinstance(actions, DiscreteSpace):
+        return seen
+    return MaskedSpace(seen, sum(choice_counts(actions)))
 
 
 class EngineForward:
@@ -175,14 +198,14 @@ class QuickWay:
 def quick_way(
     actor: StoredActor, description: PolicyDescription, rescales: bool
 ) -> QuickWay | None:
-    """Return the short way of a policy that sees vectors; None where there is none.
+    """Return the short way of a policy that sees vectors without masks; None where there is none.
 
     Args:
         actor: Acts.
         description: Of the policy.
         rescales: Whether actions in [-1, 1] are stretched to the bounds of a Box.
     """
-    actions, space = description.action_space, description.plain_space
+    actions, space = description.action_space, description.observation_space
     is_vector = type(space) is Box and len(space.shape) == 1 and space.dtype == np.float32
     if not (is_vector and engine.has_engine) or actor.network.encoding:
         return None

@@ -12,14 +12,13 @@ from tensor_optix.algorithms.agent_factory import has_images, make_agent
 from tensor_optix.algorithms.frameworks import CPU, FRAMEWORKS, find_framework
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.checkpoints.saved_state import reading
-from tensor_optix.core.discrete_spaces import DiscreteSpace, choice_counts
 from tensor_optix.core.environment_ids import spaces_of_id
 from tensor_optix.core.foreign_agent import as_agent, own_object
-from tensor_optix.core.observation_layout import MaskedSpace, has_parts, seen_space
+from tensor_optix.core.observation_layout import has_parts, seen_space
 from tensor_optix.core.recorded_spaces import space_from_json
 from tensor_optix.pipeline.action_scaling import OneByOne
 from tensor_optix.pipeline.vector_contract import has_arrays
-from tensor_optix.policies.acting import quick_way, stored_actor
+from tensor_optix.policies.acting import quick_way, stored_actor, with_masks
 from tensor_optix.policies.policy import Policy
 from tensor_optix.runs.run_directory import RunDirectory, RunDirectoryError
 
@@ -126,18 +125,14 @@ def _by_itself(found: Found) -> Policy:
     """Return a policy for which no agent is needed."""
     description = _loadable(found)
     whole_agent = partial(_whole_agent, found, description)
-    seen, actions = description.observation_space, description.action_space
-    assert seen is not None
+    actions = description.action_space
     assert actions is not None
     params = found.snapshot.hyperparams.params
     with reading(found.name):
-        # Masks may come, whether or not they did in training.
-        seen = _with_masks(seen, actions)
         exploration = float(params.get(description.exploration, 0.0))
-        description = replace(description, observation_space=seen)
         actor = stored_actor(description, found.weights, exploration)
     quick = quick_way(actor, description, found.rescales)
-    return _policy(found, actor, (seen, actions), whole_agent, quick)
+    return _policy(found, actor, (actor.observation_space, actions), whole_agent, quick)
 
 
 def _loadable(found: Found) -> PolicyDescription:
@@ -167,7 +162,7 @@ def _by_agent(found: Found, agent: BaseAgent) -> Policy:
     if agent.sees_rows and has_parts(seen):
         seen = seen_space(seen)
     if agent.takes_action_masks:
-        seen = _with_masks(seen, actions)
+        seen = with_masks(seen, actions)
     agent.check_spaces(seen, actions)
     found.registry.load(found.snapshot, agent)
     actor = agent if has_arrays(actions) else ObjectActor(agent)
@@ -221,13 +216,6 @@ def _spaces(found: Found, description: PolicyDescription | None) -> tuple[AnySpa
         "load it where that is, or play it through a pipeline, where "
         f"CheckpointRegistry({str(found.registry.directory)!r}).load_best(agent) gives it"
     )
-
-
-def _with_masks(seen: AnySpace, actions: AnySpace) -> AnySpace:
-    """Return observations with masks behind them, where actions are choices."""
-    if isinstance(seen, MaskedSpace) or not isinstance(actions, DiscreteSpace):
-        return seen
-    return MaskedSpace(seen, sum(choice_counts(actions)))
 
 
 def _whole_agent(found: Found, description: PolicyDescription) -> BaseAgent:

@@ -170,6 +170,22 @@ def test_masks_that_infos_tell(algorithm: str, framework: Framework, tmp_path: P
         policy.predict(elements[0], action_masks=[2, 0, 0, 0])
 
 
+def test_masks_that_are_missing_are_said_once(
+    native_framework: Framework, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spaces = Spaces(VECTOR, Discrete(4))
+    agent = ready_made(spaces, "ppo", native_framework.name)
+    agent.check_spaces(MaskedSpace(VECTOR, 4), spaces.action_space)
+    store(agent, tmp_path)
+    policy = tensor_optix.load(tmp_path)
+    observation = np.zeros(3, np.float32)
+    policy.predict(observation, action_masks=[1, 1, 0, 1])
+    assert "action_masks" not in caplog.text
+    policy.predict(observation)
+    policy.predict(observation)
+    assert caplog.text.count("give it action_masks=info['action_mask']") == 1
+
+
 def test_masks_of_several_choices(native_framework: Framework, tmp_path: Path) -> None:
     agent, spaces = made("ppo-choices", native_framework)
     store(agent, tmp_path)
