@@ -519,7 +519,9 @@ class RunLog(LoopCallback):
                     "that run by resume=True"
                 )
             if path.is_symlink() or (path.exists() and not path.is_file()):
-                raise CheckpointError(f"{path} is no regular file: a run cannot go on in it; remove it")
+                raise CheckpointError(
+                    f"{path} is no regular file: a run cannot go on in it; remove it"
+                )
         self._resume = resume
         self._files: dict[str, _Lines] = {}
 

@@ -321,8 +321,6 @@ class LoopController:
             raise CheckpointError(
                 "the agent that is trained is none that a callback's `agents` names: it cannot be made again"
             )
-        best = self._best.state_dict()
-        self.registry.pinned |= frozenset(best["stored"])
         loop = {
             "run": run.state_dict(),
             "budget": self._budget.state_dict(),
@@ -330,7 +328,7 @@ class LoopController:
             "tuning": self._tuning.state_dict(),
             "scheduler": self._scheduler.state_dict(),
             "evaluator": self._evaluator.state_dict(),
-            "best": best,
+            "best": self._best.state_dict(),
             "rollbacks": self._rollbacks,
             "trainees": trainees,
         }
