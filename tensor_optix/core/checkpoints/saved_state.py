@@ -11,6 +11,7 @@ import io
 import json
 import math
 import struct
+import tokenize
 import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -58,6 +59,8 @@ _DAMAGE = (
     EOFError,
     struct.error,
     zipfile.BadZipFile,
+    SyntaxError,
+    tokenize.TokenError,
     SafetensorError,
 )
 
