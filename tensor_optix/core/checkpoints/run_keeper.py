@@ -278,8 +278,11 @@ class RestoredRun:
 
     def _rows(self, prefix: str) -> dict[str, Any]:
         entries = self._checkpoint.manifest["replays"]
-        names = [name for name in entries if name.startswith(prefix)]
-        return {name.removeprefix(prefix): self._replays.read(entries[name]) for name in names}
+        return {
+            name.removeprefix(prefix): self._replays.read(name, entry)
+            for name, entry in entries.items()
+            if name.startswith(prefix)
+        }
 
 
 def _require_same(checkpoint: RunCheckpoint, about: dict[str, Any]) -> None:

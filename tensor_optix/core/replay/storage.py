@@ -99,6 +99,10 @@ class ReplayStorage:
         """
         self.unseen = 0
         """Calls that wrote, or were interrupted at it, the changes of which nobody has taken in."""
+        self.written = 0
+        """Calls that wrote; each moves the head of a ring by one slot at most."""
+        self.loads = 0
+        """How often a state was taken on."""
 
     def __len__(self) -> int:
         """The rows that can be sampled."""
@@ -127,6 +131,21 @@ class ReplayStorage:
         shape = (self.layout.num_envs, self.layout.slots)
         return self._ring.view(self.layout.slot).reshape(shape)
 
+    @property
+    def ring(self) -> Array:
+        """A view of all slots as bytes, `[num_envs, slots, bytes of a slot]` uint8.
+
+        A slot changes while it is the head of its ring or one of the `n_step` before it, and when the ring
+        has turned and it is written anew.
+        """
+        layout = self.layout
+        return self._ring.reshape((layout.num_envs, layout.slots, layout.slot.itemsize))
+
+    @property
+    def heads(self) -> Array:
+        """A copy of where each ring is written next, `[num_envs]` int64."""
+        return self._cursors[:, _HEAD].copy()
+
     def write(self, rows: Rows, env_ids: Array, gamma: float) -> None:
         """Write one transition of each of B environments.
 
@@ -139,6 +158,7 @@ class ReplayStorage:
             ValueError: If an array does not fit; nothing has changed then.
         """
         self.unseen += 1
+        self.written += 1
         try:
             done = self._write(rows, env_ids, gamma, 0)
         except (TypeError, ValueError):
@@ -229,6 +249,7 @@ class ReplayStorage:
         self._cursors[:] = state["cursors"]
         self._counters[:] = state["counters"]
         self.unseen = 0
+        self.loads += 1
 
     def _write(self, rows: Rows, env_ids: Array, gamma: float, first: int) -> int:
         """Write rows from `first` on; return the first that the side table has no room for."""
