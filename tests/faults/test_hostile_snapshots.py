@@ -1,4 +1,4 @@
-"""Snapshots that somebody altered, on purpose or not: an error that says so, or another snapshot, and no more."""
+"""Snapshots that somebody altered, on purpose or not: an error that says so, or another snapshot."""
 
 from __future__ import annotations
 
