@@ -180,7 +180,7 @@ class WorkerVectorEnv(AsyncVectorEnv):
                 try:
                     pipe.recv_bytes()  # type: ignore[union-attr]
                 except (EOFError, OSError):
-                    open_pipes.remove(pipe)  # type: ignore[arg-type]
+                    open_pipes.remove(pipe)
 
     @contextmanager
     def _named_if_lost(self, when: str) -> Iterator[None]:
