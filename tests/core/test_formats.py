@@ -1,4 +1,4 @@
-"""Runs that earlier versions left can be gone on with, and their policies loaded: one of each format is kept."""
+"""Runs that earlier versions left go on, and their policies are loaded: one of each format is kept."""
 
 from __future__ import annotations
 
