@@ -55,6 +55,7 @@ from tensor_optix.pipeline.envpool_env import (
 )
 from tensor_optix.pipeline.foreign_vectors import as_vector
 from tensor_optix.pipeline.gymnasium_env import SingleEnv, wrap_gymnasium
+from tensor_optix.pipeline.restarting_env import RestartingEnv
 from tensor_optix.pipeline.vector_contract import VectorEnv, VectorStep, check_batch_size
 from tensor_optix.pipeline.worker_processes import Timeouts, WorkerVectorEnv
 
@@ -92,6 +93,7 @@ def make_vector_env(
     env_kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[Wrapper] = (),
     timeouts: Timeouts | None = None,
+    restart_environments: bool = False,
 ) -> VectorEnv:
     """Make `num_envs` environments of a registered id.
 
@@ -114,6 +116,8 @@ def make_vector_env(
             take an environment and return one, or the names of such as `"module:Class"`. Only
             `"sync"` and `"async"` can. With arguments or wrappers `"auto"` means Gymnasium.
         timeouts: How long they may take in worker processes. None: the usual ones.
+        restart_environments: Make one that raises anew, and cut its episode. Only `"sync"` and `"async"` can;
+            `"auto"` means one of them.
 
     Raises:
         ValueError: If the id, the backend, an argument, a wrapper, a size or a space of the environment
@@ -131,8 +135,15 @@ def make_vector_env(
             f"wrappers take one environment each, and backend={backend!r} makes many at once: use "
             'backend="sync" or backend="async"'
         )
+    if restart_environments and backend not in WRAPPING:
+        raise ValueError(
+            f'restart_environments needs backend="sync" or "async", got {backend!r}: it makes many at once'
+        )
+    make = functools.partial(
+        _make_gymnasium, timeouts=timeouts, restart_environments=restart_environments
+    )
     if backend == "auto":
-        env = _make_best(recipe, num_envs, seed, timeouts)
+        env = _make_best(recipe, num_envs, seed, make, restart_environments)
     elif backend.startswith("envpool"):
         require_envpool(env_id)
         _warn_of_another_problem(env_id, "EnvPool's", envpool_difference(env_id))
@@ -140,7 +151,7 @@ def make_vector_env(
         env = make_envpool(env_id, num_envs, size, seed, recipe.kwargs)
     else:
         spec = require_gymnasium(env_id)
-        env = _make_gymnasium(spec, recipe, num_envs, backend, timeouts)
+        env = make(spec, recipe, num_envs, backend)
         if backend == "vector":
             difference = _vector_difference(spec, recipe)
             _warn_of_another_problem(env_id, "its vector entry point", difference or "")
@@ -210,6 +221,7 @@ def from_env_fns(
     env_fns: Sequence[Callable[[], Any]],
     asynchronous: bool = False,
     timeouts: Timeouts | None = None,
+    restart_environments: bool = False,
 ) -> VectorEnv:
     """Make one environment per function.
 
@@ -218,6 +230,7 @@ def from_env_fns(
         asynchronous: Whether each runs in a process of its own. It pays where a step takes well
             over a tenth of a millisecond.
         timeouts: How long they may take in there. None: the usual ones.
+        restart_environments: Make one that raises anew, and cut its episode.
 
     Raises:
         ValueError: If there are no functions, two return the same object, or a space is not supported.
@@ -226,6 +239,8 @@ def from_env_fns(
     if not env_fns:
         raise ValueError("env_fns must name at least one environment, got none")
     in_rows = asynchronous or len(env_fns) > 1
+    if restart_environments:
+        env_fns = [functools.partial(RestartingEnv, each, n) for n, each in enumerate(env_fns)]
     makers = [functools.partial(_make_checked, each, n, in_rows) for n, each in enumerate(env_fns)]
     with quiet_making():
         if asynchronous:
@@ -323,10 +338,14 @@ def _require_different(environments: Sequence[Any]) -> None:
 
 
 def _make_best(
-    recipe: EnvironmentRecipe, num_envs: int, seed: int | None, timeouts: Timeouts | None
+    recipe: EnvironmentRecipe,
+    num_envs: int,
+    seed: int | None,
+    make: Callable[..., VectorEnv],
+    one_by_one: bool,
 ) -> VectorEnv:
     env_id = recipe.env_id
-    if recipe.is_plain and is_envpools(env_id):
+    if recipe.is_plain and is_envpools(env_id) and not one_by_one:
         try:
             return make_envpool(env_id, num_envs, num_envs, seed)
         except Exception as error:
@@ -334,8 +353,10 @@ def _make_best(
                 raise
             logger.info("EnvPool cannot make %s (%s): trying Gymnasium", env_id, error)
     spec = require_gymnasium(env_id)
-    make = functools.partial(_make_gymnasium, spec, recipe, num_envs, timeouts=timeouts)
-    return _fastest(spec.id, make, gymnasium_backends(spec, recipe, num_envs))
+    names = gymnasium_backends(spec, recipe, num_envs)
+    if one_by_one:
+        names = [name for name in names if name in WRAPPING]
+    return _fastest(spec.id, functools.partial(make, spec, recipe, num_envs), names)
 
 
 def gymnasium_backends(spec: EnvSpec, recipe: EnvironmentRecipe, num_envs: int) -> list[str]:
@@ -477,6 +498,7 @@ def _make_gymnasium(
     num_envs: int,
     backend: str,
     timeouts: Timeouts | None = None,
+    restart_environments: bool = False,
 ) -> VectorEnv:
     if backend == "vector" and spec.vector_entry_point is None:
         raise ValueError(
@@ -490,7 +512,9 @@ def _make_gymnasium(
             adapter: VectorEnv = wrap_gymnasium(env, "vector", owned=True)
         else:
             make = functools.partial(make_environment, spec, recipe)
-            adapter = from_env_fns([make] * num_envs, backend == "async", timeouts)
+            makers = [make] * num_envs
+            is_async = backend == "async"
+            adapter = from_env_fns(makers, is_async, timeouts, restart_environments)
     known = adapter.max_episode_steps or spec.max_episode_steps
     limit = recipe.kwargs.get("max_episode_steps", known)
     adapter.max_episode_steps = None if limit == NO_LIMIT else limit

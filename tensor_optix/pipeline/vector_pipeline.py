@@ -65,6 +65,9 @@ class VectorBatchPipeline(RolloutPipeline):
             for a robot may be minutes.
         reset_timeout: Seconds that a reset may take there, also one that follows on an episode's end. None:
             as many as it likes. Environments in this process are never timed: nothing here could end them.
+        restart_environments: With `env_fns` or `env_id`: make an environment that raises anew, and go on. Its
+            episode is cut at the observation before, with one warning each time; where the new one raises
+            at once, and again, the run ends. Without it an exception ends the run.
 
     Raises:
         TypeError: If `env` is no environment, `env_fns` are no functions, or `info_keys` no list of names.
@@ -89,6 +92,7 @@ class VectorBatchPipeline(RolloutPipeline):
         wrappers: Sequence[Wrapper] = (),
         step_timeout: float | None = None,
         reset_timeout: float | None = 60.0,
+        restart_environments: bool = False,
     ) -> None:
         if sum(source is not None for source in (env_fns, env, env_id)) != 1:
             raise ValueError("VectorBatchPipeline takes one of env_fns=, env= and env_id=")
@@ -97,13 +101,18 @@ class VectorBatchPipeline(RolloutPipeline):
             _check_functions(env_fns, num_envs)
         if env is not None:
             check_env(env)
+            if restart_environments:
+                raise ValueError(
+                    "restart_environments needs env_fns= or env_id=: an environment that is given as env= "
+                    "cannot be made anew"
+                )
         timeouts = Timeouts(step_timeout, reset_timeout).checked()
         self._given = env
         self._factories = [_Factory(function) for function in env_fns or ()]
 
         def make_env(seed: int | None) -> VectorEnv:
             if self._factories:
-                return from_env_fns(self._factories, asynchronous=async_envs, timeouts=timeouts)
+                return from_env_fns(self._factories, async_envs, timeouts, restart_environments)
             if env_id is None:
                 return wrap_env(env)
             number = DEFAULT_NUM_ENVS if num_envs is None else num_envs
@@ -111,6 +120,7 @@ class VectorBatchPipeline(RolloutPipeline):
                 "env_kwargs": env_kwargs,
                 "wrappers": wrappers,
                 "timeouts": timeouts,
+                "restart_environments": restart_environments,
             }
             return make_vector_env(env_id, number, backend, seed, **made)
 
