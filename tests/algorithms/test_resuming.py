@@ -147,6 +147,20 @@ def test_a_schedule_that_was_lowered_stays_lowered_after_a_resume(tmp_path: Path
         assert one.get_hyperparams().params["learning_rate"] == pytest.approx(1e-3 * 0.4 / 2)
 
 
+def test_windows_without_a_move_go_on_to_be_counted(tmp_path: Path) -> None:
+    agent, resumed = (
+        small_ppo.make_agent(seed, framework=native(), entropy_coef=0.0) for seed in (0, 1)
+    )
+    window = small_ppo.make_episode()
+    window.rewards = np.zeros(len(window.rewards), np.float32)
+    window.values = None
+    agent.set_hyperparams(HyperparamSet({"learning_rate": 1e-9}))
+    agent.learn(window)
+    assert agent.run_state()["still_windows"] == 1
+    handed_over(agent, resumed, tmp_path / "run")
+    assert_alike(agent, resumed)
+
+
 def test_sizes_of_the_replay_that_were_changed_come_with_the_run(tmp_path: Path) -> None:
     agent, resumed = dqn(0, native()), dqn(1, native())
     params = agent.get_hyperparams().params | {"replay_capacity": 500, "n_step": 1}

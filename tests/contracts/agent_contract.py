@@ -156,6 +156,7 @@ class AgentContract:
         agent, other = make_agent(0), make_agent(1)
         for _ in range(3):
             agent.learn(episode)
+        agent.set_progress(0.75)
         agent.reduce_step()
         agent.learn(episode)
         for name in ("one", "two"):
