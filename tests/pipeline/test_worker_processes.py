@@ -69,7 +69,10 @@ def test_what_cannot_travel_is_refused_before_a_process_starts():
 @pytest.mark.parametrize("method", METHODS)
 def test_a_worker_that_ends_in_the_middle_of_a_step_is_named(method):
     ran = script("deadly", method)
-    assert "RuntimeError: the worker process of environment 0 (exit code 7)" in ran.stdout
+    # Every one of them ends; who is named first is a matter of chance.
+    assert re.search(
+        r"RuntimeError: the worker process of environment \d \(exit code 7\)", ran.stdout
+    )
     assert "ended in the middle of a step" in ran.stdout
     assert "children: []" in ran.stdout
 
