@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -60,6 +61,16 @@ class ReplayBatch(NamedTuple):
     n_steps: Array
 
 
+@dataclass(eq=False)
+class RowHistory:
+    """What came since all rows of a storage were replaced at once."""
+
+    loaded: Array | None
+    """The cursors of the state that they were loaded from; None: there were none."""
+    writes: int = 0
+    """Calls of `write` begun since then; no environment had more rows."""
+
+
 class ReplayStorage:
     """The arrays of a replay, allocated at once.
 
@@ -99,6 +110,8 @@ class ReplayStorage:
         """
         self.unseen = 0
         """Calls that wrote, or were interrupted at it, the changes of which nobody has taken in."""
+        self.history = RowHistory(None)
+        """Replaced by another when rows are loaded."""
 
     def __len__(self) -> int:
         """The rows that can be sampled."""
@@ -122,6 +135,16 @@ class ReplayStorage:
         return self._counters[_INSERTED : _REMOVED + 1]
 
     @property
+    def heads(self) -> Array:
+        """`[num_envs]` int64, the slot that each writes next; a copy."""
+        return self._cursors[:, _HEAD].copy()
+
+    @property
+    def used(self) -> int:
+        """How many slots the environment that used the most has ever written."""
+        return int(self._cursors[:, _USED].max())
+
+    @property
     def slots(self) -> Array:
         """A view of all slots `[num_envs, slots]`, structured, to look into."""
         shape = (self.layout.num_envs, self.layout.slots)
@@ -139,6 +162,7 @@ class ReplayStorage:
             ValueError: If an array does not fit; nothing has changed then.
         """
         self.unseen += 1
+        self.history.writes += 1
         try:
             done = self._write(rows, env_ids, gamma, 0)
         except (TypeError, ValueError):
@@ -204,13 +228,12 @@ class ReplayStorage:
 
     def state(self) -> dict[str, Array]:
         """Return the state as views of the arrays; of the ring, the slots ever written."""
-        used = int(self._cursors[:, _USED].max())
         shape = (self.layout.num_envs, self.layout.slots, self.layout.slot.itemsize)
         return {
             "layout": self.layout.numbers,
             "observation_format": self.layout.observation.empty(0),
             "action_format": self.layout.action.empty(0),
-            "ring": self._ring.reshape(shape)[:, :used],
+            "ring": self._ring.reshape(shape)[:, : self.used],
             "side": self._side,
             "side_entries": self._entries,
             "cursors": self._cursors,
@@ -220,6 +243,8 @@ class ReplayStorage:
     def load(self, state: Mapping[str, Array]) -> None:
         """Take on a state of a storage of the same layout, that `saved_layout` let pass."""
         shape = (self.layout.num_envs, self.layout.slots, self.layout.slot.itemsize)
+        # First, so that who reads the ring meanwhile can tell.
+        self.history = RowHistory(state["cursors"])
         ring = self._ring.reshape(shape)
         used = state["ring"].shape[1]
         ring[:, :used] = state["ring"]
