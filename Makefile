@@ -15,8 +15,9 @@ train: $(VENV)/training
 test: $(VENV)/installed
 	$(MAKE) --jobs=2 --output-sync=target tests checks-and-sanitizers
 
+# Tests start many processes: where the environment forbids compiled modules, each would compile the package anew.
 tests: $(VENV)/installed
-	$(BIN)/python -m pytest -q --numprocesses auto --dist=loadfile
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --numprocesses auto --dist=loadfile
 
 checks-and-sanitizers: checks
 	$(MAKE) sanitize

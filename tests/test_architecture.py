@@ -96,7 +96,6 @@ ALONE = {
     "pipeline.examination.rules": "a part of the examination",
     "pipeline.gymnasium_env": "an environment adapter",
     "pipeline.live_stream": "the producer's thread of live data, tested by itself",
-    "pipeline.worker_processes": "the processes' side of an environment adapter",
     "pipeline.play": "plays policies without a pipeline, for benchmarks as well",
     "trials.factory_run": "the factory mode, below the face",
     "trials.study": "all that needs Optuna, imported when a search is made",

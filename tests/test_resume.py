@@ -66,10 +66,16 @@ def windows(directory: Path) -> list[dict[str, Any]]:
     return rows
 
 
+ALGORITHMS = ("ppo", "dqn", "sac", "td3", "ensemble")
+OFTEN = [
+    *((algorithm, "native") for algorithm in ALGORITHMS),
+    ("sac", "torch"),
+    ("dqn", "tensorflow"),
+]
 CASES = [
     (algorithm, framework)
     for framework in ("native", "torch", "tensorflow")
-    for algorithm in ("ppo", "dqn", "sac", "td3", "ensemble")
+    for algorithm in ALGORITHMS
 ]
 
 
@@ -85,7 +91,11 @@ def every_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunKeeper, "is_due", property(is_due))
 
 
-@pytest.mark.parametrize("case", CASES, ids="-".join)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(one, marks=() if one in OFTEN else pytest.mark.slow) for one in CASES],
+    ids="-".join,
+)
 @pytest.mark.usefixtures("every_window")
 def test_a_run_that_was_killed_ends_with_the_same_bits(
     case: tuple[str, str], tmp_path: Path

@@ -431,7 +431,7 @@ class Backend(Protocol):
         """Let a schedule of the learning rate go on from a step."""
 
     def random_state(self) -> dict[str, Array]:
-        """Return the state of the framework's own generators, from which dropout, say, draws; `{}` if none."""
+        """Return the state of the framework's own generators, which dropout draws from; `{}` without any."""
 
     def set_random_state(self, state: Mapping[str, Array], /) -> None:
         """Let the framework's own generators go on from what `random_state` returned.
@@ -445,6 +445,14 @@ class Backend(Protocol):
 
     def load_network(self, network: Network, path: PathLike, /) -> None:
         """Read what `save_network` wrote."""
+
+    def read_network(self, network: Network, path: PathLike, /) -> Callable[[], None]:
+        """Read what `save_network` wrote, and return what puts it into the network's variables.
+
+        Raises:
+            CheckpointError: If the file is missing or damaged.
+            ValueError: If it holds other variables; of PyTorch a RuntimeError.
+        """
 
     def require_same_shared(self, networks: Mapping[str, Network], directory: Path, /) -> None:
         """Refuse files in a directory that disagree about weights which the networks of their names share.

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from safetensors import safe_open
 
+from tensor_optix.core.checkpoints.durable_files import regular_file
+from tensor_optix.core.checkpoints.saved_state import reading
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -81,10 +84,15 @@ def by_own_names(
 
 
 def is_native_optimizer(path: PathLike) -> bool:
-    """Whether there is an optimizer's state that the native engine's `save_optimizer` wrote."""
-    if not Path(f"{path}.safetensors").exists():
+    """Whether there is an optimizer's state that the native engine's `save_optimizer` wrote.
+
+    Raises:
+        CheckpointError: If the file is damaged.
+    """
+    file = Path(f"{path}.safetensors")
+    if not file.exists():
         return False
-    with safe_open(f"{path}.safetensors", "numpy") as stored:
+    with reading(file.name), safe_open(regular_file(file.parent, file.name), "numpy") as stored:
         return STEP in stored.keys()  # noqa: SIM118
 
 

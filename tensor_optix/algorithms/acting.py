@@ -18,6 +18,7 @@ from tensor_optix.core.observation_layout import MaskedSpace
 from tensor_optix.core.recorded_spaces import space_from_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tensor_optix.core.observation_layout import AnySpace
@@ -32,6 +33,8 @@ ActingKind: TypeAlias = Literal["categorical", "values", "squashed_gaussian", "t
 """What a network returns: logits of each choice; values of actions; mean and log_std before the tanh; actions
 before the tanh."""
 KINDS = get_args(ActingKind)
+ActionDtype: TypeAlias = Literal["float32", "float64"]
+DTYPES = get_args(ActionDtype)
 
 
 class Acting(NamedTuple):
@@ -42,7 +45,7 @@ class Acting(NamedTuple):
     """The name of the network that acts, and of its file."""
     methods: tuple[str, ...]
     """Those of the class by which it does, beside those of every agent."""
-    dtype: Literal["float32", "float64"] = "float64"
+    dtype: ActionDtype = "float64"
     """Of continuous actions."""
     exploration: str = ""
     """The hyperparameter that says how much it explores."""
@@ -55,7 +58,7 @@ class PolicyDescription:
     kind: ActingKind | None
     """None: the agent acts in a way of its own."""
     network: str
-    dtype: str = "float64"
+    dtype: ActionDtype = "float64"
     exploration: str = ""
     recipe: AgentRecipe | None = None
     """By which `make_agent` made the agent."""
@@ -94,8 +97,6 @@ def read_description(path: Path) -> PolicyDescription:
         raise ValueError(
             f"its format must be {FORMAT}, got {stored['format']!r}: update tensor-optix"
         )
-    if stored["kind"] not in (None, *KINDS):
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {stored['kind']!r}")
     recipe, activations, clip = (
         stored[name] for name in ("recipe", "activations", "normalizer_clip")
     )
@@ -104,9 +105,9 @@ def read_description(path: Path) -> PolicyDescription:
         for name in ("observation_space", "action_space")
     }
     return PolicyDescription(
-        kind=stored["kind"],
+        kind=None if stored["kind"] is None else _one_of("kind", stored["kind"], KINDS),
         network=_file_name(stored["network"]),
-        dtype=str(np.dtype(stored["dtype"])),
+        dtype=_one_of("dtype", stored["dtype"], DTYPES),
         exploration=str(stored["exploration"]),
         recipe=None if recipe is None else _recipe(recipe),
         activations=None if activations is None else tuple(map(str, activations)),
@@ -120,6 +121,12 @@ def _recipe(stored: dict[str, Any]) -> AgentRecipe:
     if not all(type(size) is int and size > 0 for size in sizes):
         raise ValueError(f"hidden_sizes must be whole numbers of at least 1, got {list(sizes)}")
     return AgentRecipe(**{**stored, "hidden_sizes": sizes})
+
+
+def _one_of(name: str, stored: Any, known: Sequence[str]) -> Any:
+    if stored not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {stored!r}")
+    return stored
 
 
 def _file_name(stored: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import tempfile
 from abc import abstractmethod
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ from tensor_optix.algorithms.acting import (
 from tensor_optix.algorithms.hyperparams import Hyperparams, schedules_in
 from tensor_optix.core.argument_checks import in_unit_interval
 from tensor_optix.core.base_agent import BaseAgent, older_than_act, overrides
+from tensor_optix.core.checkpoints.saved_state import MOST_SMALL_JSON, read_json, read_npz, reading
 from tensor_optix.core.observation_layout import FlatSpace, MaskedSpace
 from tensor_optix.core.recorded_spaces import space_to_json
 from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OBS_NORMALIZER = "obs_normalizer.npz"
+REWARD_NORMALIZER = "reward_normalizer.npz"
+PROGRESS = "agent.json"
 ACTING_METHODS = (
     *("act", "act_batch", "act_greedy", "_sample", "_greedy"),
     *("_seen", "_split", "_normalized", "_finite_actions"),
@@ -174,6 +178,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
         self._reward_normalizer = reward_normalizer
         self._carried: frozenset[str] = frozenset()
         self._schedules: dict[str, Callable[[float], Any]] = {}
+        self._reductions: list[tuple[float, float]] = []
         self._remaining = 1.0
         self._hyperparams: H = self._read({} if hyperparams is None else hyperparams.params)
         self._has_warned_of_actions = False
@@ -458,6 +463,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
             self.hyperparams_type.from_params(params, LEAST_REMAINING)
         self._hyperparams = after
         self._schedules |= schedules
+        if "learning_rate" in schedules:
+            self._reductions = []
         before, rate = self._learning_rate(), after.learning_rate
         if "learning_rate" not in hyperparams.params or rate == before:
             return
@@ -483,6 +490,8 @@ class NetworkAgent(BaseAgent, Generic[H]):
         remaining = max(in_unit_interval("remaining", remaining), LEAST_REMAINING)
         if self._schedules:
             params = self._settable() | self._schedules
+            if "learning_rate" in self._schedules:
+                params["learning_rate"] = self._scheduled_rate
             read = self.hyperparams_type.from_params(params, remaining).params
             self.set_hyperparams(HyperparamSet({name: read[name] for name in self._schedules}))
         self._remaining = remaining
@@ -516,9 +525,15 @@ class NetworkAgent(BaseAgent, Generic[H]):
             logger.warning("the learning rate stays at %g: %s", before, error)
             return
         if "learning_rate" in self._schedules:
-            schedule = self._schedules["learning_rate"]
-            self._schedules["learning_rate"] = lambda left: schedule(left) * after / before
+            self._reductions.append((after, before))
         logger.warning("the learning rate was lowered from %g to %g", before, after)
+
+    def _scheduled_rate(self, remaining: float) -> Any:
+        """Return the learning rate of the schedule, as far as `reduce_step` has lowered it."""
+        rate = self._schedules["learning_rate"](remaining)
+        for after, before in self._reductions:
+            rate = rate * after / before
+        return rate
 
     def begin_episodes(self) -> None:
         """Start the running returns that the rewards are scaled by at 0."""
@@ -581,11 +596,14 @@ class NetworkAgent(BaseAgent, Generic[H]):
         directory = Path(path).expanduser()
         self._require_same_sight(directory)
         self.ops.require_same_shared(self._networks, directory)
-        for name, network in self._networks.items():
-            self.ops.load_network(network, directory / name)
+        puts = [
+            self.ops.read_network(one, directory / name) for name, one in self._networks.items()
+        ]
         if self._obs_normalizer is not None:
-            stored = _load_arrays(directory / OBS_NORMALIZER)
+            stored = read_npz(directory / OBS_NORMALIZER)
             self._obs_normalizer.load_state_dict(stored)
+        for put in puts:
+            put()
         self._weights_changed()
 
     def save_state(self, path: PathLike) -> None:
@@ -596,36 +614,66 @@ class NetworkAgent(BaseAgent, Generic[H]):
             self.ops.save_optimizer(optimizer, directory / name)
         for name, (target, _) in self._targets.items():
             self.ops.save_network(target, directory / name)
-        (directory / "agent.json").write_text(json.dumps(self._progress()))
+        (directory / PROGRESS).write_text(json.dumps(self._progress()))
         if self._reward_normalizer is not None:
-            _save_arrays(directory / "reward_normalizer.npz", self._reward_normalizer.state_dict())
+            _save_arrays(directory / REWARD_NORMALIZER, self._reward_normalizer.state_dict())
 
     def load_state(self, path: PathLike) -> None:
         """Read a learner; a directory that holds weights only gives weights only.
 
         What optimizers of another framework held is left out, with a warning.
+
+        Raises:
+            CheckpointError: If a file is missing or damaged. Nothing has changed then, unless it is one of
+                optimizers or of targets.
+            ValueError: As `load_weights`.
         """
         directory = Path(path).expanduser()
+        progress = self._stored_progress(directory)
+        stored = directory / REWARD_NORMALIZER
+        has_rewards = self._reward_normalizer is not None and stored.exists()
+        rewards = read_npz(stored) if has_rewards else None
         self.load_weights(directory)
         optimizers = self._optimizers.items()
         fresh = [
             name for name, one in optimizers if not self.ops.load_optimizer(one, directory / name)
         ]
-        is_whole = (directory / "agent.json").exists()
-        if fresh and is_whole:
+        if fresh and progress is not None:
             logger.warning(
                 "%s: fresh moments for %s, as another framework wrote those in %s",
                 type(self).__name__,
                 ", ".join(fresh),
                 directory,
             )
-        if is_whole:
+        if progress is not None:
             for name, (target, _) in self._targets.items():
                 self.ops.load_network(target, directory / name)
-            self._resume(json.loads((directory / "agent.json").read_text()))
-        stored = directory / "reward_normalizer.npz"
-        if self._reward_normalizer is not None and stored.exists():
-            self._reward_normalizer.load_state_dict(_load_arrays(stored))
+            with reading(PROGRESS):
+                self._resume(progress)
+        if self._reward_normalizer is not None and rewards is not None:
+            self._reward_normalizer.load_state_dict(rewards)
+
+    def run_state(self) -> dict[str, Any]:
+        """Return what a checkpoint of the run holds beside `save_state`; schedules are their owner's."""
+        return {
+            "initial_rate": self._initial_rate,
+            "reductions": list(self._reductions),
+            "remaining": self._remaining,
+            "random": self.ops.random_state(),
+        }
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Take on what `run_state` returned.
+
+        Raises:
+            ValueError: If it does not fit; also KeyError and TypeError are understood as that.
+        """
+        initial_rate, remaining = float(state["initial_rate"]), float(state["remaining"])
+        reductions = [(float(after), float(before)) for after, before in state["reductions"]]
+        # What another framework's generators were is of no use here.
+        if state["random"].keys() == self.ops.random_state().keys():
+            self.ops.set_random_state(state["random"])
+        self._initial_rate, self._remaining, self._reductions = initial_rate, remaining, reductions
 
     @contextmanager
     def keeping_progress(self) -> Iterator[None]:
@@ -653,7 +701,7 @@ class NetworkAgent(BaseAgent, Generic[H]):
         for name, network in self._networks.items():
             self.ops.average_networks(network, [directory / name for directory in directories])
         if self._obs_normalizer is not None:
-            stored = [_load_arrays(directory / OBS_NORMALIZER) for directory in directories]
+            stored = [read_npz(directory / OBS_NORMALIZER) for directory in directories]
             means = {name: np.mean([one[name] for one in stored], axis=0) for name in stored[0]}
             self._obs_normalizer.load_state_dict(means)
         self._weights_changed()
@@ -696,7 +744,20 @@ class NetworkAgent(BaseAgent, Generic[H]):
         """Take on what `_progress` returned."""
         self._rng.bit_generator.state = progress["rng"]
         if "largest_bytes" in progress:
-            self._bytes.largest = np.array(progress["largest_bytes"])
+            self._bytes.largest = np.array(progress["largest_bytes"], np.int64)
+
+    def _stored_progress(self, directory: Path) -> dict[str, Any] | None:
+        """Return what `_resume` is to take on; None where there are weights only."""
+        if not (directory / PROGRESS).exists():
+            return None
+        with reading(PROGRESS):
+            stored = read_json(directory / PROGRESS, MOST_SMALL_JSON)
+            own = self._progress()
+            own.pop("largest_bytes", None)
+            _require_alike(stored, own, PROGRESS)
+            type(self._rng.bit_generator)().state = stored["rng"]
+            np.array(stored.get("largest_bytes", ()), np.int64)
+            return dict(stored)
 
     def _new_byte_divisors(self) -> ByteDivisors:
         found = map(self.ops.byte_scale, self._networks.values())
@@ -813,10 +874,19 @@ def _by_place(layers: Sequence[DenseView]) -> dict[str, Array]:
     return found
 
 
+def _require_alike(stored: Any, own: Any, name: str) -> None:
+    """Refuse what was read where it is of another type than what it is to replace."""
+    kind = (int, float) if type(own) in (int, float) else type(own)
+    if not isinstance(stored, kind) or isinstance(stored, bool) is not isinstance(own, bool):
+        raise ValueError(f"{name} must be of type {type(own).__name__}, got {stored!r:.100}")
+    if isinstance(stored, float) and not math.isfinite(stored):
+        raise ValueError(f"{name} must be finite, got {stored}")
+    if isinstance(own, dict) and isinstance(stored, dict):
+        for key, value in own.items():
+            _require_alike(stored[key], value, f"{name}: {key}")
+
+
 def _save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    np.savez(path, allow_pickle=False, **arrays)
-
-
-def _load_arrays(path: Path) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+    named: dict[str, Any] = dict(arrays)
+    # NumPy 2.0 does not know `allow_pickle` here, and would write an array of this name.
+    np.savez(path, **named)

@@ -23,11 +23,11 @@ from tensor_optix.adapters.native.updates_from_replay import TwinParts
 from tensor_optix.algorithms.hyperparams import Hyperparams, schedules_in
 from tensor_optix.algorithms.network_agent import PROBE_ROWS, NetworkAgent
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
-from tensor_optix.core.replay_buffer import PrioritizedReplayBuffer, ReplayBatch
+from tensor_optix.core.replay_buffer import PrioritizedReplayBuffer, ReplayBatch, ReplayBuffer
 from tensor_optix.core.trajectory_buffer import ObservedRows, transitions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tensor_optix.adapters.backend import Backend, Network, Optimizer, Tensor
     from tensor_optix.adapters.native.updates import NativeParts
@@ -183,6 +183,37 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
             )
         return diagnostics | {"buffer_size": 0 if self._replay is None else len(self._replay)}
 
+    @property
+    def replays(self) -> Mapping[str, ReplayBuffer]:
+        """The replay buffer, if there is one yet."""
+        return {} if self._replay is None else {REPLAY: self._replay}
+
+    def load_replays(self, states: Mapping[str, Mapping[str, Array]]) -> None:
+        """Take on the replay buffer's state; with none, the buffer is empty.
+
+        Raises:
+            ValueError: If it is damaged, or its `replay_capacity` or `n_step` is another than the agent's;
+                nothing has changed then.
+        """
+        state = states.get(REPLAY)
+        self._take_on_replay(
+            None if state is None else lambda replay: replay.load_state_dict(state)
+        )
+
+    def run_state(self) -> dict[str, Any]:
+        """Return what a checkpoint of the whole run holds beside `save_state` and `replays`."""
+        return super().run_state() | {"gathered": self._gathered}
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Take on what `run_state` returned.
+
+        Raises:
+            ValueError: If it does not fit; also KeyError and TypeError are understood as that.
+        """
+        gathered = int(state["gathered"])
+        super().load_run_state(state)
+        self._gathered = gathered
+
     def save_replay(self, path: PathLike) -> None:
         """Write the replay buffer into the directory `path`: what `save_state` leaves out for its size.
 
@@ -200,12 +231,16 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         Raises:
             ValueError: If its `replay_capacity` or `n_step` is another than the agent's.
         """
-        replay = None
         stored = Path(path).expanduser() / REPLAY
-        if stored.exists():
+        self._take_on_replay((lambda replay: replay.load(stored)) if stored.exists() else None)
+
+    def _take_on_replay(self, fill: Callable[[ReplayBuffer], None] | None) -> None:
+        """Put a buffer that is filled so in the place of the present one; None for no rows."""
+        replay = None
+        if fill is not None:
             params = self._hyperparams
             replay = self._make_replay(None)
-            replay.load(stored)
+            fill(replay)
             replay.set_params(alpha=params.per_alpha, beta=params.per_beta, gamma=params.gamma)
         self._replay, self._drawn = replay, None
         self._gathered = 0 if replay is None else self._steps

@@ -24,6 +24,7 @@ from tensor_optix.algorithms.acting import Acting
 from tensor_optix.algorithms.hyperparams import Hyperparams
 from tensor_optix.algorithms.network_agent import PROBE_ROWS, NetworkAgent, try_network
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
+from tensor_optix.core.checkpoints.saved_state import MOST_SMALL_JSON, read_json, reading
 from tensor_optix.core.trajectory_buffer import (
     MinibatchSampler,
     episode_advantages,
@@ -425,8 +426,9 @@ class PPO(NetworkAgent[PPOHyperparams]):
             ValueError: If those networks saw normalised observations and this agent's do not, or the other
                 way round; nothing has changed then.
         """
+        unit = _stored_unit(path)
         super().load_weights(path)
-        self._reward_unit = _stored_unit(path)
+        self._reward_unit = unit
 
     def average_weights(self, paths: Sequence[PathLike]) -> bool:
         """Take on the mean of stored networks, and the first one's unit of the rewards.
@@ -437,6 +439,20 @@ class PPO(NetworkAgent[PPOHyperparams]):
         is_done = super().average_weights(paths)
         self._reward_unit = _stored_unit(paths[0])
         return is_done
+
+    def run_state(self) -> dict[str, Any]:
+        """Return what a checkpoint of the whole run holds beside `save_state`."""
+        return super().run_state() | {"still_windows": self._still_windows}
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Take on what `run_state` returned.
+
+        Raises:
+            ValueError: If it does not fit; also KeyError and TypeError are understood as that.
+        """
+        still_windows = int(state["still_windows"])
+        super().load_run_state(state)
+        self._still_windows = still_windows
 
     def _progress(self) -> dict[str, Any]:
         return super()._progress() | {"minibatches": int(self._minibatches.state[0])}
@@ -540,7 +556,13 @@ def _largest_return(episode: EpisodeData, rewards: Array, gamma: float) -> float
 def _stored_unit(path: PathLike) -> float | None:
     """Return the unit that stored weights count rewards in; None if it was still to be chosen."""
     stored = Path(path).expanduser() / REWARD_UNIT
-    return float(json.loads(stored.read_text())) if stored.exists() else None
+    if not stored.exists():
+        return None
+    with reading(REWARD_UNIT):
+        unit = float(read_json(stored, MOST_SMALL_JSON))
+        if not 0.0 < unit < math.inf:
+            raise ValueError(f"the unit of rewards must be above 0 and finite, got {unit}")
+        return unit
 
 
 def _require_values(values: Array) -> None:

@@ -337,16 +337,23 @@ class BackoffScheduler:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Go on from what `state_dict` returned.
+
+        Raises:
+            ValueError: If a score is not finite, or the scores and their times do not belong together.
+        """
+        scores = [finite_number("a score", score) for score in state["scores"]]
+        times = [int(time) for time in state["times"]]
+        if len(times) != len(scores):
+            raise ValueError(f"there must be {len(scores)} times of scores, got {len(times)}")
+        self._scores, self._times = scores, times
+        self._best = None if state["best"] is None else finite_number("best", state["best"])
         self._state = LoopState(state["state"])
         self._interval = int(state["interval"])
         self._evaluations = int(state["evaluations"])
         self._non_improvements = int(state["non_improvements"])
         self._has_degraded = bool(state["has_degraded"])
         self._degraded_last = bool(state["degraded_last"])
-        self._best = state["best"]
-        self._scores = [float(score) for score in state["scores"]]
-        self._times = [int(time) for time in state["times"]]
         self._is_undecided = bool(state["is_undecided"])
         self._windows = int(state["windows"])
         self._restarted_at = int(state["restarted_at"])

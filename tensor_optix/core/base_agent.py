@@ -222,6 +222,11 @@ class BaseAgent(ABC):
         """Names of the hyperparameters that a schedule of the user's moves: tuners leave them alone."""
         return frozenset()
 
+    def unscheduled_params(self) -> dict[str, Any]:
+        """Return the hyperparameters in force that follow no schedule."""
+        params = self.get_hyperparams().params
+        return {name: params[name] for name in params if name not in self.scheduled_params}
+
     def set_progress(self, remaining: float) -> None:
         """Hear how much of the run is left. Outside of a loop nobody tells: then it stays at 1.
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TextIO
 
 from tensor_optix.core.argument_checks import instance_of
+from tensor_optix.core.checkpoints.saved_state import CheckpointError
 from tensor_optix.core.json_values import to_readable_json
 
 if TYPE_CHECKING:
@@ -505,15 +506,21 @@ class RunLog(LoopCallback):
 
     Raises:
         ValueError: If the directory holds another run's log.
+        CheckpointError: If a log is a link, or anything else than a file.
     """
 
     def __init__(self, directory: PathLike, resume: bool = False) -> None:
         self._directory = Path(directory).expanduser()
         for name in (METRICS_FILE, EVENTS_FILE):
-            if not resume and (self._directory / name).exists():
+            path = self._directory / name
+            if not resume and path.exists():
                 raise ValueError(
                     f"{self._directory} holds another run ({name}); choose a new directory, or go on with "
                     "that run by resume=True"
+                )
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                raise CheckpointError(
+                    f"{path} is no regular file: a run cannot go on in it; remove it"
                 )
         self._resume = resume
         self._files: dict[str, _Lines] = {}
@@ -521,7 +528,9 @@ class RunLog(LoopCallback):
     def on_loop_start(self) -> None:
         """Open the files."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._files = {name: _Lines(self._directory / name) for name in (METRICS_FILE, EVENTS_FILE)}
+        self._files = {}
+        for name in (METRICS_FILE, EVENTS_FILE):
+            self._files[name] = _Lines(self._directory / name)
 
     def on_window(self, report: WindowReport) -> None:
         """Write a window's figures."""

@@ -11,6 +11,7 @@ import logging
 import math
 import time
 import uuid
+from collections import deque
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 LOADING = ("load_weights", "set_hyperparams")
 """What a snapshot is loaded by."""
+MOST_PINS = 3
+"""Checkpoints of a run whose policies stay: the two that are kept, and the one that is being written."""
 _SKIPPED = "skipping a damaged checkpoint: %s"
 
 
@@ -73,9 +76,7 @@ class CheckpointRegistry:
         self._store = SnapshotStore(directory, read_only)
         self._max_snapshots = max_snapshots
         self._run_id: str | None = None
-        self.pinned: frozenset[str] = frozenset()
-        """Ids of snapshots that stay on the disk even where the run holds enough better ones: a checkpoint of
-        the run names them."""
+        self._pins: deque[frozenset[str]] = deque(maxlen=MOST_PINS)
 
     @property
     def directory(self) -> Path:
@@ -112,6 +113,20 @@ class CheckpointRegistry:
         self._run_id = uuid.uuid4().hex if run_id is None else run_id
         return self._run_id
 
+    def pin(self) -> list[str]:
+        """Return the ids of the run's best `max_snapshots`, for a checkpoint of the run to name.
+
+        These, and those that the two calls before returned, stay on the disk even where the run comes to hold
+        enough better ones.
+        """
+        pinned = [one.snapshot_id for one in self._ranked()[: self._max_snapshots]]
+        self._pins.append(frozenset(pinned))
+        return pinned
+
+    @property
+    def _pinned(self) -> frozenset[str]:
+        return frozenset().union(*self._pins)
+
     def go_back_to(self, snapshot_ids: Sequence[str], is_repeated: bool) -> None:
         """Go back to the time when the run held these snapshots.
 
@@ -122,9 +137,10 @@ class CheckpointRegistry:
         """
         self._store.bring_back()
         self._store.settle_discarded(snapshot_ids)
-        self.pinned = frozenset(snapshot_ids)
+        self._pins.clear()
+        self._pins.append(frozenset(snapshot_ids))
         own = (one for one in self._store.records() if one.run_id == self._run_id)
-        later = [record for record in own if record.snapshot_id not in self.pinned]
+        later = [record for record in own if record.snapshot_id not in self._pinned]
         for record in later if is_repeated else ():
             self._store.set_aside(record)
 
@@ -217,7 +233,7 @@ class CheckpointRegistry:
 
         One that a checkpoint of the run names is only hidden: a run that goes on from there has it again.
         """
-        if snapshot.snapshot_id in self.pinned:
+        if snapshot.snapshot_id in self._pinned:
             self._store.discard(snapshot.snapshot_id)
         else:
             self._store.remove(self.directory / f"snapshot_{snapshot.snapshot_id}")
@@ -338,8 +354,8 @@ class CheckpointRegistry:
         others = [other for other in records if other.run_id != record.run_id]
         own = rank([*(other for other in records if other.run_id == record.run_id), record])
         kept, dropped = own[: self._max_snapshots], own[self._max_snapshots :]
-        kept += [record for record in dropped if record.snapshot_id in self.pinned]
-        dropped = [record for record in dropped if record.snapshot_id not in self.pinned]
+        kept += [record for record in dropped if record.snapshot_id in self._pinned]
+        dropped = [record for record in dropped if record.snapshot_id not in self._pinned]
         self._store.publish(staged, record, [*others, *kept])
         for old in dropped:
             self._store.remove(self.directory / old.directory_name)
@@ -352,7 +368,9 @@ class CheckpointRegistry:
     def _ranked(self) -> list[SnapshotRecord]:
         records = self._store.records()
         run_id = self._current_run(records)
-        return rank([record for record in records if record.run_id == run_id])
+        ranked = rank([record for record in records if record.run_id == run_id])
+        # What is there only because a checkpoint names it is none of the run's best.
+        return ranked[: self._max_snapshots] if self._pins else ranked
 
     def _contenders(self) -> list[SnapshotRecord]:
         return [record for record in self._ranked() if math.isfinite(record.score)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from tensor_optix.core.base_agent import older_than_act
+from tensor_optix.core.checkpoints.saved_state import MOST_SMALL_JSON, read_json, reading
 from tensor_optix.core.discrete_spaces import DiscreteSpace, first_choices
 from tensor_optix.core.evolution import members as mixing
 from tensor_optix.core.evolution.members import BaseEnsemble, Choices
 from tensor_optix.core.foreign_agent import as_agent, has_averaged, own_object
+from tensor_optix.core.types import HyperparamSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
     from tensor_optix.core.evolution.members import Member
     from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.policy_manager import PolicyManager
-    from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike, Transitions
+    from tensor_optix.core.replay_buffer import ReplayBuffer
+    from tensor_optix.core.types import Array, EpisodeData, PathLike, Transitions
 
 LEAST_PROB = 1e-8
 """Keeps a logarithm finite where rounding makes a chosen action impossible."""
@@ -241,6 +245,49 @@ class EnsembleAgent(BaseEnsemble):
         """Read what `save_state` wrote, as `load_weights` does."""
         self._load(Path(path).expanduser(), lambda agent, folder: agent.load_state(folder))
 
+    def run_state(self) -> dict[str, Any]:
+        """Return what a checkpoint of the whole run holds beside `save_state` and `replays`."""
+        return {
+            "rng": self._rng.bit_generator.state,
+            "is_discrete": self._is_discrete,
+            "learners": [
+                {"params": agent.unscheduled_params(), "state": agent.run_state()}
+                for agent in self._learners()
+            ],
+        }
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Take on what `run_state` returned; called when the members are those that there were.
+
+        Raises:
+            ValueError: If it does not fit; also KeyError and TypeError are understood as that.
+        """
+        for agent, kept in zip(self._learners(), state["learners"], strict=True):
+            agent.set_hyperparams(HyperparamSet(dict(kept["params"])))
+            agent.load_run_state(kept["state"])
+        self._rng.bit_generator.state = state["rng"]
+        self._is_discrete = state["is_discrete"]
+
+    @property
+    def replays(self) -> Mapping[str, ReplayBuffer]:
+        """Those of every agent, by its place among them and its own name."""
+        return {
+            f"{place}-{name}": replay
+            for place, agent in enumerate(self._learners())
+            for name, replay in agent.replays.items()
+        }
+
+    def load_replays(self, states: Mapping[str, Mapping[str, Array]]) -> None:
+        """Give every agent the states of its own.
+
+        Raises:
+            ValueError: If one is damaged, or does not fit.
+        """
+        for place, agent in enumerate(self._learners()):
+            prefix = f"{place}-"
+            own = {name: one for name, one in states.items() if name.startswith(prefix)}
+            agent.load_replays({name.removeprefix(prefix): one for name, one in own.items()})
+
     def begin_episodes(self) -> None:
         """Tell every agent."""
         for agent in self._learners():
@@ -411,5 +458,9 @@ def _read_weights(directory: Path) -> dict[int, float] | None:
     path = directory / WEIGHTS_FILE
     if not path.exists():
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return {int(number): float(weight) for number, weight in content["weights"].items()}
+    with reading(WEIGHTS_FILE):
+        weights = read_json(path, MOST_SMALL_JSON)["weights"]
+        found = {int(number): float(weight) for number, weight in weights.items()}
+        if not all(0.0 <= weight < math.inf for weight in found.values()):
+            raise ValueError(f"weights must be finite and >= 0, got {found}")
+        return found

@@ -6,6 +6,7 @@ The doors of the library ask `as_agent` once; what is handed back to the user is
 from __future__ import annotations
 
 import inspect
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -69,14 +70,15 @@ STATEMENTS = {
     "counts_from_zero": bool,
 }
 """Optional attributes of `BaseAgent`, and their kinds."""
-WHOLE_LEARNER = ("save_state", "load_state")
+PAIRS = (("save_state", "load_state"), ("run_state", "load_run_state"))
 
 
 class ForeignAgent(BaseAgent):
     """Acts and learns by an object of the user's.
 
     The optional methods and attributes of `BaseAgent` are heard where the object has them; `save_state` and
-    `load_state` where it has both. `action_probs` is asked for one observation at a time, for `[A]`.
+    `load_state` where it has both, and so `run_state` and `load_run_state`. `action_probs` is asked for one
+    observation at a time, for `[A]`.
 
     Args:
         own: The object.
@@ -84,8 +86,8 @@ class ForeignAgent(BaseAgent):
 
     def __init__(self, own: Any) -> None:
         self.own = own
-        pair = WHOLE_LEARNER if all(_has(own, name) for name in WHOLE_LEARNER) else ()
-        for name in (*HOOKS, *pair):
+        whole = [pair for pair in PAIRS if all(_has(own, name) for name in pair)]
+        for name in (*HOOKS, *chain(*whole)):
             if _has(own, name):
                 setattr(self, name, getattr(own, name))
         for name, kind in STATEMENTS.items():

@@ -249,6 +249,7 @@ class LoopController:
         self._ends.begin(self._collector.time_limit, self._most_windows())
         if kept is not None:
             self._resume(kept)
+            self._hand_over()
         windows = self._collector.windows()
         while not self._is_over(run, budget):
             self._keep_if_due()
@@ -314,13 +315,12 @@ class LoopController:
     def _copy(self) -> RunCopy:
         """Return what a checkpoint holds, between two windows."""
         run, learners = self._run, self._learners()
-        trainee = [name for name, agent in learners.items() if agent is self._agent]
-        if not trainee:
+        now_and_next = (self._agent, self._next_agent)
+        trainees = [name for one in now_and_next for name in learners if learners[name] is one]
+        if len(trainees) < len(now_and_next):
             raise CheckpointError(
                 "the agent that is trained is none that a callback's `agents` names: it cannot be made again"
             )
-        best = self._best.state_dict()
-        self.registry.pinned |= frozenset(best["stored"])
         loop = {
             "run": run.state_dict(),
             "budget": self._budget.state_dict(),
@@ -328,9 +328,9 @@ class LoopController:
             "tuning": self._tuning.state_dict(),
             "scheduler": self._scheduler.state_dict(),
             "evaluator": self._evaluator.state_dict(),
-            "best": best,
+            "best": self._best.state_dict(),
             "rollbacks": self._rollbacks,
-            "trainee": trainee[0],
+            "trainees": trainees,
         }
         ending = None if self._stop_reason is None else self._ending.value
         return RunCopy(
@@ -407,7 +407,7 @@ class LoopController:
         learners = self._learners()
         kept.restore(learners)
         with reading("pipeline"):
-            self._agent = self._next_agent = learners[loop["trainee"]]
+            self._agent, self._next_agent = (learners[name] for name in loop["trainees"])
             go_on = self._collector.go_on(self._agent, kept.state("pipeline")["state"])
         with reading("loop"):
             self._best.load_state_dict(loop["best"], is_repeated=go_on and kept.ending is None)

@@ -91,10 +91,18 @@ class Correction:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
-        self._start, self._given = state["start"], state["given"]
-        self.factor, self._before = float(state["factor"]), float(state["before"])
-        self._asked = state["asked"]
+        """Go on from what `state_dict` returned.
+
+        Raises:
+            ValueError: If it corrects by or to what is no positive number.
+        """
+        start, given, asked, factor = (state[key] for key in ("start", "given", "asked", "factor"))
+        applied = [] if given is None else [given, asked]
+        for value in [factor, *applied, *([] if start is None else [start])]:
+            if not is_positive(value):
+                raise ValueError(f"a correction is made of positive numbers, got {value!r}")
+        self._start, self._given, self._asked = start, given, asked
+        self.factor, self._before = float(factor), float(state["before"])
 
     def _within(self, value: float, factor: float) -> float:
         """Return value times factor, as far as there is room; never beyond value the other way."""
@@ -300,8 +308,8 @@ class DiagnosticController(BaseOptimizer):
             correction.load_state_dict(state["corrections"][name])
         self._evaluations = int(state["evaluations"])
         self._epsilon_patience = int(state["epsilon_patience"])
-        self._corrected_at = dict(state["corrected_at"])
-        self._alarms = dict(state["alarms"])
+        self._corrected_at = {name: int(at) for name, at in state["corrected_at"].items()}
+        self._alarms = {name: list(reasons) for name, reasons in state["alarms"].items()}
 
     def _uncorrected(self, current: HyperparamSet) -> HyperparamSet:
         uncorrected = current.copy()

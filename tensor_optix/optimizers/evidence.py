@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensor_optix.core.argument_checks import at_least, finite_number
 from tensor_optix.core.decisions.statistics import finite, noise_std
 
 if TYPE_CHECKING:
@@ -163,10 +164,21 @@ class ScoreNoise:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Know what `state_dict` returned."""
-        self._quiet = deque(state["quiet"], maxlen=_QUIET_SCORES)
-        self._all = deque(state["all"], maxlen=_SPAN_SCORES)
-        self._residuals = deque(state["residuals"], maxlen=_EXPERIMENTS)
+        """Know what `state_dict` returned.
+
+        Raises:
+            ValueError: If a score is not finite, or a sum of squares negative.
+        """
+        quiet, everything = (
+            [finite_number("a score", score) for score in state[name]] for name in ("quiet", "all")
+        )
+        residuals = [
+            (at_least("a sum of squares", float(square), 0.0), int(count))
+            for square, count in state["residuals"]
+        ]
+        self._quiet = deque(quiet, maxlen=_QUIET_SCORES)
+        self._all = deque(everything, maxlen=_SPAN_SCORES)
+        self._residuals = deque(residuals, maxlen=_EXPERIMENTS)
         self.quiet_scores = int(state["quiet_scores"])
 
     def _pooled_with(self, residuals: float, freedom: int) -> tuple[float, float]:

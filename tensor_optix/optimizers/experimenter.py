@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from tensor_optix.core.argument_checks import finite_number
 from tensor_optix.core.base_optimizer import BaseOptimizer, require_kind
 from tensor_optix.core.decisions.statistics import rises_significantly
 from tensor_optix.core.json_values import to_json
@@ -128,10 +129,12 @@ class AcceptedBase:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Have the base that `state_dict` returned; none, where the bounds are others and forbid it."""
         self.forget()
-        values, asked = dict(state["values"]), dict(state["asked"])
-        has_bounds = self._space.names_in(values) == tuple(values)
+        parts = [dict(state[name]) for name in ("values", "asked", "before")]
+        values, asked, before = parts
+        self._space.to_unit(before)
+        has_bounds = all(self._space.names_in(part) == tuple(part) for part in parts)
         if has_bounds and self._space.clip(values) == values and self._space.clip(asked) == asked:
-            self.values, self.asked, self._before = values, asked, dict(state["before"])
+            self.values, self.asked, self._before = values, asked, before
 
 
 @dataclass(frozen=True)
@@ -371,11 +374,13 @@ class Experimenter(BaseOptimizer):
         self._base.load_state_dict(attributes["base"])
         self._noise.load_state_dict(attributes["noise"])
         self._rng.bit_generator.state = attributes["rng"]
-        self._probe_size = float(attributes["probe_size"])
+        self._probe_size = finite_number("the probe size", attributes["probe_size"])
         self._is_primed = bool(attributes["is_primed"])
         self._in_plateau = bool(attributes["in_plateau"])
-        self._decision = dict(attributes["decision"])
-        self._since_base = deque(attributes["since_base"], maxlen=self._since_base.maxlen)
+        decision = attributes["decision"]
+        self._decision = {**decision, "phase": str(decision["phase"])}
+        scores = (finite_number("a score", score) for score in attributes["since_base"])
+        self._since_base = deque(scores, maxlen=self._since_base.maxlen)
         self._rest = int(attributes["rest"])
         self._patience = int(attributes["patience"])
 
@@ -384,9 +389,10 @@ class Experimenter(BaseOptimizer):
         if not self._base.values:
             return
         self._base.asked = self._base.at(self._begin_cycle())
-        for what, *numbers in heard:
+        for what, *measured in heard:
             if what == "measured":
-                self._measure(*numbers)
+                score, values = measured
+                self._measure(finite_number("a score", score), values)
             else:
                 self._improve()
 

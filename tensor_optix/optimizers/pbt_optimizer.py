@@ -14,7 +14,7 @@ import numpy as np
 
 from tensor_optix.core.argument_checks import at_least, share
 from tensor_optix.core.base_optimizer import BaseOptimizer, require_kind
-from tensor_optix.core.search_space import SearchSpace
+from tensor_optix.core.search_space import SearchSpace, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -172,7 +172,7 @@ class PBTOptimizer(BaseOptimizer):
             ValueError: If another kind of tuner made it; like KeyError and TypeError, if it is damaged.
         """
         require_kind(self, state)
-        past = [(dict(params), float(score)) for params, score in state["past"]]
+        past = [(_numbers(params), float(score)) for params, score in state["past"]]
         self._past = deque(past, maxlen=self._past.maxlen)
         self._rng.bit_generator.state = state["rng"]
         self._decision = dict(state["decision"])
@@ -196,3 +196,11 @@ class PBTOptimizer(BaseOptimizer):
             return current, self._explore_scale
         best, _ = max(self._past, key=lambda pair: pair[1])
         return best, self._exploit_scale
+
+
+def _numbers(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of hyperparameters that were stored; ValueError if one is no finite number."""
+    for name, value in params.items():
+        if not (is_number(value) and math.isfinite(value)):
+            raise ValueError(f"{name!r} must be a finite number, got {value!r}")
+    return dict(params)

@@ -21,6 +21,8 @@ from tensor_optix.core.types import Array
 from tensor_optix.pipeline.vector_contract import has_arrays, objects, space_dtype, space_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.observation_layout import AnySpace
 
@@ -167,12 +169,33 @@ def _stretcher(space: Box, shape: tuple[int, ...]) -> ActionMap:
 
     def stretch(actions: Array) -> Array:
         _require_sound(actions, shape)
-        stretched = middle + half * actions
-        np.minimum(stretched, high, stretched)
-        np.maximum(stretched, low, stretched)
+        # Without `out`, which costs as much again for the few numbers of one action.
+        stretched = np.maximum(np.minimum(middle + half * actions, high), low)
         if holds_integers:
             np.rint(stretched, out=stretched)
         return stretched.astype(dtype, copy=False)
+
+    return stretch
+
+
+def few_numbers_stretcher(space: Box) -> Callable[[Sequence[float]], Array]:
+    """Return what makes the environment's action of one action in [-1, 1], row-major, as numbers of Python.
+
+    It comes to what `environment_actions` makes of it; for a few components in a fraction of the time, as
+    each call of NumPy costs as much as ten of Python's products. NaN stays NaN.
+    """
+    low, high = (bound.reshape(-1) for bound in _finite_bounds(space))
+    middle, half = high / 2 + low / 2, high / 2 - low / 2
+    bounds = list(zip(*(one.tolist() for one in (middle, half, low, high)), strict=True))
+    dtype, shape = space_dtype(space), space.shape
+    round_off = round if dtype.kind in "iu" else float
+
+    def stretch(action: Sequence[float]) -> Array:
+        stretched = [
+            round_off(max(min(center + reach * number, most), least))
+            for number, (center, reach, least, most) in zip(action, bounds, strict=True)
+        ]
+        return np.array(stretched, dtype).reshape(shape)
 
     return stretch
 

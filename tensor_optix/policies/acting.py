@@ -6,43 +6,52 @@ No framework is imported: the native engine computes, or NumPy where the kernels
 from __future__ import annotations
 
 import itertools
+import logging
 import math
-import zipfile
-import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from safetensors import numpy as safetensors
 
 from tensor_optix import kernels
-from tensor_optix.adapters.native import backend, layers
+from tensor_optix.adapters.native import backend
 from tensor_optix.adapters.native.perceptron import DenseNetwork
 from tensor_optix.adapters.native.views import Activation, BoundPerceptron, DenseView
-from tensor_optix.adapters.network_recipes import NetworkRecipes
 from tensor_optix.algorithms import distributions
-from tensor_optix.algorithms.acting import LAYERS_FILE, epsilon_greedy, with_noise
-from tensor_optix.algorithms.catalogue import find_algorithm
+from tensor_optix.algorithms.acting import LAYERS_FILE, POLICY_FILE, epsilon_greedy, with_noise
+from tensor_optix.algorithms.agent_factory import acting_network, has_images
 from tensor_optix.algorithms.ready_made import sight_of
-from tensor_optix.core.discrete_spaces import choice_counts
+from tensor_optix.core.checkpoints.saved_state import read_npz
+from tensor_optix.core.discrete_spaces import DiscreteSpace, choice_counts
 from tensor_optix.core.normalizers import EPSILON, ObsNormalizer
 from tensor_optix.core.observation_layout import MaskedSpace
 from tensor_optix.kernels import engine
+from tensor_optix.pipeline.action_scaling import few_numbers_stretcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tensor_optix.adapters.network_recipes import Sight
-    from tensor_optix.algorithms.acting import PolicyDescription
-    from tensor_optix.core.base_agent import AgentRecipe
+    from tensor_optix.algorithms.acting import ActingKind, PolicyDescription
+    from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
-    from tensor_optix.pipeline.action_scaling import ActionMap
+
+logger = logging.getLogger(__name__)
 
 OBS_NORMALIZER = "obs_normalizer.npz"
-MOMENTS = ("mean", "var", "count")
 FLOAT = 4
 """Bytes of a weight."""
+FEW = 8
+"""Components of an action, up to which numbers of Python take less time than arrays."""
+FITTING: dict[ActingKind | None, Any] = {
+    "categorical": DiscreteSpace,
+    "values": Discrete,
+    "squashed_gaussian": Box,
+    "tanh": Box,
+}
+"""The action spaces of each kind."""
 
 
 class StoredActor:
@@ -53,6 +62,9 @@ class StoredActor:
         network: Acts, as it is from now on.
         normalizer: Of observations; None: they are seen as they are.
         exploration: How much it explores where it is to.
+
+    Attributes:
+        observation_space: Of the rows that it takes. Behind them masks may be, where actions are choices.
     """
 
     counts_from_zero = True
@@ -68,8 +80,11 @@ class StoredActor:
         self.has_unit_actions = isinstance(description.action_space, Box)
         self._kind, self._dtype = description.kind, np.dtype(description.dtype)
         self._exploration = exploration
-        space: Any = description.observation_space
+        seen: Any = description.observation_space
+        self.observation_space = with_masks(seen, description.action_space)
+        space = self.observation_space
         self._masked = space if isinstance(space, MaskedSpace) else None
+        self._misses_masks = isinstance(seen, MaskedSpace)
         self._num_actions, self._distribution = 0, distributions.squashed_gaussian
         if not self.has_unit_actions:
             counts = choice_counts(description.action_space)  # type: ignore[arg-type]
@@ -79,7 +94,8 @@ class StoredActor:
                 distributions.categorical if is_one else distributions.factorized(counts)
             )
         self._rng = np.random.default_rng()
-        self._forward = EngineForward(network) if engine.has_engine else _in_numpy(network)
+        sees_vectors = engine.has_engine and not has_images(description.plain_space)
+        self._forward = EngineForward(network) if sees_vectors else _in_numpy(network)
 
     def seed(self, seed: int) -> None:
         """Make what is drawn follow from `seed`."""
@@ -100,10 +116,6 @@ class StoredActor:
         drawn = self._distribution.sample(self._rng, distributions.masked_array(outputs, masks))
         return drawn.astype(self._dtype, copy=False) if self.has_unit_actions else drawn
 
-    def best_of(self, outputs: Array) -> Array:
-        """Return the best actions for the outputs `[N, F]` of the network, where all are allowed."""
-        return self._best(outputs, None)
-
     def _best(self, outputs: Array, masks: Array | None) -> Array:
         if self._kind == "tanh":
             return np.asarray(np.tanh(outputs))
@@ -114,9 +126,22 @@ class StoredActor:
         observations, masks = rows, None
         if self._masked is not None and rows.shape[1:] == self._masked.shape:
             observations, masks = self._masked.split(rows)
+        elif self._misses_masks:
+            self._misses_masks = False
+            logger.warning(
+                "the policy learned where the environment tells which actions are allowed, and chooses among "
+                "all of them now: give it action_masks=info['action_mask']"
+            )
         if self.normalizer is not None:
             observations = self.normalizer.normalize(observations)
         return self._forward(np.ascontiguousarray(observations)), masks
+
+
+def with_masks(seen: AnySpace, actions: Any) -> AnySpace:
+    """Return observations with masks behind them, where actions are choices."""
+    if isinstance(seen, MaskedSpace) or not isinstance(actions, DiscreteSpace):
+        return seen
+    return MaskedSpace(seen, sum(choice_counts(actions)))
 
 
 class EngineForward:
@@ -148,13 +173,11 @@ class QuickWay:
 
     Args:
         actor: Whose network takes vectors as they are.
-        to_env: Makes an environment's actions of the actor's.
-        start: The first action of a Discrete; None: actions are of a Box.
+        to_action: What a `step` takes, of the network's outputs `[1, F]`; None where those are not finite.
     """
 
-    def __init__(self, actor: StoredActor, to_env: ActionMap, start: int | None) -> None:
-        self._forward = EngineForward(actor.network)
-        self._best_of, self._to_env, self._start = actor.best_of, to_env, start
+    def __init__(self, actor: StoredActor, to_action: Callable[[Array], Any]) -> None:
+        self._forward, self._to_action = EngineForward(actor.network), to_action
         self._moments: tuple[Array, Array, float, float] | None = None
         if actor.normalizer is not None:
             one = actor.normalizer
@@ -162,30 +185,47 @@ class QuickWay:
 
     def __call__(self, observation: Array) -> Any:
         """Return the action for an observation `[D]`; None where that is not finite."""
-        # A sum of squares is finite only if all numbers are; where it overflows, others look again.
-        if not math.isfinite(np.dot(observation, observation)):
+        if np.count_nonzero(np.isfinite(observation)) < observation.size:
             return None
-        row = observation.reshape(1, -1)
+        row = np.ascontiguousarray(observation).reshape(1, -1)
         if self._moments is not None:
             seen = np.empty(row.shape, np.float32)
             kernels.normalize(row, *self._moments, seen)
             row = seen
-        outputs = self._forward.of_rows(row)
-        if self._start is not None:
-            return int(outputs.argmax()) + self._start
-        return self._to_env(self._best_of(outputs))[0]
+        return self._to_action(self._forward.of_rows(row))
 
 
 def quick_way(
-    actor: StoredActor, description: PolicyDescription, to_env: ActionMap
+    actor: StoredActor, description: PolicyDescription, rescales: bool
 ) -> QuickWay | None:
-    """Return the short way of a policy that sees vectors; None where there is none."""
-    actions, space = description.action_space, description.plain_space
+    """Return the short way of a policy that sees vectors without masks; None where there is none.
+
+    Args:
+        actor: Acts.
+        description: Of the policy.
+        rescales: Whether actions in [-1, 1] are stretched to the bounds of a Box.
+    """
+    actions, space = description.action_space, description.observation_space
     is_vector = type(space) is Box and len(space.shape) == 1 and space.dtype == np.float32
-    is_short = is_vector and engine.has_engine and not actor.network.encoding
-    if not is_short or not isinstance(actions, Box | Discrete):
+    if not (is_vector and engine.has_engine) or actor.network.encoding:
         return None
-    return QuickWay(actor, to_env, int(actions.start) if isinstance(actions, Discrete) else None)
+    if isinstance(actions, Discrete):
+        start = int(actions.start)
+        return QuickWay(actor, lambda outputs: int(outputs.argmax()) + start)
+    if rescales and isinstance(actions, Box) and math.prod(actions.shape) <= FEW:
+        return QuickWay(actor, _few_numbers(actions))
+    return None
+
+
+def _few_numbers(space: Box) -> Callable[[Array], Any]:
+    """Return what makes an action of a Box of the mean before the tanh, the first of the outputs `[1, F]`."""
+    stretch, size, tanh = few_numbers_stretcher(space), math.prod(space.shape), math.tanh
+
+    def to_action(outputs: Array) -> Any:
+        action = [tanh(number) for number in outputs[0, :size].tolist()]
+        return stretch(action) if math.isfinite(sum(action)) else None
+
+    return to_action
 
 
 def stored_actor(
@@ -197,6 +237,9 @@ def stored_actor(
         ValueError: If files are damaged, or do not fit the description.
         OSError: If there are none.
     """
+    actions, fitting = description.action_space, FITTING[description.kind]
+    if not isinstance(actions, fitting):
+        raise ValueError(f"no {description.kind} policy acts in {actions}")
     network = (
         _exported_network(directory, description.activations, description.plain_space.shape)
         if description.recipe is None and description.activations is not None
@@ -213,7 +256,7 @@ def stored_actor(
     return StoredActor(description, network, _normalizer(description, directory), exploration)
 
 
-def sight_of_policy(description: PolicyDescription) -> Sight:
+def _sight(description: PolicyDescription) -> Sight:
     """Return what the networks of a ready-made agent see."""
     channels = None if description.recipe is None else description.recipe.channels
     return sight_of(
@@ -229,46 +272,26 @@ def _num_outputs(description: PolicyDescription) -> int:
 
 
 def _recipes_network(description: PolicyDescription, directory: Path) -> DenseNetwork:
-    recipe: AgentRecipe | None = description.recipe
-    assert recipe is not None
-    return stored_network(
-        sight_of_policy(description),
-        find_algorithm(recipe.algorithm).perceptron,
-        recipe.hidden_sizes,
-        _num_outputs(description),
-        directory / description.network,
-    )
-
-
-def stored_network(
-    sight: Sight,
-    perceptron: Literal["mlp", "relu_mlp"],
-    hidden: Sequence[int],
-    outputs: int,
-    path: Path,
-) -> DenseNetwork:
     """Return a ready-made network with the weights that an agent of any framework stored of it.
-
-    Args:
-        sight: Of the observations.
-        perceptron: The recipe of `NetworkRecipes`.
-        hidden: Widths of the hidden layers.
-        outputs: How many numbers the network returns.
-        path: Of the file, without its ending.
 
     Raises:
         ValueError: If the file holds the variables of another network.
         OSError: If there is no such file.
     """
-    pairs = itertools.pairwise([sight.features, *hidden, outputs])
-    needed, size = FLOAT * sum(a * b for a, b in pairs), Path(f"{path}.safetensors").stat().st_size
+    recipe, path = description.recipe, directory / description.network
+    assert recipe is not None
+    sizes = [*recipe.hidden_sizes, _num_outputs(description)]
+    if not has_images(description.plain_space):
+        sizes = [_sight(description).features, *sizes]
+    needed = FLOAT * sum(a * b for a, b in itertools.pairwise(sizes))
+    size = Path(f"{path}.safetensors").stat().st_size
     # Before memory is taken for what a damaged description says.
     if needed > size:
         raise ValueError(f"{path.name} must have {needed:,} bytes of weights, got {size:,}")
-    recipes = NetworkRecipes(layers)
-    made = recipes.network(sight, getattr(recipes, perceptron), outputs, hidden, seed=0)
+    actions, seen = description.action_space, description.observation_space
+    assert seen is not None
+    made = acting_network(recipe, seen, actions, path)
     assert isinstance(made, DenseNetwork)
-    backend.load_network(made, path)
     return made
 
 
@@ -286,42 +309,27 @@ def _exported_network(
         )
         for place, name in enumerate(activations)
     ]
-    sizes = [
-        (one.weight.shape, one.weight.shape[:1] if one.bias is None else one.bias.shape)
-        for one in found
-    ]
-    after = math.prod(shape)
-    for weight, bias in sizes:
-        if len(weight) != 2 or weight[1] != after or bias != weight[:1]:
+    before = math.prod(shape)
+    for one in found:
+        outputs = one.weight.shape[:1]
+        fits = one.bias is None or one.bias.shape == outputs
+        if one.weight.shape != (*outputs, before) or not fits:
             raise ValueError(
-                f"the layers in {LAYERS_FILE} must fit {shape} and each other, got {sizes}"
+                f"a layer in {LAYERS_FILE} must take {before} numbers, got {one.weight.shape}"
             )
-        after = weight[0]
+        (before,) = outputs
     return DenseNetwork(found)
 
 
 def _normalizer(description: PolicyDescription, directory: Path) -> ObsNormalizer | None:
+    path = directory / OBS_NORMALIZER
+    if path.exists() != (description.normalizer_clip is not None):
+        raise ValueError(f"{path.name} and {POLICY_FILE} disagree about normalised observations")
     if description.normalizer_clip is None:
         return None
-    shape = description.plain_space.shape
-    normalizer = ObsNormalizer(shape, description.normalizer_clip)
-    # float64, and a header each: what is far larger would only fill the memory.
-    most = len(MOMENTS) * (8 * math.prod(shape) + 4096)
-    normalizer.load_state_dict(_moments(directory / OBS_NORMALIZER, most))
+    normalizer = ObsNormalizer(description.plain_space.shape, description.normalizer_clip)
+    normalizer.load_state_dict(read_npz(path))
     return normalizer
-
-
-def _moments(path: Path, most: int) -> dict[str, Array]:
-    """Return the arrays of a normalizer's file, which may be `most` bytes."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(one.file_size for one in archive.infolist())
-        if size > most:
-            raise ValueError(f"{path.name} may hold {most:,} bytes, got {size:,}")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in MOMENTS}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise ValueError(f"{path.name} is damaged: {error}") from error
 
 
 def _in_numpy(network: DenseNetwork) -> Callable[[Array], Array]:

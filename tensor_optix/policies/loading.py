@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tensor_optix.algorithms.acting import POLICY_FILE, read_description
-from tensor_optix.algorithms.agent_factory import make_agent
-from tensor_optix.algorithms.frameworks import FRAMEWORKS, find_framework
+from tensor_optix.algorithms.agent_factory import has_images, make_agent
+from tensor_optix.algorithms.frameworks import CPU, FRAMEWORKS, find_framework
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.checkpoints.saved_state import reading
-from tensor_optix.core.discrete_spaces import DiscreteSpace, choice_counts
 from tensor_optix.core.environment_ids import spaces_of_id
 from tensor_optix.core.foreign_agent import as_agent, own_object
-from tensor_optix.core.observation_layout import MaskedSpace, has_parts, seen_space
+from tensor_optix.core.observation_layout import has_parts, seen_space
 from tensor_optix.core.recorded_spaces import space_from_json
-from tensor_optix.pipeline.action_scaling import OneByOne, environment_actions
+from tensor_optix.pipeline.action_scaling import OneByOne
 from tensor_optix.pipeline.vector_contract import has_arrays
-from tensor_optix.policies.acting import quick_way, sight_of_policy, stored_actor
+from tensor_optix.policies.acting import quick_way, stored_actor, with_masks
 from tensor_optix.policies.policy import Policy
 from tensor_optix.runs.run_directory import RunDirectory, RunDirectoryError
 
@@ -61,6 +61,11 @@ class Found(NamedTuple):
         return Path(self.snapshot.weights_path)
 
     @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"the policy in {self.weights.parent}"
+
+    @property
     def rescales(self) -> bool:
         """Whether actions in [-1, 1] are stretched."""
         return self.config is None or self.config.rescale_actions
@@ -71,8 +76,8 @@ def load(path: PathLike, *, agent: Actor | None = None) -> Policy:
 
     Nothing but the network that acts and what normalises its observations is read, after the files were
     checked against their hashes; where they are damaged, the next best policy is taken, with a warning.
-    Nothing is written, so that a run may go on meanwhile. Neither the environment's package nor, for
-    perceptrons, the framework of the training is needed; images need that framework.
+    Nothing is written, so that a run may go on meanwhile. Neither the environment's package nor the framework
+    of the training is needed.
 
     Args:
         path: A run directory, its `checkpoints`, or one `snapshot_...` in these, wherever they were moved.
@@ -88,8 +93,7 @@ def load(path: PathLike, *, agent: Actor | None = None) -> Policy:
     directory = Path(path).expanduser()
     learner = None if agent is None else as_agent(agent, needs=LOADING)
     for found in _sound(directory):
-        with reading(f"the policy in {found.weights.parent}"):
-            return _by_itself(found) if learner is None else _by_agent(found, learner)
+        return _by_itself(found) if learner is None else _by_agent(found, learner)
     raise RunDirectoryError(
         f"{directory} holds no policy that is sound: the run ended before its first score, or files are "
         "damaged; restore them, or train anew"
@@ -119,44 +123,46 @@ def _sound(path: Path) -> Iterator[Found]:
 
 def _by_itself(found: Found) -> Policy:
     """Return a policy for which no agent is needed."""
+    description = _loadable(found)
+    whole_agent = partial(_whole_agent, found, description)
+    actions = description.action_space
+    assert actions is not None
+    params = found.snapshot.hyperparams.params
+    with reading(found.name):
+        exploration = float(params.get(description.exploration, 0.0))
+        actor = stored_actor(description, found.weights, exploration)
+    quick = quick_way(actor, description, found.rescales)
+    return _policy(found, actor, (actor.observation_space, actions), whole_agent, quick)
+
+
+def _loadable(found: Found) -> PolicyDescription:
+    """Return what is said of a policy that acts without its agent, with spaces as the agent saw them.
+
+    Raises:
+        RunDirectoryError: If it cannot.
+    """
+    if (found.weights / ENSEMBLE).is_file():
+        raise _needs_agent(found, "it is that of an ensemble")
+    if not (found.weights / POLICY_FILE).is_file():
+        raise _needs_agent(found, "its agent is of your own making, or of an earlier version")
     description = _described(found)
-    seen, actions = _spaces(found, description)
-    description = replace(description, observation_space=seen, action_space=actions)
-    recipe = description.recipe
     if description.kind is None:
         raise _needs_agent(found, "its agent acts in a way of its own")
-    if recipe is None and description.activations is None:
+    if description.recipe is None and description.activations is None:
         raise _needs_agent(found, "its network is neither make_agent's nor a plain perceptron")
-
-    def whole_agent() -> BaseAgent:
-        agent = _made_again(found, description)
-        found.registry.load(found.snapshot, agent)
-        return agent
-
-    if recipe is not None and sight_of_policy(description).has_images:
-        agent = _made_again(found, description)
-        agent.load_weights(found.weights)
-        agent.set_hyperparams(found.snapshot.hyperparams.copy())
-        return _policy(found, agent, (seen, actions), whole_agent)
-    # Masks may come, whether or not they did in training.
-    spaces = _with_masks(seen, actions), actions
-    description = replace(description, observation_space=spaces[0])
-    params = found.snapshot.hyperparams.params
-    actor = stored_actor(
-        description, found.weights, float(params.get(description.exploration, 0.0))
-    )
-    quick = quick_way(actor, description, environment_actions(actor, actions, found.rescales))
-    return _policy(found, actor, spaces, whole_agent, quick)
+    space, actions = _spaces(found, description)
+    with reading(found.name):
+        return replace(description, observation_space=seen_space(space), action_space=actions)
 
 
 def _by_agent(found: Found, agent: BaseAgent) -> Policy:
     """Return the policy as an agent of the user's acts by it, which is loaded."""
-    path = found.weights / POLICY_FILE
-    seen, actions = _spaces(found, read_description(path) if path.is_file() else None)
+    has_file = (found.weights / POLICY_FILE).is_file()
+    seen, actions = _spaces(found, _described(found) if has_file else None)
     if agent.sees_rows and has_parts(seen):
         seen = seen_space(seen)
     if agent.takes_action_masks:
-        seen = _with_masks(seen, actions)
+        seen = with_masks(seen, actions)
     agent.check_spaces(seen, actions)
     found.registry.load(found.snapshot, agent)
     actor = agent if has_arrays(actions) else ObjectActor(agent)
@@ -190,39 +196,33 @@ def _policy(
 
 
 def _described(found: Found) -> PolicyDescription:
-    if (found.weights / ENSEMBLE).is_file():
-        raise _needs_agent(found, "it is that of an ensemble")
-    path = found.weights / POLICY_FILE
-    if path.is_file():
-        return read_description(path)
-    kind = "" if found.config is None else found.config.agent_class
-    who = f"a {kind}" if kind else "an agent"
-    raise _needs_agent(found, f"{who} of your own or of an earlier version saved it")
+    with reading(found.name):
+        return read_description(found.weights / POLICY_FILE)
 
 
 def _spaces(found: Found, description: PolicyDescription | None) -> tuple[AnySpace, AnySpace]:
-    """Return the spaces as they were recorded: as the agent saw them, or as the environment has them."""
+    """Return the spaces of the observations and the actions as they were recorded."""
     if description is not None and description.action_space is not None:
         assert description.observation_space is not None
         return description.observation_space, description.action_space
     config = found.config
     if config is not None and config.observation_space and config.action_space:
-        observations = seen_space(space_from_json(config.observation_space))
-        return observations, space_from_json(config.action_space)
+        with reading("run.json"):
+            return (space_from_json(config.observation_space), space_from_json(config.action_space))
     if config is not None and config.env_id:
         return spaces_of_id(config.environment)
     raise RunDirectoryError(
-        f"the spaces of the policy in {found.weights.parent} are recorded neither there nor in a run.json: "
+        f"the spaces of {found.name} are recorded neither there nor in a run.json: "
         "load it where that is, or play it through a pipeline, where "
         f"CheckpointRegistry({str(found.registry.directory)!r}).load_best(agent) gives it"
     )
 
 
-def _with_masks(seen: AnySpace, actions: AnySpace) -> AnySpace:
-    """Return observations with masks behind them, where actions are choices."""
-    if isinstance(seen, MaskedSpace) or not isinstance(actions, DiscreteSpace):
-        return seen
-    return MaskedSpace(seen, sum(choice_counts(actions)))
+def _whole_agent(found: Found, description: PolicyDescription) -> BaseAgent:
+    """Return an agent made as that of the training was, with all that was stored of it."""
+    agent = _made_again(found, description)
+    found.registry.load(found.snapshot, agent)
+    return agent
 
 
 def _made_again(found: Found, description: PolicyDescription) -> BaseAgent:
@@ -230,9 +230,9 @@ def _made_again(found: Found, description: PolicyDescription) -> BaseAgent:
     recipe, seen = description.recipe, description.observation_space
     if recipe is None:
         raise _needs_agent(found, "make_agent did not make its agent")
+    assert seen is not None
     framework = FRAMEWORKS[recipe.framework]
-    is_portable = not sight_of_policy(description).has_images
-    if is_portable and not framework.is_installed:
+    if not framework.is_installed and not has_images(seen):
         framework = find_framework(None)
     agent = make_agent(
         Spaces(seen, description.action_space),
@@ -240,6 +240,7 @@ def _made_again(found: Found, description: PolicyDescription) -> BaseAgent:
         framework.name,
         hyperparams=found.snapshot.hyperparams.copy(),
         hidden_sizes=recipe.hidden_sizes,
+        device=recipe.device if recipe.device in CPU else "auto",
         normalize_observations=recipe.normalize_observations,
         normalize_rewards=recipe.normalize_rewards,
         channels=recipe.channels,
@@ -251,6 +252,6 @@ def _made_again(found: Found, description: PolicyDescription) -> BaseAgent:
 
 def _needs_agent(found: Found, reason: str) -> RunDirectoryError:
     return RunDirectoryError(
-        f"the policy in {found.weights.parent} cannot be loaded by itself, as {reason}: make its agent as "
+        f"{found.name} cannot be loaded by itself, as {reason}: make its agent as "
         "for the training, and call tensor_optix.load(path, agent=my_agent)"
     )

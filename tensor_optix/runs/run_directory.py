@@ -9,7 +9,6 @@ learning_curve.png, report.txt, traceback.txt   the last one only after a crash
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -21,7 +20,14 @@ from typing import Any, Literal
 
 from tensor_optix.algorithms.frameworks import FRAMEWORKS
 from tensor_optix.core.callbacks import EVENTS_FILE, METRICS_FILE
-from tensor_optix.core.checkpoints.durable_files import write_json
+from tensor_optix.core.checkpoints.durable_files import create_json, replace_json, sync_directory
+from tensor_optix.core.checkpoints.saved_state import (
+    MOST_SMALL_JSON,
+    CheckpointError,
+    read_json,
+    reading,
+)
+from tensor_optix.core.checkpoints.staging import remove_leftovers
 from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.json_values import from_json, to_json, to_readable_json
 
@@ -154,24 +160,22 @@ class RunDirectory:
             RunDirectoryError: If that fails, or another process was faster; nothing is left behind.
         """
         missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
-        claimed = False
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.path)
             # Of two runs that start at once, one fails here.
-            self.config.open("x").close()
-            claimed = True
-            self.describe(config)
+            create_json(self.config, _described(config))
         except OSError as error:
-            if claimed:
-                self.config.unlink(missing_ok=True)
             for path in missing:
                 _remove_if_empty(path)
             reason = "another run is here" if isinstance(error, FileExistsError) else error.strerror
             raise RunDirectoryError(_cannot_use(self.path, reason)) from error
 
     def describe(self, config: RunConfig) -> None:
-        """Write `run.json`, in place of one that is there."""
-        write_json(self.config, _described(config))
+        """Write `run.json`, in place of one that is there; a kill leaves the one or the other."""
+        remove_leftovers(self.path)
+        replace_json(self.config, _described(config))
+        sync_directory(self.path)
 
     def read_config(self) -> RunConfig:
         """Read `run.json`.
@@ -185,16 +189,18 @@ class RunDirectory:
                 "`tensor-optix train` printed"
             )
         try:
-            stored = json.loads(self.config.read_text(encoding="utf-8"))
-            # What has a default is missing in the runs of earlier versions.
-            names = [one.name for one in fields(RunConfig) if one.name in stored or _is_named(one)]
-            config = RunConfig(**{name: stored[name] for name in names})
-            config = replace(config, env_kwargs=from_json(config.env_kwargs))
-            _ = config.environment
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            with reading(self.config.name):
+                stored = read_json(self.config, MOST_SMALL_JSON)
+                # What has a default is missing in the runs of earlier versions.
+                names = [
+                    one.name for one in fields(RunConfig) if one.name in stored or _is_named(one)
+                ]
+                config = RunConfig(**{name: stored[name] for name in names})
+                config = replace(config, env_kwargs=from_json(config.env_kwargs))
+                _ = config.environment
+        except CheckpointError as error:
             raise RunDirectoryError(
-                f"{self.config} is damaged ({type(error).__name__}: {error}); restore it, "
-                "or train anew"
+                f"{self.config} is damaged ({error}); restore it, or train anew"
             ) from error
         return config
 

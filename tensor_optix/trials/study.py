@@ -172,7 +172,7 @@ class TrialStudy:
         return str(trial.user_attrs.get(_NAME, f"trial_{trial.number}"))
 
     def begin_killed_ones_again(self) -> None:
-        """Let trials go on that were under way when their process was killed; nobody else works on the study."""
+        """Let trials go on whose process was killed; nobody else may be working on the study."""
         study = self.study
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             again = {_NAME: self.name_of(trial)}

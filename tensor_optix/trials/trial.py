@@ -51,7 +51,7 @@ class TrialSetup:
     settings: RunSettings = field(default_factory=RunSettings)
     """Of each trial's run, in the user's own sense of better."""
     directory: Path | None = None
-    """Keeps what is under way in checkpoints, so that it goes on after a kill. None: a trial leaves no files."""
+    """Keeps what is under way, so that it goes on after a kill. None: a trial leaves no files."""
 
     def __post_init__(self) -> None:
         function("agent_factory", self.agent_factory)

@@ -33,6 +33,7 @@ def test_a_run_directory_holds_all_that_was_promised(finished_run: Path) -> None
         "learning_curve.png",
         "report.txt",
         "state",
+        "lock",
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from tensor_optix.core.checkpoints.saved_state import read_state, write_state
 from tensor_optix.core.types import EpisodeData, HyperparamSet
 
 if TYPE_CHECKING:
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tensor_optix.core.base_agent import BaseAgent
+
+
+def all_files(directory: Path) -> dict[str, bytes]:
+    """Return the content of every file below a directory."""
+    found = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in found}
 
 
 class AgentContract:
@@ -126,6 +133,43 @@ class AgentContract:
         np.testing.assert_array_equal(
             straight.act_batch(observations), resumed.act_batch(observations)
         )
+
+    def save_run(self, agent: BaseAgent, directory: Path) -> None:
+        """Save all that a checkpoint of a run holds of a learner, in files."""
+        agent.save_state(directory / "learner")
+        params, state = agent.unscheduled_params(), agent.run_state()
+        write_state(directory / "run", {"params": params, "state": state})
+        replays = {name: one.state_dict() for name, one in agent.replays.items()}
+        write_state(directory / "replays", replays)
+
+    def load_run(self, agent: BaseAgent, directory: Path) -> None:
+        """Read what `save_run` wrote, in the order that a resumed run does."""
+        kept = read_state(directory / "run")
+        agent.load_state(directory / "learner")
+        agent.set_hyperparams(HyperparamSet(kept["params"]))
+        agent.load_replays(read_state(directory / "replays"))
+        agent.load_run_state(kept["state"])
+
+    def test_a_learner_in_a_checkpoint_is_whole(self, make_agent, episode, tmp_path):
+        agent, other = make_agent(0), make_agent(1)
+        for _ in range(3):
+            agent.learn(episode)
+        agent.reduce_step()
+        agent.learn(episode)
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+        self.save_run(agent, tmp_path / "one")
+        other.learn(episode)
+        self.load_run(other, tmp_path / "one")
+        self.save_run(other, tmp_path / "two")
+        assert all_files(tmp_path / "one") == all_files(tmp_path / "two")
+        observations = np.asarray(episode.observations)
+        np.testing.assert_array_equal(agent.act_batch(observations), other.act_batch(observations))
+        np.testing.assert_equal(agent.learn(episode), other.learn(episode))
+        for name, one in (("three", agent), ("four", other)):
+            (tmp_path / name).mkdir()
+            self.save_run(one, tmp_path / name)
+        assert all_files(tmp_path / "three") == all_files(tmp_path / "four")
 
     def test_reducing_the_step_lowers_the_learning_rate_at_most(self, make_agent):
         agent = make_agent(0)

@@ -13,7 +13,7 @@ from tensor_optix.core.json_values import to_json
 from tensor_optix.core.types import EvalMetrics, HyperparamSet
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tensor_optix.core.base_optimizer import BaseOptimizer
 
@@ -34,6 +34,25 @@ def evaluation(params: dict[str, Any], k: int) -> EvalMetrics:
         "epsilon": 0.05,
     }
     return EvalMetrics(math.nan if k % 37 == 36 else float(score), diagnostics, k)
+
+
+def leaves(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of every value in a state that holds no others."""
+    inner = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    for key, value in inner:
+        if isinstance(value, dict | list | tuple):
+            yield from leaves(value, (*path, key))
+        else:
+            yield (*path, key)
+
+
+def altered(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """Return a copy of a state with another value at a path."""
+    if not path:
+        return value
+    inner = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    changed = {k: altered(one, path[1:], value) if k == path[0] else one for k, one in inner}
+    return changed if isinstance(tree, dict) else type(tree)(changed.values())
 
 
 class Told:
@@ -157,3 +176,18 @@ class OptimizerContract:
             ValueError, match=rf"{type(optimizer).__name__}, got one of AnotherTuner"
         ):
             optimizer.load_state_dict({"class": "AnotherTuner"})
+
+    @pytest.mark.parametrize("value", ["x", None, math.nan])
+    def test_an_altered_state_is_refused_or_does_no_harm(self, optimizer, another, value):
+        run = Told(optimizer, {"learning_rate": 0.1, "n_epochs": 10})
+        for _ in range(16):
+            run.step()
+        state = optimizer.state_dict()
+        for path in leaves(state):
+            try:
+                another.load_state_dict(altered(state, path, value))
+            except (ValueError, KeyError, TypeError):
+                continue
+            resumed = Told(another, run.params, run.history)
+            for _ in range(9):
+                resumed.step()

@@ -366,6 +366,22 @@ def test_from_its_state_in_a_file_it_goes_on_alike_at_any_moment(make, tmp_path)
         assert heard(resumed, further, moment) == heard(straight, further, moment)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scores": [1.0, math.nan]}, "a score must be a finite number, got nan"),
+        ({"best": "x"}, "best must be a finite number, got 'x'"),
+        ({"times": [0]}, "there must be 2 times of scores, got 1"),
+    ],
+)
+def test_a_damaged_state_is_refused(changes, message):
+    scheduler = AutoScheduler()
+    scheduler.decide(1.0)
+    scheduler.decide(2.0)
+    with pytest.raises(ValueError, match=message):
+        AutoScheduler().load_state_dict(scheduler.state_dict() | changes)
+
+
 def test_the_scores_that_it_remembers_are_bounded_and_still_tell_a_rise_from_a_plateau():
     scheduler, scatter = AutoScheduler(), np.random.default_rng(0).normal(size=60_000)
     for window in range(30_000):

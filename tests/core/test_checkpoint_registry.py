@@ -274,9 +274,10 @@ def test_an_empty_run_id_is_an_error(registry):
 def test_a_policy_that_a_checkpoint_names_comes_back_after_it_was_discarded(tmp_path):
     """Otherwise a run that goes on from there would do without the best policy that it had."""
     registry = CheckpointRegistry(tmp_path)
-    first, second, third = (save(registry, score) for score in (1.0, 2.0, 3.0))
+    second, third = (save(registry, score) for score in (2.0, 3.0))
+    registry.pin()
+    first = save(registry, 1.0)
     stored = [one.snapshot_id for one in registry.snapshots]
-    registry.pinned = frozenset(stored[:2])
     for snapshot in (second, third, second):
         registry.discard_snapshot(snapshot)
     assert registry.snapshots == [first]
@@ -289,3 +290,14 @@ def test_a_policy_that_a_checkpoint_names_comes_back_after_it_was_discarded(tmp_
     resumed.forget_discarded()
     assert resumed.snapshots == [first]
     assert len(list(tmp_path.glob("*_*"))) == 1
+
+
+def test_policies_that_the_last_checkpoints_name_stay_on_the_disk(tmp_path):
+    registry = CheckpointRegistry(tmp_path, max_snapshots=2)
+    named = []
+    for score in range(12):
+        save(registry, float(score))
+        named.append(registry.pin())
+        there = {path.name.removeprefix("snapshot_") for path in tmp_path.glob("snapshot_*")}
+        assert there >= set().union(*named[-3:])
+    assert len(there) <= 6

@@ -283,3 +283,20 @@ def test_scores_and_evaluations_of_a_long_run_do_not_fill_the_memory(tmp_path):
     assert len(state["training"]["history"]) <= MOST_HISTORY
     assert state["training"]["history"][-1]["episode_id"] == 3 * MOST_HISTORY - 1
     assert len(state["training"]["scores"]) == RECENT
+
+
+def test_a_variant_that_was_spawned_in_the_last_window_of_a_run_is_trained_in_the_next(tmp_path):
+    """The cap came before the loop had handed over to it."""
+    options: dict[str, Any] = {"luck": {0: 50.0}}
+    straight = Resumable(tmp_path / "straight", [9, 3], 0, max_steps=60, **options).run()
+    windows, events = told(straight.setup)
+    for cap in range(8, len(windows)):
+        directory = tmp_path / str(cap)
+        # Kept at its end alone.
+        capped = Resumable(directory, [9, 3], 1000, resume=True, max_steps=cap, **options).run()
+        assert len(capped.setup.diary.windows) == cap
+        resumed = Resumable(directory, [9, 3], 1000, resume=True, max_steps=60, **options).run()
+        rows, decisions = told(resumed.setup)
+        assert rows == windows[cap:]
+        known = [one for one in told(capped.setup)[1] if one[0] != "stop"]
+        assert known + decisions[1:] == events

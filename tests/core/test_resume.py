@@ -120,7 +120,7 @@ def logged(directory: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (directory / name).read_text().splitlines()]
 
 
-@pytest.mark.parametrize("window", range(1, WINDOWS, 3))
+@pytest.mark.parametrize("window", range(1, WINDOWS, 5))
 def test_a_run_killed_in_any_window_ends_as_if_it_had_not_been(tmp_path, window):
     straight = start(tmp_path / "straight").run()
     run = tmp_path / "run"

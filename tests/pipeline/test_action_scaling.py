@@ -9,7 +9,11 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 from tensor_optix.core.decisions.validation import GreedyAgent
-from tensor_optix.pipeline.action_scaling import environment_actions, kept_dtype
+from tensor_optix.pipeline.action_scaling import (
+    environment_actions,
+    few_numbers_stretcher,
+    kept_dtype,
+)
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import wrap_env
@@ -53,6 +57,28 @@ def test_each_component_is_stretched_to_its_own_bounds():
     actions = [[-1, -1, -1], [1, 1, 1], [0, 0, 0], [0.5, -0.5, 0.2]]
     expected = [[-2, 0, 10], [2, 1, 40], [0, 0.5, 25], [1, 0.25, 28]]
     np.testing.assert_array_equal(stretched(actions), np.array(expected, np.float32))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        ODD,
+        Box(-np.inf, np.inf, (2,), np.float64),
+        Box(np.array([-np.inf, 3.0], np.float32), np.array([5.0, np.inf], np.float32)),
+        Box(-3, 4, (2, 2), np.int8),
+        Box(0, 2**64 - 1, (1,), np.uint64),
+        Box(-2.0, 2.0, (), np.float16),
+    ],
+    ids=str,
+)
+def test_numbers_of_python_come_to_the_same_action(space):
+    stretch, size = few_numbers_stretcher(space), int(np.prod(space.shape))
+    rows = np.random.default_rng(0).uniform(-1, 1, (500, size))
+    rows[:3] = [[-1.0] * size, [1.0] * size, [0.0] * size]
+    expected = stretched(rows.reshape(-1, *space.shape), space)
+    found = np.stack([stretch(row.tolist()) for row in rows])
+    np.testing.assert_array_equal(found, expected)
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -40,7 +40,7 @@ def test_the_directory_holds_what_the_command_leaves(tmp_path: Path, capsys: Any
     optimizer(tmp_path / "run", max_steps=1000).run()
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         *("run.json", "metrics.jsonl", "events.jsonl", "checkpoints"),
-        *("report.txt", "learning_curve.png", "state"),
+        *("report.txt", "learning_curve.png", "state", "lock"),
     }
     report = (tmp_path / "run" / "report.txt").read_text()
     assert report.startswith("CartPole-v1: training reached its limit\n")

@@ -20,6 +20,7 @@ from tensor_optix.adapters.native.optimizers import NativeOptimizer
 from tensor_optix.adapters.native.perceptron import DenseNetwork, NativeScalar, NativeTwinCritics
 from tensor_optix.adapters.native.views import Views
 from tensor_optix.adapters.stored_networks import by_own_names, is_native_optimizer
+from tensor_optix.core.checkpoints.saved_state import read_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -314,10 +315,24 @@ def load_network(network: NativeNetwork, path: PathLike) -> None:
     Raises:
         ValueError: If it holds others, or of other shapes; nothing has changed then.
     """
+    read_network(network, path)()
+
+
+def read_network(network: NativeNetwork, path: PathLike) -> Callable[[], None]:
+    """Read what `save_network` wrote, and return what puts it into the network's variables.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged.
+        ValueError: If it holds others, or of other shapes.
+    """
     variables = network.variables()
     stored = _read(path, variables)
-    for name, array in variables.items():
-        array[...] = stored[name]
+
+    def put() -> None:
+        for name, array in variables.items():
+            array[...] = stored[name]
+
+    return put
 
 
 def require_same_shared(networks: Mapping[str, NativeNetwork], directory: Path) -> None:
@@ -375,10 +390,11 @@ def _read(path: PathLike, own: Mapping[str, Array]) -> Mapping[str, Array]:
     """Return the arrays of a file by the names of variables.
 
     Raises:
+        CheckpointError: If the file is missing or damaged.
         ValueError: If they are others, or of other shapes.
     """
     expected = {name: list(array.shape) for name, array in own.items()}
-    stored = by_own_names(safetensors.load_file(f"{path}.safetensors"), expected)
+    stored = by_own_names(read_safetensors(Path(f"{path}.safetensors")), expected)
     found = {name: list(array.shape) for name, array in stored.items()}
     if found != expected:
         differing = sorted(n for n in found | expected if found.get(n) != expected.get(n))[:3]

@@ -8,6 +8,7 @@ import json
 import sys
 import textwrap
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,6 +36,8 @@ from tensor_optix.adapters.pytorch.gradient_descent import (
 from tensor_optix.adapters.pytorch.layers import TorchByteScale, features_behind
 from tensor_optix.adapters.pytorch.views import TorchOptimizer, TorchPerceptron
 from tensor_optix.adapters.stored_networks import by_own_names
+from tensor_optix.core.checkpoints.durable_files import regular_file
+from tensor_optix.core.checkpoints.saved_state import MOST_SMALL_JSON, read_json, reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
     from tensor_optix.adapters.backend import Backend, ByteScale, LossFn, Update, UpdateLoop
     from tensor_optix.core.types import Array, PathLike
 
+MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg"}
+"""What PyTorch's optimizers keep that has the shape of the parameter."""
 INFERENCE_ROWS = 4096
 """Rows per forward pass without gradients: bounds the memory that activations take."""
 SMALL_NETWORK = 300_000
@@ -437,7 +442,17 @@ def save_network(network: nn.Module, path: PathLike) -> None:
 
 def load_network(network: nn.Module, path: PathLike) -> None:
     """Read what `save_network` wrote, into the same variables."""
-    _load_state(network, _read_state(network, path))
+    read_network(network, path)()
+
+
+def read_network(network: nn.Module, path: PathLike) -> Callable[[], None]:
+    """Read what `save_network` wrote, and return what puts it into the network's variables.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged.
+        RuntimeError: If it holds others, or of other shapes.
+    """
+    return partial(_load_state, network, _read_state(network, path))
 
 
 def require_same_shared(networks: Mapping[str, nn.Module], directory: Path) -> None:
@@ -469,18 +484,26 @@ def save_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> None:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> bool:
-    """Read what `save_optimizer` wrote; False where there is nothing to read, or another framework's."""
-    if not Path(f"{path}.json").exists():
+    """Read what `save_optimizer` wrote; False where there is nothing to read, or another framework's.
+
+    Raises:
+        CheckpointError: If it is damaged; nothing has changed then.
+        ValueError: If it is of other groups of parameters; nothing has changed then.
+    """
+    file = Path(f"{path}.json")
+    if not file.exists():
         return False
-    stored = json.loads(Path(f"{path}.json").read_text())
-    state: dict[int, dict[str, Any]] = {}
-    entries = {**load_file(f"{path}.safetensors"), **stored["numbers"]}
-    for key, value in entries.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    for group in stored["param_groups"]:
-        # Earlier versions kept twice what two networks share.
-        group["params"] = list(dict.fromkeys(group["params"]))
+    stored = read_json(file, MOST_SMALL_JSON)
+    tensors = _read_tensors(Path(f"{path}.safetensors"))
+    with reading(file.name):
+        state: dict[int, dict[str, Any]] = {}
+        for key, value in {**tensors, **stored["numbers"]}.items():
+            index, name = key.split(".", 1)
+            state.setdefault(int(index), {})[name] = value
+        for group in stored["param_groups"]:
+            # Earlier versions kept twice what two networks share.
+            group["params"] = list(dict.fromkeys(group["params"]))
+        _require_fitting(optimizer, state, stored["param_groups"])
     optimizer.load_state_dict({"state": state, "param_groups": stored["param_groups"]})
     return True
 
@@ -588,11 +611,62 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _read_state(network: nn.Module, path: PathLike) -> Mapping[str, Tensor]:
-    """Return the variables in a file, be it one of another framework."""
+    """Return the variables in a file, be it one of another framework.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged.
+        RuntimeError: If they are others, or of other shapes.
+    """
+    file = Path(f"{path}.safetensors")
     shapes = {_plain_name(name): value.shape for name, value in network.state_dict().items()}
-    stored = {_plain_name(n): v for n, v in load_file(f"{path}.safetensors").items()}
+    tensors = {_plain_name(n): v for n, v in _read_tensors(file).items()}
     features = {_plain_name(name): parts for name, parts in features_behind(network).items()}
-    return by_own_names(stored, shapes, features)
+    stored = by_own_names(tensors, shapes, features)
+    # One number is [] or [1].
+    found, expected = (
+        {name: tuple(shape) or (1,) for name, shape in one.items()}
+        for one in ({name: value.shape for name, value in stored.items()}, shapes)
+    )
+    if found != expected:
+        differing = sorted(n for n in found | expected if found.get(n) != expected.get(n))[:3]
+        raise RuntimeError(
+            f"{file} holds other variables (a size mismatch): of {', '.join(differing)} it has "
+            f"{[found.get(name) for name in differing]}, expected "
+            f"{[expected.get(name) for name in differing]}"
+        )
+    return stored
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    with reading(file.name):
+        return load_file(regular_file(file.parent, file.name))
+
+
+def _require_fitting(
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[int, Mapping[str, Any]],
+    groups: Sequence[Mapping[str, Any]],
+) -> None:
+    """Refuse an optimizer's state with moments of other shapes or settings of other types; ValueError."""
+    for own, group in zip(optimizer.param_groups, groups, strict=False):
+        for name in (own.keys() & group.keys()) - {"params"}:
+            kinds = [_kind(_plain(one[name])) for one in (own, group)]
+            if None not in kinds and kinds[0] is not kinds[1]:
+                raise ValueError(f"{name} must be of {kinds[0]}, got {group[name]!r}")
+        for number, parameter in zip(group["params"], own["params"], strict=False):
+            for name in MOMENTS & state.get(number, {}).keys():
+                shape = state[number][name].shape
+                if shape != parameter.shape:
+                    raise ValueError(f"{name} must have shape {parameter.shape}, got {shape}")
+
+
+def _kind(value: Any) -> type | None:
+    """Return what stands for the type of a setting, as it is in JSON; None where it may be any."""
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return float
+    return list if isinstance(value, tuple) else type(value)
 
 
 def _load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -44,6 +44,7 @@ from tensor_optix.adapters.tensorflow.network import require_device as require_d
 from tensor_optix.adapters.tensorflow.network import resolve_device as resolve_device
 from tensor_optix.adapters.tensorflow.requirements import keras, tf
 from tensor_optix.adapters.tensorflow.views import KerasViews
+from tensor_optix.core.checkpoints.saved_state import read_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -278,8 +279,18 @@ def save_network(network: Any, path: PathLike) -> None:
 
 def load_network(network: Any, path: PathLike) -> None:
     """Read what `save_network` wrote, into the same variables."""
+    read_network(network, path)()
+
+
+def read_network(network: Any, path: PathLike) -> Callable[[], None]:
+    """Read what `save_network` wrote, and return what puts it into the network's variables.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged.
+        ValueError: If it holds others, or of other shapes.
+    """
     require_built(Path(path).name, network)
-    _assign(network.variables, _read_network(network, path))
+    return functools.partial(_assign, network.variables, _read_network(network, path))
 
 
 def require_same_shared(networks: Mapping[str, Any], directory: Path) -> None:
@@ -371,9 +382,10 @@ def _read_variables(
     """Return what `_save_variables` wrote, in the order of the variables.
 
     Raises:
+        CheckpointError: If the file is missing or damaged.
         ValueError: If they are others, or of other shapes.
     """
-    stored = safetensors.load_file(f"{path}.safetensors")
+    stored = read_safetensors(Path(f"{path}.safetensors"))
     names = _names(variables)
     expected = {name: list(v.shape) for name, v in zip(names, variables, strict=True)}
     if _is_of_earlier_version(stored, expected):

@@ -50,6 +50,26 @@ def replace_json(path: Path, content: Any) -> None:
         raise
 
 
+def create_json(path: Path, content: Any) -> None:
+    """Write a JSON file that must not be there yet, in one step, as `replace_json` does.
+
+    Raises:
+        FileExistsError: If it is there, also where another process was faster.
+    """
+    draft = private_path(path.parent)
+    try:
+        write_json(draft, content)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            raise
+        except OSError:  # where there are no hard links, a kill right here leaves an empty file
+            path.open("x").close()
+            os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def regular_file(directory: Path, name: str) -> Path:
     """Return the path of a file that something read from the disk names; nothing is opened.
 

@@ -98,6 +98,8 @@ class RunCheckpoints:
         self.directory.mkdir(parents=True, exist_ok=True)
         if not self._is_clean:
             remove_leftovers(self.directory)
+            for folder in (self.directory.parent, self.directory.parent.parent):
+                sync_directory(folder)
             self._is_clean = True
         path = private_path(self.directory)
         path.mkdir()

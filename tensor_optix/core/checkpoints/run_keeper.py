@@ -175,8 +175,7 @@ class RunKeeper:
             learners = []
             for number, (name, agent) in enumerate(run.agents.items()):
                 agent.save_state(learner_path(path, number))
-                free = agent.get_hyperparams().params
-                params = {key: free[key] for key in free if key not in agent.scheduled_params}
+                params = agent.unscheduled_params()
                 learners.append({"name": name, "params": params, "state": agent.run_state()})
                 for key, buffer in agent.replays.items():
                     replays[f"{number}_{key}"] = self._replays.draft(f"{number}_{key}", buffer)
@@ -283,7 +282,7 @@ class RestoredRun:
     def _rows(self, prefix: str) -> dict[str, Any]:
         entries, path = self._checkpoint.manifest["replays"], self._checkpoint.path
         return {
-            name.removeprefix(prefix): self._replays.read(entry, _rest_path(path, name))
+            name.removeprefix(prefix): self._replays.read(name, entry, _rest_path(path, name))
             for name, entry in entries.items()
             if name.startswith(prefix)
         }

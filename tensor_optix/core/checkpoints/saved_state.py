@@ -1,12 +1,18 @@
 """States in files: a tree of plain values and arrays goes in, the same one comes out, to the bit.
 
 `NAME.json` holds the tree, `NAME.safetensors` its arrays, where it has any. Neither can hold code, and
-what a damaged or hostile file makes of the readers is a `CheckpointError`.
+what a damaged or hostile file makes of the readers is a `CheckpointError`. The readers of single files are
+those of agents, too: they take no more memory than the file is large, but for what JSON is as objects.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import math
+import struct
+import tokenize
+import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tensor_optix.core.types import Array
+
 State: TypeAlias = dict[str, Any]
 """None, bool, int, float, str and NumPy arrays of numbers, in lists, tuples and dicts with string keys."""
 
@@ -28,6 +36,8 @@ _ARRAY = "$array"
 _KINDS = "biuf"
 MOST_JSON = 256 * 2**20
 """Bytes of JSON that a checkpoint's file may have."""
+MOST_SMALL_JSON = 16 * 2**20
+"""Bytes of JSON that a file of an agent may have, which holds its arrays elsewhere."""
 
 
 class CheckpointError(RuntimeError):
@@ -45,6 +55,12 @@ _DAMAGE = (
     AssertionError,
     RecursionError,
     MemoryError,
+    RuntimeError,
+    EOFError,
+    struct.error,
+    zipfile.BadZipFile,
+    SyntaxError,
+    tokenize.TokenError,
     SafetensorError,
 )
 
@@ -85,7 +101,7 @@ def read_state(path: Path) -> State:
     with reading(path.name):
         tree = read_json(_beside(path, ".json"))
         stored = _beside(path, ".safetensors")
-        arrays = safetensors.load_file(stored) if stored.exists() else {}
+        arrays = read_safetensors(stored) if stored.exists() else {}
         state = from_json(_unpacked(tree, arrays))
         if not isinstance(state, dict):
             raise ValueError(f"{path.name}.json must hold an object")
@@ -105,6 +121,51 @@ def read_json(path: Path, most_bytes: int = MOST_JSON) -> Any:
         tree = json.loads(path.read_bytes())
         require_shallow(tree)
         return tree
+
+
+def read_safetensors(path: Path) -> dict[str, Array]:
+    """Return the arrays of a safetensors file, by name.
+
+    Raises:
+        CheckpointError: If it is missing, damaged, or no regular file.
+    """
+    with reading(path.name):
+        return safetensors.load_file(regular_file(path.parent, path.name))
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """Return the arrays of numbers that `numpy.savez` wrote, by name.
+
+    Raises:
+        CheckpointError: If it is missing, damaged, no regular file, holds anything else or is compressed.
+    """
+    with reading(path.name):
+        size = regular_file(path.parent, path.name).stat().st_size
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            is_stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            if not is_stored or sum(entry.file_size for entry in entries) > size:
+                raise ValueError("its arrays must be stored as they are, not compressed")
+            return {
+                entry.filename.removesuffix(".npy"): _array(archive.read(entry))
+                for entry in entries
+            }
+
+
+def _array(content: bytes) -> Array:
+    """Return the array of an npy file, which must be as long as its header says."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"arrays must be of version 1.0 of the npy format, got {version}")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.kind not in _KINDS:
+        raise ValueError(f"arrays must be of numbers, got dtype {dtype}")
+    promised, found = math.prod(shape) * dtype.itemsize, len(content) - file.tell()
+    if promised != found:
+        raise ValueError(f"an array of shape {shape} has {promised} bytes, got {found}")
+    values = np.frombuffer(content, dtype, offset=file.tell())
+    return values.reshape(shape, order="F" if is_fortran else "C").copy()
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -125,10 +125,10 @@ class BestPolicy:
             self._has_begun = True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is known of the best policy, and which policies of the run are stored."""
+        """Return what is known of the best policy, and which policies of the run are stored: they stay so."""
         return {
             "run_id": self.registry.run_id,
-            "stored": [one.snapshot_id for one in self.registry.snapshots],
+            "stored": self.registry.pin(),
             "best": None if self.snapshot is None else self.snapshot.snapshot_id,
             "rank": self._rank,
             "variance": self._variance,

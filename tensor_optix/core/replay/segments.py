@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 4 * 2**20
 """Of rows that are read at once, and of those that are copied as the ring may turn onto them."""
-_LEAST_MARGIN = 16
+_MARGIN = 16
+"""Slots of each environment that are copied in any case, where the ring may turn onto them."""
 _SIBLINGS = 8
 """So many segments of one level become one of the next: a chain has 7 of each level at most."""
 _SMALL = 4096
+"""Items of an array that is saved as it is."""
 _FILE = re.compile(r"rows_[0-9a-f]{16}\.bin")
 _DTYPE = re.compile(r"[<>|][biufc][0-9]{1,2}")
 
@@ -121,16 +123,16 @@ class _RowsDraft:
         """
         yield self._oldest
         num_envs, _, row_bytes = self.shape
-        step = max(1, _CHUNK_BYTES // (num_envs * row_bytes))
-        for stop in range(self._ahead, self._behind, -step):
-            piece = self._read(max(self._behind, stop - step), stop)
+        for start, stop in _chunks(self._behind, self._ahead, num_envs * row_bytes):
+            piece = self._read(start, stop)
             self._require_unmoved(stop - 1)
             yield piece
         yield self._newest
 
     def _read(self, start: int, stop: int) -> Array:
-        cells = self._storage.slots.view(np.uint8).reshape(-1, self.shape[2])
-        rows: Array = cells.take(_cells(self.heads, start, stop, self.shape[1]), axis=0)
+        num_envs, slots, row_bytes = self.shape
+        cells = _slots(self.heads, start, stop, slots) + np.arange(num_envs) * slots
+        rows: Array = self._storage.ring.reshape(-1, row_bytes).take(cells, axis=0)
         return rows
 
     def _require_unmoved(self, back: int) -> None:
@@ -170,9 +172,9 @@ class ReplayFiles:
         if storage is not None:
             layout = storage.layout
             hurry = self._hurry.get(name, 1)
-            margin = hurry * _CHUNK_BYTES // (layout.num_envs * layout.slot.itemsize)
+            margin = max(_MARGIN, _CHUNK_BYTES // (layout.num_envs * layout.slot.itemsize))
             plan = _plan(self._chains.get(name), storage)
-            draft.rows = _RowsDraft(storage, plan, max(margin, _LEAST_MARGIN))
+            draft.rows = _RowsDraft(storage, plan, hurry * margin)
         return draft
 
     def write(self, draft: ReplayDraft, path: Path) -> dict[str, Any]:
@@ -196,33 +198,33 @@ class ReplayFiles:
         if draft.rows is None:
             self._chains.pop(draft.name, None)
             write_state(path, rest)
-            return {"name": draft.name, "segments": []}
+            return {"segments": []}
         write_state(path, rest | {"shape": list(draft.rows.shape), "used": draft.rows.used})
         chain = self._write_rows(draft.name, draft.rows)
         self._chains[draft.name] = chain
-        return {"name": draft.name, "segments": [asdict(segment) for segment in chain.segments]}
+        return {"segments": [asdict(segment) for segment in chain.segments]}
 
-    def read(self, entry: dict[str, Any], path: Path) -> dict[str, Array]:
+    def read(self, name: str, entry: dict[str, Any], path: Path) -> dict[str, Array]:
         """Return a buffer's state, as its `state_dict` had it at the moment of the draft.
 
         A buffer that is loaded with it is drafted from there on.
 
         Args:
+            name: Of the buffer.
             entry: What `write` returned.
             path: As it was given; the caller has verified what is there.
 
         Raises:
             CheckpointError: If a file is missing or not what was written.
         """
-        with reading(f"the replay of {path.name}"):
-            self._chains.pop(entry["name"], None)
+        with reading(f"the replay {name}"):
+            self._chains.pop(name, None)
             rest = read_state(path)
             state = {key: _unpacked(packed) for key, packed in rest["state"].items()}
             if entry["segments"]:
                 segments = tuple(_Segment(**one) for one in entry["segments"])
-                ring, heads = self._read_rows(segments, *rest["shape"])
-                state["ring"] = ring[:, : rest["used"]]
-                self._chains[entry["name"]] = _Chain(segments, heads, state["cursors"], 0)
+                state["ring"], heads = self._read_rows(segments, rest["shape"], rest["used"])
+                self._chains[name] = _Chain(segments, heads, state["cursors"], 0)
             return state
 
     def remove_unused(self, entries: Iterable[dict[str, Any]]) -> None:
@@ -256,26 +258,30 @@ class ReplayFiles:
         return _Chain((*plan.kept, new), rows.heads, rows.history, rows.writes)
 
     def _read_rows(
-        self, segments: tuple[_Segment, ...], num_envs: int, slots: int, row_bytes: int
+        self, segments: tuple[_Segment, ...], shape: list[int], used: int
     ) -> tuple[Array, Array]:
-        """Return the ring `[num_envs, slots, row_bytes]`, and the heads that it was left with."""
-        ring = np.zeros((num_envs * slots, row_bytes), np.uint8)
-        heads = np.zeros(num_envs, np.int64)
-        step = max(1, _CHUNK_BYTES // (num_envs * row_bytes))
-        for segment in segments:
-            path = self._verified(segment.name, segment.mark)
+        """Return the slots `[num_envs, used, bytes]` of all rings, and the heads that they were left with."""
+        num_envs, slots, row_bytes = shape
+        paths = [self._verified(segment.name, segment.mark) for segment in segments]
+        held = sum(path.stat().st_size for path in paths)
+        # Before memory is taken: every slot that was used is in one of the files.
+        if not 0 < used <= slots or min(shape) < 1 or num_envs * used * row_bytes > held:
+            raise ValueError(f"{used} slots of {shape} cannot be in {held:,} bytes")
+        # What lies beyond, and was never written, goes to a last one.
+        ring = np.zeros((num_envs, used + 1, row_bytes), np.uint8)
+        for path, segment in zip(paths, segments, strict=True):
             if segment.mark["size"] != num_envs * (8 + segment.count * row_bytes):
                 raise ValueError(
                     f"{segment.name} must hold {segment.count} slots of {num_envs} rings"
                 )
             with path.open("rb") as file:
                 heads = np.frombuffer(file.read(8 * num_envs), "<i8").astype(np.int64)
-                for stop in range(segment.count, 0, -step):
-                    start = max(0, stop - step)
-                    size = (stop - start) * num_envs * row_bytes
-                    piece = np.frombuffer(file.read(size), np.uint8)
-                    ring[_cells(heads, start, stop, slots)] = piece.reshape(-1, num_envs, row_bytes)
-        return ring.reshape(num_envs, slots, row_bytes), heads
+                for start, stop in _chunks(0, segment.count, num_envs * row_bytes):
+                    content = file.read((stop - start) * num_envs * row_bytes)
+                    rows = np.frombuffer(content, np.uint8).reshape(-1, num_envs, row_bytes)
+                    places = np.minimum(_slots(heads, start, stop, slots), used)
+                    ring[np.arange(num_envs), places] = rows
+        return ring[:, :used], heads
 
     def _verified(self, name: str, mark: dict[str, Any]) -> Path:
         path = regular_file(self.directory, name)
@@ -310,11 +316,18 @@ def _goes_on(chain: _Chain, history: RowHistory, slots: int) -> bool:
     return is_of_it and history.writes - chain.writes < slots
 
 
-def _cells(heads: Array, start: int, stop: int, slots: int) -> Array:
-    """Return the cells `[n, num_envs]` of the slots in [start, stop) behind the heads, the oldest first."""
+def _chunks(start: int, stop: int, item_bytes: int) -> Iterator[tuple[int, int]]:
+    """Divide [start, stop) into parts of some MB; the last ones come first."""
+    step = max(1, _CHUNK_BYTES // item_bytes)
+    for end in range(stop, start, -step):
+        yield max(start, end - step), end
+
+
+def _slots(heads: Array, start: int, stop: int, slots: int) -> Array:
+    """Return the slots `[n, num_envs]` that are [start, stop) behind the heads, the oldest first."""
     back = np.arange(stop - 1, start - 1, -1)[:, np.newaxis]
-    cells: Array = (heads - back) % slots + np.arange(len(heads)) * slots
-    return cells
+    found: Array = (heads - back) % slots
+    return found
 
 
 def _packed(name: str, array: Array) -> dict[str, Any]:

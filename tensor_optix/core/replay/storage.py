@@ -68,7 +68,7 @@ class RowHistory:
     loaded: Array | None
     """The cursors of the state that they were loaded from; None: there were none."""
     writes: int = 0
-    """Calls of `write` begun since then; no environment had more rows."""
+    """Calls of `write` since then, counted as they begin; no environment had more rows."""
 
 
 class ReplayStorage:
@@ -150,6 +150,16 @@ class ReplayStorage:
         shape = (self.layout.num_envs, self.layout.slots)
         return self._ring.view(self.layout.slot).reshape(shape)
 
+    @property
+    def ring(self) -> Array:
+        """A view of all slots as bytes, `[num_envs, slots, bytes of a slot]` uint8.
+
+        A slot changes while it is the head of its ring or one of the `n_step` before it, and when the ring
+        has turned and it is written anew.
+        """
+        layout = self.layout
+        return self._ring.reshape((layout.num_envs, layout.slots, layout.slot.itemsize))
+
     def write(self, rows: Rows, env_ids: Array, gamma: float) -> None:
         """Write one transition of each of B environments.
 
@@ -167,6 +177,7 @@ class ReplayStorage:
             done = self._write(rows, env_ids, gamma, 0)
         except (TypeError, ValueError):
             self.unseen -= 1
+            self.history.writes -= 1
             raise
         while done < len(env_ids):
             self._grow()
