@@ -90,6 +90,7 @@ ALONE = {
     "kernels._sum_tree": "a face of the kernels",
     "policies.acting": "what of a stored policy acts, without an agent",
     "pipeline.action_masks": "what infos say of actions, in every form of infos; tested by itself",
+    "pipeline.restarting_env": "a wrapper around one environment, tested by itself",
     "pipeline.atari": "how Atari games are made, for users as well",
     "pipeline.examination.actions": "a part of the examination",
     "pipeline.examination.examine": "the examination's face, tested by itself",

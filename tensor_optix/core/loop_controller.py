@@ -358,6 +358,7 @@ class LoopController:
         """Return what a run must have in common with the one that it is resumed as."""
         source = self._collector.source
         return {
+            "environment": "" if source.recipe is None else source.recipe.env_id,
             "agent": type(own_object(self._owner)).__name__,
             "num_envs": source.num_envs,
             "window_size": source.window_size,

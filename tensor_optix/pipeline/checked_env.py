@@ -62,6 +62,7 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
 
     Attributes:
         name: What messages call it.
+        on_error: Told of whatever the environment raises, before that is raised.
         is_rebuilt: Whether the episode under way is one of before, and as it was as far as can be told.
         owes_reset: Whether that episode is over, so that the next `step` begins another one in its place.
 
@@ -82,7 +83,9 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
         self._record = _EpisodeRecord(env)
         self._note = self._record.note
         self._total = 0.0
+        self._episodes = self._steps_before = 0
         self._to_rebuild: dict[str, Any] | None = None
+        self.on_error: Callable[[Exception], None] = _let_pass
         self.is_rebuilt = self.owes_reset = False
         self._masks: Callable[[], Any] | None = None
         self._is_begun = False
@@ -109,14 +112,20 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
     def _begin(
         self, seed: int | None, options: dict[str, Any] | None
     ) -> tuple[Any, dict[str, Any]]:
+        self._steps_before += self._record.count
+        self._episodes += 1
         self._record.begin(seed, options)
         self._total = 0.0
-        observation, info = reset_answer(self._reset(seed, options), self.name)
-        info = {} if info is None else info
-        if not self._is_begun:
-            self._is_begun = True
-            self._masks = None if ACTION_MASK in info else _mask_method(self._env)
-        return self._taken_in(observation, f"{self.name}: reset"), self._with_mask(info)
+        try:
+            observation, info = reset_answer(self._reset(seed, options), self.name)
+            info = {} if info is None else info
+            if not self._is_begun:
+                self._is_begun = True
+                self._masks = None if ACTION_MASK in info else _mask_method(self._env)
+            return self._taken_in(observation, f"{self.name}: reset"), self._with_mask(info)
+        except Exception as error:
+            self._explain(error, f"the reset of its episode {self._episodes}")
+            raise
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step."""
@@ -125,23 +134,41 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
             return observation, 0.0, False, False, info
         self._note(action)
         try:
-            result = self._env.step(action)
+            observation, reward, terminated, truncated, info = step_answer(
+                self._stepped(action), self.name
+            )
+            if not isinstance(reward, float):
+                reward = self._reward(reward)
+            self._total += reward
+            return (
+                self._taken_in(observation, self._step_name),
+                reward,
+                terminated
+                if terminated.__class__ is bool
+                else self._flag("terminated", terminated),
+                truncated if truncated.__class__ is bool else self._flag("truncated", truncated),
+                self._with_mask({} if info is None else info),
+            )
+        except Exception as error:
+            self._explain(error, f"step {self._record.count} of its episode {self._episodes}")
+            raise
+
+    def _stepped(self, action: Any) -> Any:
+        try:
+            return self._env.step(action)
         except ValueError as error:
             # Gymnasium's wrappers unpack what the environment in them returned, and say no more than this.
             if "expected 5, got 4" in str(error):
                 _refuse_step(self.name, "a tuple of 4", error)
             raise
-        observation, reward, terminated, truncated, info = step_answer(result, self.name)
-        if not isinstance(reward, float):
-            reward = self._reward(reward)
-        self._total += reward
-        return (
-            self._taken_in(observation, self._step_name),
-            reward,
-            terminated if terminated.__class__ is bool else self._flag("terminated", terminated),
-            truncated if truncated.__class__ is bool else self._flag("truncated", truncated),
-            self._with_mask({} if info is None else info),
+
+    def _explain(self, error: Exception, where: str) -> None:
+        """Note on an error, which stays what it is, in which environment it was raised, and when."""
+        error.add_note(
+            f"{self.name}: this was raised in {where}, after {self._steps_before + self._record.count} "
+            "steps in all since it was made"
         )
+        self.on_error(error)
 
     @property
     def episode_state(self) -> dict[str, Any] | None:
@@ -262,7 +289,7 @@ class _EpisodeRecord:
         self._is_whole = isinstance(self._space, Discrete)
         self.note: Callable[[Any], None] = self._actions.append
         if not self._is_whole:
-            self.note = self._note_array if has_arrays(self._space) else _let_pass
+            self.note = self._note_array if has_arrays(self._space) else self._count
         self._start: dict[str, Any] | None = None
 
     def begin(self, seed: int | None, options: dict[str, Any] | None) -> None:
@@ -276,9 +303,14 @@ class _EpisodeRecord:
         else:
             self._start = {"seed": int(seed), "began": None}
 
+    @property
+    def count(self) -> int:
+        """Steps of the episode under way, as far as they are kept."""
+        return len(self._actions)
+
     def state(self, total: float) -> dict[str, Any] | None:
         """Return the episode under way, with its rewards in all; None where it cannot be played once more."""
-        generator, count = self._generator, len(self._actions)
+        generator, count = self._generator, self.count
         if self._start is None or generator is None or count > MOST_STEPS:
             return None
         dtype, shape = space_dtype(self._space), space_shape(self._space)
@@ -327,6 +359,9 @@ class _EpisodeRecord:
 
     def _note_array(self, action: Any) -> None:
         self._actions.append(action.tobytes())
+
+    def _count(self, _: Any) -> None:
+        self._actions.append(None)
 
 
 def _let_pass(_: Any) -> None:

@@ -148,7 +148,12 @@ class LockstepEnv(VectorEnv):
         """Return what the episodes under way can be rebuilt from; None where one cannot."""
         if not (self._sendable and self._is_held and self._checked):
             return None
-        states = self._of_checked("episode_state")
+        try:
+            states = self._of_checked("episode_state")
+        except RuntimeError as error:
+            # A process is gone: who steps on is told, and whoever saves a state is to save all else.
+            logger.warning("%s", error)
+            return None
         return None if None in states else states
 
     def rebuild(self, states: Sequence[dict[str, Any]]) -> bool:
@@ -496,7 +501,9 @@ class AsyncGymnasiumEnv(GymnasiumEnv):
         self._stepping = True
 
     def close(self) -> None:
-        """Wait for the step under way, then close the workers if they are the library's."""
+        """Close the workers if they are the library's; else wait for the step under way."""
+        if self._owned:
+            self._stepping = False
         try:
             self._finish_step()
         finally:
@@ -508,7 +515,9 @@ class AsyncGymnasiumEnv(GymnasiumEnv):
 
     @property
     def _rebuild_seconds(self) -> float:
-        return MOST_SECONDS
+        limit = self._env.timeouts.reset if isinstance(self._env, WorkerVectorEnv) else None
+        # It is a part of a reset, which ends the worker if it takes too long.
+        return MOST_SECONDS if limit is None else min(MOST_SECONDS, limit / 2)
 
     def _finish_step(self) -> None:
         if self._stepping:

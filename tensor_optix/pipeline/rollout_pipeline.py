@@ -203,7 +203,7 @@ class Rollout:
         def place(row: int, later: int = 0) -> tuple[int, int]:
             return int(np.broadcast_to(self._times(ids), ids.shape)[row]) + later, int(ids[row])
 
-        _require_finite("reward", step.rewards, window, place)
+        _require_moderate(step.rewards, window, place)
         if not self._has_floats:
             return
         shown, last, dtype = step.observations, step.end_observations, self._seen_dtype
@@ -231,7 +231,7 @@ class Rollout:
         if not self._lockstep:
             self._clear_missing_rows(length)
         rewards, valid = self._rewards[:length], self._valid[:length]
-        _require_finite("reward", _flat(rewards), number, lambda i: divmod(i, self._num_envs))
+        _require_moderate(_flat(rewards), number, lambda i: divmod(i, self._num_envs))
         if self._has_floats:
             self._require_finite_observations(length, number)
         dones = self._terminated[:length] | self._truncated[:length]
@@ -355,6 +355,28 @@ def _require_finite(
     raise ValueError(
         f"{name}s must be finite{within}, got {value}{where} from environment {env_id} at step {step} of "
         f"window {window}: no policy can be learned from it, so look into the environment's {name}"
+    )
+
+
+MOST_REWARD = 1e15
+"""The largest size of a reward: squares of larger ones, which every loss has, leave float32."""
+
+
+def _require_moderate(rewards: Array, window: int, place: Callable[[int], tuple[int, int]]) -> None:
+    """Check rewards `[B]` as `_require_finite` does, and that they are no larger than `MOST_REWARD`.
+
+    Raises:
+        ValueError: If one is; the first one, and where it is.
+    """
+    sizes = np.abs(rewards)
+    if sizes.max(initial=0.0) <= MOST_REWARD:
+        return
+    _require_finite("reward", rewards, window, place)
+    row = int(np.flatnonzero(sizes > MOST_REWARD)[0])
+    step, env_id = place(row)
+    raise ValueError(
+        f"rewards must be between -{MOST_REWARD:g} and {MOST_REWARD:g}, got {rewards[row]} from environment "
+        f"{env_id} at step {step} of window {window}: losses square them, so scale the environment's reward"
     )
 
 

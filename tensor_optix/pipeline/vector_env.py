@@ -55,8 +55,9 @@ from tensor_optix.pipeline.envpool_env import (
 )
 from tensor_optix.pipeline.foreign_vectors import as_vector
 from tensor_optix.pipeline.gymnasium_env import SingleEnv, wrap_gymnasium
+from tensor_optix.pipeline.restarting_env import RestartingEnv
 from tensor_optix.pipeline.vector_contract import VectorEnv, VectorStep, check_batch_size
-from tensor_optix.pipeline.worker_processes import WorkerVectorEnv
+from tensor_optix.pipeline.worker_processes import Timeouts, WorkerVectorEnv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,6 +92,8 @@ def make_vector_env(
     *,
     env_kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[Wrapper] = (),
+    timeouts: Timeouts | None = None,
+    restart_environments: bool = False,
 ) -> VectorEnv:
     """Make `num_envs` environments of a registered id.
 
@@ -112,6 +115,9 @@ def make_vector_env(
         wrappers: Put around each environment, in this order: `gymnasium.Wrapper` classes, functions that
             take an environment and return one, or the names of such as `"module:Class"`. Only
             `"sync"` and `"async"` can. With arguments or wrappers `"auto"` means Gymnasium.
+        timeouts: How long they may take in worker processes. None: the usual ones.
+        restart_environments: Make one that raises anew, and cut its episode. Only `"sync"` and `"async"` can;
+            `"auto"` means one of them.
 
     Raises:
         ValueError: If the id, the backend, an argument, a wrapper, a size or a space of the environment
@@ -129,8 +135,15 @@ def make_vector_env(
             f"wrappers take one environment each, and backend={backend!r} makes many at once: use "
             'backend="sync" or backend="async"'
         )
+    if restart_environments and backend not in WRAPPING:
+        raise ValueError(
+            f'restart_environments needs backend="sync" or "async", got {backend!r}: it makes many at once'
+        )
+    make = functools.partial(
+        _make_gymnasium, timeouts=timeouts, restart_environments=restart_environments
+    )
     if backend == "auto":
-        env = _make_best(recipe, num_envs, seed)
+        env = _make_best(recipe, num_envs, seed, make, restart_environments)
     elif backend.startswith("envpool"):
         require_envpool(env_id)
         _warn_of_another_problem(env_id, "EnvPool's", envpool_difference(env_id))
@@ -138,7 +151,7 @@ def make_vector_env(
         env = make_envpool(env_id, num_envs, size, seed, recipe.kwargs)
     else:
         spec = require_gymnasium(env_id)
-        env = _make_gymnasium(spec, recipe, num_envs, backend)
+        env = make(spec, recipe, num_envs, backend)
         if backend == "vector":
             difference = _vector_difference(spec, recipe)
             _warn_of_another_problem(env_id, "its vector entry point", difference or "")
@@ -204,13 +217,20 @@ def given_environments(env: Any) -> list[Any]:
     return [] if env is None else cores(env)
 
 
-def from_env_fns(env_fns: Sequence[Callable[[], Any]], asynchronous: bool = False) -> VectorEnv:
+def from_env_fns(
+    env_fns: Sequence[Callable[[], Any]],
+    asynchronous: bool = False,
+    timeouts: Timeouts | None = None,
+    restart_environments: bool = False,
+) -> VectorEnv:
     """Make one environment per function.
 
     Args:
         env_fns: Each returns an environment of its own; lambdas and closures are fine.
         asynchronous: Whether each runs in a process of its own. It pays where a step takes well
             over a tenth of a millisecond.
+        timeouts: How long they may take in there. None: the usual ones.
+        restart_environments: Make one that raises anew, and cut its episode.
 
     Raises:
         ValueError: If there are no functions, two return the same object, or a space is not supported.
@@ -219,10 +239,12 @@ def from_env_fns(env_fns: Sequence[Callable[[], Any]], asynchronous: bool = Fals
     if not env_fns:
         raise ValueError("env_fns must name at least one environment, got none")
     in_rows = asynchronous or len(env_fns) > 1
+    if restart_environments:
+        env_fns = [functools.partial(RestartingEnv, each, n) for n, each in enumerate(env_fns)]
     makers = [functools.partial(_make_checked, each, n, in_rows) for n, each in enumerate(env_fns)]
     with quiet_making():
         if asynchronous:
-            return wrap_gymnasium(WorkerVectorEnv(makers), "async", owned=True)
+            return wrap_gymnasium(WorkerVectorEnv(makers, timeouts), "async", owned=True)
         if len(makers) == 1:
             env = makers[0]()
             return _named(SingleEnv(env, "sync", owned=True), env)
@@ -315,9 +337,15 @@ def _require_different(environments: Sequence[Any]) -> None:
             )
 
 
-def _make_best(recipe: EnvironmentRecipe, num_envs: int, seed: int | None) -> VectorEnv:
+def _make_best(
+    recipe: EnvironmentRecipe,
+    num_envs: int,
+    seed: int | None,
+    make: Callable[..., VectorEnv],
+    one_by_one: bool,
+) -> VectorEnv:
     env_id = recipe.env_id
-    if recipe.is_plain and is_envpools(env_id):
+    if recipe.is_plain and is_envpools(env_id) and not one_by_one:
         try:
             return make_envpool(env_id, num_envs, num_envs, seed)
         except Exception as error:
@@ -325,7 +353,10 @@ def _make_best(recipe: EnvironmentRecipe, num_envs: int, seed: int | None) -> Ve
                 raise
             logger.info("EnvPool cannot make %s (%s): trying Gymnasium", env_id, error)
     spec = require_gymnasium(env_id)
-    return _fastest(spec, recipe, num_envs, gymnasium_backends(spec, recipe, num_envs))
+    names = gymnasium_backends(spec, recipe, num_envs)
+    if one_by_one:
+        names = [name for name in names if name in WRAPPING]
+    return _fastest(spec.id, functools.partial(make, spec, recipe, num_envs), names)
 
 
 def gymnasium_backends(spec: EnvSpec, recipe: EnvironmentRecipe, num_envs: int) -> list[str]:
@@ -424,22 +455,20 @@ def _warn_of_another_problem(env_id: str, whose: str, difference: str) -> None:
         )
 
 
-def _fastest(
-    spec: EnvSpec, recipe: EnvironmentRecipe, num_envs: int, names: list[str]
-) -> VectorEnv:
+def _fastest(env_id: str, make: Callable[[str], VectorEnv], names: list[str]) -> VectorEnv:
     """Make each backend in turn and keep the one that steps fastest."""
     best: VectorEnv | None = None
     best_speed = 0.0
     failure: Exception | None = None
     for name in names:
         try:
-            env = _make_gymnasium(spec, recipe, num_envs, name)
+            env = make(name)
         except Exception as error:
-            logger.info("%s: backend %s cannot be made: %s", spec.id, name, error)
+            logger.info("%s: backend %s cannot be made: %s", env_id, name, error)
             failure = failure or error
             continue
         speed = _measured(env, best) if len(names) > 1 else 0.0
-        logger.info("%s: backend %s makes %.0f steps a second", spec.id, name, speed)
+        logger.info("%s: backend %s makes %.0f steps a second", env_id, name, speed)
         if best is not None and speed <= best_speed:
             env.close()
             continue
@@ -447,8 +476,8 @@ def _fastest(
             best.close()
         best, best_speed = env, speed
     if best is None:
-        raise failure or ValueError(f"no backend can make {spec.id}")
-    logger.info("%s: using backend %s", spec.id, best.name)
+        raise failure or ValueError(f"no backend can make {env_id}")
+    logger.info("%s: using backend %s", env_id, best.name)
     return best
 
 
@@ -464,7 +493,12 @@ def _measured(env: VectorEnv, best: VectorEnv | None) -> float:
 
 
 def _make_gymnasium(
-    spec: EnvSpec, recipe: EnvironmentRecipe, num_envs: int, backend: str
+    spec: EnvSpec,
+    recipe: EnvironmentRecipe,
+    num_envs: int,
+    backend: str,
+    timeouts: Timeouts | None = None,
+    restart_environments: bool = False,
 ) -> VectorEnv:
     if backend == "vector" and spec.vector_entry_point is None:
         raise ValueError(
@@ -478,7 +512,9 @@ def _make_gymnasium(
             adapter: VectorEnv = wrap_gymnasium(env, "vector", owned=True)
         else:
             make = functools.partial(make_environment, spec, recipe)
-            adapter = from_env_fns([make] * num_envs, backend == "async")
+            makers = [make] * num_envs
+            is_async = backend == "async"
+            adapter = from_env_fns(makers, is_async, timeouts, restart_environments)
     known = adapter.max_episode_steps or spec.max_episode_steps
     limit = recipe.kwargs.get("max_episode_steps", known)
     adapter.max_episode_steps = None if limit == NO_LIMIT else limit

@@ -17,6 +17,7 @@ from tensor_optix.pipeline.vector_env import (
     require_id,
     wrap_env,
 )
+from tensor_optix.pipeline.worker_processes import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,13 @@ class VectorBatchPipeline(RolloutPipeline):
             `window.infos` is empty, but for one plain environment, whose whole infos are kept.
         env_kwargs: With `env_id`: arguments of the environment's constructor.
         wrappers: With `env_id`: put around each environment, in this order, as `make_vector_env` has it.
+        step_timeout: Seconds that a step may take in a process of its own. None: as many as it likes, which
+            for a robot may be minutes.
+        reset_timeout: Seconds that a reset may take there, also one that follows on an episode's end. None:
+            as many as it likes. Environments in this process are never timed: nothing here could end them.
+        restart_environments: With `env_fns` or `env_id`: make an environment that raises anew, and go on. Its
+            episode is cut at the observation before, with one warning each time; where the new one raises
+            at once, and again, the run ends. Without it an exception ends the run.
 
     Raises:
         TypeError: If `env` is no environment, `env_fns` are no functions, or `info_keys` no list of names.
@@ -82,6 +90,9 @@ class VectorBatchPipeline(RolloutPipeline):
         info_keys: Sequence[str] | None = None,
         env_kwargs: Mapping[str, Any] | None = None,
         wrappers: Sequence[Wrapper] = (),
+        step_timeout: float | None = None,
+        reset_timeout: float | None = 60.0,
+        restart_environments: bool = False,
     ) -> None:
         if sum(source is not None for source in (env_fns, env, env_id)) != 1:
             raise ValueError("VectorBatchPipeline takes one of env_fns=, env= and env_id=")
@@ -90,18 +101,28 @@ class VectorBatchPipeline(RolloutPipeline):
             _check_functions(env_fns, num_envs)
         if env is not None:
             check_env(env)
+            if restart_environments:
+                raise ValueError(
+                    "restart_environments needs env_fns= or env_id=: an environment that is given as env= "
+                    "cannot be made anew"
+                )
+        timeouts = Timeouts(step_timeout, reset_timeout).checked()
         self._given = env
         self._factories = [_Factory(function) for function in env_fns or ()]
 
         def make_env(seed: int | None) -> VectorEnv:
             if self._factories:
-                return from_env_fns(self._factories, asynchronous=async_envs)
+                return from_env_fns(self._factories, async_envs, timeouts, restart_environments)
             if env_id is None:
                 return wrap_env(env)
             number = DEFAULT_NUM_ENVS if num_envs is None else num_envs
-            return make_vector_env(
-                env_id, number, backend, seed, env_kwargs=env_kwargs, wrappers=wrappers
-            )
+            made: dict[str, Any] = {
+                "env_kwargs": env_kwargs,
+                "wrappers": wrappers,
+                "timeouts": timeouts,
+                "restart_environments": restart_environments,
+            }
+            return make_vector_env(env_id, number, backend, seed, **made)
 
         kept = None if info_keys is None else InfoKeys(info_keys)
         shared = (make_env, agent, window_size, seed, rescale_actions)

@@ -114,6 +114,19 @@ def test_a_reward_that_is_not_finite_ends_the_run_before_any_learner_sees_it(
 
 
 @pytest.mark.parametrize("is_on_policy", [True, False])
+@pytest.mark.parametrize("reward", [1e30, -1.1e15])
+@pytest.mark.parametrize("make", [batch, vector])
+def test_a_reward_whose_square_no_loss_could_hold_ends_the_run_and_says_what_to_do(
+    tmp_path, make, reward, is_on_policy
+):
+    agent = Summing(is_on_policy)
+    message = r"between -1e\+15 and 1e\+15, got .* from environment \d at step \d .*: .* scale"
+    with pytest.raises(ValueError, match=message):
+        run(make(reward), agent, tmp_path)
+    assert abs(agent.total) < 1e9
+
+
+@pytest.mark.parametrize("is_on_policy", [True, False])
 def test_the_step_that_is_named_is_that_of_the_window(tmp_path, is_on_policy):
     with pytest.raises(ValueError, match="got nan from environment 0 at step 3 of window 6"):
         run(batch(float("nan")), Summing(is_on_policy), tmp_path)

@@ -318,7 +318,7 @@ def test_fresh_episodes_are_others_than_at_the_begin_and_the_same_at_each_resume
     assert len({tuple(one) for one in shown}) == 3
 
 
-@pytest.mark.parametrize("form", [single, sync])
+@pytest.mark.parametrize("form", [single, sync, workers])
 def test_after_an_error_in_the_middle_of_a_window_a_state_says_that_episodes_begin_anew(form):
     pipeline = form(Failing)
     pipeline.set_agent(Seeded(0))
