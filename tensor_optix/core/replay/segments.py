@@ -244,7 +244,7 @@ class ReplayFiles:
             with path.open("xb") as file:
                 file.write(rows.heads.astype("<i8").tobytes())
                 for piece in rows.pieces():
-                    file.write(piece)
+                    file.write(piece.data)
             mark = seal(path)
             sync_directory(self.directory)
         except BaseException as error:
