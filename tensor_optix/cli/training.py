@@ -199,7 +199,8 @@ class _Training:
             return Outcome(Ending.INTERRUPTED, loop.best_snapshot, signal=interruption.name)
         if error is not None:
             self._keep_traceback(error, display)
-            reason = f"{type(error).__name__}: {error}"
+            notes = getattr(error, "__notes__", ())
+            reason = "; ".join([f"{type(error).__name__}: {error}", *notes])
             return Outcome(Ending.CRASHED, loop.best_snapshot, reason)
         stop = self._record.stop
         assert stop is not None

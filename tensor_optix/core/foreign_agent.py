@@ -6,6 +6,7 @@ The doors of the library ask `as_agent` once; what is handed back to the user is
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
@@ -18,6 +19,7 @@ from tensor_optix.core.base_agent import BaseAgent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tensor_optix.core.replay_buffer import ReplayBuffer
     from tensor_optix.core.types import Array, EpisodeData, HyperparamSet, PathLike
 
 
@@ -77,8 +79,8 @@ class ForeignAgent(BaseAgent):
     """Acts and learns by an object of the user's.
 
     The optional methods and attributes of `BaseAgent` are heard where the object has them; `save_state` and
-    `load_state` where it has both, and so `run_state` and `load_run_state`. `action_probs` is asked for one
-    observation at a time, for `[A]`.
+    `load_state` where it has both, and so `run_state` and `load_run_state`, `replays` and `load_replays`.
+    `action_probs` is asked for one observation at a time, for `[A]`.
 
     Args:
         own: The object.
@@ -86,6 +88,7 @@ class ForeignAgent(BaseAgent):
 
     def __init__(self, own: Any) -> None:
         self.own = own
+        self._has_replays = _states(own, "replays", Mapping) and _has(own, "load_replays")
         whole = [pair for pair in PAIRS if all(_has(own, name) for name in pair)]
         for name in (*HOOKS, *chain(*whole)):
             if _has(own, name):
@@ -127,6 +130,17 @@ class ForeignAgent(BaseAgent):
     def is_exploring(self) -> bool:
         """What the object says; False where it says nothing."""
         return bool(self.own.is_exploring) if _states(self.own, "is_exploring", bool) else False
+
+    @property
+    def replays(self) -> Mapping[str, ReplayBuffer]:
+        """Those of the object; none where it has no `load_replays`."""
+        replays: Mapping[str, ReplayBuffer] = self.own.replays if self._has_replays else {}
+        return replays
+
+    def load_replays(self, states: Mapping[str, Mapping[str, Array]]) -> None:
+        """Let the object take on the states of its `replays`."""
+        if self._has_replays:
+            self.own.load_replays(states)
 
     def action_probs(self, observations: Array) -> Array:
         """Ask the object for the probabilities of each observation.

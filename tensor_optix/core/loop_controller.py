@@ -35,7 +35,7 @@ from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.types import EpisodeData, EvalMetrics, LoopState, PolicySnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tensor_optix.core.backoff_scheduler import BackoffScheduler
     from tensor_optix.core.base_agent import BaseAgent
@@ -410,6 +410,8 @@ class LoopController:
         with reading("pipeline"):
             self._agent, self._next_agent = (learners[name] for name in loop["trainees"])
             go_on = self._collector.go_on(self._agent, kept.state("pipeline")["state"])
+        if not go_on:
+            _cut_episodes(learners.values())
         with reading("loop"):
             self._best.load_state_dict(loop["best"], is_repeated=go_on and kept.ending is None)
         kept.restore_random()
@@ -704,6 +706,13 @@ class LoopController:
         run = self._run
         known = replace(event, episode_id=run.window_id, total_steps=run.total_steps)
         self._callbacks.emit("on_event", known)
+
+
+def _cut_episodes(agents: Iterable[BaseAgent]) -> None:
+    """Let no row that is stored from here on go on with an episode of before."""
+    for agent in agents:
+        for replay in agent.replays.values():
+            replay.flush_episode()
 
 
 def _diagnostics(returned: Any) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
         self.on_error: Callable[[Exception], None] = _let_pass
         self.is_rebuilt = self.owes_reset = False
         self._masks: Callable[[], Any] | None = None
-        self._is_begun = False
+        self._looked_at: Any = None
         self._step_name = f"{self.name}: step"
         self._taken_in = _taking_in(self.observation_space, in_rows)
         if in_rows:
@@ -119,8 +119,9 @@ class CheckedEnv(gymnasium.Env[Any, Any]):
         try:
             observation, info = reset_answer(self._reset(seed, options), self.name)
             info = {} if info is None else info
-            if not self._is_begun:
-                self._is_begun = True
+            if self.unwrapped is not self._looked_at:
+                # The first one, or one that a wrapper has made anew.
+                self._looked_at = self.unwrapped
                 self._masks = None if ACTION_MASK in info else _mask_method(self._env)
             return self._taken_in(observation, f"{self.name}: reset"), self._with_mask(info)
         except Exception as error:
@@ -283,7 +284,7 @@ class _EpisodeRecord:
     """
 
     def __init__(self, env: Any) -> None:
-        self._env, self._space = core(env), env.action_space
+        self._env, self._space = env, env.action_space
         # One more than can be rebuilt, which tells that there were too many.
         self._actions: deque[Any] = deque(maxlen=MOST_STEPS + 1)
         self._is_whole = isinstance(self._space, Discrete)
@@ -354,7 +355,8 @@ class _EpisodeRecord:
 
     @property
     def _generator(self) -> np.random.Generator | None:
-        generator = getattr(self._env, "np_random", None)
+        # Asked each time: a wrapper may have made the environment anew.
+        generator = getattr(core(self._env), "np_random", None)
         return generator if isinstance(generator, np.random.Generator) else None
 
     def _note_array(self, action: Any) -> None:

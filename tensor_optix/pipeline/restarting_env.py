@@ -1,4 +1,4 @@
-"""An environment that is made anew where it fails: a function that makes it comes in, an environment goes out."""
+"""An environment that is made anew where it fails: what makes it comes in, an environment goes out."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ _SHOWN = (
     Rescored | Degradation | Rollback | Recovered | Finals | Dormant | Error | Resumed | Unsaved
 )
 _KINDS = {one.kind: one for one in (Baseline, Best, Surer, Plateau, Tuned, *_SHOWN.__args__)}
-MOST_POINTS = 5_000
+MOST_POINTS = 2_000
 """Points of a curve that are kept; every second one is left out when there are more, so that a run of days
 does not fill the memory."""
 

@@ -109,7 +109,7 @@ class TrialStudy:
         self.settings = settings
         self.specs = specs
         self._about = _checked_about(settings.about) | {"trial_steps": trial_steps}
-        self._storage = open_storage(settings.storage)
+        require_storage(settings.storage)
         self._is_minimized = settings.direction == "minimize"
         self._opened: tuple[Study, int] | None = None
 
@@ -235,7 +235,7 @@ class TrialStudy:
         if self._opened is None:
             settings = self.settings
             with self.logging():
-                study, seed = open_study(settings, self._storage)
+                study, seed = open_study(settings, open_storage(settings.storage))
                 self._claim(study)
                 study.sampler = NumberedSampler(seed, settings.n_startup_trials)
                 study.pruner = MedianPruner(
@@ -288,8 +288,8 @@ class _LeftOutError(Exception):
     """A trial that the budget does not count."""
 
 
-def open_storage(storage: BaseStorage | PathLike | None) -> BaseStorage | str | None:
-    """Return what Optuna keeps a study in.
+def require_storage(storage: BaseStorage | PathLike | None) -> None:
+    """Check that a study can be kept in something; nothing is made yet.
 
     Args:
         storage: None: memory. An URL such as "sqlite:///x.db". A path that ends in .log or .journal:
@@ -300,17 +300,27 @@ def open_storage(storage: BaseStorage | PathLike | None) -> BaseStorage | str | 
         TypeError: If it is something else.
     """
     if storage is None or isinstance(storage, BaseStorage):
-        return storage
+        return
     if not isinstance(storage, str | Path):
         raise TypeError(f"storage must be a path, an URL or an Optuna storage, got {storage!r}")
-    if isinstance(storage, str) and "://" in storage:
-        return _with_home(storage)
-    path = Path(storage).expanduser()
-    if path.suffix not in JOURNAL_SUFFIXES:
+    if not _is_url(storage) and Path(storage).suffix not in JOURNAL_SUFFIXES:
         raise ValueError(
             f'storage must be an URL such as "sqlite:///study.db" or a path that ends in '
             f"{' or '.join(JOURNAL_SUFFIXES)}, got {str(storage)!r}"
         )
+
+
+def _is_url(storage: PathLike) -> bool:
+    return isinstance(storage, str) and "://" in storage
+
+
+def open_storage(storage: BaseStorage | PathLike | None) -> BaseStorage | str | None:
+    """Return what Optuna keeps a study in, of what `require_storage` let pass."""
+    if storage is None or isinstance(storage, BaseStorage):
+        return storage
+    if _is_url(storage):
+        return _with_home(str(storage))
+    path = Path(storage).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(path)))
 

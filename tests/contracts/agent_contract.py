@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from tensor_optix.core.checkpoints.saved_state import read_state, write_state
 from tensor_optix.core.types import EpisodeData, HyperparamSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tensor_optix.core.base_agent import BaseAgent
@@ -154,6 +156,7 @@ class AgentContract:
         agent, other = make_agent(0), make_agent(1)
         for _ in range(3):
             agent.learn(episode)
+        agent.set_progress(0.75)
         agent.reduce_step()
         agent.learn(episode)
         for name in ("one", "two"):
@@ -161,6 +164,7 @@ class AgentContract:
         self.save_run(agent, tmp_path / "one")
         other.learn(episode)
         self.load_run(other, tmp_path / "one")
+        assert_alike(agent, other)
         self.save_run(other, tmp_path / "two")
         assert all_files(tmp_path / "one") == all_files(tmp_path / "two")
         observations = np.asarray(episode.observations)
@@ -178,6 +182,85 @@ class AgentContract:
         after = agent.get_hyperparams().params
         assert 0.0 < after.pop("learning_rate") <= before.pop("learning_rate")
         assert after == before
+
+
+SCRATCH = {
+    "_drawn": "the memory of the last batch, which the next one is written over",
+    "_buffers": "that of the last minibatches, likewise",
+    "_reward": "that of the last reward pushed, likewise",
+    "_signature": "what the rows looked like that were written last; checks are skipped for the like",
+    "changes": "what the last call to a replay changed, taken in by then",
+    "_has_warned_of_actions": "a warning is said again",
+    "_warned": "likewise",
+    "_masked": "comes with check_spaces",
+    "_settings": "what a replay was asked for; its layout says what it became",
+    "loads": "how the rows of a replay came there; its files go by that",
+    "written": "likewise",
+    "_stored": "past members of an ensemble; with the population's state",
+    "learned": "the diary of a scripted agent",
+}
+"""What may differ between an agent and its twin that was resumed from a checkpoint, and why."""
+
+
+def assert_alike(one: Any, other: Any) -> None:
+    """Two objects of the library are alike in all that they consist of.
+
+    Functions and a framework's objects are passed over: what these hold is in the files of `save_state`.
+    """
+    found = list(_differences(one, other, "agent", set()))
+    assert not found, "\n".join(found)
+
+
+def _differences(one: Any, other: Any, path: str, seen: set[int]) -> Iterator[str]:
+    if _is_own(one) and id(one) in seen:
+        return
+    seen.add(id(one))
+    if isinstance(one, np.random.Generator):
+        one, other = one.bit_generator.state, other.bit_generator.state
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        yield from _differing_items(one, other, path, seen)
+    elif isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        yield from _differing_items(dict(enumerate(one)), dict(enumerate(other)), path, seen)
+    elif isinstance(one, np.ndarray):
+        if one.dtype.kind in "biuf" and not np.array_equal(
+            one, other, equal_nan=one.dtype.kind == "f"
+        ):
+            yield path
+    elif one is None or isinstance(one, bool | int | float | str | np.generic | frozenset | set):
+        if one != other and not (one != one and other != other):
+            yield f"{path}: {one!r} and {other!r}"
+    elif _is_own(one):
+        if type(one) is not type(other):
+            yield f"{path}: {type(one).__name__} and {type(other).__name__}"
+        else:
+            yield from _differing_items(_parts(one), _parts(other), path, seen)
+
+
+def _differing_items(
+    one: Mapping[Any, Any], other: Mapping[Any, Any], path: str, seen: set[int]
+) -> Iterator[str]:
+    if one.keys() != other.keys():
+        yield f"{path}: {sorted(map(str, one))} and {sorted(map(str, other))}"
+    for name in one.keys() & other.keys():
+        if name not in SCRATCH:
+            yield from _differences(one[name], other[name], f"{path}.{name}", seen)
+
+
+def _is_own(value: Any) -> bool:
+    is_of_us = type(value).__module__.split(".")[0] in ("tensor_optix", "tests")
+    return (
+        is_of_us and not isinstance(value, type) and not callable(getattr(value, "__code__", None))
+    )
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    kinds = type(value).__mro__
+    cached = {n for k in kinds for n, one in vars(k).items() if isinstance(one, cached_property)}
+    own = {
+        name: part for name, part in getattr(value, "__dict__", {}).items() if name not in cached
+    }
+    return own | {n: getattr(value, n) for n in slots if hasattr(value, n)}
 
 
 class ReplayAgentContract(AgentContract):

@@ -25,6 +25,7 @@ from tensor_optix import (
     VectorBatchPipeline,
 )
 from tensor_optix.core.foreign_agent import SIX_METHODS, as_actor, as_agent, own_object
+from tensor_optix.core.replay_buffer import ReplayBuffer
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import wrap_env
 from tests.core.array_agent import evaluation
@@ -144,6 +145,43 @@ def test_a_class_in_place_of_an_object_is_named(door):
         TypeError, match="agent must be an agent, got the class Plain; give an instance"
     ):
         door(Plain)
+
+
+class Resumable(Plain):
+    """Says what a run is resumed from, and has a replay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.replays = {"rows": ReplayBuffer(10)}
+
+    def run_state(self) -> dict[str, Any]:
+        return {"updates": self.updates}
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        self.updates = state["updates"]
+
+    def load_replays(self, states: Any) -> None:
+        self.loaded = dict(states)
+
+
+def test_what_a_run_is_resumed_from_is_heard_in_pairs():
+    own = Resumable()
+    agent = as_agent(own)
+    assert agent.run_state() == {"updates": own.updates}
+    agent.load_run_state({"updates": 7})
+    assert own.updates == 7
+    assert agent.replays is own.replays
+    agent.load_replays({"rows": {}})
+    assert own.loaded == {"rows": {}}
+
+
+def test_half_of_a_pair_is_not_heard():
+    half = Plain()
+    half.run_state = lambda: {"updates": 1}
+    half.replays = {"rows": ReplayBuffer(10)}
+    agent = as_agent(half)
+    assert agent.run_state() == {}
+    assert agent.replays == {}
 
 
 def test_its_optional_methods_and_attributes_are_heard(tmp_path):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="makes links, pipes and alarms")
 
-CORRUPTIONS = 100
+CORRUPTIONS = 150
 """Of each agent's checkpoints."""
 SECONDS = 20
 """After which a load counts as one that hangs."""
@@ -423,7 +423,9 @@ class Corruption:
         path = self._files[self._rng.integers(len(self._files))]
         kind(path)
         if self.is_repaired:
-            with suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
+            with suppress(
+                OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError
+            ):
                 self._repair()
         return f"{kind.__name__} of {path.name}, {self.is_repaired=}"
 

@@ -236,12 +236,15 @@ def test_teardown_ends_a_worker_that_is_stuck_in_a_step(does, monkeypatch):
 @pytest.mark.parametrize("does", [sleeps, is_deaf])
 def test_ctrl_c_while_a_worker_is_waited_for_ends_all_of_them(does, monkeypatch):
     monkeypatch.setattr(worker_processes, "MOST_SECONDS_TO_CLOSE", 0.5)
+    # Where the tests run in the background, a shell has them ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with made(in_step=does) as env:
         timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
         timer.start()
         with pytest.raises(KeyboardInterrupt):
             step(env)
         timer.join()
+    signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_is_the_main_process_own_and_ends_no_worker():

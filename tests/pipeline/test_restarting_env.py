@@ -11,7 +11,9 @@ import pytest
 
 from tensor_optix import VectorBatchPipeline
 from tensor_optix.core.trajectory_buffer import transitions_of
+from tensor_optix.pipeline.checked_env import CheckedEnv
 from tensor_optix.pipeline.restarting_env import MOST_IN_A_ROW, RestartingEnv
+from tests.pipeline.masked_envs import OnlyItsMethodTells
 from tests.scripted import CountingAgent
 
 
@@ -116,3 +118,33 @@ def test_it_is_refused_where_nothing_can_be_made_anew() -> None:
     )
     with pytest.raises(ValueError, match='restart_environments needs backend="sync"'):
         _ = pipeline.env
+
+
+class MaskedOnce(OnlyItsMethodTells):
+    """Breaks in the second step of its life; after that, another one is asked what it allows."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        type(self).made += 1
+        self.breaks = type(self).made == 1
+
+    def step(self, action: Any) -> Any:
+        if self.breaks and self._t == 1:
+            raise OSError("gone")
+        return super().step(action)
+
+
+def test_one_made_anew_is_asked_itself_which_actions_are_allowed_and_for_its_random_state():
+    env = CheckedEnv(RestartingEnv(MaskedOnce), "environment")
+    env.reset(seed=0)
+    for _ in range(4):
+        _, _, terminated, truncated, info = env.step(int(np.flatnonzero(env.unwrapped._mask)[-1]))
+        if terminated or truncated:
+            _, info = env.reset()
+        assert info["action_mask"].tolist() == env.unwrapped._mask.tolist()
+    assert MaskedOnce.made == 2
+    state = env.episode_state
+    assert state is not None
+    assert state["random"] == env.unwrapped.np_random.bit_generator.state

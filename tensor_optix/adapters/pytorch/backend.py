@@ -21,7 +21,7 @@ except ImportError as error:
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from tensor_optix.adapters.backend import UpdateTally, require_same_values
+from tensor_optix.adapters.backend import LARGEST_BYTE, UpdateTally, require_same_values
 from tensor_optix.adapters.native.views import Views
 from tensor_optix.adapters.pytorch.compilation import compiled_backend
 from tensor_optix.adapters.pytorch.cuda import CudaPlace, cuda_backend
@@ -33,9 +33,9 @@ from tensor_optix.adapters.pytorch.gradient_descent import (
     require_network,
     require_optimizer,
 )
-from tensor_optix.adapters.pytorch.layers import TorchByteScale, features_behind
+from tensor_optix.adapters.pytorch.layers import DIVISORS, TorchByteScale, features_behind
 from tensor_optix.adapters.pytorch.views import TorchOptimizer, TorchPerceptron
-from tensor_optix.adapters.stored_networks import by_own_names
+from tensor_optix.adapters.stored_networks import CONVOLUTION_AXES, by_own_names
 from tensor_optix.core.checkpoints.durable_files import regular_file
 from tensor_optix.core.checkpoints.saved_state import MOST_SMALL_JSON, read_json, reading
 
@@ -620,6 +620,11 @@ def _read_state(network: nn.Module, path: PathLike) -> Mapping[str, Tensor]:
     file = Path(f"{path}.safetensors")
     shapes = {_plain_name(name): value.shape for name, value in network.state_dict().items()}
     tensors = {_plain_name(n): v for n, v in _read_tensors(file).items()}
+    sees_images = any(value.ndim == CONVOLUTION_AXES for value in tensors.values())
+    missing = shapes.keys() - tensors.keys() if tensors.keys() <= shapes.keys() else set()
+    if sees_images and all(name.endswith(DIVISORS) for name in missing):
+        # Earlier versions divided every image by this, and kept no divisors.
+        tensors |= {name: torch.full(shapes[name], LARGEST_BYTE) for name in missing}
     features = {_plain_name(name): parts for name, parts in features_behind(network).items()}
     stored = by_own_names(tensors, shapes, features)
     # One number is [] or [1].

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tensor_optix.core.types import Array
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
+DIVISORS = "divisors"
+"""The name of the buffer of what bytes are divided by."""
 
 
 def new_generator(seed: int) -> torch.Generator:
