@@ -10,6 +10,7 @@ import pytest
 
 from tensor_optix.core.callbacks import LoopCallback, WindowReport
 from tensor_optix.core.checkpoints.saved_state import read_state
+from tensor_optix.core.replay import segments
 from tests.faults.lasting_run import make_run
 from tests.frameworks import require
 
@@ -50,7 +51,8 @@ def run(directory: Path, case: tuple[str, str], kill_at: int | None = None) -> R
 def last_state(directory: Path) -> dict[str, bytes]:
     """Return the files of what learns and of the episodes under way, as the last checkpoint has them."""
     newest = max((directory / "state").glob("ckpt_*"))
-    files = [*newest.glob("agents/**/*"), *newest.glob("agents*"), *newest.glob("pipeline*")]
+    patterns = ("agents/**/*", "agents*", "pipeline*", "replay_*")
+    files = [path for pattern in patterns for path in newest.glob(pattern)]
     return {
         str(path.relative_to(newest)): path.read_bytes() for path in sorted(files) if path.is_file()
     }
@@ -140,3 +142,24 @@ def without_times(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_times(one) for one in value]
     return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+@pytest.mark.usefixtures("every_window")
+def test_a_resumed_run_writes_no_row_of_its_replay_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "_SIBLINGS", 100)
+    run(tmp_path, ("sac", "native"), 5)
+    before = rows_files(tmp_path)
+    run(tmp_path, ("sac", "native"))
+    after = rows_files(tmp_path)
+    assert 3 < len(before) < len(after)
+    assert after[: len(before)] == before
+
+
+def rows_files(directory: Path) -> list[str]:
+    """Return the files of rows of the newest checkpoint's replay, the oldest first."""
+    newest = max((directory / "state").glob("ckpt_*"))
+    manifest = json.loads((newest / "manifest.json").read_text())["manifest"]
+    (entry,) = manifest["replays"].values()
+    return [one["name"] for one in entry["segments"]]

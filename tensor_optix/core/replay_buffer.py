@@ -225,9 +225,9 @@ class ReplayBuffer:
         """Return copies of everything: rows, those that wait for rewards, generator, settings."""
         return {name: np.array(array) for name, array in self._state().items()}
 
-    def state_views(self) -> dict[str, Array]:
-        """Return what `state_dict` does, without copies: rows that come later change it."""
-        return self._state()
+    def state_without_rows(self) -> dict[str, Array]:
+        """Return what `state_dict` does, but for `"ring"`."""
+        return {name: np.array(one) for name, one in self._state().items() if name != "ring"}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Take on what `state_dict` returned; the buffer goes on bit for bit.

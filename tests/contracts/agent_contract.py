@@ -194,8 +194,7 @@ SCRATCH = {
     "_warned": "likewise",
     "_masked": "comes with check_spaces",
     "_settings": "what a replay was asked for; its layout says what it became",
-    "loads": "how the rows of a replay came there; its files go by that",
-    "written": "likewise",
+    "history": "how the rows of a replay came there; its files go by that",
     "_stored": "past members of an ensemble; with the population's state",
     "learned": "the diary of a scripted agent",
 }

@@ -192,7 +192,10 @@ class RunKeeper:
         try:
             for name, state in draft.states.items():
                 write_state(draft.path / name, state)
-            replays = {name: self._replays.write(one) for name, one in draft.replays.items()}
+            replays = {
+                name: self._replays.write(one, _rest_path(draft.path, name))
+                for name, one in draft.replays.items()
+            }
             facts = {**vars(draft.facts), "replays": replays, "time": time.time()}
             stay = self._checkpoints.publish(draft.path, facts.pop("windows"), facts)
         except BaseException:
@@ -277,12 +280,17 @@ class RestoredRun:
             np.random.set_state(state["numpy"])  # noqa: NPY002
 
     def _rows(self, prefix: str) -> dict[str, Any]:
-        entries = self._checkpoint.manifest["replays"]
+        entries, path = self._checkpoint.manifest["replays"], self._checkpoint.path
         return {
-            name.removeprefix(prefix): self._replays.read(name, entry)
+            name.removeprefix(prefix): self._replays.read(name, entry, _rest_path(path, name))
             for name, entry in entries.items()
             if name.startswith(prefix)
         }
+
+
+def _rest_path(checkpoint: Path, replay: str) -> Path:
+    """Return where a checkpoint keeps what a replay has beside its rows."""
+    return checkpoint / f"replay_{replay}"
 
 
 def _require_same(checkpoint: RunCheckpoint, about: dict[str, Any]) -> None:

@@ -1,19 +1,17 @@
-"""Replay buffers in the files of a run's checkpoints: what has changed goes in, a whole state comes out.
+"""Replays on the disk, what is new of them at a time: buffers go in, entries that lead back to them come out.
 
-    seg_<8 hex>.bin            slots of the rings as they were written, environment by environment
-    small_<8 hex>.json, .safetensors    all the rest: cursors, final observations, priorities, generator
+    rows_<16 hex>.bin    a segment: the heads of all rings, then the slots up to there, the oldest first
 
-Files never change, and checkpoints share those of earlier ones. An entry in a checkpoint's manifest names all
-that are needed, in order, with sizes and hashes.
+A segment is never written again, so that checkpoints share it. A slot changes only while it is the head
+of its ring or one of the last `n_step` behind it, and when the ring has turned
+(`kernels/replay_writing.hpp`); all others are read while rows are being written.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,252 +20,340 @@ from tensor_optix.core.checkpoints.durable_files import matches, regular_file, s
 from tensor_optix.core.checkpoints.saved_state import read_state, reading, write_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from tensor_optix.core.replay.storage import ReplayStorage
+    from tensor_optix.core.replay.storage import ReplayStorage, RowHistory
     from tensor_optix.core.replay_buffer import ReplayBuffer
     from tensor_optix.core.types import Array
 
-MOST_SEGMENTS = 32
-"""Of an entry; a buffer that would have more is written anew."""
-SOON = 4096
-SOON_BYTES = 2**24
-"""Slots ahead of the heads that are copied at once, as they may be written over before they are read: so many
-of each ring, but no more bytes in all."""
-CHUNK_BYTES = 2**22
-"""Read from a ring at a time."""
-_RING = "ring"
-_FILE = re.compile(r"(seg|small)_[0-9a-f]{8}\.(bin|json|safetensors)")
+_CHUNK_BYTES = 4 * 2**20
+"""Of rows that are read at once, and of those that are copied as the ring may turn onto them."""
+_MARGIN = 16
+"""Slots of each environment that are copied in any case, where the ring may turn onto them."""
+_SIBLINGS = 8
+"""So many segments of one level become one of the next: a chain has 7 of each level at most."""
+_SMALL = 4096
+"""Items of an array that is saved as it is."""
+_FILE = re.compile(r"rows_[0-9a-f]{16}\.bin")
+_DTYPE = re.compile(r"[<>|][biufc][0-9]{1,2}")
 
 
 class ReplayMoved(RuntimeError):
-    """The rows were written over before they were read; the next checkpoint has them."""
+    """Rows came in faster than those that they replaced could be written. The next checkpoint may do."""
 
 
-@dataclass
-class _Chain:
-    """What is in files of one storage."""
-
-    segments: list[dict[str, Any]] = field(default_factory=list)
-    storage: ReplayStorage | None = None
-    loads: int = 0
-    written: int = 0
-    """Of the storage, when the last segment was drafted."""
-
-    def fits(self, storage: ReplayStorage) -> bool:
-        """Whether the storage went on from what the segments hold."""
-        if len(self.segments) >= MOST_SEGMENTS or storage.written < self.written:
-            return False
-        if self.storage is None:
-            # It took on the state that was read, and nothing else since.
-            return bool(self.segments) and storage.loads == 1
-        return self.storage is storage and self.loads == storage.loads
-
-
-@dataclass
-class ReplayDraft:
-    """A buffer as it was between two windows, as far as it may change before it is written."""
+@dataclass(frozen=True)
+class _Segment:
+    """A file of rows. Times are counted in rows of an environment."""
 
     name: str
-    small: dict[str, Array]
-    storage: ReplayStorage | None
-    loads: int = 0
-    written: int = 0
-    starts: Array = field(default_factory=lambda: np.zeros(0, np.int64))
-    """`[N]`, the first slot of each ring that is to be written."""
-    count: int = 0
-    """How many slots of each ring, in the order in which they were filled."""
-    copied: dict[int, Array] = field(default_factory=dict)
-    """`[N, k, bytes]` copies of slots, by how far behind the first one they begin."""
+    mark: dict[str, Any]
+    """Size and SHA-256."""
+    count: int
+    """Slots of each environment, up to its head."""
+    level: int
+    most: int
+    """The time at which it was written; no environment had more rows since another segment."""
+    least: int
+    """The same; no environment had fewer."""
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """Segments that make up a ring, the oldest first, and the moment that they lead to."""
+
+    segments: tuple[_Segment, ...]
+    heads: Array
+    origin: object
+    """The history that the moment belongs to, or the loaded cursors that begin one."""
+    writes: int
+    """Of that history, at the moment."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A segment that is to be written, and the older ones that are still needed beside it."""
+
+    kept: tuple[_Segment, ...]
+    count: int
+    level: int
+    most: int
+    least: int
+
+
+class ReplayDraft:
+    """A buffer at one moment: copies of what may change, and where the rest is.
+
+    Args:
+        name: Of the buffer.
+        rest: Copies of everything but the rows.
+    """
+
+    def __init__(self, name: str, rest: dict[str, Array]) -> None:
+        self.name = name
+        self.rest = rest
+        self.rows: _RowsDraft | None = None
+        """None where there are no rows."""
+
+
+class _RowsDraft:
+    """The slots that a segment is to hold; those that may change soon are copied."""
+
+    def __init__(self, storage: ReplayStorage, plan: _Plan, margin: int) -> None:
+        self.plan = plan
+        self.heads = storage.heads
+        self.history = storage.history
+        self.writes = storage.history.writes
+        self.used = storage.used
+        self._storage = storage
+        layout = storage.layout
+        self.shape = (layout.num_envs, layout.slots, layout.slot.itemsize)
+        # Distances from the head: the oldest, [ahead, count), are next in turn to be written over.
+        self._behind = min(plan.count, layout.n_step + 1)
+        self._ahead = max(self._behind, min(plan.count, layout.slots - margin))
+        self._oldest = self._read(self._ahead, plan.count)
+        self._newest = self._read(0, self._behind)
+
+    def pieces(self) -> Iterator[Array]:
+        """Yield the slots `[n, num_envs, bytes]`, the oldest first.
+
+        Raises:
+            ReplayMoved: If what was read is no longer what it was at the moment of the draft.
+        """
+        yield self._oldest
+        num_envs, _, row_bytes = self.shape
+        for start, stop in _chunks(self._behind, self._ahead, num_envs * row_bytes):
+            piece = self._read(start, stop)
+            self._require_unmoved(stop - 1)
+            yield piece
+        yield self._newest
+
+    def _read(self, start: int, stop: int) -> Array:
+        num_envs, slots, row_bytes = self.shape
+        cells = _slots(self.heads, start, stop, slots) + np.arange(num_envs) * slots
+        rows: Array = self._storage.ring.reshape(-1, row_bytes).take(cells, axis=0)
+        return rows
+
+    def _require_unmoved(self, back: int) -> None:
+        """Refuse what lies so far behind the head, if a row may have been written there."""
+        storage = self._storage
+        written = storage.history.writes - self.writes
+        if storage.history is not self.history or written >= self.shape[1] - back:
+            raise ReplayMoved(
+                f"{written:,} steps were taken while the replay was written, which replaced rows that "
+                "were still to be written: a faster disk or a larger replay_capacity avoids that"
+            )
 
 
 class ReplayFiles:
-    """Writes and reads the replay buffers of one run.
+    """Writes replay buffers into a directory, and reads them. Calls must not overlap.
 
     Args:
-        directory: For the files; made by the first `write`.
+        directory: For the files; made when the first is written.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._chains: dict[str, _Chain] = {}
+        self._hurry: dict[str, int] = {}
 
     def draft(self, name: str, buffer: ReplayBuffer) -> ReplayDraft:
-        """Copy what of a buffer may change while it is written.
+        """Return what is to be written of a buffer as it is now.
+
+        Some MB are copied at most beside what lies outside the ring: priorities, side frames, counters.
 
         Args:
             name: Of the buffer, the same each time.
-            buffer: Itself; nobody writes to it meanwhile.
+            buffer: May go on being written to at once.
         """
-        views = buffer.state_views()
-        ring = views.pop(_RING, None)
-        small = {key: np.array(array) for key, array in views.items()}
+        draft = ReplayDraft(name, buffer.state_without_rows())
         storage = buffer.storage
-        if ring is None or storage is None:
-            return ReplayDraft(name, small, None)
-        chain = self._chains.get(name)
-        layout, used = storage.layout, ring.shape[1]
-        count = used
-        if chain is not None and chain.fits(storage):
-            count = min(used, storage.written - chain.written + layout.n_step + 2)
-        else:
-            self._chains[name] = _Chain(storage=storage, loads=storage.loads)
-        # The head itself holds the observation that was announced.
-        starts = (storage.heads - count + 1) % layout.slots if used == layout.slots else None
-        if starts is None:
-            starts = np.maximum(np.minimum(storage.heads + 1, used) - count, 0)
-        draft = ReplayDraft(name, small, storage, storage.loads, storage.written, starts, count)
-        behind = min(count, layout.n_step + 2)
-        draft.copied[count - behind] = _slots(storage, starts, count - behind, behind)
-        if count + 2 * SOON > layout.slots:
-            most = SOON_BYTES // (layout.num_envs * layout.slot.itemsize)
-            draft.copied[0] = _slots(storage, starts, 0, min(count, SOON, 1 + most))
+        if storage is not None:
+            layout = storage.layout
+            hurry = self._hurry.get(name, 1)
+            margin = max(_MARGIN, _CHUNK_BYTES // (layout.num_envs * layout.slot.itemsize))
+            plan = _plan(self._chains.get(name), storage)
+            draft.rows = _RowsDraft(storage, plan, hurry * margin)
         return draft
 
-    def write(self, draft: ReplayDraft) -> dict[str, Any]:
-        """Bring what is new in a draft onto the disk; return the entry that names all files of the buffer.
-
-        Raises:
-            ReplayMoved: If rows were written over meanwhile.
-            OSError: If the disk refuses.
-        """
-        self._directory.mkdir(parents=True, exist_ok=True)
-        small = f"small_{uuid.uuid4().hex[:8]}"
-        written: list[Path] = []
-        try:
-            write_state(self._directory / small, dict(draft.small))
-            written += sorted(self._directory.glob(f"{small}.*"))
-            segments: list[dict[str, Any]] = []
-            if draft.storage is not None:
-                chain = self._chains[draft.name]
-                path = self._directory / f"seg_{uuid.uuid4().hex[:8]}.bin"
-                written.append(path)
-                segments = [*chain.segments, _write_segment(path, draft)]
-                self._chains[draft.name] = _Chain(
-                    segments, draft.storage, draft.loads, draft.written
-                )
-            files = {path.name: seal(path) for path in written if path.suffix != ".bin"}
-        except BaseException:
-            for path in written:
-                path.unlink(missing_ok=True)
-            raise
-        sync_directory(self._directory)
-        return {"small": small, "files": files, "segments": segments}
-
-    def read(self, name: str, entry: Mapping[str, Any]) -> dict[str, Array]:
-        """Return the state of a buffer, as `ReplayBuffer.load_state_dict` takes it.
+    def write(self, draft: ReplayDraft, path: Path) -> dict[str, Any]:
+        """Bring the rows onto the disk that are not there yet; may run in a thread while rows come in.
 
         Args:
-            name: Of the buffer; what is drafted under it from now on goes on from here.
-            entry: What `write` returned.
+            draft: Of the buffer.
+            path: In the checkpoint, for everything but the rows; left to the caller to seal.
+
+        Returns:
+            The entry, in JSON form, that leads back to the rows.
 
         Raises:
-            CheckpointError: If a file is missing or altered, or the entry makes no sense.
+            OSError: If the disk refuses; what was written before stays what it is.
+            ReplayMoved: If rows were replaced before they were written; as before.
+            ValueError: If observations or actions are no numbers.
+        """
+        rest: dict[str, Any] = {
+            "state": {key: _packed(key, one) for key, one in draft.rest.items()}
+        }
+        if draft.rows is None:
+            self._chains.pop(draft.name, None)
+            write_state(path, rest)
+            return {"segments": []}
+        write_state(path, rest | {"shape": list(draft.rows.shape), "used": draft.rows.used})
+        chain = self._write_rows(draft.name, draft.rows)
+        self._chains[draft.name] = chain
+        return {"segments": [asdict(segment) for segment in chain.segments]}
+
+    def read(self, name: str, entry: dict[str, Any], path: Path) -> dict[str, Array]:
+        """Return a buffer's state, as its `state_dict` had it at the moment of the draft.
+
+        A buffer that is loaded with it is drafted from there on.
+
+        Args:
+            name: Of the buffer.
+            entry: What `write` returned.
+            path: As it was given; the caller has verified what is there.
+
+        Raises:
+            CheckpointError: If a file is missing or not what was written.
         """
         with reading(f"the replay {name}"):
-            for file, mark in entry["files"].items():
-                self._require(file, mark)
-            state: dict[str, Array] = dict(read_state(self._directory / _checked(entry["small"])))
-            segments = list(entry["segments"])
-            if segments:
-                state[_RING] = self._ring(state, segments)
-            self._chains[name] = _Chain(segments)
+            self._chains.pop(name, None)
+            rest = read_state(path)
+            state = {key: _unpacked(packed) for key, packed in rest["state"].items()}
+            if entry["segments"]:
+                segments = tuple(_Segment(**one) for one in entry["segments"])
+                state["ring"], heads = self._read_rows(segments, rest["shape"], rest["used"])
+                self._chains[name] = _Chain(segments, heads, state["cursors"], 0)
             return state
 
-    def remove_unused(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Delete the files that none of these entries names."""
-        if not self._directory.is_dir():
-            return
-        used = {name for entry in entries for name in entry["files"]}
-        used |= {one["name"] for entry in entries for one in entry["segments"]}
-        for path in self._directory.iterdir():
-            if _FILE.fullmatch(path.name) and path.name not in used:
+    def remove_unused(self, entries: Iterable[dict[str, Any]]) -> None:
+        """Delete the segments that none of these entries names; other files are left alone."""
+        named = {one["name"] for entry in entries for one in entry["segments"]}
+        for path in self.directory.glob("rows_*"):
+            if _FILE.fullmatch(path.name) and path.name not in named:
                 path.unlink(missing_ok=True)
+        for name, chain in list(self._chains.items()):
+            if not {one.name for one in chain.segments} <= named:
+                del self._chains[name]
 
-    def _require(self, name: str, mark: dict[str, Any]) -> Path:
-        path = regular_file(self._directory, name)
+    def _write_rows(self, name: str, rows: _RowsDraft) -> _Chain:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"rows_{uuid.uuid4().hex[:16]}.bin"
+        try:
+            with path.open("xb") as file:
+                file.write(rows.heads.astype("<i8").tobytes())
+                for piece in rows.pieces():
+                    file.write(piece.data)
+            mark = seal(path)
+            sync_directory(self.directory)
+        except BaseException as error:
+            path.unlink(missing_ok=True)
+            if isinstance(error, ReplayMoved):
+                self._hurry[name] = 8 * self._hurry.get(name, 1)
+            raise
+        self._hurry.pop(name, None)
+        plan = rows.plan
+        new = _Segment(path.name, mark, plan.count, plan.level, plan.most, plan.least)
+        return _Chain((*plan.kept, new), rows.heads, rows.history, rows.writes)
+
+    def _read_rows(
+        self, segments: tuple[_Segment, ...], shape: list[int], used: int
+    ) -> tuple[Array, Array]:
+        """Return the slots `[num_envs, used, bytes]` of all rings, and the heads that they were left with."""
+        num_envs, slots, row_bytes = shape
+        paths = [self._verified(segment.name, segment.mark) for segment in segments]
+        held = sum(path.stat().st_size for path in paths)
+        # Before memory is taken: every slot that was used is in one of the files.
+        if not 0 < used <= slots or min(shape) < 1 or num_envs * used * row_bytes > held:
+            raise ValueError(f"{used} slots of {shape} cannot be in {held:,} bytes")
+        # What lies beyond, and was never written, goes to a last one.
+        ring = np.zeros((num_envs, used + 1, row_bytes), np.uint8)
+        for path, segment in zip(paths, segments, strict=True):
+            if segment.mark["size"] != num_envs * (8 + segment.count * row_bytes):
+                raise ValueError(
+                    f"{segment.name} must hold {segment.count} slots of {num_envs} rings"
+                )
+            with path.open("rb") as file:
+                heads = np.frombuffer(file.read(8 * num_envs), "<i8").astype(np.int64)
+                for start, stop in _chunks(0, segment.count, num_envs * row_bytes):
+                    content = file.read((stop - start) * num_envs * row_bytes)
+                    rows = np.frombuffer(content, np.uint8).reshape(-1, num_envs, row_bytes)
+                    places = np.minimum(_slots(heads, start, stop, slots), used)
+                    ring[np.arange(num_envs), places] = rows
+        return ring[:, :used], heads
+
+    def _verified(self, name: str, mark: dict[str, Any]) -> Path:
+        path = regular_file(self.directory, name)
         if not matches(path, mark):
             raise ValueError(f"{name} is not what was written (size or SHA-256 differ)")
         return path
 
-    def _ring(self, state: Mapping[str, Array], segments: Sequence[Mapping[str, Any]]) -> Array:
-        """Return the slots of all rings, `[N, used, bytes]` uint8, from the segments in order."""
-        row_bytes, slots = int(segments[-1]["row_bytes"]), int(segments[-1]["slots"])
-        used = int(state["cursors"][:, _USED].max())
-        envs = len(segments[-1]["starts"])
-        held = sum(int(one["size"]) for one in segments)
-        # Before memory is taken: every slot that was used is in one of the files.
-        if not 0 < used <= slots or row_bytes < 1 or envs * used * row_bytes > held:
-            raise ValueError(f"{used} slots of {envs} rings cannot be in {held:,} bytes")
-        ring = np.zeros((envs, used, row_bytes), np.uint8)
-        for one in segments:
-            path = self._require(one["name"], {"size": one["size"], "sha256": one["sha256"]})
-            shape = (envs, int(one["count"]), row_bytes)
-            rows = np.fromfile(path, np.uint8).reshape(shape)
-            for env, start in enumerate(one["starts"]):
-                places = (int(start) + np.arange(shape[1])) % slots
-                ring[env, places] = rows[env]
-        return ring
+
+def _plan(chain: _Chain | None, storage: ReplayStorage) -> _Plan:
+    """Say which slots a new segment takes, so that the ones kept beside it need no others."""
+    slots, history = storage.layout.slots, storage.history
+    if chain is None or not _goes_on(chain, history, slots):
+        return _Plan((), min(slots, storage.used + 1), 0, 0, 0)
+    last = chain.segments[-1]
+    steps = (storage.heads - chain.heads) % slots
+    most, least = last.most + int(steps.max()), last.least + int(steps.min())
+    count, level = int(steps.max()) + storage.layout.n_step + 1, 0
+    # What every environment has written over since is in no slot any more.
+    kept = [one for one in chain.segments if least - one.least < slots]
+    while [one.level for one in kept[1 - _SIBLINGS :]] == [level] * (_SIBLINGS - 1):
+        first = kept[1 - _SIBLINGS]
+        count, level = max(count, first.count + most - first.most), level + 1
+        del kept[1 - _SIBLINGS :]
+    if count >= slots:
+        return _Plan((), slots, level, most, least)
+    return _Plan(tuple(kept), count, level, most, least)
 
 
-_USED = 6
-"""Where a cursor tells how many slots of its ring were ever used."""
+def _goes_on(chain: _Chain, history: RowHistory, slots: int) -> bool:
+    """Whether a chain is of these rows, and no ring may have turned since."""
+    is_of_it = chain.origin is history or chain.origin is history.loaded
+    return is_of_it and history.writes - chain.writes < slots
 
 
-def _checked(name: str) -> str:
-    if not _FILE.fullmatch(f"{name}.json"):
-        raise ValueError(f"{name!r} is no name of a file here")
-    return name
+def _chunks(start: int, stop: int, item_bytes: int) -> Iterator[tuple[int, int]]:
+    """Divide [start, stop) into parts of some MB; the last ones come first."""
+    step = max(1, _CHUNK_BYTES // item_bytes)
+    for end in range(stop, start, -step):
+        yield max(start, end - step), end
 
 
-def _slots(storage: ReplayStorage, starts: Array, behind: int, count: int) -> Array:
-    """Return a copy of some slots of every ring, `[N, count, bytes]`, from so far behind the first ones."""
-    places = (starts[:, np.newaxis] + behind + np.arange(count)) % storage.layout.slots
-    return storage.ring[np.arange(len(starts))[:, np.newaxis], places]
+def _slots(heads: Array, start: int, stop: int, slots: int) -> Array:
+    """Return the slots `[n, num_envs]` that are [start, stop) behind the heads, the oldest first."""
+    back = np.arange(stop - 1, start - 1, -1)[:, np.newaxis]
+    found: Array = (heads - back) % slots
+    return found
 
 
-def _write_segment(path: Path, draft: ReplayDraft) -> dict[str, Any]:
-    """Write the slots of a draft; return what an entry says of them."""
-    storage = draft.storage
-    assert storage is not None
-    digest, size = hashlib.sha256(), 0
-    with path.open("wb") as file:
-        for env in range(len(draft.starts)):
-            for part in _parts(draft, storage, env):
-                content = part.tobytes()
-                digest.update(content)
-                file.write(content)
-                size += len(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return {
-        "name": path.name,
-        "size": size,
-        "sha256": digest.hexdigest(),
-        "starts": draft.starts.tolist(),
-        "count": draft.count,
-        "slots": storage.layout.slots,
-        "row_bytes": storage.layout.slot.itemsize,
-    }
+def _packed(name: str, array: Array) -> dict[str, Any]:
+    """Return an array as bytes; a long one of two values, such as priorities never updated, as bits."""
+    if not _DTYPE.fullmatch(array.dtype.str):
+        raise ValueError(f"{name} must be numbers to be saved, got the dtype {array.dtype}")
+    packed = {"dtype": array.dtype.str, "shape": array.shape}
+    items = np.ascontiguousarray(array).reshape(-1)
+    if items.size > _SMALL and array.dtype.itemsize in (1, 2, 4, 8):
+        patterns = items.view(f"u{array.dtype.itemsize}")
+        low, high = patterns.min(), patterns.max()
+        bits = patterns == high
+        if (bits | (patterns == low)).all():
+            values = np.array([low, high]).view(np.uint8)
+            return packed | {"values": values, "bits": np.packbits(bits)}
+    return packed | {"bytes": items.view(np.uint8)}
 
 
-def _parts(draft: ReplayDraft, storage: ReplayStorage, env: int) -> Iterator[Array]:
-    """Yield the slots of one ring in order, those that were copied as they were then."""
-    slots, row_bytes = storage.layout.slots, storage.layout.slot.itemsize
-    at, start = 0, int(draft.starts[env])
-    copies = sorted(draft.copied.items())
-    for behind, copied in [*copies, (draft.count, None)]:
-        while at < behind:
-            count = min(behind - at, max(1, CHUNK_BYTES // row_bytes))
-            places = (start + at + np.arange(count)) % slots
-            part = storage.ring[env, places]
-            # The head comes to the first of them after as many rows as are free between.
-            left = slots - draft.count + at
-            if storage.loads != draft.loads or storage.written - draft.written > left:
-                raise ReplayMoved("the replay was written over while a checkpoint was made of it")
-            yield part
-            at += count
-        if copied is not None and at < behind + copied.shape[1]:
-            yield copied[env, at - behind :]
-            at = behind + copied.shape[1]
+def _unpacked(packed: dict[str, Any]) -> Array:
+    if not _DTYPE.fullmatch(packed["dtype"]):
+        raise ValueError(f"dtype must be one of numbers, got {packed['dtype']!r}")
+    dtype, shape = np.dtype(packed["dtype"]), packed["shape"]
+    if "bytes" in packed:
+        return np.array(packed["bytes"].view(dtype).reshape(shape))
+    low, high = packed["values"].view(dtype)
+    bits = np.unpackbits(packed["bits"], count=int(np.prod(shape))).view(np.bool_)
+    array = np.full(shape, low, dtype)
+    array[bits.reshape(shape)] = high
+    return array

@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -60,6 +61,16 @@ class ReplayBatch(NamedTuple):
     n_steps: Array
 
 
+@dataclass(eq=False)
+class RowHistory:
+    """What came since all rows of a storage were replaced at once."""
+
+    loaded: Array | None
+    """The cursors of the state that they were loaded from; None: there were none."""
+    writes: int = 0
+    """Calls of `write` since then, counted as they begin; no environment had more rows."""
+
+
 class ReplayStorage:
     """The arrays of a replay, allocated at once.
 
@@ -99,10 +110,8 @@ class ReplayStorage:
         """
         self.unseen = 0
         """Calls that wrote, or were interrupted at it, the changes of which nobody has taken in."""
-        self.written = 0
-        """Calls that wrote; each moves the head of a ring by one slot at most."""
-        self.loads = 0
-        """How often a state was taken on."""
+        self.history = RowHistory(None)
+        """Replaced by another when rows are loaded."""
 
     def __len__(self) -> int:
         """The rows that can be sampled."""
@@ -126,6 +135,16 @@ class ReplayStorage:
         return self._counters[_INSERTED : _REMOVED + 1]
 
     @property
+    def heads(self) -> Array:
+        """`[num_envs]` int64, the slot that each writes next; a copy."""
+        return self._cursors[:, _HEAD].copy()
+
+    @property
+    def used(self) -> int:
+        """How many slots the environment that used the most has ever written."""
+        return int(self._cursors[:, _USED].max())
+
+    @property
     def slots(self) -> Array:
         """A view of all slots `[num_envs, slots]`, structured, to look into."""
         shape = (self.layout.num_envs, self.layout.slots)
@@ -141,11 +160,6 @@ class ReplayStorage:
         layout = self.layout
         return self._ring.reshape((layout.num_envs, layout.slots, layout.slot.itemsize))
 
-    @property
-    def heads(self) -> Array:
-        """A copy of where each ring is written next, `[num_envs]` int64."""
-        return self._cursors[:, _HEAD].copy()
-
     def write(self, rows: Rows, env_ids: Array, gamma: float) -> None:
         """Write one transition of each of B environments.
 
@@ -158,11 +172,12 @@ class ReplayStorage:
             ValueError: If an array does not fit; nothing has changed then.
         """
         self.unseen += 1
-        self.written += 1
+        self.history.writes += 1
         try:
             done = self._write(rows, env_ids, gamma, 0)
         except (TypeError, ValueError):
             self.unseen -= 1
+            self.history.writes -= 1
             raise
         while done < len(env_ids):
             self._grow()
@@ -224,13 +239,12 @@ class ReplayStorage:
 
     def state(self) -> dict[str, Array]:
         """Return the state as views of the arrays; of the ring, the slots ever written."""
-        used = int(self._cursors[:, _USED].max())
         shape = (self.layout.num_envs, self.layout.slots, self.layout.slot.itemsize)
         return {
             "layout": self.layout.numbers,
             "observation_format": self.layout.observation.empty(0),
             "action_format": self.layout.action.empty(0),
-            "ring": self._ring.reshape(shape)[:, :used],
+            "ring": self._ring.reshape(shape)[:, : self.used],
             "side": self._side,
             "side_entries": self._entries,
             "cursors": self._cursors,
@@ -240,6 +254,8 @@ class ReplayStorage:
     def load(self, state: Mapping[str, Array]) -> None:
         """Take on a state of a storage of the same layout, that `saved_layout` let pass."""
         shape = (self.layout.num_envs, self.layout.slots, self.layout.slot.itemsize)
+        # First, so that who reads the ring meanwhile can tell.
+        self.history = RowHistory(state["cursors"])
         ring = self._ring.reshape(shape)
         used = state["ring"].shape[1]
         ring[:, :used] = state["ring"]
@@ -249,7 +265,6 @@ class ReplayStorage:
         self._cursors[:] = state["cursors"]
         self._counters[:] = state["counters"]
         self.unseen = 0
-        self.loads += 1
 
     def _write(self, rows: Rows, env_ids: Array, gamma: float, first: int) -> int:
         """Write rows from `first` on; return the first that the side table has no room for."""
