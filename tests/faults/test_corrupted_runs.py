@@ -130,18 +130,27 @@ def use(run: Path, algorithm: str) -> set[str]:
     """Do with a run what people do; return what came of it."""
     outcomes = set()
     with in_time():
-        try:
+        with refused_cleanly(run, outcomes, "not loaded"):
             policy = tensor_optix.load(run)
             policy.predict(np.zeros(ALGORITHMS[algorithm], np.float32))
             outcomes.add("loaded")
-        except CLEAN:
-            outcomes.add("not loaded")
-        try:
+        with refused_cleanly(run, outcomes, "not resumed"):
             make_run(str(run), algorithm, "native", max_episodes=WINDOWS + 1).run()
             outcomes.add("resumed")
-        except CLEAN:
-            outcomes.add("not resumed")
     return outcomes
+
+
+@contextmanager
+def refused_cleanly(run: Path, outcomes: set[str], outcome: str) -> Iterator[None]:
+    """Let pass what says that a file is damaged, or which file holds another agent's weights."""
+    try:
+        yield
+    except CLEAN:
+        outcomes.add(outcome)
+    except ValueError as error:
+        if f"{run}/" not in str(error):
+            raise
+        outcomes.add(outcome)
 
 
 def corrupt_and_use(run: Path, algorithm: str, place: Path, times: int, seed: int) -> None:
