@@ -174,3 +174,18 @@ class Diary(LoopCallback):
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.events]
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing of the run hears of it."""
+
+
+class KillAt(LoopCallback):
+    """Ends the process with a window."""
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+
+    def on_window(self, report: WindowReport) -> None:
+        if report.episode_id == self.window:
+            raise Killed

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tensor_optix.core.callbacks import LoopCallback, WindowReport
 from tensor_optix.core.checkpoints.saved_state import read_state
 from tensor_optix.core.replay import segments
 from tests.faults.lasting_run import make_run
 from tests.frameworks import require
+from tests.scripted import KillAt, Killed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,19 +20,6 @@ if TYPE_CHECKING:
     from tensor_optix import RLOptimizer
 
 WINDOWS = 12
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-class KillAt(LoopCallback):
-    def __init__(self, window: int) -> None:
-        self.window = window
-
-    def on_window(self, report: WindowReport) -> None:
-        if report.episode_id == self.window:
-            raise Killed
 
 
 def run(directory: Path, case: tuple[str, str], kill_at: int | None = None) -> RLOptimizer:

@@ -165,6 +165,9 @@ class _Training:
                 directory.create(self._config)
             display = make_display(self._record, self._config, self._plain)
             with RunLock(directory.path), log_shown(display, replay_logger, _note):
+                if resume:
+                    # The limits may be others from here on.
+                    directory.describe(self._config)
                 for note in notes:
                     display.note(f"warning: {note}")
                 outcome = self._train(agent, display, resume)

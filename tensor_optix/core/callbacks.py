@@ -280,6 +280,8 @@ class Resumed(LoopEvent):
     """How it had ended: the value of an `Ending`, or "killed" where nobody was left to say."""
     episodes_go_on: bool
     """Whether the environments are where they were. If not, all of them have begun new episodes."""
+    state: str
+    """What the loop believed by then: the value of a `LoopState`."""
 
 
 @dataclass(frozen=True, kw_only=True)

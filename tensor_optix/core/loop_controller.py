@@ -212,11 +212,12 @@ class LoopController:
         kept = self._resumable()
         run = self._run = RunState(self._settings.score_smoothing, self._run)
         self._rollbacks = 0
-        self._callbacks.emit("on_loop_start")
         if kept is None:
             self._best.begin()
             self._scheduler.record_restart()
             self._tuning.begin()
+        self._callbacks.emit("on_loop_start")
+        if kept is None:
             self.record(events.Start())
         try:
             if self._stop_reason is None:
@@ -370,7 +371,7 @@ class LoopController:
         Raises:
             CheckpointError: If there is something, but nothing sound, or it is of another run.
         """
-        if self._keeper is None or not self._keeper.take_resumption():
+        if self._keeper is None or not self._keeper.resumes:
             return None
         sound = self._keeper.sound(self._about())
         return chain([next(sound)], sound)
@@ -420,7 +421,11 @@ class LoopController:
         run, after = self._run, kept.ending or "killed"
         self.record(
             events.Resumed(
-                windows=run.next_window_id, seconds=run.seconds, after=after, episodes_go_on=go_on
+                windows=run.next_window_id,
+                seconds=run.seconds,
+                after=after,
+                episodes_go_on=go_on,
+                state=self._scheduler.current_state.value,
             )
         )
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-from safetensors import numpy as safetensors
 
 from tensor_optix import kernels
 from tensor_optix.adapters.native import backend
@@ -23,7 +22,7 @@ from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms.acting import LAYERS_FILE, POLICY_FILE, epsilon_greedy, with_noise
 from tensor_optix.algorithms.agent_factory import acting_network, has_images
 from tensor_optix.algorithms.ready_made import sight_of
-from tensor_optix.core.checkpoints.saved_state import read_npz
+from tensor_optix.core.checkpoints.saved_state import read_npz, read_safetensors
 from tensor_optix.core.discrete_spaces import DiscreteSpace, choice_counts
 from tensor_optix.core.normalizers import EPSILON, ObsNormalizer
 from tensor_optix.core.observation_layout import MaskedSpace
@@ -299,7 +298,7 @@ def _exported_network(
     directory: Path, activations: Sequence[str], shape: Sequence[int]
 ) -> DenseNetwork:
     """Return a perceptron of the user's, of observations of a shape, whose layers the agent wrote apart."""
-    stored = safetensors.load_file(directory / LAYERS_FILE)
+    stored = read_safetensors(directory / LAYERS_FILE)
     found = [
         DenseView(
             stored[f"{place}.weight"].astype(np.float32),

@@ -90,6 +90,7 @@ class TrainingRecord(LoopCallback):
         self._recent: deque[tuple[float, int]] = deque([(0.0, 0)])
         self._highest = -math.inf
         self.last: WindowReport | None = None
+        self._before = (0, LoopState.ACTIVE)
         self.steps: list[int] = []
         """Environment steps at each score."""
         self.scores: list[float] = []
@@ -114,12 +115,12 @@ class TrainingRecord(LoopCallback):
     @property
     def total_steps(self) -> int:
         """Environment steps so far."""
-        return 0 if self.last is None else self.last.total_steps
+        return self._before[0] if self.last is None else self.last.total_steps
 
     @property
     def state(self) -> LoopState:
         """What the loop believed after the last window."""
-        return LoopState.ACTIVE if self.last is None else self.last.state
+        return self._before[1] if self.last is None else self.last.state
 
     @property
     def diagnostics(self) -> Mapping[str, Any]:
@@ -158,14 +159,19 @@ class TrainingRecord(LoopCallback):
             self.scores.append(report.score)
             self.bests.append(report.score if report.best is None else report.best)
             if len(self.steps) > MOST_POINTS:
-                self.steps, self.scores = self.steps[1::2], self.scores[1::2]
-                self.bests = self.bests[1::2]
+                # Of an odd number, so that the first and the last one stay.
+                self.steps, self.scores = self.steps[::2], self.scores[::2]
+                self.bests = self.bests[::2]
 
     def on_event(self, event: LoopEvent) -> None:
         """Keep a decision. Of a series of plateaus only the first is one."""
         match event:
             case Stop():
                 self.stop = event
+            case Resumed(total_steps=steps, state=state):
+                self._before = (steps, LoopState(state))
+                self._recent = deque([(self.seconds, steps)])
+                self._show(event)
             case Baseline() | Best():
                 self._take_best(event)
             case Tuned():
@@ -203,8 +209,6 @@ class TrainingRecord(LoopCallback):
         self.decisions = [_made(plain) for plain in state["decisions"]]
         self.is_per_step = bool(state["is_per_step"])
         self._accepted = state["accepted"]
-        last = (self.seconds, self.learning_steps[-1] if self.learning_steps else 0)
-        self._recent = deque([last])
 
     def _forget_scores(self) -> None:
         self.steps, self.scores, self.bests = [], [], []
@@ -239,8 +243,8 @@ class TrainingRecord(LoopCallback):
             value = report.diagnostics.get(name)
             series.append(float(value) if isinstance(value, Real | np.number) else math.nan)
         if len(self.learning_steps) > MOST_POINTS:
-            self.learning_steps = self.learning_steps[1::2]
-            self.learning = {name: series[1::2] for name, series in self.learning.items()}
+            self.learning_steps = self.learning_steps[::2]
+            self.learning = {name: series[::2] for name, series in self.learning.items()}
 
 
 def _plain(made: Decision) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import time
+from contextlib import suppress
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -172,9 +173,17 @@ class RunDirectory:
             raise RunDirectoryError(_cannot_use(self.path, reason)) from error
 
     def describe(self, config: RunConfig) -> None:
-        """Write `run.json`, in place of one that is there; a kill leaves the one or the other."""
+        """Write `run.json`, in place of one that is there; a kill leaves the one or the other.
+
+        When the run was begun stays what it was.
+        """
         remove_leftovers(self.path)
-        replace_json(self.config, _described(config))
+        content = _described(config)
+        with suppress(CheckpointError):
+            content["started"] = read_json(self.config, MOST_SMALL_JSON).get(
+                "started", content["started"]
+            )
+        replace_json(self.config, content)
         sync_directory(self.path)
 
     def read_config(self) -> RunConfig:

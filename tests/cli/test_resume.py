@@ -57,13 +57,29 @@ def test_a_run_goes_on_with_more_steps(run: Path, capsys: pytest.CaptureFixture[
     assert main(["evaluate", str(run), "--episodes", "2"]) == 0
 
 
+def test_a_limit_holds_until_another_is_given(run: Path) -> None:
+    began = json.loads((run / "run.json").read_text())["started"]
+    assert train("--resume", str(run), "--max-steps", str(15 * WINDOW), "--plain") == 0
+    reached = len(windows(run))
+    assert train("--resume", str(run), "--plain") == 0
+    assert len(windows(run)) == reached > 10
+    described = json.loads((run / "run.json").read_text())
+    assert described["max_steps"] == 15 * WINDOW
+    assert described["started"] == began
+
+
 def test_a_run_that_has_used_its_steps_says_so(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = windows(run)
     assert train("--resume", str(run), "--plain") == 0
     assert windows(run) == before
-    assert "another window would exceed the limit" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "another window would exceed the limit" in out
+    steps = next(line for line in out.splitlines() if line.strip().startswith("steps"))
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["total_steps"] > 9 * WINDOW
+    assert f"{last['total_steps']:,} in " in steps
 
 
 @pytest.mark.parametrize(

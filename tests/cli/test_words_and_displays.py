@@ -26,7 +26,7 @@ from tensor_optix.core.callbacks import (
 from tensor_optix.core.decisions.convergence import plateau_test
 from tensor_optix.core.types import LoopState
 from tensor_optix.runs import words
-from tensor_optix.runs.record import Decision, TrainingRecord, merged
+from tensor_optix.runs.record import MOST_POINTS, Decision, TrainingRecord, merged
 from tensor_optix.runs.report import Ending, Outcome, closing_report
 from tensor_optix.runs.run_directory import RunConfig, RunDirectory
 
@@ -294,3 +294,13 @@ def test_the_report_of_a_run_that_rests_gives_the_numbers_of_the_test(tmp_path: 
     assert "nothing is left to gain. A plateau is confirmed. Evaluations changed by +0.5" in text
     assert "the score fell to 5 from 30" in text
     assert "evaluate " not in report
+
+
+def test_a_long_record_keeps_its_first_and_last_point_in_bounded_memory():
+    record = TrainingRecord()
+    for index in range(3 * MOST_POINTS + 1):
+        record.on_window(window(index, float(index), diagnostics={"loss": 1.0}))
+        assert record.steps[0] == record.learning_steps[0] == 100
+        assert len(record.steps) == len(record.scores) == len(record.bests) <= MOST_POINTS
+        assert len(record.learning_steps) == len(record.learning["loss"]) <= MOST_POINTS
+    assert record.steps[-1] == record.learning_steps[-1] == record.total_steps

@@ -18,7 +18,8 @@ from tensor_optix.core.policy_manager import PolicyManager
 from tensor_optix.core.types import EvalMetrics, HyperparamSet
 from tests.core.population import Arena, Evolution, Talent
 from tests.core.scripted_loop import Setup
-from tests.core.test_resume import KillAt, Killed, told
+from tests.core.test_resume import told
+from tests.scripted import KillAt, Killed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -6,39 +6,24 @@ import json
 import os
 import shutil
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from tensor_optix.core.callbacks import LoopCallback, Resumed, RunLog, Unsaved, WindowReport
+from tensor_optix.core.callbacks import Resumed, RunLog, Unsaved
 from tensor_optix.core.checkpoints.run_keeper import RunKeeper
 from tensor_optix.core.checkpoints.saved_state import CheckpointError
 from tests.core.scripted_loop import Setup
-from tests.scripted import CountingAgent, ScriptedOptimizer, ScriptedPipeline
+from tests.scripted import CountingAgent, KillAt, Killed, ScriptedOptimizer, ScriptedPipeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tensor_optix.core.types import EpisodeData
 
 WINDOWS = 30
-
-
-class Killed(BaseException):
-    """Stands for the end of the process: nothing of the run hears of it."""
-
-
-class KillAt(LoopCallback):
-    """Ends the process with a window."""
-
-    def __init__(self, window: int) -> None:
-        self.window = window
-
-    def on_window(self, report: WindowReport) -> None:
-        if report.episode_id == self.window:
-            raise Killed
 
 
 class EveryWindow(RunKeeper):
@@ -234,8 +219,11 @@ def test_without_a_sound_checkpoint_nothing_is_begun_and_nothing_touched(tmp_pat
     for path in (tmp_path / "state").glob("ckpt_*/manifest.json"):
         path.write_text(path.read_text().replace('"steps"', '"stops"'))
     before = (tmp_path / "events.jsonl").read_bytes()
-    with pytest.raises(CheckpointError, match=r"no checkpoint in .* is sound"):
-        start(tmp_path, resume=True).run()
+    resumed = start(tmp_path, resume=True)
+    # Asked again, it does not begin anew over what is there.
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=r"no checkpoint in .* is sound"):
+            resumed.run()
     assert (tmp_path / "events.jsonl").read_bytes() == before
 
 
@@ -282,6 +270,20 @@ def test_an_agent_that_cannot_be_saved_is_told_of(tmp_path):
     setup = start(tmp_path, agent=Stubborn(), max_episodes=3).run()
     reasons = [one.reason for one in setup.diary.events if isinstance(one, Unsaved)]
     assert reasons[0] == "RuntimeError: not now"
+
+
+def test_a_checkpoint_whose_file_is_a_link_elsewhere_is_not_kept(tmp_path):
+    class Linking(CountingAgent):
+        def save_state(self, path: Any) -> None:
+            super().save_state(path)
+            if "state" in str(path):
+                (Path(path) / "weights").symlink_to(tmp_path / "weights")
+
+    (tmp_path / "weights").write_text("may be others tomorrow")
+    setup = start(tmp_path, agent=Linking(), max_episodes=3).run()
+    reasons = [one.reason for one in setup.diary.events if isinstance(one, Unsaved)]
+    assert "must name a regular file" in reasons[0]
+    assert not list((tmp_path / "state").glob("ckpt_*"))
 
 
 def test_the_last_two_checkpoints_stay(tmp_path):

@@ -14,8 +14,8 @@ from tensor_optix.optimizers.pbt_optimizer import PBTOptimizer
 from tensor_optix.optimizers.spsa_optimizer import SPSAOptimizer
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
 from tests.core.test_evolution_resumed import KeptBefore
-from tests.core.test_resume import KillAt, Killed, LastingPipeline, told
-from tests.scripted import CountingAgent
+from tests.core.test_resume import LastingPipeline, told
+from tests.scripted import CountingAgent, KillAt, Killed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,13 +9,14 @@ import hashlib
 import json
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.checkpoints.staging import private_path
 from tensor_optix.core.json_values import require_shallow
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 # Windows flushes only what is open for writing, and cannot open directories.
 _POSIX = os.name == "posix"
@@ -96,6 +97,23 @@ def regular_file(directory: Path, name: str) -> Path:
     return path
 
 
+def files_below(directory: Path) -> Iterator[str]:
+    """Yield the names, with `/` between their parts, of all that is in a directory but its directories."""
+    for place, folders, files in os.walk(directory, onerror=_raise):
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        for name in [*files, *links]:
+            yield (Path(place) / name).relative_to(directory).as_posix()
+
+
+def seal_below(directory: Path) -> dict[str, dict[str, Any]]:
+    """Flush all files below a directory to the disk; return the mark of each, as `seal` has it, by name.
+
+    Raises:
+        ValueError: If something else is there: a link, a device.
+    """
+    return {name: seal(regular_file(directory, name)) for name in sorted(files_below(directory))}
+
+
 def seal(path: Path) -> dict[str, Any]:
     """Flush a file to the disk; return its `size` in bytes and its `sha256` in hex."""
     with path.open(_MAY_FLUSH) as file:
@@ -103,9 +121,29 @@ def seal(path: Path) -> dict[str, Any]:
     return {"size": path.stat().st_size, "sha256": _sha256(path)}
 
 
-def matches(path: Path, mark: dict[str, Any]) -> bool:
-    """Whether a regular file has the size and SHA-256 that `seal` returned."""
-    return bool(path.stat().st_size == mark["size"] and _sha256(path) == mark["sha256"])
+def unaltered_file(directory: Path, name: str, mark: dict[str, Any]) -> Path:
+    """Return the path of a file that is what it was when `seal` returned a mark.
+
+    Raises:
+        ValueError: If its size or SHA-256 differ, or the name leads elsewhere, as `regular_file` has it.
+        OSError: If there is no such file.
+    """
+    path = regular_file(directory, name)
+    if path.stat().st_size != mark["size"] or _sha256(path) != mark["sha256"]:
+        raise ValueError(f"{name} is not what was saved (size or SHA-256 differ)")
+    return path
+
+
+def digest(content: Any) -> str:
+    """Return the SHA-256, in hex, of what a JSON file says, however it is written there."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sync_tree(directory: Path) -> None:
+    """Flush the names in a directory and in all those below it, the inner ones first."""
+    for place, _, _ in os.walk(directory, topdown=False):
+        sync_directory(Path(place))
 
 
 def sync_directory(path: Path) -> None:
@@ -117,6 +155,10 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _sha256(path: Path) -> str:

@@ -12,8 +12,6 @@ that the directory may be moved. Plain JSON and safetensors, no pickle.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import re
@@ -22,10 +20,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.checkpoints.durable_files import (
-    matches,
+    digest,
+    files_below,
     regular_file,
-    seal,
+    seal_below,
     sync_directory,
+    sync_tree,
+    unaltered_file,
     write_json,
 )
 from tensor_optix.core.checkpoints.saved_state import (
@@ -35,7 +36,7 @@ from tensor_optix.core.checkpoints.saved_state import (
     read_state,
     reading,
 )
-from tensor_optix.core.checkpoints.staging import private_path, remove_leftovers
+from tensor_optix.core.checkpoints.staging import private_path, remove_at_once, remove_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,24 +123,18 @@ class RunCheckpoints:
             The manifests of the checkpoints that stay, the newest first, as far as they can be read.
 
         Raises:
+            ValueError: If an agent wrote a link or a device.
             OSError: When the disk refuses; the earlier checkpoints are untouched.
         """
-        files = {
-            path.relative_to(staged).as_posix(): seal(path)
-            for path in sorted(staged.rglob("*"))
-            if path.is_file()
-        }
+        files = seal_below(staged)
         content = {"format": FORMAT, "windows": windows, **manifest, "files": files}
-        write_json(staged / _MANIFEST, {"sha256": _hash(content), "manifest": content})
-        folders = (path for path in staged.rglob("*") if path.is_dir())
-        for folder in sorted(folders, key=lambda path: -len(path.parts)):
-            sync_directory(folder)
-        sync_directory(staged)
+        write_json(staged / _MANIFEST, {"sha256": digest(content), "manifest": content})
+        sync_tree(staged)
         self._put_in_place(staged, self.directory / f"ckpt_{windows:08}")
         stay = []
         for number, path in enumerate(self._found()):
             if number >= self._keep:
-                self._remove(path)
+                remove_at_once(path)
                 continue
             try:
                 stay.append(_read_manifest(path))
@@ -174,14 +169,9 @@ class RunCheckpoints:
             if not target.is_dir():
                 raise
             # One of the same number, from before the run was resumed: what replaces it is on the disk.
-            self._remove(target)
+            remove_at_once(target)
             os.rename(staged, target)
         sync_directory(self.directory)
-
-    def _remove(self, path: Path) -> None:
-        hidden = private_path(self.directory)
-        os.rename(path, hidden)
-        shutil.rmtree(hidden, ignore_errors=True)
 
     def _found(self) -> list[Path]:
         """Return the directories of checkpoints, the newest first."""
@@ -192,17 +182,12 @@ class RunCheckpoints:
         return [path for _, path in sorted(numbered, reverse=True)]
 
 
-def _hash(content: dict[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _read_manifest(path: Path) -> dict[str, Any]:
     """Return the manifest of a checkpoint, if it is what was written."""
     with reading(f"{path.name}/{_MANIFEST}"):
         sealed = read_json(regular_file(path, _MANIFEST))
         manifest = sealed["manifest"]
-        if sealed["sha256"] != _hash(manifest):
+        if sealed["sha256"] != digest(manifest):
             raise ValueError("its content is not what was written (SHA-256 differs)")
         if not isinstance(manifest["files"], dict) or not isinstance(manifest["format"], int):
             raise ValueError("it names no files")
@@ -214,8 +199,6 @@ def _verify(path: Path, files: dict[str, Any]) -> None:
     """Check that a checkpoint holds these files as they were written, and no others."""
     with reading(path.name):
         for name, mark in files.items():
-            if not matches(regular_file(path, name), mark):
-                raise ValueError(f"{name} is not what was written (size or SHA-256 differ)")
-        there = {one.relative_to(path).as_posix() for one in path.rglob("*") if not one.is_dir()}
-        if others := there - files.keys() - {_MANIFEST}:
+            unaltered_file(path, name, mark)
+        if others := set(files_below(path)) - files.keys() - {_MANIFEST}:
             raise ValueError(f"{min(others)} does not belong to it")

@@ -101,10 +101,10 @@ class RunKeeper:
         """Whether there is something to go on from, sound or not."""
         return self._checkpoints.exist
 
-    def take_resumption(self) -> bool:
-        """Whether the run is to go on from a checkpoint. Asked once: a second `run()` goes on by itself."""
-        resumes, self._resumes = self._resumes and self.has_checkpoint, False
-        return resumes
+    @property
+    def resumes(self) -> bool:
+        """Whether the run is to go on from a checkpoint; not once it has made one, and goes on by itself."""
+        return self._resumes and self.has_checkpoint
 
     @property
     def is_due(self) -> bool:
@@ -123,6 +123,7 @@ class RunKeeper:
             copy: Copies it; called at once.
         """
         self._settle()
+        self._resumes = False
         begun = time.perf_counter()
         try:
             draft = self._draft(copy())

@@ -13,33 +13,32 @@ directory may be moved. Plain JSON, no pickle. What is read is held to be what s
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 import os
 import re
-import shutil
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.checkpoints.durable_files import (
-    matches,
-    regular_file,
+    digest,
+    files_below,
     replace_json,
-    seal,
+    seal_below,
     sync_directory,
+    sync_tree,
+    unaltered_file,
     write_json,
 )
 from tensor_optix.core.checkpoints.saved_state import CheckpointError, read_json, reading
-from tensor_optix.core.checkpoints.staging import private_path, remove_leftovers
+from tensor_optix.core.checkpoints.staging import private_path, remove_at_once, remove_leftovers
 from tensor_optix.core.json_values import from_json, to_json
 from tensor_optix.core.types import EvalMetrics, HyperparamSet, PolicySnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
@@ -191,11 +190,8 @@ class SnapshotStore:
         """
         if not staged.weights.exists():
             staged.weights.mkdir()
-        marks = {
-            name: seal(regular_file(staged.path, name))
-            for name in sorted(_files(staged.path))
-            if name != _METADATA
-        }
+        marks = seal_below(staged.path)
+        marks.pop(_METADATA, None)
         name = self._free_name()
         sealed = _digested(
             {
@@ -207,8 +203,7 @@ class SnapshotStore:
         )
         write_json(staged.path / _METADATA, sealed)
         read_json(staged.path / _METADATA, _MOST_METADATA)
-        for folder in [staged.path, *(path for path in staged.path.rglob("*") if path.is_dir())]:
-            sync_directory(folder)
+        sync_tree(staged.path)
         return SnapshotRecord.parse(sealed)
 
     def publish(
@@ -288,16 +283,12 @@ class SnapshotStore:
         try:
             for name, mark in record.files.items():
                 with reading(f"{title}: {name}"):
-                    same = matches(regular_file(folder, name), mark)
-                if not same:
-                    raise SnapshotError(
-                        f"{title}: {name} is not what was saved (size or SHA-256 differ); restore the "
-                        "file or load another snapshot"
-                    )
+                    unaltered_file(folder, name, mark)
             with reading(title):
-                found = [name for name in _files(folder) if name not in {*record.files, _METADATA}]
+                known = {*record.files, _METADATA}
+                found = [name for name in files_below(folder) if name not in known]
         except CheckpointError as error:
-            raise SnapshotError(str(error)) from error
+            raise SnapshotError(f"{error}; restore the file or load another snapshot") from error
         for name in found:
             if not any(part.startswith(".") for part in name.split("/")):
                 raise SnapshotError(
@@ -344,10 +335,7 @@ class SnapshotStore:
     def remove(self, path: Path) -> None:
         """Delete a snapshot or staged directory; a failure is only logged."""
         try:
-            # The rename makes the removal atomic: no half-deleted snapshot can ever be read.
-            hidden = private_path(self.directory)
-            os.rename(path, hidden)
-            shutil.rmtree(hidden)
+            remove_at_once(path)
         except FileNotFoundError:
             return
         except OSError:
@@ -411,18 +399,4 @@ def _digested(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digest(metadata: dict[str, Any]) -> str:
-    content = {name: value for name, value in metadata.items() if name != _DIGEST}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _files(folder: Path) -> Iterator[str]:
-    """Yield the names, with `/` between their parts, of all that is in a directory but its directories."""
-    for place, folders, files in os.walk(folder, onerror=_raise):
-        links = [name for name in folders if (Path(place) / name).is_symlink()]
-        for name in [*files, *links]:
-            yield (Path(place) / name).relative_to(folder).as_posix()
-
-
-def _raise(error: OSError) -> None:
-    raise error
+    return digest({name: value for name, value in metadata.items() if name != _DIGEST})

@@ -52,6 +52,18 @@ def remove_leftovers(directory: Path) -> None:
             logger.warning("could not remove %s", path, exc_info=True)
 
 
+def remove_at_once(path: Path) -> None:
+    """Delete a directory so that nobody ever sees a part of it.
+
+    Raises:
+        FileNotFoundError: If it is gone already.
+        OSError: If it cannot be deleted.
+    """
+    hidden = private_path(path.parent)
+    os.rename(path, hidden)
+    shutil.rmtree(hidden)
+
+
 def _may_be_alive(host: str, pid: int, process: str) -> bool:
     if host != _HOST or os.name != "posix":
         return True

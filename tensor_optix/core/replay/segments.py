@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.core.checkpoints.durable_files import matches, regular_file, seal, sync_directory
+from tensor_optix.core.checkpoints.durable_files import seal, sync_directory, unaltered_file
 from tensor_optix.core.checkpoints.saved_state import read_state, reading, write_state
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ class ReplayFiles:
     ) -> tuple[Array, Array]:
         """Return the slots `[num_envs, used, bytes]` of all rings, and the heads that they were left with."""
         num_envs, slots, row_bytes = shape
-        paths = [self._verified(segment.name, segment.mark) for segment in segments]
+        paths = [unaltered_file(self.directory, one.name, one.mark) for one in segments]
         held = sum(path.stat().st_size for path in paths)
         # Before memory is taken: every slot that was used is in one of the files.
         if not 0 < used <= slots or min(shape) < 1 or num_envs * used * row_bytes > held:
@@ -282,12 +282,6 @@ class ReplayFiles:
                     places = np.minimum(_slots(heads, start, stop, slots), used)
                     ring[np.arange(num_envs), places] = rows
         return ring[:, :used], heads
-
-    def _verified(self, name: str, mark: dict[str, Any]) -> Path:
-        path = regular_file(self.directory, name)
-        if not matches(path, mark):
-            raise ValueError(f"{name} is not what was written (size or SHA-256 differ)")
-        return path
 
 
 def _plan(chain: _Chain | None, storage: ReplayStorage) -> _Plan:
