@@ -131,7 +131,7 @@ def run_config(
         device=options.device,
         hyperparams=algorithm.default_params(has_images(space)) | options.hyperparams,
         algorithm=algorithm.name,
-        normalize_observations=options.normalize_observations,
+        normalize_observations=bool(options.normalize_observations),
         normalize_rewards=options.normalize_rewards,
         framework=framework.name,
         engine=options.engine,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tensor_optix.algorithms.catalogue import ALGORITHMS
+from tensor_optix.algorithms.starting_point import Choice, best_suited
 from tensor_optix.algorithms.suitability import Fit, fit_of
 from tensor_optix.cli.building import open_environments
 from tensor_optix.cli.doctor_report import Diagnosis, as_json, show
@@ -89,6 +90,7 @@ class _Consultation:
     def diagnosis(self) -> Diagnosis:
         options, said = self._options, list[str]()
         env = open_environments(self._recipe, self._made, said.append)
+        self._chosen = self._choose(env, ())
         deadline = Deadline(options.seconds)
         try:
             examination = examine(env, EXAMINED_SHARE * options.seconds)
@@ -97,6 +99,7 @@ class _Consultation:
             learners = _Learners()
             if examination.trace is not None:
                 measured = self._speeds(deadline, examination.reset_seconds)
+                self._chosen = self._choose(env, measured)
                 learners = self._learners(env, examination.trace)
         finally:
             env.close()
@@ -109,8 +112,8 @@ class _Consultation:
             trace=examination.trace,
             num_envs=options.algorithm.num_envs,
             speeds=measured,
-            algorithm=options.algorithm.name,
-            is_default=options.algo is None,
+            algorithm=self._chosen.value,
+            why=self._chosen.reason,
             fits=learners.fits,
             framework=learners.framework,
             findings=self._findings,
@@ -127,6 +130,14 @@ class _Consultation:
             spec = require_gymnasium(env_id)
             with missing_package_named(spec):
                 return make_environment(spec, self._recipe)
+
+    def _choose(self, env: Any, measured: Sequence[Speed]) -> Choice:
+        """Return the algorithm that was asked for, or that `train` would choose."""
+        if not self._options.is_open:
+            return Choice("algorithm", self._options.algorithm.name, "")
+        speed = max((one.steps_per_second or 0.0 for one in measured), default=0.0)
+        spaces = env.observation_space, env.action_space
+        return best_suited(*spaces, 1.0 / speed if speed else 0.0, list(ALGORITHMS.values()))
 
     def _speeds(self, deadline: Deadline, reset_seconds: float) -> Sequence[Speed]:
         num_envs, backend = self._options.algorithm.num_envs, self._options.backend
@@ -148,13 +159,13 @@ class _Consultation:
         return _Learners(fits, framework.title)
 
     def _judge(self, fits: Sequence[Fit]) -> None:
-        chosen = self._options.algorithm
+        chosen = self._chosen.value
         available = available_memory()
         for fit in fits:
-            if fit.algorithm == chosen.name and fit.refusal:
+            if fit.algorithm == chosen and fit.refusal:
                 self._findings.append(problem("algorithm", fit.refusal))
             if available is not None and fit.replay_bytes > available:
-                grade = Grade.PROBLEM if fit.algorithm == chosen.name else Grade.NOTE
+                grade = Grade.PROBLEM if fit.algorithm == chosen else Grade.NOTE
                 text = (
                     f"the replay of {fit.algorithm} takes {size_text(fit.replay_bytes)}, "
                     f"{size_text(available)} are available: --{fit.algorithm}.replay-capacity, "

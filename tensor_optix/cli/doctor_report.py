@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.text import Text
 
-from tensor_optix.algorithms.catalogue import DEFAULT_ALGORITHM
 from tensor_optix.core.observation_layout import ALONE, Encoding, layout_of
 from tensor_optix.core.replay.storage import size_text
 from tensor_optix.pipeline.examination.findings import Grade
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 MAX_WIDTH, NAME_WIDTH = 110, 14
 COLOURS = {Grade.OK: "green", Grade.NOTE: "yellow", Grade.PROBLEM: "bold red"}
-WHY_DEFAULT = "it is the default: least time to a good policy where steps are cheap, and no replay"
 _MOST_PARTS = 6
 
 
@@ -49,8 +47,8 @@ class Diagnosis:
     speeds: Sequence[Speed]
     algorithm: str
     """That would learn."""
-    is_default: bool
-    """Whether nobody asked for it."""
+    why: str
+    """Why it was chosen; empty where somebody asked for it."""
     fits: Sequence[Fit]
     """Of every algorithm; none where that could not be told."""
     framework: str
@@ -224,10 +222,9 @@ def _algorithms(diagnosis: Diagnosis) -> list[tuple[str, str]]:
         return [("algorithm", diagnosis.algorithm)]
     (chosen,) = (one for one in diagnosis.fits if one.algorithm == diagnosis.algorithm)
     others = [one for one in diagnosis.fits if one is not chosen]
-    is_default = diagnosis.is_default and diagnosis.algorithm == DEFAULT_ALGORITHM
     facts = [("algorithm", f"{_fit(chosen)}, in {diagnosis.framework}")]
-    if is_default:
-        facts.append(("", WHY_DEFAULT))
+    if diagnosis.why:
+        facts.append(("", diagnosis.why))
     if chosen.updates_by:
         facts.append(("updates", f"by {chosen.updates_by}"))
     fitting = [_fit(one) for one in others if not one.refusal]

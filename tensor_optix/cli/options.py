@@ -18,24 +18,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, get_type_hints
 import tyro
 from gymnasium.spaces import Box, Discrete
 
-from tensor_optix.algorithms.catalogue import (
-    ALGORITHMS,
-    DEFAULT_ALGORITHM,
-    Algorithm,
-    find_algorithm,
-)
+from tensor_optix.algorithms.catalogue import ALGORITHMS, Algorithm, find_algorithm
 from tensor_optix.algorithms.network_agent import Engine  # noqa: TC001 (the parser reads the annotations)
 from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.json_values import to_json
 from tensor_optix.pipeline.atari import atari, is_atari
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tensor_optix.algorithms.hyperparams import Hyperparams
 
 LEAST_WINDOWS = 2
 """Of a trial."""
+AUTO = "auto"
+"""The algorithm that is still to be chosen."""
 
 
 def option_group(algorithm: Algorithm) -> type:
@@ -159,8 +156,10 @@ class EnvironmentOptions:
         str | None,
         tyro.conf.arg(
             metavar="NAME",
-            help=f"Discrete actions: {_algorithms(Discrete)}; continuous ones: {_algorithms(Box)}.",
-            help_behavior_hint=f"(default: {DEFAULT_ALGORITHM})",
+            help=f"Discrete actions: {_algorithms(Discrete)}; continuous ones: {_algorithms(Box)}. "
+            "auto looks at the environment for a moment, and chooses with the algorithm also what it starts "
+            "with; an option that is given stays. With a NAME the defaults below hold.",
+            help_behavior_hint=f"(default: {AUTO})",
         ),
     ] = None
     framework: Annotated[
@@ -175,9 +174,14 @@ class EnvironmentOptions:
     """Who steps the environments: auto, envpool, envpool-async, sync, async or vector."""
 
     @property
+    def is_open(self) -> bool:
+        """Whether the algorithm is left to be chosen."""
+        return self.algo in (None, AUTO)
+
+    @property
     def algorithm(self) -> Algorithm:
-        """The algorithm; raises ValueError if there is none of that name."""
-        return find_algorithm(self.algo)
+        """The algorithm, the usual one where it is open; raises ValueError if there is none of that name."""
+        return find_algorithm(None if self.is_open else self.algo)
 
     @property
     def arguments(self) -> list[str]:
@@ -227,7 +231,13 @@ class LearnerOptions(EnvironmentOptions, AlgorithmOptions):  # type: ignore[misc
         tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint=_chosen("hidden_sizes")),
     ] = None
     """Widths of the hidden layers; for images of those behind the convolutions, 512 by default."""
-    normalize_observations: bool = False
+    normalize_observations: Annotated[
+        bool | None,
+        tyro.conf.arg(
+            metavar="[True|False]",
+            help_behavior_hint="(default: chosen with --algo auto, else False; --no-normalize-observations)",
+        ),
+    ] = None
     """Let the networks see observations of mean 0 and variance 1."""
     normalize_rewards: bool = False
     """Learn from rewards that are scaled to unit returns; scores stay raw."""
@@ -254,7 +264,41 @@ class LearnerOptions(EnvironmentOptions, AlgorithmOptions):  # type: ignore[misc
     @property
     def hyperparams(self) -> dict[str, Any]:
         """The hyperparameters that were given for the algorithm."""
-        return self._given(self.algorithm.name)
+        return self.hyperparams_of(self.algorithm)
+
+    def hyperparams_of(self, algorithm: Algorithm) -> dict[str, Any]:
+        """Return the hyperparameters that were given for an algorithm."""
+        return given(getattr(self, algorithm.name))
+
+    @property
+    def candidates(self) -> list[Algorithm]:
+        """The algorithms that come into question: the one asked for, or those that take all that was given.
+
+        Raises:
+            ValueError: If no algorithm takes all of it.
+        """
+        if not self.is_open:
+            return [self.algorithm]
+        names = {one.name: self.hyperparams_of(one).keys() for one in ALGORITHMS.values()}
+        asked = set[str]().union(*names.values())
+        found = [one for one in ALGORITHMS.values() if asked == names[one.name]]
+        if not found:
+            told = ", ".join(f"--{one.replace('_', '-')}" for one in sorted(asked))
+            raise ValueError(f"no algorithm takes all of {told}: choose one by --algo")
+        return found
+
+    def settled(self, algorithm: str, params: Mapping[str, Any], **others: Any) -> Self:
+        """Return options that leave the algorithm no longer open.
+
+        Args:
+            algorithm: One of the candidates.
+            params: Hyperparameters beside those given, which stay.
+            **others: Further fields.
+        """
+        groups = {name: group() for name, group in _GROUPS.items()}
+        own = dict(params) | self.hyperparams_of(ALGORITHMS[algorithm])
+        groups[algorithm] = replace(getattr(self, algorithm), **own)
+        return replace(self, algo=algorithm, **groups, **others)
 
     def check(self) -> None:
         """Check every number.
@@ -262,22 +306,20 @@ class LearnerOptions(EnvironmentOptions, AlgorithmOptions):  # type: ignore[misc
         Raises:
             ValueError: If one is out of range, or is an option of another algorithm.
         """
-        chosen = self.algorithm
         _ = self.environment
-        self._require_own_options(chosen.name)
+        if not self.is_open:
+            self._require_own_options(self.algorithm.name)
+        for one in self.candidates:
+            one.hyperparams_type.from_params(one.default_params() | self.hyperparams_of(one))
         require_at_least_1("num-envs", self.envs)
         require_at_least_1("window-size", self.window)
         _require_seed(self.seed)
         for size in self.hidden_sizes or ():
             require_at_least_1("hidden-sizes", size)
-        chosen.hyperparams_type.from_params(chosen.default_params() | self.hyperparams)
-
-    def _given(self, name: str) -> dict[str, Any]:
-        return given(getattr(self, name))
 
     def _require_own_options(self, chosen: str) -> None:
-        for name in ALGORITHMS:
-            foreign = next(iter(self._given(name)), None)
+        for name, one in ALGORITHMS.items():
+            foreign = next(iter(self.hyperparams_of(one)), None)
             if name != chosen and foreign is not None:
                 option = foreign.replace("_", "-")
                 raise ValueError(
@@ -307,6 +349,8 @@ class TrainOptions(LearnerOptions):
             ValueError: If one is out of range, or is an option of another algorithm.
         """
         super().check()
+        if self.is_open:
+            return
         if self.max_steps is not None and self.max_steps < self.rows_per_window:
             raise ValueError(
                 "--max-steps must be at least one window, which is --num-envs times --window-size "
@@ -354,7 +398,7 @@ class TuneOptions(LearnerOptions):
         super().check()
         require_at_least_1("trials", self.trials)
         least = LEAST_WINDOWS * self.rows_per_window
-        if self.trial_steps < least:
+        if not self.is_open and self.trial_steps < least:
             raise ValueError(
                 f"--trial-steps must be at least {LEAST_WINDOWS} windows of --num-envs times "
                 f"--window-size steps = {least}, got {self.trial_steps}"

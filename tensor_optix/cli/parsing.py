@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from tensor_optix.algorithms.catalogue import ALGORITHMS, DEFAULT_ALGORITHM
+from tensor_optix.algorithms.catalogue import ALGORITHMS
 from tensor_optix.cli.options import (
+    AUTO,
     DoctorOptions,
     EvaluateOptions,
     ResumeOptions,
@@ -102,15 +103,50 @@ def translated(arguments: list[str]) -> list[str]:
     Raises:
         ValueError: If an option of `train` is given to `tune`.
     """
-    if arguments[0] not in ("train", "tune", "doctor"):
+    subcommand = arguments[0]
+    if subcommand not in ("train", "tune", "doctor"):
         return arguments
-    algorithm = _algorithm(arguments)
-    return [
-        _renamed(one, arguments[0], algorithm) if one.startswith("--") else one for one in arguments
-    ]
+    algorithms = list(ALGORITHMS) if subcommand == "doctor" else _algorithms(arguments)
+    found = list[str]()
+    for place, argument in enumerate(arguments):
+        if not argument.startswith("--"):
+            found.append(argument)
+            continue
+        name, equals, value = _renamed(argument, subcommand)
+        owners = [one for one in algorithms if _knows(one, name)]
+        if name in _SWITCHES and not equals:
+            found += _switched(name, arguments[place + 1 : place + 2])
+            continue
+        if not equals and owners:
+            # The last one takes the value that follows.
+            following = arguments[place + 1 : place + 2]
+            found += [f"--{one}.{name}={value}" for one in owners[:-1] for value in following]
+            found.append(f"--{owners[-1]}.{name}")
+            continue
+        found += [f"--{one}.{name}{equals}{value}" for one in owners] or [
+            f"--{name}{equals}{value}"
+        ]
+    return found
 
 
-def _renamed(argument: str, subcommand: str, algorithm: str) -> str:
+_SWITCHES = {"normalize-observations": "True", "no-normalize-observations": "False"}
+"""Options that may stand alone, and what they say then."""
+
+
+def _switched(name: str, following: list[str]) -> list[str]:
+    """Return a switch with its value, which may follow."""
+    option = "--" + name.removeprefix("no-")
+    if name in _SWITCHES and following and following[0] in ("True", "False", "None"):
+        return [f"--{name}"]
+    return [option, _SWITCHES[name]]
+
+
+def _knows(algorithm: str, name: str) -> bool:
+    return name.replace("-", "_") in ALGORITHMS[algorithm].default_params()
+
+
+def _renamed(argument: str, subcommand: str) -> tuple[str, str, str]:
+    """Return an option's name here, and the `=` and the value behind it, if they are there."""
     typed, equals, value = argument.removeprefix("--").partition("=")
     name = typed.replace("_", "-")
     name = OTHER_NAMES.get(name, name)
@@ -118,17 +154,15 @@ def _renamed(argument: str, subcommand: str, algorithm: str) -> str:
         raise ValueError(
             f"--{typed} is an option of train; the environment steps of a trial are --trial-steps"
         )
-    if name.replace("-", "_") in ALGORITHMS[algorithm].default_params():
-        name = f"{algorithm}.{name}"
-    return f"--{name}{equals}{value}"
+    return name, equals, value
 
 
-def _algorithm(arguments: list[str]) -> str:
-    """Return the algorithm that is asked for; one that does not exist is refused later, with all else."""
+def _algorithms(arguments: list[str]) -> list[str]:
+    """Return the algorithms that come into question; a name that is none is refused later, with all else."""
     words = [word for argument in arguments for word in argument.split("=", 1)]
     given = dict(itertools.pairwise(words))
-    asked = given.get("--algo", given.get("--agent", DEFAULT_ALGORITHM))
-    return asked if asked in ALGORITHMS else DEFAULT_ALGORITHM
+    asked = given.get("--algo", given.get("--agent", AUTO))
+    return [asked] if asked in ALGORITHMS else list(ALGORITHMS)
 
 
 def _numbers() -> tyro.constructors.ConstructorRegistry:

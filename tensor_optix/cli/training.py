@@ -15,6 +15,7 @@ from tensor_optix.cli.display import Display, log_shown, make_display
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import framework_for, load_announced, require_framework
 from tensor_optix.cli.options import ResumeOptions, TrainOptions
+from tensor_optix.cli.starting import ChoiceLog, settled
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.callbacks import Ending, RunLog
 from tensor_optix.core.checkpoints.run_keeper import RunKeeper
@@ -30,8 +31,9 @@ from tensor_optix.runs.run_lock import RunLock
 from tensor_optix.settings import run_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from tensor_optix.algorithms.starting_point import Choice
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.environment_recipe import EnvironmentRecipe
     from tensor_optix.pipeline.vector_env import VectorEnv
@@ -68,6 +70,8 @@ def _begin(options: TrainOptions, interruption: Interruption) -> int:
     else:
         directory = RunDirectory(options.run_dir)
     directory.require_free()
+    # What the packages warn of they say again when the environments to train in are made.
+    options, choices = settled(options, warn=lambda _: None)
 
     def described(env: VectorEnv) -> RunConfig:
         framework = framework_for(
@@ -84,7 +88,7 @@ def _begin(options: TrainOptions, interruption: Interruption) -> int:
         env_kwargs=options.environment.kwargs,
         wrappers=options.wrapper,
     )
-    training = _Training(directory, pipeline, options.plain, interruption)
+    training = _Training(directory, pipeline, options.plain, interruption, choices)
     return training.run(options.environment, described, resume=False)
 
 
@@ -127,6 +131,7 @@ class _Training:
         pipeline: Gives its windows.
         plain: Whether the display is plain lines, also on a terminal.
         interruption: Listens for signals.
+        choices: What was chosen for a run that begins.
     """
 
     def __init__(
@@ -135,11 +140,13 @@ class _Training:
         pipeline: VectorBatchPipeline,
         plain: bool,
         interruption: Interruption,
+        choices: Sequence[Choice] = (),
     ) -> None:
         self._directory = directory
         self._pipeline = pipeline
         self._plain = plain
         self._interruption = interruption
+        self._choices = choices
         self._record = TrainingRecord()
 
     def run(
@@ -182,7 +189,12 @@ class _Training:
             seed=config.seed,
             checkpoint_dir=directory.checkpoints,
             max_steps=config.max_steps,
-            callbacks=[self._record, display, RunLog(directory.path, resume)],
+            callbacks=[
+                self._record,
+                display,
+                RunLog(directory.path, resume),
+                ChoiceLog(self._choices),
+            ],
         )
         loop = assemble(agent, self._pipeline, settings, RunKeeper(directory.state, resume=resume))
         interruption = self._interruption

@@ -13,6 +13,7 @@ from tensor_optix.cli.building import build_agent, derived_seeds, open_environme
 from tensor_optix.cli.display import Display, log_shown, make_display
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import framework_for, load_announced, require_framework
+from tensor_optix.cli.starting import settled
 from tensor_optix.core.checkpoints.durable_files import write_json
 from tensor_optix.core.json_values import to_json
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
@@ -88,12 +89,15 @@ class _Tuning:
     def run(self) -> int:
         self._require_free()
         notes = list[str]()
+        self._options, choices = settled(self._options, warn=lambda _: None)
         self._look_at_environment(notes)
         self._space = self._searched()
         search = self._open()
         display = make_display(TrainingRecord(), self._config, plain=True)
         for note in notes:
             display.note(f"warning: {note}")
+        for one in choices:
+            display.note(f"chose {words.chosen(one.option, one.value)}: {one.reason}")
         display.note(self._announcement())
         self._interruption.stop, self._interruption.acknowledge = search.stop, display.note
         with log_shown(display, search_logger, _clocked()):

@@ -268,6 +268,17 @@ class Start(LoopEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Chosen(LoopEvent):
+    """Before the run began, something was chosen that nobody had asked for."""
+
+    kind = "chosen"
+    option: str
+    """The field of `run.json`; that of a hyperparameter is `hyperparams.NAME`."""
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Resumed(LoopEvent):
     """The run goes on from its checkpoint, after its process had ended."""
 

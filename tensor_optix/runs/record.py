@@ -15,6 +15,7 @@ import numpy as np
 from tensor_optix.core.callbacks import (
     Baseline,
     Best,
+    Chosen,
     Degradation,
     Dormant,
     Error,
@@ -52,7 +53,16 @@ class Surer(LoopEvent):
 
 
 _SHOWN = (
-    Rescored | Degradation | Rollback | Recovered | Finals | Dormant | Error | Resumed | Unsaved
+    Chosen
+    | Rescored
+    | Degradation
+    | Rollback
+    | Recovered
+    | Finals
+    | Dormant
+    | Error
+    | Resumed
+    | Unsaved
 )
 _KINDS = {one.kind: one for one in (Baseline, Best, Surer, Plateau, Tuned, *_SHOWN.__args__)}
 MOST_POINTS = 2_000
@@ -263,7 +273,11 @@ def _made(plain: dict[str, Any]) -> Decision:
     return Decision(_KINDS[plain["kind"]](**fields), float(plain["seconds"]))
 
 
+def _kind(made: Decision) -> tuple[str, str]:
+    return made.kind, made.event.option if isinstance(made.event, Chosen) else ""
+
+
 def merged(decisions: Sequence[Decision]) -> list[tuple[Decision, int]]:
     """Return the decisions with each series of one kind as its last one and their number."""
-    series = (list(group) for _, group in groupby(decisions, key=lambda made: made.kind))
+    series = (list(group) for _, group in groupby(decisions, key=_kind))
     return [(group[-1], len(group)) for group in series]

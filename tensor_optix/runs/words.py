@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tensor_optix.core.callbacks import (
     Baseline,
     Best,
+    Chosen,
     Degradation,
     Dormant,
     Error,
@@ -77,6 +78,8 @@ def decision(made: Decision, count: int = 1) -> str:
 
 def _decision(made: Decision) -> str:
     match made.event:
+        case Chosen(option=option, value=value, reason=reason):
+            return f"chose {chosen(option, value)}: {reason}"
         case Baseline(score=score, episodes=episodes):
             return f"first score {number(score)}{of_episodes(episodes)}"
         case Best(score=score, episodes=episodes):
@@ -111,6 +114,15 @@ def _decision(made: Decision) -> str:
             return f"failed: {reason}"
         case _:
             return made.kind
+
+
+def chosen(option: str, value: Any) -> str:
+    """Say what was chosen for an option."""
+    name = option.removeprefix("hyperparams.").replace("_", " ")
+    if isinstance(value, bool):
+        return name if value else f"no {name}"
+    told = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return f"{name} {told}"
 
 
 def of_episodes(episodes: int) -> str:

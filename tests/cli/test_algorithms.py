@@ -6,12 +6,12 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tensor_optix.cli.main import main
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 TINY = ("--num-envs", "2", "--hidden-sizes", "8", "--backend", "sync")
 
@@ -48,11 +48,13 @@ def trained(env_id: str, *options: str) -> dict[str, object]:
     return config
 
 
-def test_continuous_actions_are_trained_by_ppo_and_played(
-    here: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+def test_continuous_actions_are_trained_and_played(
+    algorithm: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = trained("Pendulum-v1", "--window-size", "200", "--max-steps", "800")
-    assert config["algorithm"] == "ppo"
+    asked = [] if algorithm == "sac" else ["--algo", algorithm]
+    config = trained("Pendulum-v1", "--window-size", "200", "--max-steps", "800", *asked)
+    assert config["algorithm"] == algorithm
     assert "Pendulum-v1: 2 episodes, best actions" in capsys.readouterr().out
 
 

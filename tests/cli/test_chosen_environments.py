@@ -268,7 +268,17 @@ def test_some_episodes_that_do_not_end_are_told_apart_from_those_that_do(
         'gymnasium.register("SomeEnd-v0", make)\n'
     )
     monkeypatch.setattr("tensor_optix.core.decisions.episode_ends.MOST_STEPS", 50)
-    options = [*TINY, "--backend", "sync", "--max-steps", "256", "--run-dir", "run"]
+    options = [
+        *TINY,
+        "--algo",
+        "ppo",
+        "--backend",
+        "sync",
+        "--max-steps",
+        "256",
+        "--run-dir",
+        "run",
+    ]
     assert main(["train", "some_end:SomeEnd-v0", *options]) == 0
     capsys.readouterr()
     result = evaluated(capsys, Path("run"))

@@ -75,10 +75,12 @@ def test_train_help_documents_every_algorithm_with_what_it_chooses(
         "--dqn.epsilon-decay-steps INT",
         "--sac.tau FLOAT How far the target critics follow",
         "--td3.policy-delay INT Updates of the critics for one of the actor",
-        "Discrete actions: ppo, dqn; continuous ones: ppo, sac, td3. (default: ppo)",
+        "Discrete actions: ppo, dqn; continuous ones: ppo, sac, td3.",
+        "(default: auto)",
         "(default: 64 64 (ppo), 120 84 (dqn), 256 256 (sac), 256 256 (td3))",
         "(default: 8 (ppo), 4 (dqn), 4 (sac), 4 (td3))",
-        "--normalize-observations, --no-normalize-observations",
+        "--normalize-observations [True|False]",
+        "--no-normalize-observations",
     ):
         assert part in text
 
@@ -116,6 +118,15 @@ def test_help_and_errors_import_no_framework() -> None:
         (["train", "CartPole-v1", "--framework", "tenserflow"], "did you mean 'tensorflow'?"),
         (
             ["train", "CartPole-v1", "--sac.tau", "0.005"],
+            "'sac' takes Box actions, got Discrete(2); use 'ppo' or 'dqn'",
+        ),
+        (
+            ["train", "CartPole-v1", "--sac.tau", "0.005", "--ppo.n-epochs", "3"],
+            "no algorithm takes all of --n-epochs, --tau: choose one by --algo",
+        ),
+        (["train", "CartPole-v1", "--tau", "2"], "tau must be in [0, 1], got 2"),
+        (
+            ["train", "CartPole-v1", "--algo", "ppo", "--sac.tau", "0.005"],
             "--sac.tau is an option of sac, but the algorithm is ppo: leave it out, or choose --algo sac",
         ),
         (

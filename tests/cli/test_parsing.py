@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tensor_optix.algorithms.catalogue import ALGORITHMS
 from tensor_optix.cli.options import TrainOptions, TuneOptions
 from tensor_optix.cli.parsing import parse, translated, whole_number
 
@@ -47,8 +48,36 @@ def test_hyperparameters_need_no_name_of_the_algorithm() -> None:
     assert trained_with("--algo=sac", "--tau", "0.1").hyperparams == {"tau": 0.1}
 
 
+def test_a_hyperparameter_is_meant_for_every_algorithm_that_comes_into_question() -> None:
+    options = trained_with("--gamma", "0.9", "--tau=0.1")
+    assert [one.name for one in options.candidates] == ["sac", "td3"]
+    assert all(
+        options.hyperparams_of(one) == {"gamma": 0.9, "tau": 0.1} for one in options.candidates
+    )
+    assert [one.name for one in trained_with("--td3.policy-delay", "3").candidates] == ["td3"]
+    assert len(trained_with("--algo", "auto").candidates) == len(ALGORITHMS)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], None),
+        (["--normalize-observations"], True),
+        (["--normalize_observations", "True"], True),
+        (["--normalize-observations=False"], False),
+        (["--no-normalize-observations"], False),
+        (["--normalize-observations", "--num-envs", "2"], True),
+    ],
+)
+def test_whether_observations_are_normalized_may_be_left_open(
+    words: list[str], expected: bool | None
+) -> None:
+    assert trained_with(*words).normalize_observations is expected
+
+
 def test_what_another_algorithm_knows_is_left_as_it_was_typed() -> None:
-    assert translated(["train", "X-v0", "--tau", "0.1"]) == ["train", "X-v0", "--tau", "0.1"]
+    asked = ["train", "X-v0", "--algo", "ppo", "--tau", "0.1"]
+    assert translated(asked) == asked
     assert translated(["evaluate", "runs", "--lr"]) == ["evaluate", "runs", "--lr"]
 
 

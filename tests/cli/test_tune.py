@@ -77,7 +77,8 @@ def test_progress_is_a_line_per_trial_and_the_command_that_is_printed_works(
     assert tune("--seed", "1", "--ppo.gamma", "0.9", "--normalize-rewards") == 0
     said = capsys.readouterr()
     assert said.err == ""
-    first, second, *_ = said.out.splitlines()
+    chosen, first, second, *_ = said.out.splitlines()
+    assert chosen.startswith("chose algorithm ppo: ")
     assert "seed 1; 2 trials of 128 steps, searching learning_rate, clip_ratio" in first
     assert second.startswith("00:0")
     assert "trial 1 of 2: score " in second

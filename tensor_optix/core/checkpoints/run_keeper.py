@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-COST_SHARE = 0.02
-"""Checkpoints take no more than this share of the time, of the training and of the thread that writes."""
+COST_SHARE = 0.01
+"""The most of the time that checkpoints take by the clocks of the training, which waits for the copy, and of
+the thread that writes. Windows are longer by up to twice that: caches are cold then, and one thread at a time
+runs Python."""
 _AGENTS = "agents"
 _RANDOM = "random"
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MOST_HISTORY = 1_000
+MOST_HISTORY = 256
 """Evaluations that are remembered; the older half is forgotten when there are more, so that a run of days
 does not fill the memory."""
 EVALUATIONS_WITHOUT_EVIDENCE = 50

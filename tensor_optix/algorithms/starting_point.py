@@ -1,0 +1,195 @@
+"""How to begin in an environment that nobody said anything about: a first look comes in, choices go out.
+
+Only what the look gives a reason for is chosen; the rest starts as the catalogue has it. What cannot be seen
+before anything learns, the learning rate above all, is left to the tuning.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.spaces import Box
+
+from tensor_optix.algorithms.agent_factory import has_images
+from tensor_optix.core.observation_layout import layout_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from tensor_optix.algorithms.catalogue import Algorithm
+    from tensor_optix.core.observation_layout import AnySpace
+    from tensor_optix.core.types import Array
+    from tensor_optix.pipeline.first_look import FirstLook
+
+DEAR_STEP = 0.01
+"""Seconds; an update of any algorithm takes less."""
+SLOW_STEP = 1e-3
+"""Seconds from which on environments are worth a processor each."""
+UNEVEN_SPREADS = 20.0
+"""Numbers whose spreads differ by more than this are not seen alike by a network."""
+ORDINARY = (0.1, 5.0)
+"""Spreads and distances from 0 between which a network sees numbers as they are."""
+WIDTHS = ((6, 64, 1e-3), (16, 128, 7e-4))
+"""For so many numbers in observation and action, at most, so many units in the hidden layers of actor and
+critic, and the learning rate that such networks bear."""
+STANDS_OUT = 10.0
+"""The last reward of an episode tells more than all others if it is so many times as large."""
+FEW_EPISODES = 3
+HORIZONS = (100, 10_000)
+"""Of the discount, in steps."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Something that was chosen, and why."""
+
+    option: str
+    """The field of `RunConfig`; that of a hyperparameter is `hyperparams.NAME`."""
+    value: Any
+    reason: str
+
+
+def best_suited(
+    observation_space: AnySpace,
+    action_space: AnySpace,
+    step_seconds: float,
+    among: Sequence[Algorithm],
+) -> Choice:
+    """Choose an algorithm.
+
+    Args:
+        observation_space: Of one environment.
+        action_space: Of one environment.
+        step_seconds: What a step of one takes.
+        among: Those that come into question, at least one. If none acts in the space, the first is taken, and
+            `make_agent` says what is wrong.
+    """
+    fitting = [one.name for one in among if isinstance(action_space, one.action_spaces)]
+    sees_images = has_images(observation_space)
+    if not fitting:
+        return Choice("algorithm", among[0].name, "no other was left")
+    if len(fitting) == 1:
+        return Choice("algorithm", fitting[0], "it is the one that takes these actions and options")
+    if isinstance(action_space, Box) and not sees_images and "sac" in fitting:
+        return Choice("algorithm", "sac", "continuous actions: it needs the fewest steps")
+    if "dqn" in fitting and step_seconds > DEAR_STEP:
+        reason = f"a step takes {1e3 * step_seconds:.0f} ms: it needs the fewest steps"
+        return Choice("algorithm", "dqn", reason)
+    if "ppo" in fitting:
+        reason = (
+            "a replay of images takes much memory"
+            if sees_images
+            else f"a step takes {_duration(step_seconds)}: it learns the most in the same time"
+        )
+        return Choice("algorithm", "ppo", reason)
+    return Choice("algorithm", fitting[0], "the first that takes these actions and options")
+
+
+def starting_point(
+    algorithm: Algorithm,
+    observation_space: AnySpace,
+    action_space: AnySpace,
+    look: FirstLook,
+    *,
+    processors: int,
+    given: Collection[str] = (),
+) -> list[Choice]:
+    """Choose what an algorithm is to begin with otherwise than the catalogue has it.
+
+    Args:
+        algorithm: Acts in the space.
+        observation_space: Of one environment.
+        action_space: Of one environment.
+        look: At a few of them.
+        processors: How many there are.
+        given: The options, as a `Choice` names them, that somebody else chose.
+    """
+    choices = [*_environments(algorithm, look, processors), *_normalization(look)]
+    if "hidden_sizes" not in given:
+        choices += _networks(algorithm, observation_space, action_space)
+    choices += _horizon(algorithm, look)
+    return [one for one in choices if one.option not in given]
+
+
+def _environments(algorithm: Algorithm, look: FirstLook, processors: int) -> list[Choice]:
+    if look.step_seconds < SLOW_STEP or processors <= algorithm.num_envs:
+        return []
+    reason = f"a step takes {_duration(look.step_seconds)}, and there are {processors} processors"
+    return [Choice("num_envs", processors, reason)]
+
+
+def _networks(
+    algorithm: Algorithm, observation_space: AnySpace, action_space: AnySpace
+) -> list[Choice]:
+    """Choose networks for continuous actions, whose actors and critics see few numbers or many."""
+    is_twin = set(algorithm.action_spaces) == {Box}
+    if not is_twin or has_images(observation_space):
+        return []
+    count = layout_of(observation_space).size + math.prod(action_space.shape or ())
+    for most, width, learning_rate in WIDTHS:
+        if count <= most:
+            reason = f"{count} numbers in observation and action"
+            rate = f"networks of {width} units bear more than those of {algorithm.hidden_sizes[0]}"
+            return [
+                Choice("hidden_sizes", (width, width), reason),
+                Choice("hyperparams.learning_rate", learning_rate, rate),
+            ]
+    return []
+
+
+def _normalization(look: FirstLook) -> list[Choice]:
+    if look.spreads is None or look.centers is None:
+        return []
+    varies = look.spreads > 0.0
+    spreads, centers = look.spreads[varies], np.abs(look.centers[varies])
+    if not len(spreads):
+        return []
+    reason = _why_uneven(spreads, centers)
+    return [Choice("normalize_observations", True, reason)] if reason else []
+
+
+def _why_uneven(spreads: Array, centers: Array) -> str:
+    """Say why numbers of such spreads and means are to be normalized; nothing where they need not."""
+    low, high = float(spreads.min()), float(spreads.max())
+    least, most = ORDINARY
+    if high / low > UNEVEN_SPREADS:
+        return f"the numbers of an observation vary by {low:.2g} to {high:.2g}"
+    if high > most or high < least:
+        return f"no number of an observation varies by more than {high:.2g}" * (high < least) or (
+            f"numbers of an observation vary by {high:.2g}"
+        )
+    if float(centers.max()) > most:
+        return f"numbers of an observation lie about {float(centers.max()):.2g}"
+    return ""
+
+
+def _horizon(algorithm: Algorithm, look: FirstLook) -> list[Choice]:
+    if look.time_limit is None:
+        return []
+    if look.is_blind:
+        why = "nothing that random play met pays"
+    elif algorithm.name == "ppo" and _ends_stand_out(look):
+        why = "what counts comes at the end of an episode"
+    else:
+        return []
+    horizon = int(np.clip(look.time_limit, *HORIZONS))
+    gamma = 1.0 - 1.0 / horizon
+    if gamma <= algorithm.default_params()["gamma"]:
+        return []
+    reason = f"{why}, and one may last {look.time_limit:,} steps"
+    return [Choice("hyperparams.gamma", round(gamma, 5), reason)]
+
+
+def _ends_stand_out(look: FirstLook) -> bool:
+    """Whether the rewards that end episodes are of another size than those on the way."""
+    if len(look.last_rewards) < FEW_EPISODES:
+        return False
+    ordinary = float(np.median(np.abs(look.rewards)))
+    return float(np.median(np.abs(look.last_rewards))) > STANDS_OUT * ordinary > 0.0
+
+
+def _duration(seconds: float) -> str:
+    return f"{1e3 * seconds:.2g} ms" if seconds >= SLOW_STEP else f"{1e6 * seconds:.2g} us"

@@ -1,0 +1,174 @@
+"""What random play shows before anything learns: a few environments come in, figures go out."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+from tensor_optix.core.episode_returns import EpisodeCounter
+from tensor_optix.core.observation_layout import Encoding, layout_of
+
+if TYPE_CHECKING:
+    from tensor_optix.core.observation_layout import AnySpace
+    from tensor_optix.core.types import Array
+    from tensor_optix.pipeline.vector_contract import VectorEnv, VectorStep
+
+MOST_STEPS = 4_000
+"""Of all environments together."""
+MOST_SECONDS = 1.0
+"""No step is begun after them."""
+FEW_EPISODES = 3
+"""Fewer do not tell whether one pays more than another."""
+FEW_STEPS = 200
+"""Fewer do not tell that nothing pays."""
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """A stretch of random play in several environments at once."""
+
+    backend: str
+    """Who stepped them, never "auto"."""
+    num_envs: int
+    """How many there were."""
+    time_limit: int | None
+    """Of an episode, in steps; None where it is not known."""
+    steps: int
+    """Of all of them."""
+    step_seconds: float
+    """What a step of one took, wall clock, while all stepped together."""
+    rewards: Array
+    """`[steps]` float32, in no particular order."""
+    returns: Array
+    """`[K]` float64, of the episodes that ended."""
+    last_rewards: Array
+    """`[K]` float32, those of their last steps."""
+    lengths: Array
+    """`[K]` int64, of the same episodes, in steps."""
+    spreads: Array | None
+    """`[D]` float64, the standard deviation of each number of an observation; None where they are not
+    plain numbers: choices, bytes, images."""
+    centers: Array | None
+    """`[D]` float64, the means of the same."""
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether nothing that random play met tells good actions from bad ones.
+
+        Either no reward but 0 came, or every episode paid the same.
+        """
+        if self.steps >= FEW_STEPS and not np.any(self.rewards):
+            return True
+        return len(self.returns) >= FEW_EPISODES and np.ptp(self.returns) == 0.0
+
+
+def look_at(env: VectorEnv, seed: int = 0) -> FirstLook:
+    """Play random actions, among those that are allowed, from a reset on.
+
+    What the environments raise passes through.
+
+    Args:
+        env: Goes on to belong to whoever made it. Is reset.
+        seed: Of the reset and of the actions.
+    """
+    draw = _Actions(env, seed)
+    counter, observed = EpisodeCounter(env.num_envs), _Observed(env.observation_space)
+    rewards: list[Array] = []
+    finals: list[Array] = []
+    returns: list[Array] = []
+    lengths: list[Array] = []
+    env.reset(seed)
+    env.need_masks(env.mask_size > 0)
+    step = env.recv()
+    observed.add(step.observations)
+    steps, begun = 0, time.perf_counter()
+    while steps < MOST_STEPS and (not steps or time.perf_counter() - begun < MOST_SECONDS):
+        env.send(draw(step), step.env_ids)
+        step = env.recv()
+        valid, (paid, ends) = step.valid, step.scored
+        rewards.append(paid[valid].astype(np.float32))
+        _, totals, durations = counter.add_step(step.env_ids[valid], paid[valid], ends[valid])
+        returns.append(np.asarray(totals, np.float64))
+        lengths.append(np.asarray(durations, np.int64))
+        finals.append(paid[valid & ends].astype(np.float32))
+        observed.add(step.observations)
+        steps += int(np.count_nonzero(valid))
+    seconds = time.perf_counter() - begun
+    spreads, centers = observed.figures()
+    return FirstLook(
+        backend=env.name,
+        num_envs=env.num_envs,
+        time_limit=env.max_episode_steps,
+        steps=steps,
+        step_seconds=seconds / max(1, steps),
+        rewards=np.concatenate(rewards),
+        returns=np.concatenate(returns),
+        last_rewards=np.concatenate(finals),
+        lengths=np.concatenate(lengths),
+        spreads=spreads,
+        centers=centers,
+    )
+
+
+class _Actions:
+    """Draws actions for the environments of a step."""
+
+    def __init__(self, env: VectorEnv, seed: int) -> None:
+        # The environment's own space keeps its random state.
+        self._space: Any = copy.deepcopy(env.action_space)
+        self._space.seed(seed)
+        self._rng = np.random.default_rng(seed)
+
+    def __call__(self, step: VectorStep) -> Array:
+        count, masks = len(step.env_ids), step.action_masks
+        drawn = np.stack([self._space.sample() for _ in range(count)])
+        if (
+            masks is None
+            or not isinstance(self._space, Discrete)
+            or masks.shape[1] != self._space.n
+        ):
+            return drawn
+        preferred = np.where(masks, self._rng.random(masks.shape), -1.0).argmax(axis=1)
+        return np.asarray(preferred + self._space.start, drawn.dtype)
+
+
+class _Observed:
+    """Sums up the numbers of observations, where they are plain numbers."""
+
+    def __init__(self, space: AnySpace) -> None:
+        is_plain = (
+            isinstance(space, Box)
+            and space.dtype != np.uint8
+            and all(one.encoding is not Encoding.IMAGE for one in layout_of(space).fields)
+        )
+        self._size = int(np.prod(space.shape)) if is_plain and space.shape is not None else 0
+        self._rows = 0
+        self._sum = np.zeros(self._size)
+        self._squares = np.zeros(self._size)
+        self._origin: Array | None = None
+
+    def add(self, observations: Array) -> None:
+        """Take in `[B, ...]`."""
+        if not self._size:
+            return
+        rows = observations.reshape(len(observations), self._size).astype(np.float64)
+        if self._origin is None:
+            # Sums about the first row lose no digits to what all rows have in common.
+            self._origin = np.nan_to_num(rows[0])
+        rows = np.nan_to_num(rows) - self._origin
+        self._rows += len(rows)
+        self._sum += rows.sum(axis=0)
+        self._squares += np.square(rows).sum(axis=0)
+
+    def figures(self) -> tuple[Array | None, Array | None]:
+        """Return standard deviations and means."""
+        if self._origin is None:
+            return None, None
+        means = self._sum / self._rows
+        variances = np.maximum(self._squares / self._rows - np.square(means), 0.0)
+        return np.sqrt(variances), means + self._origin

@@ -1,0 +1,142 @@
+"""What is chosen from a first look, rule by rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+
+from tensor_optix.algorithms.catalogue import ALGORITHMS
+from tensor_optix.algorithms.starting_point import best_suited, starting_point
+from tensor_optix.pipeline.first_look import FirstLook
+
+VECTOR = Box(-1, 1, (4,))
+IMAGE = Box(0, 255, (84, 84, 3), np.uint8)
+REACH = Box(-1, 1, (1,))
+
+
+def look(**figures: Any) -> FirstLook:
+    """Return a look at an environment that gives no reason for anything."""
+    usual: dict[str, Any] = {
+        "backend": "sync",
+        "num_envs": 8,
+        "time_limit": 200,
+        "steps": 1000,
+        "step_seconds": 1e-5,
+        "rewards": np.linspace(-1, 1, 1000, dtype=np.float32),
+        "returns": np.array([1.0, 2.0, 3.0, 4.0]),
+        "last_rewards": np.array([0.5, -0.5, 0.5, 1.0], np.float32),
+        "lengths": np.array([200, 200, 200, 200]),
+        "spreads": np.ones(4),
+        "centers": np.zeros(4),
+    }
+    return FirstLook(**usual | figures)
+
+
+def choices(
+    algorithm: str, seen: FirstLook, observation: Any = VECTOR, action: Any = REACH, **others: Any
+) -> dict[str, Any]:
+    known = {"processors": 2} | others
+    made = starting_point(ALGORITHMS[algorithm], observation, action, seen, **known)
+    return {one.option: one.value for one in made}
+
+
+@pytest.mark.parametrize(
+    ("observation", "action", "step_seconds", "among", "expected"),
+    [
+        (VECTOR, Discrete(2), 1e-5, "ppo dqn sac td3", "ppo"),
+        (VECTOR, Discrete(2), 0.02, "ppo dqn sac td3", "dqn"),
+        (VECTOR, REACH, 1e-5, "ppo dqn sac td3", "sac"),
+        (VECTOR, REACH, 0.02, "ppo dqn sac td3", "sac"),
+        (IMAGE, REACH, 1e-5, "ppo dqn sac td3", "ppo"),
+        (IMAGE, Discrete(2), 1e-5, "ppo dqn sac td3", "ppo"),
+        (VECTOR, MultiDiscrete([2, 3]), 0.02, "ppo dqn sac td3", "ppo"),
+        (VECTOR, MultiBinary(3), 1e-5, "ppo dqn sac td3", "ppo"),
+        (VECTOR, REACH, 1e-5, "td3", "td3"),
+        (VECTOR, REACH, 1e-5, "ppo td3", "ppo"),
+        (VECTOR, Discrete(2), 1e-5, "dqn sac", "dqn"),
+        # Nothing fits: whoever makes the agent says so.
+        (VECTOR, Discrete(2), 1e-5, "sac td3", "sac"),
+    ],
+)
+def test_the_algorithm_follows_from_spaces_and_the_cost_of_a_step(
+    observation: Any, action: Any, step_seconds: float, among: str, expected: str
+) -> None:
+    candidates = [ALGORITHMS[name] for name in among.split()]
+    choice = best_suited(observation, action, step_seconds, candidates)
+    assert (choice.option, choice.value) == ("algorithm", expected)
+    assert choice.reason
+
+
+def test_what_gives_no_reason_is_left_to_the_catalogue() -> None:
+    assert choices("ppo", look()) == {}
+    assert choices("sac", look(), Box(-1, 1, (20,))) == {}
+    assert choices("dqn", look(spreads=None, centers=None), Discrete(5)) == {}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sizes", "rate"),
+    [(5, (64, 64), 1e-3), (6, (128, 128), 7e-4), (15, (128, 128), 7e-4)],
+)
+def test_networks_for_few_numbers_are_small_and_learn_faster(
+    numbers: int, sizes: tuple[int, ...], rate: float
+) -> None:
+    expected = {"hidden_sizes": sizes, "hyperparams.learning_rate": rate}
+    for name in ("sac", "td3"):
+        assert choices(name, look(), Box(-1, 1, (numbers,))) == expected
+        assert choices(name, look(), Box(-1, 1, (numbers,)), given={"hidden_sizes"}) == {}
+        known = choices(name, look(), Box(-1, 1, (numbers,)), given={"hyperparams.learning_rate"})
+        assert known == {"hidden_sizes": sizes}
+    assert choices("ppo", look(), Box(-1, 1, (numbers,))) == {}
+    assert choices("sac", look(), IMAGE) == {}
+
+
+@pytest.mark.parametrize(
+    ("spreads", "centers", "expected"),
+    [
+        ([1.0, 0.1, 1.0], [0, 0, 0], False),
+        ([1.0, 0.04, 1.0], [0, 0, 0], True),
+        ([0.05, 0.05, 0.05], [0, 0, 0], True),
+        ([6.0, 6.0, 6.0], [0, 0, 0], True),
+        ([1.0, 1.0, 1.0], [0, -30.0, 0], True),
+        # What never varied tells nothing.
+        ([1.0, 0.0, 1.0], [0, 1000.0, 0], False),
+        ([0.0, 0.0, 0.0], [0, 0, 0], False),
+    ],
+)
+def test_observations_are_normalized_where_they_are_far_from_unit_scale(
+    spreads: list[float], centers: list[float], expected: bool
+) -> None:
+    seen = look(spreads=np.array(spreads), centers=np.array(centers))
+    assert choices("ppo", seen) == ({"normalize_observations": True} if expected else {})
+    assert choices("ppo", seen, given={"normalize_observations"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("limit", "gamma"), [(200, 0.995), (1000, 0.999), (50, None), (100_000, 0.9999), (None, None)]
+)
+def test_the_horizon_reaches_the_limit_where_random_play_met_nothing_that_pays(
+    limit: int | None, gamma: float | None
+) -> None:
+    nothing = look(time_limit=limit, rewards=np.zeros(1000, np.float32), returns=np.zeros(5))
+    alike = look(time_limit=limit, returns=np.full(5, -200.0))
+    expected = {} if gamma is None else {"hyperparams.gamma": gamma}
+    assert choices("ppo", nothing) == choices("ppo", alike) == expected
+    assert choices("sac", nothing, Box(-1, 1, (20,))) == expected
+
+
+def test_the_horizon_reaches_the_limit_where_the_end_is_what_counts() -> None:
+    ends = look(time_limit=1000, last_rewards=np.full(4, -100.0, np.float32))
+    assert choices("ppo", ends) == {"hyperparams.gamma": 0.999}
+    assert choices("sac", ends, Box(-1, 1, (20,))) == {}
+    few = look(time_limit=1000, last_rewards=np.full(2, -100.0, np.float32))
+    assert choices("ppo", few) == {}
+
+
+def test_slow_environments_get_a_processor_each() -> None:
+    assert choices("ppo", look(step_seconds=2e-3), processors=16) == {"num_envs": 16}
+    assert choices("ppo", look(step_seconds=2e-3), processors=8) == {}
+    assert choices("ppo", look(step_seconds=1e-4), processors=16) == {}
+    assert choices("ppo", look(step_seconds=2e-3), processors=16, given={"num_envs"}) == {}

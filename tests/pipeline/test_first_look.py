@@ -1,0 +1,149 @@
+"""What random play shows: figures of scripted environments, which are known beforehand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict, Discrete
+
+from tensor_optix.pipeline import first_look
+from tensor_optix.pipeline.first_look import FirstLook, look_at
+from tensor_optix.pipeline.vector_env import from_env_fns, make_vector_env
+
+
+class Corridor(gymnasium.Env[Any, Any]):
+    """Episodes of 5 steps; pays `paid` a step, and `last` at the end. Observations are the step and 1000."""
+
+    observation_space: Any = Box(-np.inf, np.inf, (2,), np.float32)
+    action_space: Any = Discrete(3)
+
+    def __init__(self, paid: float = 0.0, last: float = 0.0) -> None:
+        self.paid, self.last = paid, last
+        self.actions: list[int] = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.time = 0
+        return self._seen(), self._info()
+
+    def step(self, action: Any) -> Any:
+        self.actions.append(int(action))
+        self.time += 1
+        is_over = self.time == 5
+        paid = self.last if is_over else self.paid
+        return self._seen(), paid, is_over, False, self._info()
+
+    def _seen(self) -> Any:
+        return np.array([self.time, 1000.0], np.float32)
+
+    def _info(self) -> dict[str, Any]:
+        return {}
+
+
+class Masked(Corridor):
+    """Allows only action 2 in even steps, 0 and 1 in odd ones."""
+
+    def _info(self) -> dict[str, Any]:
+        return {"action_mask": np.array([0, 0, 1] if self.time % 2 == 0 else [1, 1, 0], np.int8)}
+
+
+class Chooser(Corridor):
+    observation_space: Any = Discrete(6)
+
+    def _seen(self) -> Any:
+        return self.time
+
+
+class Parts(Corridor):
+    observation_space: Any = Dict(
+        {"clock": Box(0, 9, (1,)), "camera": Box(0, 255, (4, 4, 3), np.uint8)}
+    )
+
+    def _seen(self) -> Any:
+        return {"clock": np.array([self.time], np.float32), "camera": np.zeros((4, 4, 3), np.uint8)}
+
+
+def looked(envs: list[Corridor]) -> FirstLook:
+    env = from_env_fns([lambda one=one: one for one in envs])
+    try:
+        return look_at(env)
+    finally:
+        env.close()
+
+
+def test_episodes_and_rewards_are_counted() -> None:
+    look = looked([Corridor(paid=1.0, last=7.0), Corridor(paid=1.0, last=7.0)])
+    assert (look.backend, look.num_envs, look.time_limit) == ("sync", 2, None)
+    assert first_look.MOST_STEPS <= look.steps < first_look.MOST_STEPS + 2
+    assert len(look.rewards) == look.steps
+    assert len(look.returns) == len(look.lengths) == len(look.last_rewards) == look.steps // 5
+    assert set(look.returns) == {11.0}
+    assert set(look.lengths) == {5}
+    assert set(look.last_rewards) == {7.0}
+    assert look.step_seconds > 0.0
+    assert look.is_blind  # All episodes paid the same.
+
+
+def test_spreads_and_means_are_those_of_all_observations() -> None:
+    look = looked([Corridor()])
+    assert look.spreads is not None
+    assert look.centers is not None
+    # Each episode shows 0 to 4, and its end or the next beginning.
+    assert 1.3 < look.spreads[0] < 1.8
+    assert look.spreads[1] == 0.0
+    assert look.centers[1] == 1000.0
+
+
+def test_play_is_blind_where_nothing_pays_and_where_all_episodes_pay_alike() -> None:
+    assert looked([Corridor()]).is_blind
+    assert looked([Corridor(paid=-1.0, last=-1.0)]).is_blind
+    assert not looked([Corridor(last=1.0), Corridor(last=2.0)]).is_blind
+
+
+def test_only_actions_that_are_allowed_are_played() -> None:
+    envs = [Masked(), Masked()]
+    looked(list(envs))
+    for env in envs:
+        even = [one for number, one in enumerate(env.actions) if number % 5 % 2 == 0]
+        odd = [one for number, one in enumerate(env.actions) if number % 5 % 2 == 1]
+        assert set(even) == {2}
+        assert set(odd) == {0, 1}
+
+
+@pytest.mark.parametrize("make", [Chooser, Parts])
+def test_what_is_no_plain_number_has_no_spread(make: type[Corridor]) -> None:
+    look = looked([make(), make()])
+    assert look.spreads is None
+    assert look.centers is None
+    assert look.steps >= first_look.MOST_STEPS
+
+
+def test_no_step_is_begun_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_look, "MOST_SECONDS", 0.0)
+    look = looked([Corridor(), Corridor(), Corridor()])
+    assert look.steps == 3
+    assert not look.is_blind  # Too few steps to tell.
+
+
+def test_what_an_environment_raises_passes_through() -> None:
+    class Broken(Corridor):
+        def step(self, action: Any) -> Any:
+            raise OSError("the cable is out")
+
+    with pytest.raises(OSError, match="the cable is out"):
+        looked([Broken()])
+
+
+def test_the_same_seed_shows_the_same() -> None:
+    looks = []
+    for _ in range(2):
+        env = make_vector_env("MountainCarContinuous-v0", 2, "sync")
+        looks.append(look_at(env, seed=3))
+        env.close()
+    first, second = looks
+    assert first.time_limit == 999
+    np.testing.assert_array_equal(first.rewards[:100], second.rewards[:100])
+    assert first.steps != second.steps or np.array_equal(first.rewards, second.rewards)
