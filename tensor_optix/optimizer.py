@@ -98,6 +98,7 @@ class RLOptimizer:
         trial_steps_fraction: The length of a trial as a share of the run.
         val_pipeline_factory: `fn() -> val_pipeline`.
         trial_agent_factory: Makes the agents of the trials. None: `agent_factory` does.
+        warm_start: Let the agent go on from what the best trial has learned, in place of starting anew.
         **diagnostics: `diag_...`: rules of `DiagnosticController`, which is off if none is given.
 
     Raises:
@@ -149,6 +150,7 @@ class RLOptimizer:
         trial_steps_fraction: float = 0.01,
         val_pipeline_factory: Callable[[], BasePipeline] | None = None,
         trial_agent_factory: Callable[[dict[str, Any]], AgentLike] | None = None,
+        warm_start: bool = False,
         **diagnostics: Any,
     ) -> None:
         _refuse_unknown(diagnostics)
@@ -195,6 +197,7 @@ class RLOptimizer:
                 param_space=param_space,
                 val_pipeline_factory=val_pipeline_factory,
                 trial_agent_factory=trial_agent_factory,
+                warm_start=warm_start or None,
             )
             self._run = assemble(agent, pipeline, settings)
             return
@@ -212,6 +215,7 @@ class RLOptimizer:
             trial_steps_fraction=trial_steps_fraction,
             val_pipeline_factory=val_pipeline_factory,
             trial_agent_factory=trial_agent_factory,
+            warm_start=warm_start,
         )
         self._run = FactoryRun(factories, settings)
 

@@ -60,6 +60,7 @@ ARGUMENTS = {
     "trial_steps_fraction": 0.01,
     "val_pipeline_factory": None,
     "trial_agent_factory": None,
+    "warm_start": False,
 }
 """The documented arguments, in their order."""
 

@@ -247,6 +247,7 @@ class _Tuning:
             "framework": config.framework,
             "best_params": params,
             "best_score": score,
+            "importances": search.importances,
             "seed": config.seed,
             "trials": len(search.study.get_trials(deepcopy=False)),
         }
@@ -273,13 +274,21 @@ def closing_report(
         options: Of the search.
         config: Of its trials.
         path: Where `found` was written.
-        found: With `best_params` and `best_score`.
+        found: With `best_params`, `best_score` and `importances`.
     """
     return (
         f"\n{config.title}: the search is over\n\n"
         f"best    score {words.number(found['best_score'])}, in {path}\n"
-        f"train   {train_command(options, config, found['best_params'])}"
+        f"{_worth(found['importances'])}train   {train_command(options, config, found['best_params'])}"
     )
+
+
+def _worth(importances: Mapping[str, float]) -> str:
+    """Tell what each hyperparameter was worth, where that can be told."""
+    if not importances:
+        return ""
+    told = ", ".join(f"{name} {share:.0%}" for name, share in importances.items())
+    return f"worth   {told}\n"
 
 
 def going_on(options: TuneOptions, storage: str | Path) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import shutil
+import tempfile
+import uuid
+import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tensor_optix.assembly import assemble
 from tensor_optix.core.argument_checks import instance_of, share
 from tensor_optix.core.callbacks import Ending, LoopCallback, RunLog
+from tensor_optix.core.foreign_agent import as_agent
 from tensor_optix.core.types import LoopState
 from tensor_optix.settings import OutputSettings
 from tensor_optix.trials.orchestrator import TrialSearch
@@ -18,12 +24,15 @@ from tensor_optix.trials.trial import TrialSetup
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_pipeline import BasePipeline
     from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.loop_controller import LoopController
     from tensor_optix.core.types import PolicySnapshot
     from tensor_optix.settings import RunSettings
     from tensor_optix.trials.space import ParamSpace
+
+logger = logging.getLogger(__name__)
 
 UNLIMITED_RUN_WINDOWS = 2000
 """What a run without a cap counts as, for the length of a trial."""
@@ -37,7 +46,8 @@ class Factories:
     """What the parts of a run are made by. The fields are arguments of `RLOptimizer`.
 
     Raises:
-        ValueError: If `trial_steps_fraction` is not in (0, 1].
+        ValueError: If `trial_steps_fraction` is not in (0, 1], or `warm_start` is asked for where no trial's
+            agent fits.
     """
 
     agent_factory: Callable[[dict[str, Any]], AgentLike]
@@ -52,9 +62,17 @@ class Factories:
     val_pipeline_factory: Callable[[], BasePipeline] | None = None
     trial_agent_factory: Callable[[dict[str, Any]], AgentLike] | None = None
     """Makes the agents of the trials, smaller ones for instance. None: `agent_factory` does."""
+    warm_start: bool = False
+    """Whether the agent of the full run goes on from what the best trial has learned."""
 
     def __post_init__(self) -> None:
         share("trial_steps_fraction", self.trial_steps_fraction)
+        if self.warm_start and self.param_space is None:
+            raise ValueError("warm_start needs trials to start from: give a param_space")
+        if self.warm_start and self.trial_agent_factory is not None:
+            raise ValueError(
+                "warm_start goes on with an agent of the trials: leave trial_agent_factory out"
+            )
 
 
 STUDY_FILE = "study.journal"
@@ -87,7 +105,10 @@ class FactoryRun:
         self._factories = factories
         self._settings = settings
         self._callbacks = list(settings.callbacks or [])
-        self._search = None if factories.param_space is None else _search(factories, settings)
+        self._learners = self._place_of_learners() if factories.warm_start else None
+        self._search = (
+            None if factories.param_space is None else _search(factories, settings, self._learners)
+        )
         self._loop: LoopController | None = None
         self._stop_reason: str | None = None
         self._params: dict[str, Any] = {}
@@ -164,8 +185,31 @@ class FactoryRun:
             val_pipeline=None if validation is None else validation(),
         )
         self._agent = factories.agent_factory(self.params)
+        self._start_warm(as_agent(self._agent))
         self._loop = assemble(self._agent, factories.pipeline_factory(), settings)
         return self._loop
+
+    def _start_warm(self, agent: BaseAgent) -> None:
+        """Give the agent of the full run what the best trial has learned, where that was asked for."""
+        if self._learners is None or self._search is None:
+            return
+        best = self._learners / self._search.best_name
+        if not best.is_dir():
+            logger.warning("the best trial's agent was not kept: the run starts with a new one")
+            return
+        agent.load_state(best)
+        for other in self._learners.iterdir():
+            if other != best:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def _place_of_learners(self) -> Path:
+        """Return where the agents of the trials are kept until one of them is chosen; nothing is made yet."""
+        run_dir = self._settings.output.run_dir
+        if run_dir is not None:
+            return Path(run_dir).expanduser() / "learners"
+        place = Path(tempfile.gettempdir()) / f"tensor-optix-learners-{uuid.uuid4().hex}"
+        weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
+        return place
 
     def _found(self, search: TrialSearch) -> dict[str, Any]:
         try:
@@ -176,7 +220,7 @@ class FactoryRun:
             return {}
 
 
-def _search(factories: Factories, settings: RunSettings) -> TrialSearch:
+def _search(factories: Factories, settings: RunSettings, learners: Path | None) -> TrialSearch:
     windows = _trial_windows(factories.trial_steps_fraction, settings.loop.max_episodes)
     output = settings.output
     run_dir = None if output.run_dir is None else Path(output.run_dir).expanduser()
@@ -194,6 +238,7 @@ def _search(factories: Factories, settings: RunSettings) -> TrialSearch:
         factories.val_pipeline_factory,
         settings=trial,
         directory=None if run_dir is None else run_dir / "trials",
+        learners=learners,
     )
     study = {} if run_dir is None else {"storage": run_dir / STUDY_FILE, "study_name": "trials"}
     return TrialSearch(

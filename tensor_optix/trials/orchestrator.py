@@ -89,6 +89,23 @@ class TrialSearch:
         """
         return self._best()[1]
 
+    @property
+    def best_name(self) -> str:
+        """What the best trial is called where its files are. Raises RuntimeError before one is complete."""
+        best = self._trials.best()
+        if best is None:
+            raise self._nothing_found()
+        return self._trials.name_of(best[0])
+
+    @property
+    def importances(self) -> dict[str, float]:
+        """What each hyperparameter was worth: its share of what tells good trials from all, largest first.
+
+        Empty before 10 trials are complete, since fewer tell next to nothing, or where all scored the same.
+        PED-ANOVA (Watanabe et al. 2023) of Optuna's: the best quarter of the trials against all.
+        """
+        return self._trials.importances()
+
     def trials_dataframe(self) -> Any:
         """Return the trials as a `pandas.DataFrame`.
 

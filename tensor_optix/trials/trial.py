@@ -17,6 +17,7 @@ from tensor_optix.core.base_evaluator import BaseEvaluator, MeanReturnEvaluator
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.callbacks import LoopCallback, LoopControl, WindowReport
 from tensor_optix.core.checkpoints.run_keeper import RunKeeper
+from tensor_optix.core.foreign_agent import as_agent
 from tensor_optix.core.types import LoopState
 from tensor_optix.settings import RunSettings, run_settings, setting_names
 
@@ -52,6 +53,8 @@ class TrialSetup:
     """Of each trial's run, in the user's own sense of better."""
     directory: Path | None = None
     """Keeps what is under way, so that it goes on after a kill. None: a trial leaves no files."""
+    learners: Path | None = None
+    """Keeps what became of the agent of each complete trial, by the trial's name. None: nothing does."""
 
     def __post_init__(self) -> None:
         function("agent_factory", self.agent_factory)
@@ -71,6 +74,7 @@ _INSTEAD = {
     "param_space": "param_space=",
     "n_trials": "n_trials=",
     "trial_steps_fraction": "trial_steps=",
+    "warm_start": "nothing: each trial starts anew",
     "max_steps": "trial_steps=",
     "checkpoint_score_fn": "checkpoint_score_fn=",
     "seed": "seed=",
@@ -151,6 +155,7 @@ class TrialRun:
             if self._stop_reason is not None:
                 return None
             score = self._score(agent, self._loop)
+            self._keep_learner(agent, name)
         if watch.evaluations < 2:
             logger.warning(
                 "a trial of %d steps had a single evaluation: nothing that was learned has been "
@@ -158,6 +163,15 @@ class TrialRun:
                 watch.steps,
             )
         return TrialScore(score, watch.steps, watch.evaluations)
+
+    def _keep_learner(self, agent: AgentLike, name: str) -> None:
+        if self._setup.learners is None:
+            return
+        path = self._setup.learners / name
+        # Of the same trial, from before it was killed.
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        as_agent(agent).save_state(path)
 
     @contextmanager
     def _place(self, name: str) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -73,6 +74,65 @@ def test_without_a_space_there_is_no_search(tmp_path: Path) -> None:
     run.run()
     (agent,) = made.agent_factory.agents
     assert len(agent.learned) == 3
+
+
+def test_a_warm_start_goes_on_from_what_the_best_trial_has_learned(tmp_path: Path) -> None:
+    made = factories(warm_start=True)
+    settings = run_settings(max_episodes=12, checkpoint_dir=tmp_path / "policies", seed=3)
+    run = FactoryRun(made, settings)
+    loop = run.prepare()
+    assert loop is not None
+    *trials, agent = made.agent_factory.agents
+    best = max(trials, key=lambda one: one.updates * (1 - (one.params["x"] - 0.3) ** 2))
+    assert agent.updates == best.updates > 0
+    assert agent.params["x"] == best.params["x"]
+    loop.run()
+    # The best policy is the one that collected the last window: what that taught is not in it.
+    assert agent.updates == best.updates + 11
+
+
+def test_only_the_best_trials_learner_stays_with_the_run(tmp_path: Path) -> None:
+    made = factories(warm_start=True)
+    run = FactoryRun(made, run_settings(max_episodes=6, run_dir=tmp_path / "run", seed=3))
+    run.run()
+    assert len(list((tmp_path / "run" / "learners").iterdir())) == 1
+    cold = factories()
+    FactoryRun(cold, run_settings(max_episodes=6, run_dir=tmp_path / "cold", seed=3)).run()
+    assert not (tmp_path / "cold" / "learners").exists()
+
+
+def test_a_run_that_goes_on_without_what_trials_learned_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"max_episodes": 6, "run_dir": tmp_path / "run", "seed": 3}
+    FactoryRun(factories(), run_settings(**options)).run()
+    again = factories(warm_start=True)
+    FactoryRun(again, run_settings(**options, resume=True)).run()
+    assert "the best trial's agent was not kept" in caplog.text
+
+
+def test_without_a_run_directory_nothing_stays_of_a_warm_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    run = FactoryRun(factories(warm_start=True), run_settings(max_episodes=6, seed=3))
+    assert list(tmp_path.iterdir()) == []
+    run.run()
+    assert any("learners" in one.name for one in tmp_path.iterdir())
+    del run
+    gc.collect()
+    assert not any("learners" in one.name for one in tmp_path.iterdir())
+
+
+def test_a_warm_start_without_an_agent_to_start_from_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match="warm_start needs trials to start from: give a param_space"
+    ):
+        factories(warm_start=True, param_space=None)
+    with pytest.raises(ValueError, match="leave trial_agent_factory out"):
+        factories(warm_start=True, trial_agent_factory=Factory())
+    with pytest.raises(TypeError, match="warm_start needs agent_factory and pipeline_factory"):
+        RLOptimizer(ParamAgent({}), ParamPipeline(), warm_start=True)
 
 
 def test_state_and_stop_work_before_the_run(tmp_path: Path) -> None:

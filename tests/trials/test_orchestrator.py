@@ -28,6 +28,19 @@ def test_the_best_parameters_are_found_and_scored() -> None:
     assert len(orchestrator.study.trials) == 16
 
 
+def test_what_each_hyperparameter_was_worth_is_told_where_enough_trials_tell() -> None:
+    two = {"x": ("float", 0.0, 1.0), "idle": ("float", 0.0, 1.0)}
+    orchestrator = search(n_trials=30, param_space=two)
+    orchestrator.run()
+    worth = orchestrator.importances
+    assert list(worth) == ["x", "idle"]
+    assert worth["x"] > 0.7
+    assert sum(worth.values()) == pytest.approx(1.0)
+    few = search(n_trials=9, param_space=two)
+    few.run()
+    assert few.importances == {}
+
+
 def test_the_lowest_score_is_sought_and_kept_where_it_is_to_be_minimised() -> None:
     class Loss(ParamPipeline):
         def score(self, updates: int, window: int) -> float:
