@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from tensor_optix.algorithms.exploration_noise import PinkNoise
     from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
 
@@ -158,7 +159,7 @@ def epsilon_greedy(
     return np.where(random, drawn, best)
 
 
-def with_noise(rng: np.random.Generator, actions: Array, scale: float) -> Array:
+def with_noise(rng: np.random.Generator | PinkNoise, actions: Array, scale: float) -> Array:
     """Return actions in [-1, 1] with normal noise of a standard deviation, limited to the same interval."""
     noise = rng.standard_normal(actions.shape, np.float32)
     drawn: Array = np.clip(actions + scale * noise, -1.0, 1.0)

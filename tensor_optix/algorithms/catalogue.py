@@ -60,6 +60,9 @@ class Algorithm:
     """Environments that suit it."""
     window_size: int
     """Steps of each environment between two evaluations that suit it."""
+    thrift: int = 0
+    """Which rank it has by how few environment steps it needs; 0: it learns from each window once, in the
+    least time."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """What is better here than the defaults of `hyperparams_type`."""
     image_defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -155,6 +158,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         hidden_sizes=(120, 84),
         num_envs=4,
         window_size=256,
+        thrift=1,
         defaults={"learning_rate": 1e-3, "learning_starts": 1000, "epsilon_decay_steps": 10_000},
         image_defaults={
             "learning_rate": 1e-4,
@@ -170,6 +174,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         hidden_sizes=(256, 256),
         num_envs=4,
         window_size=256,
+        thrift=2,
         defaults={"learning_starts": 1000},
         image_defaults={"learning_starts": 10_000, "replay_capacity": 100_000},
     ),
@@ -180,6 +185,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         hidden_sizes=(256, 256),
         num_envs=4,
         window_size=256,
+        thrift=1,
         defaults={"learning_rate": 1e-3, "learning_starts": 1000},
         image_defaults={
             "learning_rate": 3e-4,

@@ -267,11 +267,17 @@ LARGEST_ACTION = 1.0 - 2.0**-52
 """Beyond it the inverse hyperbolic tangent of a double is infinite."""
 
 
-def _squashed_sample(rng: np.random.Generator, outputs: Array) -> Array:
+def squashed_actions(outputs: Array, noise: Array) -> Array:
+    """Return actions `tanh(mean + std * noise)` `[B, A]` float64 for standard normal noise `[B, A]`."""
     numbers, size = outputs.astype(np.float64), outputs.shape[-1] // 2
     mean, log_std = numbers[..., :size], numbers[..., size:]
     std = np.exp(np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
-    return np.asarray(np.tanh(mean + std * rng.standard_normal(mean.shape)))
+    return np.asarray(np.tanh(mean + std * noise))
+
+
+def _squashed_sample(rng: np.random.Generator, outputs: Array) -> Array:
+    shape = (*outputs.shape[:-1], outputs.shape[-1] // 2)
+    return squashed_actions(outputs, rng.standard_normal(shape))
 
 
 def _squashed_greedy(outputs: Array) -> Array:

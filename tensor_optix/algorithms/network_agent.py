@@ -733,6 +733,9 @@ class NetworkAgent(BaseAgent, Generic[H]):
         for target, network in self._targets.values():
             self.ops.blend(target, network, 1.0)
 
+    _passing_progress: ClassVar[tuple[str, ...]] = ("largest_bytes",)
+    """What of `_progress` is not always there."""
+
     def _progress(self) -> dict[str, Any]:
         """Return what a learner must remember beside weights and optimizers, as JSON takes it."""
         progress: dict[str, Any] = {"rng": self._rng.bit_generator.state}
@@ -752,12 +755,19 @@ class NetworkAgent(BaseAgent, Generic[H]):
             return None
         with reading(PROGRESS):
             stored = read_json(directory / PROGRESS, MOST_SMALL_JSON)
-            own = self._progress()
-            own.pop("largest_bytes", None)
-            _require_alike(stored, own, PROGRESS)
-            type(self._rng.bit_generator)().state = stored["rng"]
-            np.array(stored.get("largest_bytes", ()), np.int64)
+            lasting = {
+                name: value
+                for name, value in self._progress().items()
+                if name not in self._passing_progress
+            }
+            _require_alike(stored, lasting, PROGRESS)
+            self._try_progress(stored)
             return dict(stored)
+
+    def _try_progress(self, stored: Mapping[str, Any]) -> None:
+        """Raise what `_resume` would raise, and change nothing."""
+        type(self._rng.bit_generator)().state = stored["rng"]
+        np.array(stored.get("largest_bytes", ()), np.int64)
 
     def _new_byte_divisors(self) -> ByteDivisors:
         found = map(self.ops.byte_scale, self._networks.values())

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
+from scipy.special import ndtr
 
 from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.adapters.native.updates_from_replay import TwinParts
+from tensor_optix.algorithms.exploration_noise import PinkNoise
 from tensor_optix.algorithms.hyperparams import Hyperparams, schedules_in
 from tensor_optix.algorithms.network_agent import PROBE_ROWS, NetworkAgent
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
@@ -82,7 +84,28 @@ class ReplayHyperparams(Hyperparams):
             )
 
 
+@dataclass(frozen=True)
+class TwinCriticHyperparams(ReplayHyperparams):
+    """The hyperparameters of every algorithm with two critics of continuous actions."""
+
+    batch_size: int = 256
+    replay_capacity: int = 1_000_000
+    tau: float = 0.005
+    """How far the targets follow their networks, with each update; TD3's with each one of the actor."""
+    noise_memory: int = 0
+    """Steps over which the noise of exploration is correlated: pink noise (Eberhard et al. 2023), which gets
+    things that are heavy or far away to move. 0: each step's is drawn apart."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(in_unit_interval, "tau")
+        object.__setattr__(
+            self, "noise_memory", whole_number("noise_memory", self.noise_memory, least=0)
+        )
+
+
 H = TypeVar("H", bound=ReplayHyperparams)
+T = TypeVar("T", bound=TwinCriticHyperparams)
 
 
 class OffPolicyAgent(NetworkAgent[H], Generic[H]):
@@ -370,7 +393,7 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         )
 
 
-class TwinCriticAgent(OffPolicyAgent[H], Generic[H]):
+class TwinCriticAgent(OffPolicyAgent[T], Generic[T]):
     """An agent with an actor of continuous actions and two critics, whose slow copies make the targets.
 
     Actions are in (-1, 1); pipelines stretch them to the bounds of the action space.
@@ -407,6 +430,7 @@ class TwinCriticAgent(OffPolicyAgent[H], Generic[H]):
         **shared: Any,
     ) -> None:
         self._action_dim = whole_number("action_dim", action_dim)
+        self._pink: PinkNoise | None = None
         self._actor = networks["actor"]
         self._critic1, self._critic2 = networks["critic1"], networks["critic2"]
         if self._critic1 is self._critic2:
@@ -458,12 +482,41 @@ class TwinCriticAgent(OffPolicyAgent[H], Generic[H]):
         # Of its own, so that acting (in validation, say) changes nothing in what is learned.
         self._noise_rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
 
+    _passing_progress = ("largest_bytes", "pink")
+
     def _progress(self) -> dict[str, Any]:
-        return super()._progress() | {"noise_rng": self._noise_rng.bit_generator.state}
+        known = {"noise_rng": self._noise_rng.bit_generator.state}
+        if self._pink is not None:
+            known["pink"] = self._pink.state_dict()
+        return super()._progress() | known
+
+    def _try_progress(self, stored: Mapping[str, Any]) -> None:
+        super()._try_progress(stored)
+        if "pink" in stored:
+            PinkNoise.of_state(self._rng, stored["pink"])
 
     def _resume(self, progress: Mapping[str, Any]) -> None:
         super()._resume(progress)
         self._noise_rng.bit_generator.state = progress["noise_rng"]
+        pink = progress.get("pink")
+        self._pink = None if pink is None else PinkNoise.of_state(self._rng, pink)
+
+    @property
+    def _noise(self) -> np.random.Generator | PinkNoise:
+        """What the noise of exploration is drawn from."""
+        memory = self._hyperparams.noise_memory
+        if not memory:
+            return self._rng
+        if self._pink is None or (self._pink.memory, self._pink.rng) != (memory, self._rng):
+            self._pink = PinkNoise(self._rng, memory)
+        return self._pink
+
+    def _uniform(self, count: int) -> Array:
+        """Draw actions `[count, A]` float32, each component uniform in [-1, 1]."""
+        shape, noise = (count, self._action_dim), self._noise
+        if isinstance(noise, PinkNoise):
+            return np.asarray(2.0 * ndtr(noise.standard_normal(shape)) - 1.0, np.float32)
+        return noise.uniform(-1.0, 1.0, shape).astype(np.float32)
 
     @abstractmethod
     def _update_tensors(

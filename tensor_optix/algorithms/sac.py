@@ -14,9 +14,9 @@ import numpy as np
 from tensor_optix.adapters.native.updates_from_replay import NativeSAC
 from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms.acting import Acting
+from tensor_optix.algorithms.exploration_noise import PinkNoise
 from tensor_optix.algorithms.network_agent import try_network
-from tensor_optix.algorithms.off_policy import TWIN_MATHS, ReplayHyperparams, TwinCriticAgent
-from tensor_optix.core.argument_checks import in_unit_interval
+from tensor_optix.algorithms.off_policy import TWIN_MATHS, TwinCriticAgent, TwinCriticHyperparams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,19 +29,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SACHyperparams(ReplayHyperparams):
+class SACHyperparams(TwinCriticHyperparams):
     """The hyperparameters of SAC (Haarnoja et al. 2018)."""
 
-    batch_size: int = 256
-    replay_capacity: int = 1_000_000
-    tau: float = 0.005
-    """How far the target critics follow the critics with each update."""
     log_alpha_init: float = 0.0
     """Where the logarithm of the entropy's weight starts."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(in_unit_interval, "tau")
         if not math.isfinite(self.log_alpha_init):
             raise ValueError(f"log_alpha_init must be finite, got {self.log_alpha_init}")
 
@@ -135,7 +130,13 @@ class SAC(TwinCriticAgent[SACHyperparams]):
 
     def _sample(self, observations: Array) -> Array:
         outputs = self._policy(self._normalized(observations))
-        return self._finite_actions(self.distribution.sample(self._rng, outputs).astype(np.float32))
+        noise = self._noise
+        if isinstance(noise, PinkNoise):
+            shape = (len(outputs), self._action_dim)
+            actions = distributions.squashed_actions(outputs, noise.standard_normal(shape))
+        else:
+            actions = self.distribution.sample(noise, outputs)
+        return self._finite_actions(actions.astype(np.float32))
 
     def _greedy(self, observations: Array) -> Array:
         outputs = self._policy(self._normalized(observations))

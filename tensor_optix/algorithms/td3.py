@@ -15,8 +15,8 @@ from tensor_optix.adapters.native.updates_from_replay import NativeTD3
 from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms.acting import Acting, with_noise
 from tensor_optix.algorithms.network_agent import try_network
-from tensor_optix.algorithms.off_policy import TWIN_MATHS, ReplayHyperparams, TwinCriticAgent
-from tensor_optix.core.argument_checks import in_unit_interval, not_negative
+from tensor_optix.algorithms.off_policy import TWIN_MATHS, TwinCriticAgent, TwinCriticHyperparams
+from tensor_optix.core.argument_checks import not_negative
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,13 +29,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TD3Hyperparams(ReplayHyperparams):
+class TD3Hyperparams(TwinCriticHyperparams):
     """The hyperparameters of TD3 (Fujimoto et al. 2018)."""
 
-    batch_size: int = 256
-    replay_capacity: int = 1_000_000
-    tau: float = 0.005
-    """How far the targets follow their networks with each update of the actor."""
     policy_delay: int = 2
     """Updates of the critics for one of the actor and the targets."""
     exploration_noise: float = 0.1
@@ -48,7 +44,6 @@ class TD3Hyperparams(ReplayHyperparams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(in_unit_interval, "tau")
         self._require_counts("policy_delay")
         self._require(not_negative, "exploration_noise", "target_noise", "target_noise_clip")
 
@@ -140,10 +135,9 @@ class TD3(TwinCriticAgent[TD3Hyperparams]):
 
     def _sample(self, observations: Array) -> Array:
         if self.is_exploring:
-            shape = (len(observations), self._action_dim)
-            return self._rng.uniform(-1.0, 1.0, shape).astype(np.float32)
+            return self._uniform(len(observations))
         actions = self._greedy(observations)
-        return with_noise(self._rng, actions, self._hyperparams.exploration_noise)
+        return with_noise(self._noise, actions, self._hyperparams.exploration_noise)
 
     def _greedy(self, observations: Array) -> Array:
         return self._finite_actions(np.tanh(self._policy(self._normalized(observations))))

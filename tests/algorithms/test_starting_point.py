@@ -15,6 +15,7 @@ from tensor_optix.pipeline.first_look import FirstLook
 VECTOR = Box(-1, 1, (4,))
 IMAGE = Box(0, 255, (84, 84, 3), np.uint8)
 REACH = Box(-1, 1, (1,))
+MEMORY = "hyperparams.noise_memory"
 
 
 def look(**figures: Any) -> FirstLook:
@@ -55,7 +56,8 @@ def choices(
         (VECTOR, MultiDiscrete([2, 3]), 0.02, "ppo dqn sac td3", "ppo"),
         (VECTOR, MultiBinary(3), 1e-5, "ppo dqn sac td3", "ppo"),
         (VECTOR, REACH, 1e-5, "td3", "td3"),
-        (VECTOR, REACH, 1e-5, "ppo td3", "ppo"),
+        (VECTOR, REACH, 1e-5, "ppo td3", "td3"),
+        (IMAGE, Discrete(2), 0.02, "ppo dqn sac td3", "dqn"),
         (VECTOR, Discrete(2), 1e-5, "dqn sac", "dqn"),
         # Nothing fits: whoever makes the agent says so.
         (VECTOR, Discrete(2), 1e-5, "sac td3", "sac"),
@@ -72,7 +74,7 @@ def test_the_algorithm_follows_from_spaces_and_the_cost_of_a_step(
 
 def test_what_gives_no_reason_is_left_to_the_catalogue() -> None:
     assert choices("ppo", look()) == {}
-    assert choices("sac", look(), Box(-1, 1, (20,))) == {}
+    assert choices("sac", look(), Box(-1, 1, (20,)), given={MEMORY}) == {}
     assert choices("dqn", look(spreads=None, centers=None), Discrete(5)) == {}
 
 
@@ -84,13 +86,14 @@ def test_networks_for_few_numbers_are_small_and_learn_faster(
     numbers: int, sizes: tuple[int, ...], rate: float
 ) -> None:
     expected = {"hidden_sizes": sizes, "hyperparams.learning_rate": rate}
+    space = Box(-1, 1, (numbers,))
     for name in ("sac", "td3"):
-        assert choices(name, look(), Box(-1, 1, (numbers,))) == expected
-        assert choices(name, look(), Box(-1, 1, (numbers,)), given={"hidden_sizes"}) == {}
-        known = choices(name, look(), Box(-1, 1, (numbers,)), given={"hyperparams.learning_rate"})
+        assert choices(name, look(), space, given={MEMORY}) == expected
+        assert choices(name, look(), space, given={MEMORY, "hidden_sizes"}) == {}
+        known = choices(name, look(), space, given={MEMORY, "hyperparams.learning_rate"})
         assert known == {"hidden_sizes": sizes}
-    assert choices("ppo", look(), Box(-1, 1, (numbers,))) == {}
-    assert choices("sac", look(), IMAGE) == {}
+    assert choices("ppo", look(), space) == {}
+    assert choices("sac", look(), IMAGE, given={MEMORY}) == {}
 
 
 @pytest.mark.parametrize(
@@ -124,15 +127,24 @@ def test_the_horizon_reaches_the_limit_where_random_play_met_nothing_that_pays(
     alike = look(time_limit=limit, returns=np.full(5, -200.0))
     expected = {} if gamma is None else {"hyperparams.gamma": gamma}
     assert choices("ppo", nothing) == choices("ppo", alike) == expected
-    assert choices("sac", nothing, Box(-1, 1, (20,))) == expected
+    assert choices("sac", nothing, Box(-1, 1, (20,)), given={MEMORY}) == expected
 
 
 def test_the_horizon_reaches_the_limit_where_the_end_is_what_counts() -> None:
     ends = look(time_limit=1000, last_rewards=np.full(4, -100.0, np.float32))
     assert choices("ppo", ends) == {"hyperparams.gamma": 0.999}
-    assert choices("sac", ends, Box(-1, 1, (20,))) == {}
+    assert choices("sac", ends, Box(-1, 1, (20,)), given={MEMORY}) == {}
     few = look(time_limit=1000, last_rewards=np.full(2, -100.0, np.float32))
     assert choices("ppo", few) == {}
+
+
+@pytest.mark.parametrize(("limit", "memory"), [(1000, 64), (None, 64), (50, 12), (3, None)])
+def test_noise_lasts_for_a_part_of_an_episode(limit: int | None, memory: int | None) -> None:
+    expected = {} if memory is None else {MEMORY: memory}
+    for name in ("sac", "td3"):
+        assert choices(name, look(time_limit=limit), Box(-1, 1, (20,))) == expected
+    assert choices("ppo", look(time_limit=limit)) == {}
+    assert choices("dqn", look(time_limit=limit), VECTOR, Discrete(2)) == {}
 
 
 def test_slow_environments_get_a_processor_each() -> None:

@@ -43,10 +43,11 @@ def test_everything_is_chosen_where_nothing_is_said() -> None:
         "algorithm": "sac",
         "hidden_sizes": (64, 64),
         "hyperparams.learning_rate": 1e-3,
+        "hyperparams.noise_memory": 50,
     }
     assert options.algorithm.name == "sac"
     assert options.hidden_sizes == (64, 64)
-    assert options.hyperparams == {"learning_rate": 1e-3}
+    assert options.hyperparams == {"learning_rate": 1e-3, "noise_memory": 50}
     options, choices = chosen("train", "MountainCar-v0")
     assert choices == {
         "algorithm": "ppo",
@@ -63,7 +64,8 @@ def test_an_option_overrides_each_choice() -> None:
     assert choices == {"algorithm": "ppo"}
     assert options.normalize_observations is False
     assert options.hyperparams == {"gamma": 0.9}
-    options, choices = chosen("train", "Pendulum-v1", "--hidden-sizes", "32")
+    given = ("--hidden-sizes", "32", "--noise-memory", "0")
+    options, choices = chosen("train", "Pendulum-v1", *given)
     assert choices == {"algorithm": "sac"}
     assert options.hidden_sizes == (32,)
     _, choices = chosen("train", "Pendulum-v1", "--td3.policy-delay", "3")
