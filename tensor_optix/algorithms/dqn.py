@@ -13,6 +13,7 @@ from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.adapters.native.updates_from_replay import NativeDQN
 from tensor_optix.algorithms.acting import Acting, epsilon_greedy
 from tensor_optix.algorithms.distributions import masked, masked_array
+from tensor_optix.algorithms.exploration_noise import HeldActions
 from tensor_optix.algorithms.network_agent import LEAST_REMAINING, try_network
 from tensor_optix.algorithms.off_policy import OffPolicyAgent, ReplayHyperparams, weighted_squares
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
@@ -81,6 +82,7 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
     hyperparams_type = DQNHyperparams
     acting = Acting("values", "q_network", ("_values_tensor",), exploration="epsilon")
     action_dtype = np.int64
+    noise_type = HeldActions
 
     default_param_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
         "learning_rate": (1e-4, 3e-3),
@@ -182,7 +184,9 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
         greedy = self._greedy if "act_greedy" in self._older_than_act else self.act_greedy
         actions = greedy(observations)
         _, masks = self._split(observations)
-        epsilon = self._hyperparams.epsilon
+        epsilon, held = self._hyperparams.epsilon, self._lasting_noise(HeldActions)
+        if held is not None:
+            return held.choose(actions, epsilon, self._n_actions, masks)
         return epsilon_greedy(self._rng, actions, epsilon, self._n_actions, masks)
 
     def _greedy(self, observations: Array) -> Array:

@@ -21,7 +21,7 @@ from scipy.special import ndtr
 
 from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.adapters.native.updates_from_replay import TwinParts
-from tensor_optix.algorithms.exploration_noise import PinkNoise
+from tensor_optix.algorithms.exploration_noise import HeldActions, PinkNoise
 from tensor_optix.algorithms.hyperparams import Hyperparams, schedules_in
 from tensor_optix.algorithms.network_agent import PROBE_ROWS, NetworkAgent
 from tensor_optix.core.argument_checks import in_unit_interval, not_negative, positive, whole_number
@@ -70,9 +70,15 @@ class ReplayHyperparams(Hyperparams):
     """How much priorities matter in sampling (Schaul et al. 2016); 0 samples uniformly."""
     per_beta: float = 0.4
     """How much of the bias of prioritised sampling is corrected; 1 is all of it."""
+    noise_memory: int = 0
+    """Steps over which exploration lasts, which gets things that are heavy or far away to move: pink noise on
+    continuous actions (Eberhard et al. 2023), random discrete ones are held (Dabney et al. 2021). 0: each
+    step's is drawn apart."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        memory = whole_number("noise_memory", self.noise_memory, least=0)
+        object.__setattr__(self, "noise_memory", memory)
         self._require_counts("batch_size", "replay_capacity", "n_step", "train_freq")
         self._require(in_unit_interval, "per_alpha", "per_beta")
         self._require(not_negative, "learning_starts")
@@ -92,19 +98,14 @@ class TwinCriticHyperparams(ReplayHyperparams):
     replay_capacity: int = 1_000_000
     tau: float = 0.005
     """How far the targets follow their networks, with each update; TD3's with each one of the actor."""
-    noise_memory: int = 0
-    """Steps over which the noise of exploration is correlated: pink noise (Eberhard et al. 2023), which gets
-    things that are heavy or far away to move. 0: each step's is drawn apart."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require(in_unit_interval, "tau")
-        object.__setattr__(
-            self, "noise_memory", whole_number("noise_memory", self.noise_memory, least=0)
-        )
 
 
 H = TypeVar("H", bound=ReplayHyperparams)
+L = TypeVar("L", PinkNoise, HeldActions)
 T = TypeVar("T", bound=TwinCriticHyperparams)
 
 
@@ -119,6 +120,8 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
 
     action_dtype: ClassVar[type[np.generic]]
     """Of the actions in the replay buffer, as the networks take them."""
+    noise_type: ClassVar[type[PinkNoise] | type[HeldActions]] = PinkNoise
+    """What explores with a `noise_memory`."""
 
     @abstractmethod
     def _bind(self) -> None:
@@ -129,6 +132,7 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         self._observed = ObservedRows()
         self._owed = 0.0
         self._tally = UpdateTally()
+        self._lasting: PinkNoise | HeldActions | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return an agent of its own, with rows of its own."""
@@ -223,6 +227,25 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
             None if state is None else lambda replay: replay.load_state_dict(state)
         )
 
+    _passing_progress = ("largest_bytes", "lasting")
+
+    def _try_progress(self, stored: Mapping[str, Any]) -> None:
+        super()._try_progress(stored)
+        self._stored_noise(stored)
+
+    def _stored_noise(self, stored: Mapping[str, Any]) -> PinkNoise | HeldActions | None:
+        lasting = stored.get("lasting")
+        return None if lasting is None else self.noise_type.of_state(self._rng, lasting)
+
+    def _lasting_noise(self, kind: type[L]) -> L | None:
+        """Return what exploration that lasts is drawn from; None where each step's is drawn apart."""
+        memory, noise = self._hyperparams.noise_memory, self._lasting
+        if not memory:
+            return None
+        if not isinstance(noise, kind) or (noise.memory, noise.rng) != (memory, self._rng):
+            self._lasting = noise = kind(self._rng, memory)
+        return noise
+
     def run_state(self) -> dict[str, Any]:
         """Return what a checkpoint of the whole run holds beside `save_state` and `replays`."""
         return super().run_state() | {"gathered": self._gathered}
@@ -285,11 +308,13 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
 
     def _progress(self) -> dict[str, Any]:
         counts = {"steps": self._steps, "owed": self._owed, "replay_seed": self._replay_seed}
-        return super()._progress() | counts
+        lasting = {} if self._lasting is None else {"lasting": self._lasting.state_dict()}
+        return super()._progress() | counts | lasting
 
     def _resume(self, progress: Mapping[str, Any]) -> None:
         super()._resume(progress)
         self._steps, self._owed = progress["steps"], progress["owed"]
+        self._lasting = self._stored_noise(progress)
         # An empty buffer has to be filled first, however long the learner has learned.
         self._gathered = 0 if self._replay is None else self._steps
         self._replay_seed = progress["replay_seed"]
@@ -430,7 +455,6 @@ class TwinCriticAgent(OffPolicyAgent[T], Generic[T]):
         **shared: Any,
     ) -> None:
         self._action_dim = whole_number("action_dim", action_dim)
-        self._pink: PinkNoise | None = None
         self._actor = networks["actor"]
         self._critic1, self._critic2 = networks["critic1"], networks["critic2"]
         if self._critic1 is self._critic2:
@@ -482,41 +506,19 @@ class TwinCriticAgent(OffPolicyAgent[T], Generic[T]):
         # Of its own, so that acting (in validation, say) changes nothing in what is learned.
         self._noise_rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
 
-    _passing_progress = ("largest_bytes", "pink")
-
     def _progress(self) -> dict[str, Any]:
-        known = {"noise_rng": self._noise_rng.bit_generator.state}
-        if self._pink is not None:
-            known["pink"] = self._pink.state_dict()
-        return super()._progress() | known
-
-    def _try_progress(self, stored: Mapping[str, Any]) -> None:
-        super()._try_progress(stored)
-        if "pink" in stored:
-            PinkNoise.of_state(self._rng, stored["pink"])
+        return super()._progress() | {"noise_rng": self._noise_rng.bit_generator.state}
 
     def _resume(self, progress: Mapping[str, Any]) -> None:
         super()._resume(progress)
         self._noise_rng.bit_generator.state = progress["noise_rng"]
-        pink = progress.get("pink")
-        self._pink = None if pink is None else PinkNoise.of_state(self._rng, pink)
-
-    @property
-    def _noise(self) -> np.random.Generator | PinkNoise:
-        """What the noise of exploration is drawn from."""
-        memory = self._hyperparams.noise_memory
-        if not memory:
-            return self._rng
-        if self._pink is None or (self._pink.memory, self._pink.rng) != (memory, self._rng):
-            self._pink = PinkNoise(self._rng, memory)
-        return self._pink
 
     def _uniform(self, count: int) -> Array:
         """Draw actions `[count, A]` float32, each component uniform in [-1, 1]."""
-        shape, noise = (count, self._action_dim), self._noise
-        if isinstance(noise, PinkNoise):
+        shape, noise = (count, self._action_dim), self._lasting_noise(PinkNoise)
+        if noise is not None:
             return np.asarray(2.0 * ndtr(noise.standard_normal(shape)) - 1.0, np.float32)
-        return noise.uniform(-1.0, 1.0, shape).astype(np.float32)
+        return self._rng.uniform(-1.0, 1.0, shape).astype(np.float32)
 
     @abstractmethod
     def _update_tensors(

@@ -130,12 +130,12 @@ class SAC(TwinCriticAgent[SACHyperparams]):
 
     def _sample(self, observations: Array) -> Array:
         outputs = self._policy(self._normalized(observations))
-        noise = self._noise
-        if isinstance(noise, PinkNoise):
+        noise = self._lasting_noise(PinkNoise)
+        if noise is None:
+            actions = self.distribution.sample(self._rng, outputs)
+        else:
             shape = (len(outputs), self._action_dim)
             actions = distributions.squashed_actions(outputs, noise.standard_normal(shape))
-        else:
-            actions = self.distribution.sample(noise, outputs)
         return self._finite_actions(actions.astype(np.float32))
 
     def _greedy(self, observations: Array) -> Array:

@@ -62,6 +62,7 @@ def best_suited(
     action_space: AnySpace,
     step_seconds: float,
     among: Sequence[Algorithm],
+    is_blind: bool = False,
 ) -> Choice:
     """Choose an algorithm.
 
@@ -71,6 +72,7 @@ def best_suited(
         step_seconds: What a step of one takes.
         among: Those that come into question, at least one. If none acts in the space, the first is taken, and
             `make_agent` says what is wrong.
+        is_blind: Whether random play met nothing that pays.
     """
     fitting = [one for one in among if isinstance(action_space, one.action_spaces)]
     if not fitting:
@@ -83,6 +85,12 @@ def best_suited(
         thrifty = max(fitting, key=lambda one: one.thrift)
         why = f"a step takes {_duration(step_seconds)}" if is_dear else "continuous actions"
         return Choice("algorithm", thrifty.name, f"{why}: it needs the fewest steps")
+    reaching = [one for one in fitting if "noise_memory" in one.default_params()]
+    if is_blind and reaching and not sees_images:
+        reason = (
+            "nothing that random play met pays: it can hold random actions, and so reaches farther"
+        )
+        return Choice("algorithm", reaching[0].name, reason)
     quick = min(fitting, key=lambda one: one.thrift)
     reason = (
         "a replay of images takes much memory"
@@ -192,6 +200,9 @@ def _exploration(algorithm: Algorithm, look: FirstLook) -> list[Choice]:
     limit = MOST_MEMORY * MEMORIES if look.time_limit is None else look.time_limit
     memory = min(MOST_MEMORY, limit // MEMORIES)
     if "noise_memory" not in algorithm.default_params() or memory < 1:
+        return []
+    if Box not in algorithm.action_spaces and not look.is_blind:
+        # What must answer at once is hurt by an action that is held.
         return []
     reason = "what is drawn anew in each step cancels out, and gets nothing heavy to move"
     return [Choice("hyperparams.noise_memory", memory, reason)]

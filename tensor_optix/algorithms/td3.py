@@ -14,6 +14,7 @@ from tensor_optix.adapters.backend import UpdateTally
 from tensor_optix.adapters.native.updates_from_replay import NativeTD3
 from tensor_optix.algorithms import distributions
 from tensor_optix.algorithms.acting import Acting, with_noise
+from tensor_optix.algorithms.exploration_noise import PinkNoise
 from tensor_optix.algorithms.network_agent import try_network
 from tensor_optix.algorithms.off_policy import TWIN_MATHS, TwinCriticAgent, TwinCriticHyperparams
 from tensor_optix.core.argument_checks import not_negative
@@ -137,7 +138,8 @@ class TD3(TwinCriticAgent[TD3Hyperparams]):
         if self.is_exploring:
             return self._uniform(len(observations))
         actions = self._greedy(observations)
-        return with_noise(self._noise, actions, self._hyperparams.exploration_noise)
+        noise = self._lasting_noise(PinkNoise) or self._rng
+        return with_noise(noise, actions, self._hyperparams.exploration_noise)
 
     def _greedy(self, observations: Array) -> Array:
         return self._finite_actions(np.tanh(self._policy(self._normalized(observations))))

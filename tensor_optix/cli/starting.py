@@ -52,7 +52,8 @@ def settled(options: Options, warn: Callable[[str], None]) -> tuple[Options, lis
     with closing(env):
         look = _look(env)
     spaces = env.observation_space, env.action_space
-    choices = [best_suited(*spaces, look.step_seconds if look else 0.0, candidates)]
+    step_seconds, is_blind = (look.step_seconds, look.is_blind) if look else (0.0, False)
+    choices = [best_suited(*spaces, step_seconds, candidates, is_blind)]
     algorithm = ALGORITHMS[choices[0].value]
     if look is not None:
         known, processors = _given(options, algorithm), os.cpu_count() or 1

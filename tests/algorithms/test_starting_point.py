@@ -72,6 +72,16 @@ def test_the_algorithm_follows_from_spaces_and_the_cost_of_a_step(
     assert choice.reason
 
 
+def test_where_random_play_met_nothing_it_is_the_one_that_reaches_farther() -> None:
+    known = list(ALGORITHMS.values())
+    assert best_suited(VECTOR, Discrete(3), 1e-5, known, is_blind=True).value == "dqn"
+    assert best_suited(VECTOR, REACH, 1e-5, known, is_blind=True).value == "sac"
+    assert best_suited(IMAGE, Discrete(3), 1e-5, known, is_blind=True).value == "ppo"
+    assert best_suited(VECTOR, MultiDiscrete([2, 3]), 1e-5, known, is_blind=True).value == "ppo"
+    blind = look(returns=np.full(5, -200.0))
+    assert choices("dqn", blind, VECTOR, Discrete(3))[MEMORY] == 50
+
+
 def test_what_gives_no_reason_is_left_to_the_catalogue() -> None:
     assert choices("ppo", look()) == {}
     assert choices("sac", look(), Box(-1, 1, (20,)), given={MEMORY}) == {}

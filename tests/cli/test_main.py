@@ -73,7 +73,7 @@ def test_train_help_documents_every_algorithm_with_what_it_chooses(
     text = " ".join(word for word in capsys.readouterr().out.split() if word != "│")
     for part in (
         "--dqn.epsilon-decay-steps INT",
-        "--sac.tau FLOAT How far the target critics follow",
+        "--sac.tau FLOAT How far the targets follow",
         "--td3.policy-delay INT Updates of the critics for one of the actor",
         "Discrete actions: ppo, dqn; continuous ones: ppo, sac, td3.",
         "(default: auto)",

@@ -50,20 +50,21 @@ def test_everything_is_chosen_where_nothing_is_said() -> None:
     assert options.hyperparams == {"learning_rate": 1e-3, "noise_memory": 50}
     options, choices = chosen("train", "MountainCar-v0")
     assert choices == {
-        "algorithm": "ppo",
+        "algorithm": "dqn",
         "normalize_observations": True,
         "hyperparams.gamma": 0.995,
+        "hyperparams.noise_memory": 50,
     }
     assert options.normalize_observations
 
 
 def test_an_option_overrides_each_choice() -> None:
     options, choices = chosen(
-        "train", "MountainCar-v0", "--no-normalize-observations", "--gamma", "0.9"
+        "train", "MountainCar-v0", "--no-normalize-observations", "--gamma=0.9", "--clip-ratio=0.3"
     )
     assert choices == {"algorithm": "ppo"}
     assert options.normalize_observations is False
-    assert options.hyperparams == {"gamma": 0.9}
+    assert options.hyperparams == {"gamma": 0.9, "clip_ratio": 0.3}
     given = ("--hidden-sizes", "32", "--noise-memory", "0")
     options, choices = chosen("train", "Pendulum-v1", *given)
     assert choices == {"algorithm": "sac"}
@@ -97,18 +98,23 @@ def test_choices_are_events_and_in_the_report(
     options = ["--num-envs", "2", "--window-size", "32", "--seed", "1", "--run-dir", "run"]
     assert main(["train", "MountainCar-v0", *options, "--max-steps", "200"]) == 0
     kinds = [one["kind"] for one in events(here / "run")]
-    assert kinds[:4] == ["start", "chosen", "chosen", "chosen"]
-    made = {one["option"]: one["value"] for one in events(here / "run")[1:4]}
-    assert made == {"algorithm": "ppo", "normalize_observations": True, "hyperparams.gamma": 0.995}
+    assert kinds[:5] == ["start", *["chosen"] * 4]
+    made = {one["option"]: one["value"] for one in events(here / "run")[1:5]}
+    assert made == {
+        "algorithm": "dqn",
+        "normalize_observations": True,
+        "hyperparams.gamma": 0.995,
+        "hyperparams.noise_memory": 50,
+    }
     config = json.loads((here / "run" / "run.json").read_text())
-    assert (config["algorithm"], config["normalize_observations"]) == ("ppo", True)
+    assert (config["algorithm"], config["normalize_observations"]) == ("dqn", True)
     assert config["hyperparams"]["gamma"] == 0.995
     report = (here / "run" / "report.txt").read_text()
     assert "chose gamma 0.995" in report
     assert "chose normalize observations" in report
 
     assert main(["train", "--resume", "run", "--max-steps", "400"]) == 0
-    assert [one["kind"] for one in events(here / "run")].count("chosen") == 3
+    assert [one["kind"] for one in events(here / "run")].count("chosen") == 4
     assert "chose gamma 0.995" in (here / "run" / "report.txt").read_text()
 
 
