@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from tensor_optix.algorithms.catalogue import ALGORITHMS
 from tensor_optix.algorithms.starting_point import best_suited, starting_point
 from tensor_optix.cli.building import open_environments
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.options import LearnerOptions, TuneOptions
-from tensor_optix.core.callbacks import Chosen, LoopCallback, LoopEvent, Start
+from tensor_optix.core.callbacks import Chosen, Looked, LoopCallback, LoopEvent, Start
 from tensor_optix.pipeline.first_look import look_at
 from tensor_optix.pipeline.vector_env import make_vector_env
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tensor_optix.algorithms.catalogue import Algorithm
     from tensor_optix.algorithms.starting_point import Choice
@@ -29,7 +29,27 @@ Options = TypeVar("Options", bound=LearnerOptions)
 PARAM = "hyperparams."
 
 
-def settled(options: Options, warn: Callable[[str], None]) -> tuple[Options, list[Choice]]:
+class Settled(NamedTuple, Generic[Options]):
+    """What came of it."""
+
+    options: Options
+    """They leave nothing open."""
+    choices: Sequence[Choice] = ()
+    look: FirstLook | None = None
+    """What the choices rest on."""
+
+    def events(self) -> Iterator[LoopEvent]:
+        """Yield what a log tells of it."""
+        if self.look is not None:
+            look = self.look
+            yield Looked(
+                steps=look.steps, episodes=len(look.returns), step_seconds=look.step_seconds
+            )
+        for one in self.choices:
+            yield Chosen(option=one.option, value=one.value, reason=one.reason)
+
+
+def settled(options: Options, warn: Callable[[str], None]) -> Settled[Options]:
     """Choose what options leave open, where they leave the algorithm open.
 
     A search is told the algorithm and its networks only: hyperparameters are what it looks for.
@@ -38,14 +58,11 @@ def settled(options: Options, warn: Callable[[str], None]) -> tuple[Options, lis
         options: Were checked, and say all in full.
         warn: Is told what the environment's packages warned of.
 
-    Returns:
-        Options that leave nothing open, and what was chosen.
-
     Raises:
         CommandError: If the environments cannot be made, or what was given does not fit what was chosen.
     """
     if not options.is_open:
-        return options, []
+        return Settled(options)
     candidates = options.candidates
     num_envs = options.num_envs or candidates[0].num_envs
     env = open_environments(options.environment, lambda: _made(options, num_envs), warn)
@@ -63,24 +80,28 @@ def settled(options: Options, warn: Callable[[str], None]) -> tuple[Options, lis
         complete.check()
     except ValueError as error:
         raise CommandError(str(error)) from error
-    return complete, choices
+    return Settled(complete, choices, look)
 
 
 class ChoiceLog(LoopCallback):
-    """Records what was chosen, when a run begins. Is to be called after those that keep a log."""
+    """Records what came before a run, when it begins. Is to be called after those that keep a log.
 
-    def __init__(self, choices: Sequence[Choice]) -> None:
-        self._choices = choices
+    Args:
+        before: What `Settled.events` told.
+    """
+
+    def __init__(self, before: Sequence[LoopEvent]) -> None:
+        self._before = before
 
     def on_attach(self, control: LoopControl) -> None:
         """Keep whom to tell."""
         self._control = control
 
     def on_event(self, event: LoopEvent) -> None:
-        """Tell them behind the start."""
+        """Tell it behind the start."""
         if isinstance(event, Start):
-            for one in self._choices:
-                self._control.record(Chosen(option=one.option, value=one.value, reason=one.reason))
+            for one in self._before:
+                self._control.record(one)
 
 
 def _made(options: LearnerOptions, num_envs: int) -> VectorEnv:

@@ -33,8 +33,8 @@ from tensor_optix.settings import run_settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tensor_optix.algorithms.starting_point import Choice
     from tensor_optix.core.base_agent import BaseAgent
+    from tensor_optix.core.callbacks import LoopEvent
     from tensor_optix.core.environment_recipe import EnvironmentRecipe
     from tensor_optix.pipeline.vector_env import VectorEnv
 
@@ -71,7 +71,8 @@ def _begin(options: TrainOptions, interruption: Interruption) -> int:
         directory = RunDirectory(options.run_dir)
     directory.require_free()
     # What the packages warn of they say again when the environments to train in are made.
-    options, choices = settled(options, warn=lambda _: None)
+    found = settled(options, warn=lambda _: None)
+    options = found.options
 
     def described(env: VectorEnv) -> RunConfig:
         framework = framework_for(
@@ -88,7 +89,7 @@ def _begin(options: TrainOptions, interruption: Interruption) -> int:
         env_kwargs=options.environment.kwargs,
         wrappers=options.wrapper,
     )
-    training = _Training(directory, pipeline, options.plain, interruption, choices)
+    training = _Training(directory, pipeline, options.plain, interruption, list(found.events()))
     return training.run(options.environment, described, resume=False)
 
 
@@ -131,7 +132,7 @@ class _Training:
         pipeline: Gives its windows.
         plain: Whether the display is plain lines, also on a terminal.
         interruption: Listens for signals.
-        choices: What was chosen for a run that begins.
+        before: What the log tells of before a run that begins.
     """
 
     def __init__(
@@ -140,13 +141,13 @@ class _Training:
         pipeline: VectorBatchPipeline,
         plain: bool,
         interruption: Interruption,
-        choices: Sequence[Choice] = (),
+        before: Sequence[LoopEvent] = (),
     ) -> None:
         self._directory = directory
         self._pipeline = pipeline
         self._plain = plain
         self._interruption = interruption
-        self._choices = choices
+        self._before = before
         self._record = TrainingRecord()
 
     def run(
@@ -193,7 +194,7 @@ class _Training:
                 self._record,
                 display,
                 RunLog(directory.path, resume),
-                ChoiceLog(self._choices),
+                ChoiceLog(self._before),
             ],
         )
         loop = assemble(agent, self._pipeline, settings, RunKeeper(directory.state, resume=resume))

@@ -89,14 +89,15 @@ class _Tuning:
     def run(self) -> int:
         self._require_free()
         notes = list[str]()
-        self._options, choices = settled(self._options, warn=lambda _: None)
+        found = settled(self._options, warn=lambda _: None)
+        self._options = found.options
         self._look_at_environment(notes)
         self._space = self._searched()
         search = self._open()
         display = make_display(TrainingRecord(), self._config, plain=True)
         for note in notes:
             display.note(f"warning: {note}")
-        for one in choices:
+        for one in found.choices:
             display.note(f"chose {words.chosen(one.option, one.value)}: {one.reason}")
         display.note(self._announcement())
         self._interruption.stop, self._interruption.acknowledge = search.stop, display.note

@@ -268,6 +268,19 @@ class Start(LoopEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Looked(LoopEvent):
+    """Before the run began, random play showed what the choices rest on. Its steps are in no count."""
+
+    kind = "looked"
+    steps: int
+    """That random play took, of all environments together."""
+    episodes: int
+    """How many ended."""
+    step_seconds: float
+    """What a step took."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Chosen(LoopEvent):
     """Before the run began, something was chosen that nobody had asked for."""
 

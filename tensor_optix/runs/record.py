@@ -20,6 +20,7 @@ from tensor_optix.core.callbacks import (
     Dormant,
     Error,
     Finals,
+    Looked,
     LoopCallback,
     LoopEvent,
     Plateau,
@@ -53,7 +54,8 @@ class Surer(LoopEvent):
 
 
 _SHOWN = (
-    Chosen
+    Looked
+    | Chosen
     | Rescored
     | Degradation
     | Rollback

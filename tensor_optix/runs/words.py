@@ -14,6 +14,7 @@ from tensor_optix.core.callbacks import (
     Dormant,
     Error,
     Finals,
+    Looked,
     Plateau,
     Recovered,
     Rescored,
@@ -78,6 +79,8 @@ def decision(made: Decision, count: int = 1) -> str:
 
 def _decision(made: Decision) -> str:
     match made.event:
+        case Looked(steps=steps, episodes=episodes):
+            return f"looked at {steps:,} random steps{of_episodes(episodes)}"
         case Chosen(option=option, value=value, reason=reason):
             return f"chose {chosen(option, value)}: {reason}"
         case Baseline(score=score, episodes=episodes):

@@ -27,10 +27,10 @@ def options_of(*arguments: str) -> LearnerOptions:
 def chosen(*arguments: str) -> tuple[LearnerOptions, dict[str, Any]]:
     """Return complete options, and what was chosen by its name."""
     warned: list[str] = []
-    complete, choices = settled(options_of(*arguments), warned.append)
+    found = settled(options_of(*arguments), warned.append)
     assert warned == []
-    assert all(one.reason for one in choices)
-    return complete, {one.option: one.value for one in choices}
+    assert all(one.reason for one in found.choices)
+    return found.options, {one.option: one.value for one in found.choices}
 
 
 def events(run: Path) -> list[dict[str, Any]]:
@@ -98,8 +98,11 @@ def test_choices_are_events_and_in_the_report(
     options = ["--num-envs", "2", "--window-size", "32", "--seed", "1", "--run-dir", "run"]
     assert main(["train", "MountainCar-v0", *options, "--max-steps", "200"]) == 0
     kinds = [one["kind"] for one in events(here / "run")]
-    assert kinds[:5] == ["start", *["chosen"] * 4]
-    made = {one["option"]: one["value"] for one in events(here / "run")[1:5]}
+    assert kinds[:6] == ["start", "looked", *["chosen"] * 4]
+    _, looked, *chosen_events = events(here / "run")[:6]
+    assert 4000 <= looked["steps"] < 4002
+    assert looked["step_seconds"] > 0.0
+    made = {one["option"]: one["value"] for one in chosen_events}
     assert made == {
         "algorithm": "dqn",
         "normalize_observations": True,
@@ -110,6 +113,7 @@ def test_choices_are_events_and_in_the_report(
     assert (config["algorithm"], config["normalize_observations"]) == ("dqn", True)
     assert config["hyperparams"]["gamma"] == 0.995
     report = (here / "run" / "report.txt").read_text()
+    assert "looked at 4,0" in report
     assert "chose gamma 0.995" in report
     assert "chose normalize observations" in report
 

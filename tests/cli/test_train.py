@@ -93,9 +93,10 @@ def test_plain_lines_tell_what_runs_and_how_it_goes(
     assert train("--seed", "5") == 0
     said = capsys.readouterr()
     assert said.err == ""
-    first, chosen, second, *_ = said.out.splitlines()
+    first, looked, chosen, second, *_ = said.out.splitlines()
     title = lightest_framework(sees_images=False, device="auto").title
     assert re.fullmatch(rf"CartPole-v1: ppo \({title}, \w+\), 2 environments on \w+, seed 5", first)
+    assert re.fullmatch(r"00:0\d +0 steps  looked at 4,\d+ random steps .+", looked)
     assert re.fullmatch(r"00:0\d +0 steps  chose algorithm ppo: .+", chosen)
     assert re.fullmatch(
         r"\d\d:\d\d +\d+ steps  score [\d.-]+  best [\d.-]+  [\d,]+ steps/s  learning", second
