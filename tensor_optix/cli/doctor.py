@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 
 from tensor_optix.algorithms.catalogue import ALGORITHMS
@@ -30,6 +31,7 @@ from tensor_optix.core.replay.storage import available_memory, size_text
 from tensor_optix.pipeline.examination.examine import examine
 from tensor_optix.pipeline.examination.findings import Deadline, Finding, Grade, note, problem
 from tensor_optix.pipeline.examination.speeds import Speed, speeds
+from tensor_optix.pipeline.first_look import is_blind
 from tensor_optix.pipeline.vector_contract import VectorEnv
 from tensor_optix.pipeline.vector_env import make_vector_env, wrap_env
 
@@ -90,7 +92,7 @@ class _Consultation:
     def diagnosis(self) -> Diagnosis:
         options, said = self._options, list[str]()
         env = open_environments(self._recipe, self._made, said.append)
-        self._chosen = self._choose(env, ())
+        self._chosen = self._choose(env, (), None)
         deadline = Deadline(options.seconds)
         try:
             examination = examine(env, EXAMINED_SHARE * options.seconds)
@@ -99,7 +101,7 @@ class _Consultation:
             learners = _Learners()
             if examination.trace is not None:
                 measured = self._speeds(deadline, examination.reset_seconds)
-                self._chosen = self._choose(env, measured)
+                self._chosen = self._choose(env, measured, examination.trace)
                 learners = self._learners(env, examination.trace)
         finally:
             env.close()
@@ -131,13 +133,16 @@ class _Consultation:
             with missing_package_named(spec):
                 return make_environment(spec, self._recipe)
 
-    def _choose(self, env: Any, measured: Sequence[Speed]) -> Choice:
+    def _choose(self, env: Any, measured: Sequence[Speed], trace: Trace | None) -> Choice:
         """Return the algorithm that was asked for, or that `train` would choose."""
         if not self._options.is_open:
             return Choice("algorithm", self._options.algorithm.name, "")
         speed = max((one.steps_per_second or 0.0 for one in measured), default=0.0)
         spaces = env.observation_space, env.action_space
-        return best_suited(*spaces, 1.0 / speed if speed else 0.0, list(ALGORITHMS.values()))
+        step_seconds = 1.0 / speed if speed else 0.0
+        returns = np.array([one.total for one in trace.episodes] if trace else [])
+        blind = trace is not None and is_blind(trace.rewards, returns)
+        return best_suited(*spaces, step_seconds, list(ALGORITHMS.values()), blind)
 
     def _speeds(self, deadline: Deadline, reset_seconds: float) -> Sequence[Speed]:
         num_envs, backend = self._options.algorithm.num_envs, self._options.backend

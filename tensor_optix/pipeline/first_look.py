@@ -58,13 +58,22 @@ class FirstLook:
 
     @property
     def is_blind(self) -> bool:
-        """Whether nothing that random play met tells good actions from bad ones.
+        """Whether nothing that random play met tells good actions from bad ones."""
+        return is_blind(self.rewards, self.returns)
 
-        Either no reward but 0 came, or every episode paid the same.
-        """
-        if self.steps >= FEW_STEPS and not np.any(self.rewards):
-            return True
-        return len(self.returns) >= FEW_EPISODES and np.ptp(self.returns) == 0.0
+
+def is_blind(rewards: Array, returns: Array) -> bool:
+    """Whether nothing that random play met tells good actions from bad ones.
+
+    Either no reward but 0 came, or every episode paid the same.
+
+    Args:
+        rewards: `[T]`, of each step.
+        returns: `[K]`, of the episodes that ended.
+    """
+    if len(rewards) >= FEW_STEPS and not np.any(rewards):
+        return True
+    return len(returns) >= FEW_EPISODES and bool(np.ptp(returns) == 0.0)
 
 
 def look_at(env: VectorEnv, seed: int = 0) -> FirstLook:

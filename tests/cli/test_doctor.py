@@ -92,6 +92,17 @@ def test_the_object_says_what_becomes_of_the_spaces_and_which_algorithms_fit(
     assert result["speeds"][0]["steps_per_second"] > 0
 
 
+@pytest.mark.parametrize(
+    ("env_id", "algorithm"),
+    [("CartPole-v1", "ppo"), ("Pendulum-v1", "sac"), ("MountainCar-v0", "dqn")],
+)
+def test_the_algorithm_is_the_one_that_training_would_choose(
+    env_id: str, algorithm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told(capsys, env_id)["algorithm"] == algorithm
+    assert told(capsys, env_id, "--algo", "ppo")["algorithm"] == "ppo"
+
+
 @pytest.mark.parametrize("option", ["--agent", "--algo"])
 def test_an_algorithm_that_does_not_fit_is_a_problem(
     option: str, here: Path, capsys: pytest.CaptureFixture[str]
