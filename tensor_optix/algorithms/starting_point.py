@@ -169,10 +169,10 @@ def _why_uneven(spreads: Array, centers: Array) -> str:
     least, most = ORDINARY
     if high / low > UNEVEN_SPREADS:
         return f"the numbers of an observation vary by {low:.2g} to {high:.2g}"
-    if high > most or high < least:
-        return f"no number of an observation varies by more than {high:.2g}" * (high < least) or (
-            f"numbers of an observation vary by {high:.2g}"
-        )
+    if high < least:
+        return f"no number of an observation varies by more than {high:.2g}"
+    if high > most:
+        return f"numbers of an observation vary by {high:.2g}"
     if float(centers.max()) > most:
         return f"numbers of an observation lie about {float(centers.max()):.2g}"
     return ""
