@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from tensor_optix.core.episode_returns import EpisodeCounter
+from tensor_optix.core.normalizers import RunningMeanStd
 from tensor_optix.core.observation_layout import Encoding, layout_of
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def look_at(env: VectorEnv, seed: int = 0) -> FirstLook:
         seed: Of the reset and of the actions.
     """
     draw = _Actions(env, seed)
-    counter, observed = EpisodeCounter(env.num_envs), _Observed(env.observation_space)
+    counter, moments = EpisodeCounter(env.num_envs), _moments(env.observation_space)
     rewards: list[Array] = []
     finals: list[Array] = []
     returns: list[Array] = []
@@ -94,7 +95,8 @@ def look_at(env: VectorEnv, seed: int = 0) -> FirstLook:
     env.reset(seed)
     env.need_masks(env.mask_size > 0)
     step = env.recv()
-    observed.add(step.observations)
+    if moments is not None:
+        moments.update(step.observations)
     steps, begun = 0, time.perf_counter()
     while steps < MOST_STEPS and (not steps or time.perf_counter() - begun < MOST_SECONDS):
         env.send(draw(step), step.env_ids)
@@ -105,10 +107,10 @@ def look_at(env: VectorEnv, seed: int = 0) -> FirstLook:
         returns.append(np.asarray(totals, np.float64))
         lengths.append(np.asarray(durations, np.int64))
         finals.append(paid[valid & ends].astype(np.float32))
-        observed.add(step.observations)
+        if moments is not None:
+            moments.update(step.observations)
         steps += int(np.count_nonzero(valid))
     seconds = time.perf_counter() - begun
-    spreads, centers = observed.figures()
     return FirstLook(
         backend=env.name,
         num_envs=env.num_envs,
@@ -119,8 +121,8 @@ def look_at(env: VectorEnv, seed: int = 0) -> FirstLook:
         returns=np.concatenate(returns),
         last_rewards=np.concatenate(finals),
         lengths=np.concatenate(lengths),
-        spreads=spreads,
-        centers=centers,
+        spreads=None if moments is None else np.sqrt(moments.var).ravel(),
+        centers=None if moments is None else moments.mean.ravel(),
     )
 
 
@@ -146,38 +148,11 @@ class _Actions:
         return np.asarray(preferred + self._space.start, drawn.dtype)
 
 
-class _Observed:
-    """Sums up the numbers of observations, where they are plain numbers."""
-
-    def __init__(self, space: AnySpace) -> None:
-        is_plain = (
-            isinstance(space, Box)
-            and space.dtype != np.uint8
-            and all(one.encoding is not Encoding.IMAGE for one in layout_of(space).fields)
-        )
-        self._size = int(np.prod(space.shape)) if is_plain and space.shape is not None else 0
-        self._rows = 0
-        self._sum = np.zeros(self._size)
-        self._squares = np.zeros(self._size)
-        self._origin: Array | None = None
-
-    def add(self, observations: Array) -> None:
-        """Take in `[B, ...]`."""
-        if not self._size:
-            return
-        rows = observations.reshape(len(observations), self._size).astype(np.float64)
-        if self._origin is None:
-            # Sums about the first row lose no digits to what all rows have in common.
-            self._origin = np.nan_to_num(rows[0])
-        rows = np.nan_to_num(rows) - self._origin
-        self._rows += len(rows)
-        self._sum += rows.sum(axis=0)
-        self._squares += np.square(rows).sum(axis=0)
-
-    def figures(self) -> tuple[Array | None, Array | None]:
-        """Return standard deviations and means."""
-        if self._origin is None:
-            return None, None
-        means = self._sum / self._rows
-        variances = np.maximum(self._squares / self._rows - np.square(means), 0.0)
-        return np.sqrt(variances), means + self._origin
+def _moments(space: AnySpace) -> RunningMeanStd | None:
+    """Return what sums up the numbers of observations; None where they are not plain numbers."""
+    is_plain = (
+        isinstance(space, Box)
+        and space.dtype != np.uint8
+        and all(one.encoding is not Encoding.IMAGE for one in layout_of(space).fields)
+    )
+    return RunningMeanStd(space.shape) if is_plain and space.shape is not None else None
