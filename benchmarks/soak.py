@@ -30,6 +30,7 @@ from tensor_optix.core.types import HyperparamSet, Transitions
 WARM_UP = 0.1
 """The share of the time after which nothing is to grow."""
 REPLAY_ROWS = 1_000_000
+EPISODE_STEPS = 200
 
 
 class Meter(LoopCallback):
@@ -87,15 +88,18 @@ def sac() -> tuple[Any, VectorBatchPipeline]:
 
 
 def fill(agent: Any) -> None:
-    """Fill the replay of an agent of Pendulum-v1 with made-up rows, without updates."""
+    """Fill the replay of an agent of Pendulum-v1 with made-up episodes of its length, without updates."""
     rng = np.random.default_rng(0)
     first = agent.get_hyperparams()
     agent.set_hyperparams(HyperparamSet({"learning_starts": 2 * REPLAY_ROWS}))
-    reward, ends, ids = np.zeros(1, np.float32), np.zeros(1, bool), np.zeros(1, np.int64)
-    for _ in range(REPLAY_ROWS + 1000):
-        seen = rng.normal(size=(2, 1, 3)).astype(np.float32)
+    reward, never, ids = np.zeros(1, np.float32), np.zeros(1, bool), np.zeros(1, np.int64)
+    seen = rng.normal(size=(1, 3)).astype(np.float32)
+    for step in range(1, REPLAY_ROWS + 1001):
         action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)
-        agent.observe(Transitions(seen[0], action, reward, seen[1], ends, ends, ids, 1))
+        following = rng.normal(size=(1, 3)).astype(np.float32)
+        is_last = np.array([step % EPISODE_STEPS == 0])
+        agent.observe(Transitions(seen, action, reward, following, never, is_last, ids, 1))
+        seen = rng.normal(size=(1, 3)).astype(np.float32) if is_last[0] else following
     agent.set_hyperparams(first)
 
 

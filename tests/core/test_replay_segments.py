@@ -119,6 +119,7 @@ def test_a_buffer_comes_back_as_it_was_drafted(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments, "_MARGIN", copied)
         patch.setattr(segments, "_CHUNK_BYTES", 100)
+        patch.setattr(segments, "_MARGIN_BYTES", 100)
         patch.setattr(segments, "_SMALL", 10)
         source = Source(num_envs, frames, seed)
         rows = buffer(num_envs, n_step, frames)
@@ -308,6 +309,7 @@ def test_rows_that_are_written_over_meanwhile_are_told_of(
 ) -> None:
     monkeypatch.setattr(segments, "_MARGIN", 3)
     monkeypatch.setattr(segments, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(segments, "_MARGIN_BYTES", 1)
     rows, _ = filled()
     files = ReplayFiles(tmp_path)
     draft, state = files.draft("r", rows), rows.state_dict()

@@ -9,6 +9,8 @@ of its ring or one of the last `n_step` behind it, and when the ring has turned
 
 from __future__ import annotations
 
+import math
+import mmap
 import re
 import uuid
 from dataclasses import asdict, dataclass
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
     from tensor_optix.core.replay_buffer import ReplayBuffer
     from tensor_optix.core.types import Array
 
-_CHUNK_BYTES = 4 * 2**20
-"""Of rows that are read at once, and of those that are copied as the ring may turn onto them."""
+_CHUNK_BYTES = 2**20
+"""Of rows that are read at once."""
+_MARGIN_BYTES = 4 * 2**20
+"""Of rows that are copied, as the ring may turn onto them."""
 _MARGIN = 16
 """Slots of each environment that are copied in any case, where the ring may turn onto them."""
 _SIBLINGS = 8
@@ -131,8 +135,12 @@ class _RowsDraft:
 
     def _read(self, start: int, stop: int) -> Array:
         num_envs, slots, row_bytes = self.shape
-        cells = _slots(self.heads, start, stop, slots) + np.arange(num_envs) * slots
-        rows: Array = self._storage.ring.reshape(-1, row_bytes).take(cells, axis=0)
+        rows = _pages((stop - start, num_envs, row_bytes))
+        ring = self._storage.ring.reshape(-1, row_bytes)
+        # In parts, as the numbers of small rows would take more memory than the rows.
+        for first, last in _chunks(start, stop, num_envs * row_bytes):
+            cells = _slots(self.heads, first, last, slots) + np.arange(num_envs) * slots
+            ring.take(cells, axis=0, out=rows[stop - last : stop - first], mode="clip")
         return rows
 
     def _require_unmoved(self, back: int) -> None:
@@ -172,7 +180,7 @@ class ReplayFiles:
         if storage is not None:
             layout = storage.layout
             hurry = self._hurry.get(name, 1)
-            margin = max(_MARGIN, _CHUNK_BYTES // (layout.num_envs * layout.slot.itemsize))
+            margin = max(_MARGIN, _MARGIN_BYTES // (layout.num_envs * layout.slot.itemsize))
             plan = _plan(self._chains.get(name), storage)
             draft.rows = _RowsDraft(storage, plan, hurry * margin)
         return draft
@@ -315,6 +323,12 @@ def _chunks(start: int, stop: int, item_bytes: int) -> Iterator[tuple[int, int]]
     step = max(1, _CHUNK_BYTES // item_bytes)
     for end in range(stop, start, -step):
         yield max(start, end - step), end
+
+
+def _pages(shape: tuple[int, int, int]) -> Array:
+    """Return zeros, uint8, on pages that go back to the system at once: allocators keep what is freed."""
+    size = math.prod(shape)
+    return np.frombuffer(mmap.mmap(-1, max(1, size)), np.uint8, size).reshape(shape)
 
 
 def _slots(heads: Array, start: int, stop: int, slots: int) -> Array:
