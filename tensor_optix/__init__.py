@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from tensor_optix.optimizers.diagnostic_controller import (
         DiagnosticController as DiagnosticController,
     )
+    from tensor_optix.optimizers.fork_optimizer import ForkOptimizer as ForkOptimizer
     from tensor_optix.optimizers.momentum_optimizer import MomentumOptimizer as MomentumOptimizer
     from tensor_optix.optimizers.pbt_optimizer import PBTOptimizer as PBTOptimizer
     from tensor_optix.optimizers.spsa_optimizer import SPSAOptimizer as SPSAOptimizer

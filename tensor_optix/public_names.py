@@ -59,6 +59,7 @@ _NAMES = {
     "optimizer": "RLOptimizer",
     "optimizers.backoff_optimizer": "BackoffOptimizer",
     "optimizers.diagnostic_controller": "DiagnosticController",
+    "optimizers.fork_optimizer": "ForkOptimizer",
     "optimizers.momentum_optimizer": "MomentumOptimizer",
     "optimizers.pbt_optimizer": "PBTOptimizer",
     "optimizers.spsa_optimizer": "SPSAOptimizer",

@@ -80,6 +80,7 @@ ALONE = {
     "cli.tune": "a subcommand",
     "core.checkpoints.run_checkpoints": "the files of a run's checkpoints, tested by itself",
     "core.decisions.best_policy": "a decision of the loop",
+    "core.decisions.forks": "a decision of the loop",
     "core.decisions.tuning": "a decision of the loop",
     "core.replay.priorities": "a part of the replay",
     "core.replay.segments": "the files of a replay, tested by itself",

@@ -1,7 +1,7 @@
-"""Can the loop be left alone? Runs that stop by themselves, and runs with the tuner on and off.
+"""Can the loop be left alone? Runs that stop by themselves, with forks, with SPSA, and with nothing.
 
     python -m benchmarks.autonomy.live --seeds 5 --framework tensorflow --results live.jsonl
-    python -m benchmarks.autonomy.live good bad-cartpole-ppo-clip-ratio-0.9 --tuner off
+    python -m benchmarks.autonomy.live good bad-cartpole-ppo-clip-ratio-0.9 --tuner forks off
 
 Cases and groups of cases come in. Every run is one line of the results file; runs that are in it already are
 not made again. The tables of all those with the cases' present budgets are printed at the end.
@@ -16,12 +16,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.autonomy.live_cases import GROUPS, LIVE_CASES, LiveCase
+from benchmarks.autonomy.live_cases import GROUPS, LIVE_CASES, TUNERS, LiveCase
 from benchmarks.autonomy.live_table import final_score, steps_to_goal, tables
 from benchmarks.learning_table import FRAMEWORKS, FRESH_SEED, use_one_thread
 from tensor_optix import RLOptimizer
 from tensor_optix.core.base_optimizer import FixedHyperparams
-from tensor_optix.core.callbacks import LoopCallback, Recovered, Stop
+from tensor_optix.core.callbacks import Forked, LoopCallback, Recovered, Stop
+from tensor_optix.optimizers.fork_optimizer import ForkOptimizer
+from tensor_optix.optimizers.spsa_optimizer import SPSAOptimizer
 from tensor_optix.pipeline.play import play_episodes
 from tensor_optix.pipeline.vector_env import make_vector_env
 
@@ -35,6 +37,9 @@ EPISODES = 100
 """Fresh ones that each returned policy plays: of twenty a rare long one would tell more than the policy."""
 
 
+TUNER_TYPES = dict(zip(TUNERS, (ForkOptimizer, SPSAOptimizer, FixedHyperparams), strict=True))
+
+
 class _Recorder(LoopCallback):
     """Keeps the evaluated scores, the hyperparameters in force and how the run ended."""
 
@@ -43,6 +48,7 @@ class _Recorder(LoopCallback):
         self.scores: list[float] = []
         self.changes = 0
         self.recoveries = 0
+        self.forked = 0
         self.hyperparams: dict[str, Any] = {}
         self.total_steps = 0
         self.reason = ""
@@ -63,6 +69,9 @@ class _Recorder(LoopCallback):
     def on_event(self, event: LoopEvent) -> None:
         if isinstance(event, Recovered):
             self.recoveries += 1
+        if isinstance(event, Forked):
+            self.forked += 1
+            self.hyperparams = event.hyperparams
         if isinstance(event, Stop):
             self.total_steps, self.reason = event.total_steps, event.reason or ""
 
@@ -76,10 +85,9 @@ def train(case: LiveCase, tuner: str, seed: int, framework: str) -> dict[str, An
         optimizer = RLOptimizer(
             agent,
             pipeline,
-            optimizer=FixedHyperparams() if tuner == "off" else None,
+            optimizer=TUNER_TYPES[tuner](),
             checkpoint_dir=place,
-            max_episodes=setting.windows,
-            dormant_threshold=None if case.group == "defaults" else setting.windows + 1,
+            max_steps=setting.steps,
             callbacks=[recorder],
             seed=seed,
         )
@@ -99,6 +107,7 @@ def train(case: LiveCase, tuner: str, seed: int, framework: str) -> dict[str, An
         "reached": greedy >= setting.goal,
         "changes": recorder.changes,
         "recoveries": recorder.recoveries,
+        "forked": recorder.forked,
         "begins_with": begins_with,
         "ends_with": recorder.hyperparams or begins_with,
     }
@@ -119,7 +128,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--framework", choices=FRAMEWORKS, default="tensorflow")
-    parser.add_argument("--tuner", choices=("on", "off"), help="only these runs")
+    parser.add_argument("--tuner", nargs="+", choices=TUNERS, help="only these runs")
     parser.add_argument("--results", type=Path, default=Path("live.jsonl"))
     arguments = parser.parse_args()
     unknown = set(arguments.cases) - {*GROUPS, *LIVE_CASES}
@@ -133,13 +142,13 @@ def main() -> None:
 
 
 def _asked_for(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield what tells the runs apart; on and off of a seed follow each other, on a machine as busy."""
+    """Yield what tells the runs apart; those of a seed follow each other, on a machine as busy."""
     for name, case in LIVE_CASES.items():
         if arguments.cases and not {name, case.group} & set(arguments.cases):
             continue
         for seed in range(arguments.first_seed, arguments.seeds):
             for tuner in case.tuners:
-                if arguments.tuner in (None, tuner):
+                if not arguments.tuner or tuner in arguments.tuner:
                     yield {
                         "case": name,
                         "tuner": tuner,

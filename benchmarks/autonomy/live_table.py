@@ -70,37 +70,40 @@ def tables(runs: list[Run]) -> str:
 
 
 def _table(group: str, runs: list[Run]) -> list[str]:
-    """Return a row per arm, and what on and off differ by where good settings are compared."""
+    """Return a row per arm, and what tuners and off differ by where good settings are compared."""
     columns = {title: COLUMNS[title] for title in TITLES[group]}
     lines = _head(*columns)
     lines += [_row(name, *(make(mine) for make in columns.values())) for name, mine in _arms(runs)]
     differences = _difference_table(runs) if group == "good" else []
-    return [*lines, "", "On minus off, seed by seed:", "", *differences] if differences else lines
+    return [*lines, "", "Minus off, seed by seed:", "", *differences] if differences else lines
 
 
 def _difference_table(runs: list[Run]) -> list[str]:
-    """Compare on and off where both were run with the same seed; without any pair, nothing."""
-    pairs: dict[tuple[str, str], list[tuple[Run, Run]]] = {}
+    """Compare tuners and off where both were run with the same seed; without any pair, nothing."""
+    pairs: dict[tuple[str, str, str], list[tuple[Run, Run]]] = {}
     off = {(r["case"], r["framework"], r["seed"]): r for r in runs if r["tuner"] == "off"}
     for run in runs:
         key = (run["case"], run["framework"], run["seed"])
-        if run["tuner"] == "on" and key in off:
-            pairs.setdefault(key[:2], []).append((run, off[key]))
+        if run["tuner"] != "off" and key in off:
+            pairs.setdefault((*key[:2], run["tuner"]), []).append((run, off[key]))
     if not pairs:
         return []
-    titles = ["case", "framework", "pairs", "steps to the goal", "final score", "greedy score"]
+    titles = ["case", "framework", "tuner", "pairs", "steps to the goal", "final score"]
+    titles += ["greedy score", "steps until the stop, ratio"]
     lines = [_line(titles), _line(["---"] * len(titles))]
-    for (name, framework), mine in pairs.items():
+    for (name, framework, tuner), mine in pairs.items():
         finals = [(a["final"], b["final"]) for a, b in mine]
         lines.append(
             _line(
                 [
                     name,
                     framework,
+                    tuner,
                     str(len(mine)),
                     interval((_spent(a) - _spent(b) for a, b in mine), "+,.0f"),
                     interval((a - b for a, b in finals if None not in (a, b)), "+,.1f"),
                     interval((a["greedy"] - b["greedy"] for a, b in mine), "+,.1f"),
+                    interval((a["steps"] / b["steps"] for a, b in mine), ".2f"),
                 ]
             )
         )
@@ -176,6 +179,7 @@ COLUMNS: dict[str, Callable[[list[Run]], str]] = {
     "steps": lambda runs: interval((run["steps"] for run in runs), ",.0f"),
     "seconds": lambda runs: interval((run["seconds"] for run in runs), ",.0f"),
     "changes": lambda runs: f"{statistics.median(run['changes'] for run in runs):g}",
+    "forked": lambda runs: f"{statistics.median(run['forked'] for run in runs):g}",
     "recoveries": lambda runs: f"{statistics.median(run['recoveries'] for run in runs):g}",
     "at the end": lambda runs: _end(runs),
 }
@@ -183,11 +187,11 @@ TITLES = {
     "defaults": ("stopped by itself", "goal", "reached", "greedy score", "steps", "seconds"),
     "good": (
         *("steps at most", "goal", "trained to it", "steps to it", "final score"),
-        *("greedy score", "changes", "at the end"),
+        *("greedy score", "stopped by itself", "steps", "changes", "forked", "at the end"),
     ),
     "bad": (
         *("steps at most", "goal", "reached", "greedy score", "trained to it", "final score"),
-        *("changes", "recoveries", "at the end"),
+        *("steps", "changes", "forked", "recoveries", "at the end"),
     ),
 }
 """The columns of each group's table."""

@@ -256,6 +256,11 @@ class NetworkAgent(BaseAgent, Generic[H]):
         return str(self.engine_choice)
 
     @cached_property
+    def default_params(self) -> Mapping[str, Any]:
+        """The documented values of the hyperparameters that can be changed while the agent trains."""
+        return dict(self.hyperparams_type().params)
+
+    @cached_property
     def sees_rows(self) -> bool:
         """Whether the networks act or learn; a subclass that overrides both methods sees what there is."""
         return not (self._acts_itself and self._learns_itself)

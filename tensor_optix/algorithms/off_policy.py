@@ -13,6 +13,7 @@ import logging
 import tempfile
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
@@ -104,6 +105,8 @@ class TwinCriticHyperparams(ReplayHyperparams):
         self._require(in_unit_interval, "tau")
 
 
+LASTING = ("replay_capacity", "n_step", "learning_starts", "per_alpha", "per_beta", "epsilon")
+"""Hyperparameters that a replay buffer was made with, or that tell how far the training has come."""
 H = TypeVar("H", bound=ReplayHyperparams)
 L = TypeVar("L", PinkNoise, HeldActions)
 T = TypeVar("T", bound=TwinCriticHyperparams)
@@ -144,6 +147,13 @@ class OffPolicyAgent(NetworkAgent[H], Generic[H]):
         under_way = {name: vars(self)[name] for name in ("_gathered", "_observed", "_tally")}
         vars(copied).update(copy.deepcopy(under_way, memo))
         return copied
+
+    @cached_property
+    def default_params(self) -> Mapping[str, Any]:
+        """The documented values of the hyperparameters that can be changed while the agent trains."""
+        return {
+            name: value for name, value in super().default_params.items() if name not in LASTING
+        }
 
     @property
     def is_on_policy(self) -> bool:

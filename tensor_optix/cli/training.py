@@ -21,6 +21,7 @@ from tensor_optix.core.callbacks import Ending, RunLog
 from tensor_optix.core.checkpoints.run_keeper import RunKeeper
 from tensor_optix.core.checkpoints.saved_state import CheckpointError
 from tensor_optix.core.replay.storage import logger as replay_logger
+from tensor_optix.optimizers.fork_optimizer import ForkOptimizer
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tensor_optix.runs.interruption import Interruption
 from tensor_optix.runs.record import TrainingRecord
@@ -186,7 +187,7 @@ class _Training:
     def _train(self, agent: BaseAgent, display: Display, resume: bool) -> Outcome:
         directory, config = self._directory, self._config
         settings = run_settings(
-            optimizer=None if config.tune else FixedHyperparams(),
+            optimizer=ForkOptimizer() if config.tune else FixedHyperparams(),
             seed=config.seed,
             checkpoint_dir=directory.checkpoints,
             max_steps=config.max_steps,

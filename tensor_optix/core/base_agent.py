@@ -58,6 +58,11 @@ class BaseAgent(ABC):
         return ()
 
     @cached_property
+    def default_params(self) -> Mapping[str, Any]:
+        """The documented values of the hyperparameters that can be changed while the agent trains."""
+        return {}
+
+    @cached_property
     def default_min_episodes_before_dormant(self) -> int:
         """Evaluations before DORMANT may be declared, where the user names none."""
         return 0

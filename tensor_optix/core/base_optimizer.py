@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tensor_optix.core.types import EvalMetrics, HyperparamSet
+    from tensor_optix.core.types import EvalMetrics, HyperparamSet, LoopState
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a run stands, for a tuner that may propose forks."""
+
+    hyperparams: HyperparamSet
+    """Those in force, but for what follows a schedule of the user's."""
+    defaults: Mapping[str, Any]
+    """Those that the agent documents, as far as they can be changed while it trains; as far as it has any."""
+    history: Sequence[EvalMetrics]
+    """The evaluations that are remembered, oldest first."""
+    state: LoopState
+    """DORMANT: the run ends unless a fork gains something."""
+    windows: int
+    """How many were taken."""
+
+
+@dataclass(frozen=True)
+class ForkPlan:
+    """What several learners are to try, all of them from one moment on."""
+
+    candidates: Sequence[HyperparamSet]
+    """Those in force come first, and are always tried with the others; what is not named stays."""
+    windows: int
+    """How many each learns from until they are compared for the first time; later it is twice as many."""
+    reason: str
+    """Why, in words."""
+    is_ordered: bool = False
+    """Whether the others stand in the order of what speaks for them, which decides what comparisons leave
+    open."""
+    doubts_present: bool = False
+    """Whether there is evidence already against those in force: they stay only if they are clearly better."""
 
 
 class BaseOptimizer(ABC):
@@ -53,6 +87,14 @@ class BaseOptimizer(ABC):
             param_bounds: `{name: (lowest, highest)}`.
             log_params: Names searched on a logarithmic scale.
         """
+
+    def propose_forks(self, standing: Standing) -> ForkPlan | None:
+        """Return what is to be tried in forks now; None: the run is left alone.
+
+        Called after each evaluation but the first, when `suggest` has been asked; and before a run ends
+        for want of progress, which it does unless a fork of the plan gains something.
+        """
+        return None
 
     def on_restart(self) -> None:
         """Called when the policy and its hyperparameters were replaced: an experiment under way is void."""

@@ -447,6 +447,33 @@ class Tuned(LoopEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Forked(LoopEvent):
+    """Several learners went on from one moment, each with its own hyperparameters, and one was chosen."""
+
+    kind = "forked"
+    reason: str
+    """Why they were tried."""
+    tried: list[dict[str, Any]]
+    """What each had of hyperparameters that the first had not, which had those in force."""
+    scores: list[float | None]
+    """The mean return of each when it was compared last; None where it never was, or broke down."""
+    windows: list[int]
+    """How many each learned from."""
+    winner: int
+    """Which of them goes on."""
+    gain: float | None
+    """The mean return of the best, minus that of what it had to beat, in the same episodes."""
+    error: float | None
+    """Its standard error."""
+    has_gained: bool
+    """Whether it did beat that."""
+    steps: int
+    """Environment steps of all of them, those of the comparisons included."""
+    hyperparams: dict[str, Any]
+    """Those in force from here on."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trainee(LoopEvent):
     """From here on another agent is trained."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -14,7 +15,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from numbers import Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tensor_optix.core import callbacks as events
 from tensor_optix.core.argument_checks import at_least, not_negative, whole_number
@@ -27,7 +31,15 @@ from tensor_optix.core.checkpoints.run_keeper import RunCopy, RunFacts
 from tensor_optix.core.checkpoints.saved_state import CheckpointError, reading
 from tensor_optix.core.decisions.best_policy import STEP_SHARE as FINALS_SHARE
 from tensor_optix.core.decisions.best_policy import BestPolicy, Candidate, finalists, play_finals
+from tensor_optix.core.decisions.convergence import NEGLIGIBLE_SHARE
 from tensor_optix.core.decisions.episode_ends import EpisodeEnds, StepScoring
+from tensor_optix.core.decisions.forks import (
+    Contest,
+    Race,
+    RaceOver,
+    episodes_to_compare,
+    most_windows,
+)
 from tensor_optix.core.decisions.run_state import Budget, RunState
 from tensor_optix.core.decisions.tuning import Tuning
 from tensor_optix.core.decisions.validation import Collector, HeldOut
@@ -40,9 +52,11 @@ if TYPE_CHECKING:
     from tensor_optix.core.backoff_scheduler import BackoffScheduler
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_evaluator import BaseEvaluator
+    from tensor_optix.core.base_optimizer import ForkPlan
     from tensor_optix.core.base_pipeline import BasePipeline
     from tensor_optix.core.checkpoint_registry import CheckpointRegistry
     from tensor_optix.core.checkpoints.run_keeper import RestoredRun, RunKeeper
+    from tensor_optix.core.decisions.forks import RaceResult
     from tensor_optix.core.foreign_agent import AgentLike
     from tensor_optix.core.types import Array, HyperparamSet
 
@@ -147,6 +161,8 @@ class LoopController:
         self._rollbacks = 0
         self._run = RunState(score_smoothing)
         self._budget = Budget(max_episodes, None, None)
+        self._windows: Iterator[EpisodeData] = iter(())
+        self._plan: ForkPlan | None = None
         self._keeper = keeper
         self._target_score = math.inf if target_score is None else target_score
         self._stop_reason: str | None = None
@@ -251,7 +267,7 @@ class LoopController:
         if kept is not None:
             self._resume(kept)
             self._hand_over()
-        windows = self._collector.windows()
+        windows = self._windows = self._collector.windows()
         while not self._is_over(run, budget):
             self._keep_if_due()
             self._agent.set_progress(budget.remaining)
@@ -269,6 +285,7 @@ class LoopController:
                     due, candidate = due and not self._is_judged_apart, None
                 self._pass(run, window, candidate or (self._put_aside(aside) if due else None))
             budget.count(window.num_steps)
+            self._try_forks(run)
             if self._stop_reason is None and not budget.is_spent:
                 self._hand_over()
 
@@ -289,9 +306,12 @@ class LoopController:
         try:
             return next(windows, None)
         except Exception:
-            if self._keeper is not None and self._run.windows:
-                self._keeper.keep(self._copy)
+            self._keep_before_crash()
             raise
+
+    def _keep_before_crash(self) -> None:
+        if self._keeper is not None and self._run.windows:
+            self._keeper.keep(self._copy)
 
     def _keep_if_due(self) -> None:
         """Keep the run as it is between two windows, and tell of what could not be kept."""
@@ -527,6 +547,14 @@ class LoopController:
         if run.smoothed is not None and len(run.history) > 1:
             run.improved = self._transition(run, run.smoothed)
             self._tune(run)
+            if self.state is not LoopState.DORMANT:
+                self._plan = self._tuning.propose_forks(self._agent, run, self.state)
+        self._tell_of_window(window, diagnostics, interval)
+
+    def _tell_of_window(
+        self, window: EpisodeData, diagnostics: dict[str, Any], interval: int
+    ) -> None:
+        run = self._run
         metrics = None if run.smoothed is None else run.history[-1]
         self._callbacks.emit("on_episode_end", run.window_id, metrics)
         report = run.report(window, diagnostics, self._best.score, self.state, interval)
@@ -611,7 +639,10 @@ class LoopController:
             self._callbacks.emit("on_plateau", run.window_id, self.state)
             self.record(self._standstill(events.Plateau))
         elif self.state is LoopState.DORMANT:
-            self._rest(run)
+            self.record(self._standstill(events.Dormant))
+            self._plan = self._tuning.propose_forks(self._agent, run, self.state)
+            if self._plan is None:
+                self._rest(run)
         return judgement is Judgement.IMPROVEMENT
 
     def _standstill(self, kind: type[events.Standstill]) -> events.Standstill:
@@ -637,9 +668,99 @@ class LoopController:
         if restored is not None:
             self.record(events.Rollback(snapshot=restored.snapshot_id))
 
+    def _try_forks(self, run: RunState) -> None:
+        """Let forks try what was proposed; stop if nothing is left to gain then."""
+        plan, self._plan = self._plan, None
+        if plan is None:
+            return
+        is_last, has_gained = self.state is LoopState.DORMANT, False
+        if self._stop_reason is None and self._next_agent is self._agent:
+            has_gained = self._race(plan, run, is_last)
+        if is_last and not has_gained:
+            self._rest(run)
+
+    def _race(self, plan: ForkPlan, run: RunState, is_last: bool) -> bool:
+        """Let forks learn and play; return whether what goes on is better than what was there.
+
+        Args:
+            plan: What they are to try.
+            run: Counts their steps.
+            is_last: Whether it is the best policy that they have to beat, from which they begin then.
+        """
+        comparisons = 2 * len(plan.candidates)
+        length = run.history[-1].episode_length
+        episodes = episodes_to_compare(run.total_steps, length, comparisons)
+        limit = self._collector.time_limit or length
+        most_steps = int(limit * episodes * comparisons) if limit > 0.0 else 0
+        if (
+            not self._budget.has_room(most_windows(plan), most_steps)
+            or not self._collector.can_play
+        ):
+            return False
+        steps = run.total_steps
+        if is_last:
+            self._best.restore(self._agent)
+        play_best = self._play_best if is_last else None
+        test = self._scheduler.last_plateau_test
+        least_gain = 0.0 if test is None else NEGLIGIBLE_SHARE * test.gain
+        contest = Contest(self._learn_in_fork, self._renew, self._play_fork, play_best, least_gain)
+        with tempfile.TemporaryDirectory(prefix="tensor-optix-forks-") as place:
+            race = Race(self._agent, plan, contest, Path(place), episodes)
+            try:
+                result = race.run()
+            except Exception:
+                self._begin_anew()
+                self._keep_before_crash()
+                raise
+        self._begin_anew()
+        if result is None:
+            return False
+        if result.has_gained:
+            self._scheduler.record_restart()
+        self.record(_forked(plan, result, run.total_steps - steps))
+        return result.has_gained
+
+    def _learn_in_fork(self) -> bool:
+        """Let the agent learn from a window that nothing is decided on; return whether that went well.
+
+        Raises:
+            RaceOver: If no other window may follow.
+        """
+        run = self._run
+        if self._is_over(run, self._budget):
+            raise RaceOver
+        self._agent.set_progress(self._budget.remaining)
+        begun = time.perf_counter()
+        window = next(self._windows, None)
+        if window is None:
+            self._stop_reason = "the data source ended"
+            raise RaceOver
+        run.enter(window, time.perf_counter() - begun)
+        with run.learning():
+            diagnostics = _diagnostics(self._agent.learn(window))
+        self._budget.count(window.num_steps)
+        self._tell_of_window(window, diagnostics, self._scheduler.current_interval)
+        return _breakdown(self._agent, diagnostics) is None
+
+    def _renew(self) -> None:
+        _cut_episodes([self._agent])
+        self._collector.hand_over(self._agent)
+
+    def _play_fork(self, episodes: int) -> Array:
+        """Return the returns `[episodes]` of the agent's greedy policy, and count the steps."""
+        before = self._collector.steps_played
+        (returns,) = self._collector.play([self._agent], episodes, self._agent)
+        steps = self._collector.steps_played - before
+        self._run.count_steps(steps)
+        self._budget.count_steps(steps)
+        return np.asarray(returns)
+
+    def _play_best(self, episodes: int) -> Array:
+        self._best.restore(self._agent)
+        return self._play_fork(episodes)
+
     def _rest(self, run: RunState) -> None:
         """Stop, unless a callback lets the loop go on."""
-        self.record(self._standstill(events.Dormant))
         claims = self._callbacks.emit("on_dormant", run.window_id)
         self._best.refresh()
         if any(claim is True for claim in claims):
@@ -711,6 +832,26 @@ class LoopController:
         run = self._run
         known = replace(event, episode_id=run.window_id, total_steps=run.total_steps)
         self._callbacks.emit("on_event", known)
+
+
+def _forked(plan: ForkPlan, result: RaceResult, steps: int) -> events.Forked:
+    """Return what is told of forks."""
+    present = plan.candidates[0].params
+    return events.Forked(
+        reason=plan.reason,
+        tried=[
+            {name: value for name, value in one.params.items() if value != present.get(name)}
+            for one in plan.candidates
+        ],
+        scores=[score if math.isfinite(score) else None for score in result.scores],
+        windows=list(result.windows),
+        winner=result.winner,
+        gain=result.gain if math.isfinite(result.gain) else None,
+        error=result.error if math.isfinite(result.error) else None,
+        has_gained=result.has_gained,
+        steps=steps,
+        hyperparams=present | plan.candidates[result.winner].params,
+    )
 
 
 def _cut_episodes(agents: Iterable[BaseAgent]) -> None:

@@ -14,6 +14,7 @@ from tensor_optix.core.search_space import SearchSpace
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tensor_optix.core.base_optimizer import ForkPlan, Standing
     from tensor_optix.core.types import EvalMetrics, HyperparamSet
 
 logger = logging.getLogger(__name__)
@@ -252,6 +253,10 @@ class DiagnosticController(BaseOptimizer):
             correction.apply(suggestion.params)
         self._raise_epsilon(suggestion.params, metrics_history)
         return suggestion
+
+    def propose_forks(self, standing: Standing) -> ForkPlan | None:
+        """Return what the inner optimizer proposes."""
+        return self._inner.propose_forks(standing)
 
     def on_improvement(self, metrics: EvalMetrics) -> None:
         """Tell the inner optimizer."""

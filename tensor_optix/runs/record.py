@@ -20,6 +20,7 @@ from tensor_optix.core.callbacks import (
     Dormant,
     Error,
     Finals,
+    Forked,
     Looked,
     LoopCallback,
     LoopEvent,
@@ -61,6 +62,7 @@ _SHOWN = (
     | Rollback
     | Recovered
     | Finals
+    | Forked
     | Dormant
     | Error
     | Resumed

@@ -14,6 +14,7 @@ from tensor_optix.core.callbacks import (
     Dormant,
     Error,
     Finals,
+    Forked,
     Looked,
     Plateau,
     Recovered,
@@ -104,6 +105,8 @@ def _decision(made: Decision) -> str:
         case Finals(scores=scores, episodes=episodes):
             reached = ", ".join(number(score) for score in scores.values())
             return f"{len(scores)} policies played for the best{of_episodes(episodes)}: {reached}"
+        case Forked():
+            return forked(made.event)
         case Tuned(before=before, effective=effective):
             return f"tuned: {_changes(before, effective)}"
         case Dormant():
@@ -117,6 +120,27 @@ def _decision(made: Decision) -> str:
             return f"failed: {reason}"
         case _:
             return made.kind
+
+
+def forked(event: Forked) -> str:
+    """Say what was tried, and what came of it."""
+    names = [_setting(one) for one in event.tried[1:]]
+    reached = ", ".join(
+        f"{name} {number(score)}"
+        for name, score in zip(["as it was", *names], event.scores, strict=True)
+    )
+    tried = (
+        f"{event.reason}: tried {len(names)} other settings in {event.steps:,} steps ({reached})"
+    )
+    if not event.has_gained:
+        return f"{tried}; none was better"
+    if event.winner == 0:
+        return f"{tried}; more of the same was better"
+    return f"{tried}; went on with {names[event.winner - 1]}"
+
+
+def _setting(changed: Mapping[str, Any]) -> str:
+    return " and ".join(f"{name} {value:.3g}" for name, value in changed.items())
 
 
 def chosen(option: str, value: Any) -> str:

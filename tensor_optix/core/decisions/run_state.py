@@ -70,6 +70,10 @@ class RunState:
         self.smoothed, self.improved = None, False
         self._collect_seconds = collect_seconds
 
+    def count_steps(self, num_steps: int) -> None:
+        """Count environment steps beside those of windows."""
+        self.total_steps += num_steps
+
     @contextmanager
     def learning(self) -> Iterator[None]:
         """Measure how long learning takes."""
@@ -190,6 +194,17 @@ class Budget:
         self._windows += 1
         self._steps += num_steps
         self._rows = max(self._rows, num_steps)
+
+    def count_steps(self, num_steps: int) -> None:
+        """Count environment steps beside those of windows."""
+        self._steps += num_steps
+
+    def has_room(self, windows: int, num_steps: int) -> bool:
+        """Whether so many windows, and so many steps beside them, may follow."""
+        max_windows, max_steps = self._caps
+        steps = windows * self._rows + num_steps
+        has_windows = max_windows is None or self._windows + windows <= max_windows
+        return has_windows and (max_steps is None or self._steps + steps <= max_steps)
 
     @property
     def is_spent(self) -> bool:

@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core import callbacks as events
+from tensor_optix.core.base_optimizer import Standing
 from tensor_optix.core.types import HyperparamSet, LoopState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tensor_optix.core.base_agent import BaseAgent
-    from tensor_optix.core.base_optimizer import BaseOptimizer
+    from tensor_optix.core.base_optimizer import BaseOptimizer, ForkPlan
     from tensor_optix.core.decisions.run_state import RunState
     from tensor_optix.core.types import EvalMetrics
 
@@ -109,6 +110,20 @@ class Tuning:
             effective=effective.params,
             accepted=dict(accepted.params) if accepted else None,
             tuner=self._tuner.describe(),
+        )
+
+    def propose_forks(self, agent: BaseAgent, run: RunState, state: LoopState) -> ForkPlan | None:
+        """Return what the tuner wants to be tried in forks; None: nothing."""
+        scheduled = agent.scheduled_params
+        defaults = agent.default_params
+        return self._tuner.propose_forks(
+            Standing(
+                hyperparams=HyperparamSet(agent.unscheduled_params()),
+                defaults={name: defaults[name] for name in defaults if name not in scheduled},
+                history=run.history,
+                state=state,
+                windows=run.next_window_id,
+            )
         )
 
     def _ask(

@@ -176,6 +176,12 @@ class Validation:
         self.most_windows: int | None = None
         """How many further windows an episode may take to end. None: as many as its steps take."""
         self._windows = EpisodeRecord(iter(()))
+        self._steps = 0
+
+    @property
+    def steps(self) -> int:
+        """The environment steps that policies took here so far."""
+        return self._steps + self._windows.steps
 
     def score(self, agent: BaseAgent) -> EvalMetrics:
         """Score the agent as it is now, in the same episodes each time."""
@@ -248,6 +254,7 @@ class Validation:
             self._pipeline.setup()
         # Also the first time: without a seed `setup` begins anywhere, and everyone is to play the same.
         self._pipeline.restart()
+        self._steps += self._windows.steps
         self._windows = EpisodeRecord(self._pipeline.episodes())
 
 
@@ -263,6 +270,8 @@ class EpisodeRecord:
         self._returns: list[list[float]] = []
         self._begun: list[int] = []
         self._begins_part = True
+        self.steps = 0
+        """Environment steps of all windows that were passed on."""
 
     def __iter__(self) -> Iterator[EpisodeData]:
         return self
@@ -270,6 +279,7 @@ class EpisodeRecord:
     def __next__(self) -> EpisodeData:
         """Return the next window."""
         window = next(self._windows)
+        self.steps += window.num_steps
         self._returns = self._returns or [[] for _ in range(window.num_envs)]
         if window.num_envs == 1 or _rows_of_ends(window) is not None:
             for env_id, total, _ in _episodes_by_env(window):
@@ -444,6 +454,13 @@ class Collector:
         """Whether there is something to tear down."""
         self._is_restarted = False
         self._twin: Validation | None = None
+        self._contest_steps = 0
+
+    @property
+    def steps_played(self) -> int:
+        """The environment steps that policies have played beside what is trained on."""
+        others = (one for one in (self.validation, self._twin) if one is not None)
+        return self._contest_steps + sum(one.steps for one in others)
 
     @property
     def rows_per_window(self) -> int | None:
@@ -531,7 +548,15 @@ class Collector:
         try:
             return contest.play(agents, episodes)
         finally:
+            self._contest_steps += contest.steps
             self.hand_over(trainee)
+
+    @property
+    def can_play(self) -> bool:
+        """Whether policies can play the same episodes to their ends, as far as is known."""
+        if self._ends.are_given_up or self._ends.are_late:
+            return False
+        return self.validation is not None or not self._pipeline.is_live
 
     def contest(self) -> Validation | None:
         """Return a validation in the training pipeline itself; None if its data are live."""

@@ -1,0 +1,227 @@
+"""Experiments by forks: where a run stands comes in; which hyperparameters learners are to try goes out.
+
+A run that makes progress is left alone. The loop carries the forks out (`core.decisions.forks`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensor_optix.core.base_optimizer import BaseOptimizer, ForkPlan, require_kind
+from tensor_optix.core.search_space import SearchSpace
+from tensor_optix.core.types import HyperparamSet, LoopState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tensor_optix.core.base_optimizer import Standing
+    from tensor_optix.core.types import EvalMetrics
+
+LOOKS = 3
+"""The first evaluations, after which the size of the updates is judged, and by which later ones are."""
+ORDINARY_KL = (2e-3, 0.1)
+"""How far a window's updates move a policy that learns well: `approx_kl`, nats. Measured with PPO on
+CartPole-v1, Pendulum-v1 and LunarLander-v3: 0.006 to 0.035 with settings that learn fast, below 0.002 with
+learning rates 30 times too small, and with one update a window."""
+STUCK_AFTER = 12
+"""Evaluations in which nothing is gained, until forks are tried; twice as many before the next ones."""
+TRIES = 4
+"""Sets of hyperparameters that are tried at most beside the present ones. With four in two rounds, and the
+present ones in both, that is 9 times what each learns from at first."""
+WINDOW_SHARE = 0.03
+"""Of the windows so far, what each fork learns from at first, where the run would stop."""
+FIRST_WINDOWS = 2
+"""The same at the start."""
+NOISE_MEMORY = 32
+"""Steps over which exploration lasts, where it is tried."""
+HALF_DECADE = 10.0**0.5
+LONGER = 3.0
+"""How many times longer a horizon, `1 / (1 - gamma)`, is tried."""
+
+
+class ForkOptimizer(BaseOptimizer):
+    """Lets learners with other hyperparameters go on from the present one, where progress is in doubt.
+
+    * At the start, where the first updates move the policy hardly at all, or much too far: learning rates
+      over a decade and a half to that side.
+    * Where nothing was gained in the first evaluations: learning rates to both sides, more and less entropy,
+      exploration that lasts.
+    * Where the run would stop: learning rates to both sides and a longer horizon. It stops unless a fork
+      beats the best policy.
+
+    The agent's documented values come first, wherever they differ from the present ones, and what is outside
+    the bounds is tried within them.
+
+    Args:
+        param_bounds: `{name: (lowest, highest)}`. None: the agent's own, in a loop; nothing is tried without.
+
+    Raises:
+        ValueError: If the bounds are no bounds.
+    """
+
+    def __init__(self, param_bounds: Mapping[str, tuple[float, float]] | None = None) -> None:
+        self._takes_defaults = param_bounds is None
+        self._bounds = SearchSpace(param_bounds or {}).bounds
+        self._has_started = False
+        self._stuck_after = STUCK_AFTER
+
+    def take_defaults(
+        self, param_bounds: Mapping[str, tuple[float, float]], log_params: Sequence[str]
+    ) -> None:
+        """Stay within the agent's own bounds, if none were given."""
+        if self._takes_defaults:
+            self._bounds = SearchSpace(param_bounds).bounds
+
+    def suggest(
+        self, current_hyperparams: HyperparamSet, metrics_history: Sequence[EvalMetrics]
+    ) -> HyperparamSet:
+        """Return a copy of what is given: between forks nothing is touched."""
+        return current_hyperparams.copy()
+
+    def on_improvement(self, metrics: EvalMetrics) -> None:
+        """Do nothing."""
+
+    def on_plateau(self, metrics_history: Sequence[EvalMetrics]) -> None:
+        """Do nothing."""
+
+    def propose_forks(self, standing: Standing) -> ForkPlan | None:
+        """Return what is to be tried now; None: nothing."""
+        if standing.state is LoopState.DORMANT:
+            return self._before_the_end(standing)
+        if not self._has_started and len(standing.history) >= LOOKS:
+            self._has_started = True
+            return self._at_the_start(standing)
+        if len(standing.history) >= self._stuck_after and standing.state is LoopState.COOLING:
+            return self._where_nothing_is_gained(standing)
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was tried already."""
+        return {
+            "class": type(self).__name__,
+            "has_started": self._has_started,
+            "stuck_after": self._stuck_after,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned.
+
+        Raises:
+            ValueError: If another kind of tuner made it.
+        """
+        require_kind(self, state)
+        self._has_started = bool(state["has_started"])
+        self._stuck_after = int(state["stuck_after"])
+
+    def _at_the_start(self, standing: Standing) -> ForkPlan | None:
+        moved = [one.metrics.get("approx_kl", math.nan) for one in standing.history[-LOOKS:]]
+        least, most = ORDINARY_KL
+        kl = float(np.median(moved))
+        if least <= kl <= most or math.isnan(kl):
+            return None
+        rate = partial(self._scaled, standing, "learning_rate")
+        usual = [self._documented(standing, with_bounds=False), self._documented(standing)]
+        if kl < least:
+            tries = [*usual, rate(10.0), rate(10.0 * HALF_DECADE), rate(HALF_DECADE)]
+        else:
+            tries = [self._within_bounds(standing), *usual, rate(0.1), rate(0.1 / HALF_DECADE)]
+        how = "hardly move the policy" if kl < least else "move the policy too far"
+        reason = f"the first updates {how} (KL {kl:.2g})"
+        plan = self._plan(standing, tries, FIRST_WINDOWS, reason)
+        return None if plan is None else replace(plan, is_ordered=True, doubts_present=True)
+
+    def _where_nothing_is_gained(self, standing: Standing) -> ForkPlan | None:
+        scores = [one.primary_score for one in standing.history]
+        self._stuck_after = 2 * len(scores)
+        if _has_gained(scores):
+            return None
+        tries = [
+            self._documented(standing, with_bounds=False),
+            self._documented(standing),
+            self._with_other_noise(standing),
+            self._scaled(standing, "entropy_coef", HALF_DECADE),
+            self._scaled(standing, "learning_rate", HALF_DECADE),
+            self._scaled(standing, "learning_rate", 1.0 / HALF_DECADE),
+        ]
+        windows = max(FIRST_WINDOWS, round(WINDOW_SHARE * standing.windows))
+        plan = self._plan(standing, tries, windows, "nothing was gained so far")
+        return None if plan is None else replace(plan, is_ordered=True)
+
+    def _before_the_end(self, standing: Standing) -> ForkPlan | None:
+        tries = [
+            self._within_bounds(standing),
+            self._documented(standing),
+            self._scaled(standing, "learning_rate", 1.0 / HALF_DECADE),
+            self._with_longer_horizon(standing),
+            self._scaled(standing, "learning_rate", HALF_DECADE),
+        ]
+        windows = max(1, round(WINDOW_SHARE * standing.windows))
+        return self._plan(standing, tries, windows, "nothing left to gain")
+
+    def _plan(
+        self, standing: Standing, tries: Sequence[dict[str, Any]], windows: int, reason: str
+    ) -> ForkPlan | None:
+        """Return a plan of the present hyperparameters and the first few of these changes; None: there is none."""
+        present = standing.hyperparams.params
+        changes: list[dict[str, Any]] = []
+        for one in tries:
+            if one and one not in changes:
+                changes.append(one)
+        if not changes or not self._bounds:
+            return None
+        candidates = [HyperparamSet(present | one) for one in ({}, *changes[:TRIES])]
+        return ForkPlan(candidates, windows, reason)
+
+    def _within_bounds(self, standing: Standing) -> dict[str, Any]:
+        """Return what lies outside the bounds, moved to the nearer one."""
+        present = standing.hyperparams.params
+        return {
+            name: min(max(present[name], low), high)
+            for name, (low, high) in self._bounds.items()
+            if name in present and not low <= present[name] <= high
+        }
+
+    def _documented(self, standing: Standing, with_bounds: bool = True) -> dict[str, Any]:
+        """Return the documented values where others are in force; of what has bounds, only if asked for."""
+        present = standing.hyperparams.params
+        return {
+            name: value
+            for name, value in standing.defaults.items()
+            if name in present
+            and (with_bounds or name not in self._bounds)
+            and not np.isclose(float(present[name]), float(value), rtol=1e-3)
+        }
+
+    def _scaled(self, standing: Standing, name: str, factor: float) -> dict[str, Any]:
+        """Return a hyperparameter times a factor, within its bounds; nothing where that changes little."""
+        present = standing.hyperparams.params.get(name)
+        if present is None or name not in self._bounds or not present > 0.0:
+            return {}
+        low, high = self._bounds[name]
+        value = min(max(present * factor, low), high)
+        return {} if abs(math.log(value / present)) < 0.5 else {name: value}
+
+    def _with_other_noise(self, standing: Standing) -> dict[str, Any]:
+        """Return exploration that lasts, or not if it does."""
+        present = standing.hyperparams.params.get("noise_memory")
+        if present is None:
+            return {}
+        return {"noise_memory": 0 if present else NOISE_MEMORY}
+
+    def _with_longer_horizon(self, standing: Standing) -> dict[str, Any]:
+        present = standing.hyperparams.params.get("gamma")
+        if present is None or "gamma" not in self._bounds or not present < 1.0:
+            return {}
+        gamma = min(1.0 - (1.0 - present) / LONGER, self._bounds["gamma"][1])
+        return {"gamma": gamma} if gamma > present else {}
+
+
+def _has_gained(scores: Sequence[float]) -> bool:
+    """Whether a score is above the first few by more than these differ among themselves."""
+    first, later = scores[:LOOKS], scores[LOOKS:]
+    return max(later) > max(first) + (max(first) - min(first))

@@ -1,0 +1,314 @@
+"""Forks: learners go on from one moment; the better one goes on, and whatever happens nothing is lost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tensor_optix.core.base_optimizer import FixedHyperparams, ForkPlan
+from tensor_optix.core.callbacks import Forked, LoopCallback
+from tensor_optix.core.checkpoints.run_keeper import RunKeeper
+from tensor_optix.core.decisions.forks import episodes_to_compare, most_windows
+from tensor_optix.core.types import EpisodeData, HyperparamSet, LoopState
+from tests.core.scripted_loop import EVERY_WINDOW, Setup
+from tests.faults.lasting_run import make_run as lasting_run
+from tests.scripted import CountingAgent, Diary, KillAt, Killed, ScriptedPipeline
+
+
+class RateAgent(CountingAgent):
+    """Its weight grows by the learning rate with each window, and is its score."""
+
+    def learn(self, episode_data: Any) -> dict[str, Any]:
+        self.learned.append(episode_data)
+        rate = self.params["learning_rate"]
+        self.updates += rate
+        return {"loss": math.nan if rate > 50 else 0.0}
+
+    def act(self, observation: Any) -> Any:
+        return self.updates
+
+    def set_hyperparams(self, hyperparams: HyperparamSet) -> None:
+        if hyperparams.params["learning_rate"] < 0:
+            raise ValueError("learning_rate must be above 0")
+        super().set_hyperparams(hyperparams)
+
+
+class ScoredByAct(ScriptedPipeline):
+    """Each window's return is a function of what the agent's `act` returns, greedy or not."""
+
+    def window(self, window: int) -> EpisodeData:
+        episode = super().window(window)
+        return replace(episode, rewards=[self.score_of(self.agent.act(None), window)])
+
+
+class Proposer(FixedHyperparams):
+    """Proposes learning rates, the present one first, after the evaluations that it is told."""
+
+    def __init__(self, rates, *, at=(4,), windows=2, at_the_end=False, **flags) -> None:
+        self.rates = rates
+        self.at = at
+        self.windows = windows
+        self.at_the_end = at_the_end
+        self.flags = flags
+        self.asked: list[Any] = []
+
+    def propose_forks(self, standing):
+        self.asked.append(standing)
+        is_last = standing.state is LoopState.DORMANT
+        if is_last is not self.at_the_end or not (is_last or len(standing.history) in self.at):
+            return None
+        present = standing.hyperparams.params["learning_rate"]
+        candidates = [HyperparamSet({"learning_rate": rate}) for rate in (present, *self.rates)]
+        return ForkPlan(candidates, self.windows, "because", **self.flags)
+
+
+def weight(updates: float, window: int) -> float:
+    return float(updates)
+
+
+def run(tmp_path, tuner, score_of=weight, **options):
+    options = {"scheduler": EVERY_WINDOW, "max_episodes": 30} | options
+    options.setdefault("pipeline", ScoredByAct(score_of))
+    return Setup(tmp_path, score_of, RateAgent(), optimizer=tuner, **options).run()
+
+
+def forked(setup) -> list[Forked]:
+    return forked_in(setup.diary)
+
+
+def test_the_better_learner_goes_on_and_the_others_leave_no_trace(tmp_path):
+    setup = run(tmp_path, Proposer([0.5, 5.0, 0.01]), max_episodes=4 + 8 + 8 + 1)
+    (event,) = forked(setup)
+    assert event.tried == [
+        {},
+        {"learning_rate": 0.5},
+        {"learning_rate": 5.0},
+        {"learning_rate": 0.01},
+    ]
+    assert event.windows == [6, 2, 6, 2]
+    assert event.winner == 2
+    assert event.has_gained
+    assert event.scores == pytest.approx([0.4 + 0.6, 0.4 + 1.0, 0.4 + 30.0, 0.4 + 0.02])
+    assert event.gain == pytest.approx(30.4 - 1.0)
+    assert event.hyperparams == {"learning_rate": 5.0}
+    assert setup.agent.params == {"learning_rate": 5.0}
+    # The last window was collected by the winner.
+    assert setup.diary.windows[-1].score == pytest.approx(30.4)
+
+
+def test_no_better_learner_and_the_present_one_goes_on_from_where_it_has_come(tmp_path):
+    setup = run(tmp_path, Proposer([0.05]), max_episodes=9)
+    (event,) = forked(setup)
+    assert (event.winner, event.has_gained) == (0, False)
+    assert setup.agent.params == {"learning_rate": 0.1}
+    assert setup.diary.windows[-1].score == pytest.approx(0.1 * 6)
+
+
+def flat(updates: float, window: int) -> float:
+    return 0.0
+
+
+@pytest.mark.parametrize("doubts_present", [True, False])
+def test_present_ones_that_are_in_doubt_have_to_be_clearly_better(tmp_path, doubts_present):
+    tuner = Proposer([0.5, 5.0], is_ordered=True, doubts_present=doubts_present)
+    (event,) = forked(run(tmp_path, tuner, flat, max_episodes=20))
+    assert event.winner == int(doubts_present)
+    again = run(tmp_path / "again", Proposer([0.05, 0.01], doubts_present=True), max_episodes=20)
+    assert forked(again)[0].winner == 0
+
+
+def test_the_order_decides_between_those_that_the_comparison_cannot_tell_apart(tmp_path):
+    def told_apart_above_4(updates: float, window: int) -> float:
+        return max(4.0, updates)
+
+    rates = [0.5, 0.6, 0.7]
+    ordered = run(tmp_path, Proposer(rates, is_ordered=True), told_apart_above_4, max_episodes=24)
+    assert forked(ordered)[0].windows == [6, 6, 2, 2]
+    rates = [0.5, 5.0, 0.7]
+    ordered = run(
+        tmp_path / "two", Proposer(rates, is_ordered=True), told_apart_above_4, max_episodes=24
+    )
+    assert forked(ordered)[0].windows == [6, 2, 6, 2]
+
+
+def test_all_steps_are_counted_and_no_window_of_a_fork_is_an_evaluation(tmp_path):
+    tuner = Proposer([0.5])
+    setup = run(tmp_path, tuner, max_episodes=10)
+    (event,) = forked(setup)
+    reports = setup.diary.windows
+    in_forks = [report for report in reports[4:8]]
+    assert [report.score for report in in_forks] == [None] * 4
+    assert [report.episode_id for report in reports] == list(range(10))
+    played = event.steps - 4
+    assert played >= 2 * 8
+    assert reports[-1].total_steps == 10 + played
+    assert len(tuner.asked[-1].history) == 6
+
+
+def test_a_learner_that_breaks_down_or_that_the_agent_refuses_is_out(tmp_path):
+    setup = run(tmp_path, Proposer([100.0, -1.0, 0.01]), max_episodes=25)
+    (event,) = forked(setup)
+    assert event.scores[1:3] == [None, None]
+    assert event.windows == [2, 1, 0, 2]
+    assert event.winner == 0
+    assert setup.agent.params == {"learning_rate": 0.1}
+
+
+def test_a_run_that_would_stop_goes_on_only_if_a_fork_beats_its_best_policy(tmp_path):
+    def saturated(updates, window):
+        return min(float(updates), 3.0)
+
+    tuner = Proposer([0.5], at_the_end=True)
+    quick = EVERY_WINDOW | {"dormant_threshold": 3}
+    setup = run(tmp_path, tuner, saturated, scheduler=quick, max_episodes=None)
+    first, *others = forked(setup)
+    assert not first.has_gained
+    assert not others
+    assert setup.diary.named("on_dormant")
+
+    def stuck(updates, window):
+        return 3.0 if 3.0 < updates < 8.0 else min(float(updates), 9.0)
+
+    tuner = Proposer([5.0], at_the_end=True)
+    again = run(tmp_path / "again", tuner, stuck, scheduler=quick, max_episodes=None)
+    events = forked(again)
+    assert events[0].has_gained
+    assert not events[-1].has_gained
+    assert again.registry.best.eval_metrics.primary_score == 9.0
+
+
+def test_a_stop_within_forks_ends_the_run_with_the_window_under_way(tmp_path):
+    class Stopper(LoopCallback):
+        def on_attach(self, control):
+            self.control = control
+
+        def on_window(self, report):
+            if report.episode_id == 6:
+                self.control.stop("enough")
+
+    setup = run(tmp_path, Proposer([0.5, 5.0]), callbacks=[Stopper()])
+    assert len(setup.diary.windows) == 7
+    assert not forked(setup)
+    assert setup.agent.params == {"learning_rate": 0.1}
+
+
+def test_an_environment_that_fails_in_a_fork_leaves_the_learner_as_it_was(tmp_path):
+    class Failing(ScoredByAct):
+        def window(self, window):
+            if self.collected == 7:
+                raise OSError("the cable is out")
+            return super().window(window)
+
+    class Last(LoopCallback):
+        def on_event(self, event):
+            if event.kind == "error":
+                self.state = (setup.agent.updates, dict(setup.agent.params))
+
+    last = Last()
+    setup = Setup(
+        tmp_path,
+        weight,
+        RateAgent(),
+        optimizer=Proposer([5.0]),
+        pipeline=Failing(weight),
+        scheduler=EVERY_WINDOW,
+        max_episodes=30,
+        callbacks=[last],
+    )
+    with pytest.raises(OSError, match="cable"):
+        setup.run()
+    assert last.state == (pytest.approx(0.4), {"learning_rate": 0.1})
+
+
+def test_without_room_in_the_budget_nothing_is_tried(tmp_path):
+    assert not forked(run(tmp_path, Proposer([0.5]), max_episodes=7))
+    assert not forked(run(tmp_path / "steps", Proposer([0.5]), max_episodes=None, max_steps=7))
+
+
+def test_live_data_cannot_be_played_again_and_nothing_is_tried(tmp_path):
+    class Live(ScoredByAct):
+        @property
+        def is_live(self):
+            return True
+
+    setup = run(tmp_path, Proposer([0.5]), pipeline=Live(weight), max_episodes=12)
+    assert not forked(setup)
+
+
+def test_windows_of_successive_halving():
+    def plan(others):
+        return ForkPlan([HyperparamSet({})] * (1 + others), 2, "")
+
+    assert most_windows(plan(1)) == 2 * 2
+    assert most_windows(plan(3)) == 4 * 2 + 2 * 4
+    assert most_windows(plan(6)) == 7 * 2 + 3 * 4 + 2 * 8
+
+
+def test_comparisons_take_a_small_share_of_the_steps():
+    assert episodes_to_compare(1_000, 100.0, 8) == 8
+    assert episodes_to_compare(10**7, 100.0, 8) == 20
+    assert episodes_to_compare(100_000, 100.0, 8) == 12
+    assert episodes_to_compare(100_000, math.nan, 8) == 8
+
+
+class ThirdWindow(FixedHyperparams):
+    """Tries another rate after three evaluations."""
+
+    def propose_forks(self, standing):
+        if len(standing.history) != 3:
+            return None
+        rate = standing.hyperparams.params["learning_rate"]
+        tried = [HyperparamSet({"learning_rate": one}) for one in (rate, 3.0 * rate)]
+        return ForkPlan(tried, 1, "because")
+
+
+def make_run(directory, algorithm, *callbacks) -> tuple[Any, Diary]:
+    diary = Diary()
+    made = lasting_run(
+        str(directory),
+        algorithm,
+        "native",
+        optimizer=ThirdWindow(),
+        max_episodes=12,
+        checkpoint_seconds=0.0,
+        callbacks=[diary, *callbacks],
+    )
+    return made, diary
+
+
+@pytest.fixture
+def every_window(monkeypatch):
+    """Let a checkpoint be taken between any two windows."""
+
+    def is_due(self):
+        self.wait()
+        return True
+
+    monkeypatch.setattr(RunKeeper, "is_due", property(is_due))
+
+
+def told(diary: Diary) -> list[Any]:
+    return [(one.episode_id, one.total_steps, one.score, one.diagnostics) for one in diary.windows]
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+@pytest.mark.parametrize("window", [3, 4, 8])
+@pytest.mark.usefixtures("every_window")
+def test_a_run_killed_in_a_fork_tries_the_forks_again(tmp_path, algorithm, window):
+    straight, whole = make_run(tmp_path / "straight", algorithm)
+    straight.run()
+    (event,) = forked_in(whole)
+    killed, _ = make_run(tmp_path / "killed", algorithm, KillAt(window))
+    with pytest.raises(Killed):
+        killed.run()
+    again, diary = make_run(tmp_path / "killed", algorithm)
+    again.run()
+    assert told(diary) == told(whole)[-len(diary.windows) :]
+    assert [one.numbers for one in forked_in(diary)] == ([event.numbers] if window < 8 else [])
+
+
+def forked_in(diary: Diary) -> list[Forked]:
+    return [event for event in diary.events if isinstance(event, Forked)]
