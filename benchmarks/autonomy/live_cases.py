@@ -27,7 +27,7 @@ class LiveCase:
 
     @property
     def tuners(self) -> tuple[str, ...]:
-        """What changes hyperparameters: forks, as in the command; SPSA ("on"), as in `RLOptimizer`; or nothing."""
+        """What changes hyperparameters: the command's forks, the library's SPSA ("on"), or nothing."""
         return TUNERS[:2] if self.group == "defaults" else TUNERS
 
 

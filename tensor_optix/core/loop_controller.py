@@ -685,7 +685,7 @@ class LoopController:
         Args:
             plan: What they are to try.
             run: Counts their steps.
-            is_last: Whether it is the best policy that they have to beat, from which they begin then.
+            is_last: Whether it is the best policy that they have to beat.
         """
         comparisons = 2 * len(plan.candidates)
         length = run.history[-1].episode_length
@@ -698,7 +698,8 @@ class LoopController:
         ):
             return False
         steps = run.total_steps
-        if is_last:
+        if is_last or self._agent.is_on_policy:
+            # What learns from the replay as well may know more than its best policy.
             self._best.restore(self._agent)
         play_best = self._play_best if is_last else None
         test = self._scheduler.last_plateau_test

@@ -28,6 +28,7 @@ ORDINARY_KL = (2e-3, 0.1)
 """How far a window's updates move a policy that learns well: `approx_kl`, nats. Measured with PPO on
 CartPole-v1, Pendulum-v1 and LunarLander-v3: 0.006 to 0.035 with settings that learn fast, below 0.002 with
 learning rates 30 times too small, and with one update a window."""
+RUINOUS_KL = 1.0
 STUCK_AFTER = 12
 """Evaluations in which nothing is gained, until forks are tried; twice as many before the next ones."""
 TRIES = 4
@@ -121,7 +122,8 @@ class ForkOptimizer(BaseOptimizer):
     def _at_the_start(self, standing: Standing) -> ForkPlan | None:
         moved = [one.metrics.get("approx_kl", math.nan) for one in standing.history[-LOOKS:]]
         least, most = ORDINARY_KL
-        kl = float(np.median(moved))
+        # One that goes so far may leave a policy that no other can move.
+        kl = max(moved) if max(moved) > RUINOUS_KL else float(np.median(moved))
         if least <= kl <= most or math.isnan(kl):
             return None
         rate = partial(self._scaled, standing, "learning_rate")
@@ -166,7 +168,7 @@ class ForkOptimizer(BaseOptimizer):
     def _plan(
         self, standing: Standing, tries: Sequence[dict[str, Any]], windows: int, reason: str
     ) -> ForkPlan | None:
-        """Return a plan of the present hyperparameters and the first few of these changes; None: there is none."""
+        """Return a plan of the present hyperparameters and the first few changes; None if there is none."""
         present = standing.hyperparams.params
         changes: list[dict[str, Any]] = []
         for one in tries:

@@ -84,9 +84,15 @@ def test_the_size_of_the_first_updates_is_judged_once_and_by_their_median():
     assert made.propose_forks(standing(FEW[:-1], 1e-4)) is None
     assert made.propose_forks(standing(FEW, 1e-4)) is not None
     assert made.propose_forks(standing([*FEW, 4.0], 1e-4)) is None
-    one_wild = standing(FEW, 0.01)
-    one_wild.history[0].metrics["approx_kl"] = 1e3
-    assert tuner().propose_forks(one_wild) is None
+    one_larger = standing(FEW, 0.01)
+    one_larger.history[0].metrics["approx_kl"] = 0.9
+    assert tuner().propose_forks(one_larger) is None
+
+
+def test_one_update_that_goes_very_far_is_enough():
+    ruined = standing(FEW, 0.0, learning_rate=0.5)
+    ruined.history[0].metrics["approx_kl"] = 100.0
+    assert changes(tuner().propose_forks(ruined))[1] == {"learning_rate": 3e-3}
 
 
 def test_without_that_figure_nothing_is_judged():
