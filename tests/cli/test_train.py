@@ -125,18 +125,18 @@ def test_the_engine_is_the_one_that_was_asked_for(
     assert "'fast'" in capsys.readouterr().err
 
 
-def test_other_settings_are_tried_where_updates_go_too_far_unless_tuning_is_off(
+def test_other_settings_are_tried_where_updates_do_nothing_unless_tuning_is_off(
     train: Callable[..., int], here: Path
 ) -> None:
     for name, options in (("on", ()), ("off", ("--no-tune",))):
-        rate = ("--ppo.learning-rate", "0.5", "--max-steps", "60000", "--seed", "1")
+        rate = ("--ppo.learning-rate", "1e-6", "--max-steps", "40000", "--seed", "1")
         assert train(*rate, "--run-dir", name, *options) == 0
         config = json.loads((here / name / "run.json").read_text())
         assert config["tune"] == (name == "on")
         events = [row for row in rows(here / name / "events.jsonl") if row["kind"] == "forked"]
         assert bool(events) == (name == "on")
     report = " ".join((here / "on" / "report.txt").read_text().split())
-    assert "the first updates move the policy too far" in report
+    assert "the first updates hardly move the policy" in report
 
 
 def test_two_runs_in_a_row_get_directories_and_seeds_of_their_own(
