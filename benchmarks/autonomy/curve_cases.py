@@ -18,6 +18,14 @@ def _default(env_id: str, algorithm: str, steps: int) -> Case:
     return by_default(env_id, algorithm, steps, math.nan)
 
 
+def _with(case: Case, **hyperparams: float) -> Case:
+    return replace(case, hyperparams=dict(case.hyperparams) | hyperparams)
+
+
+def _long_horizon(env_id: str, steps: int) -> Case:
+    return _with(_default(env_id, "ppo", steps), gamma=0.999)
+
+
 CURVE_CASES = {
     "cartpole-ppo": (_default("CartPole-v1", "ppo", 400_000), 5),
     "cartpole-dqn": (_default("CartPole-v1", "dqn", 200_000), 4),
@@ -30,4 +38,13 @@ CURVE_CASES = {
     "pendulum-sac": (_default("Pendulum-v1", "sac", 60_000), 3),
     "halfcheetah-ppo-tuned": (replace(_MUJOCO, steps=1_500_000), 3),
     "hopper-ppo-tuned": (replace(_MUJOCO, env_id="Hopper-v5", steps=1_500_000), 1),
+    "lunarlander-ppo-longer-horizon": (_long_horizon("LunarLander-v3", 3_000_000), 3),
+    "cartpole-ppo-fast": (_with(_default("CartPole-v1", "ppo", 400_000), learning_rate=3e-3), 3),
+    "pendulum-td3": (_default("Pendulum-v1", "td3", 60_000), 2),
+    "lunarlandercontinuous-ppo": (_default("LunarLanderContinuous-v3", "ppo", 2_000_000), 3),
+    "acrobot-ppo-wide-clip": (_with(_default("Acrobot-v1", "ppo", 500_000), clip_ratio=0.3), 3),
+    "frozenlake-ppo": (_long_horizon("FrozenLake8x8-v1", 600_000), 2),
 }
+
+HELD_OUT = ("lunarlandercontinuous-ppo", "acrobot-ppo-wide-clip", "frozenlake-ppo")
+"""Settings of which nothing was looked at before the test was as it is: by them no threshold was chosen."""

@@ -417,10 +417,10 @@ class AutoScheduler(BackoffScheduler):
 
     * Interval: that of the backoff, but no more than 2 % of the windows since the last restart. Passing
       any of `base_interval`, `backoff_factor` or `max_interval_episodes` fixes it.
-    * DORMANT: when an evaluation that improved nothing meets a plateau (`plateau_test`), or when 20 of
-      them in a row took three quarters of the time so far, unless block means still rise: one lucky
-      score, too good to be beaten, must not end a rising run. While nothing has been gained yet, 160
-      instead of 20. Time is counted in windows. Passing `dormant_threshold` fixes it and switches the
+    * DORMANT: when an evaluation that improved nothing meets a plateau (`plateau_test`), or when a long run
+      only wanders about its best, or when 20 of them in a row took three quarters of the time so far,
+      unless block means still rise: one lucky score, too good to be beaten, must not end a rising run.
+      While nothing has been gained yet, 160 instead of 20. Time is counted in windows. Passing `dormant_threshold` fixes it and switches the
       test off.
     * A degradation is deeper than the noise explains. Fixed by `degradation_threshold`.
     * An improvement is at least 1 % of what was gained so far, so that an endless creep has an end;
@@ -491,7 +491,7 @@ class AutoScheduler(BackoffScheduler):
         test = self.last_plateau_test
         if test is None:
             return super()._is_finished()
-        if test.is_plateau:
+        if test.is_plateau or test.only_wanders:
             return True
         least = _LEAST_PATIENCE if test.has_gained else _LEAST_PATIENCE * PATIENCE
         if self.consecutive_non_improvements < least or test.still_rising:

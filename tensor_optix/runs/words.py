@@ -170,6 +170,8 @@ def plateau(dormant: Dormant) -> str:
         )
     )
     reason = "A plateau is confirmed" if test.is_plateau else waited
+    if test.only_wanders and not test.is_plateau:
+        reason = "It has long been at its best, and only goes up and down since"
     if test.has_gained:
         scale = f"small against the {number(test.gain)} gained since the start"
     else:

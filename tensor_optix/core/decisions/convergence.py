@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import stats
 
 from tensor_optix.core.decisions.statistics import (
     finite,
@@ -48,6 +49,16 @@ GAIN_Z = 5.0
 """A gain above this many standard errors is one."""
 PATIENCE = 8
 """How many times longer a run that has gained nothing may go on."""
+WANDER_BLOCK = 20
+"""Evaluations of the best block that a run is measured by."""
+WANDER_EVALUATIONS = 150
+"""Before so many, pauses that come to an end are as long as the ones that do not."""
+WANDER_SHARE = 1 / 3
+"""What came after the best block must take this share of the time until then, and another block."""
+WANDER_GAIN = 0.02
+"""Blocks that differ by less than this share of the gain are equal; so small must the trend since be."""
+WANDER_PARTS = 6
+"""Into so many the time since is divided: a slow way up and down is one draw each, not many."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,8 @@ class PlateauTest:
     """Whether that gain stands out of the noise. If not, the test asks for far more evaluations."""
     noise: float
     """Standard deviation of the recent scores around their trend."""
+    only_wanders: bool = False
+    """Whether the run has long been at its best, and goes slowly up and down since."""
 
 
 def plateau_test(
@@ -85,8 +98,9 @@ def plateau_test(
     where, at both, the improvement lies below its own uncertainty `z * noise * sqrt(1 / n + 1 / m)` (or is
     negligible) and below a small share of the gain so far, at the long horizon with `CONFIDENCE_Z` standard
     errors to spare. A falling score is a plateau as well. The noise is that of successive differences (von
-    Neumann et al. 1941), so no trend is taken for noise. What it cannot see is a policy that wanders slowly
-    up and down; that goes with noise, so that the long horizon grows with the noise.
+    Neumann et al. 1941), so no trend is taken for noise. A policy that wanders slowly up and down goes with
+    noise, so that the long horizon grows with the noise. Where that is not enough, a long run only wanders
+    if its best block of evaluations is long ago, and block means since show no trend.
     A run that has gained nothing yet may be waiting for its first reward: it has no gain to measure
     by, and is given `PATIENCE` times the evaluations instead.
 
@@ -126,7 +140,26 @@ def plateau_test(
         gain=gain,
         has_gained=has_gained,
         noise=noise,
+        only_wanders=has_gained and _only_wanders(recent, clock, gain),
     )
+
+
+def _only_wanders(scores: Array, clock: Array, gain: float) -> bool:
+    """Whether the first of the best blocks is long ago, and the means of the parts since have no trend."""
+    if len(scores) < WANDER_EVALUATIONS:
+        return False
+    means = np.convolve(scores, np.full(WANDER_BLOCK, 1.0 / WANDER_BLOCK), "valid")
+    first = int(np.argmax(means >= means.max() - WANDER_GAIN * gain))
+    begin, best = clock[first], clock[first + WANDER_BLOCK - 1]
+    block = best - begin + 1.0
+    if clock[-1] - best < WANDER_SHARE * (best - clock[0] + 1.0) + block:
+        return False
+    part = np.ceil((clock - begin) / (clock[-1] - begin) * WANDER_PARTS)
+    parts = [scores[part == number] for number in range(1, WANDER_PARTS + 1)]
+    if min(map(len, parts)) < 2:
+        return False
+    line = stats.linregress(np.arange(WANDER_PARTS), [one.mean() for one in parts])
+    return bool(WANDER_PARTS * (line.slope + line.stderr) < WANDER_GAIN * gain)
 
 
 def _horizons(clock: Array, noise: float) -> tuple[float, float]:
