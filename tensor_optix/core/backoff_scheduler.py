@@ -420,8 +420,8 @@ class AutoScheduler(BackoffScheduler):
     * DORMANT: when an evaluation that improved nothing meets a plateau (`plateau_test`), or when a long run
       only wanders about its best, or when 20 of them in a row took three quarters of the time so far,
       unless block means still rise: one lucky score, too good to be beaten, must not end a rising run.
-      While nothing has been gained yet, 160 instead of 20. Time is counted in windows. Passing `dormant_threshold` fixes it and switches the
-      test off.
+      While nothing has been gained yet, 160 instead of 20. Time is counted in windows. Passing
+      `dormant_threshold` fixes it and switches the test off.
     * A degradation is deeper than the noise explains. Fixed by `degradation_threshold`.
     * An improvement is at least 1 % of what was gained so far, so that an endless creep has an end;
       not so with `dormant_threshold`.

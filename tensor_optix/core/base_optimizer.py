@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,23 @@ class Standing:
 
 
 @dataclass(frozen=True)
+class OrdinaryRange:
+    """Of a figure that `learn` returns, above 0: what it is where learning goes well."""
+
+    figure: str
+    low: float
+    high: float
+
+    def distance(self, values: Sequence[float]) -> float:
+        """Return by which factor the median of values is outside, as a logarithm; infinity for none."""
+        known = sorted(value for value in values if value > 0.0)
+        if not known:
+            return math.inf
+        middle = known[len(known) // 2]
+        return max(0.0, math.log(self.low / middle), math.log(middle / self.high))
+
+
+@dataclass(frozen=True)
 class ForkPlan:
     """What several learners are to try, all of them from one moment on."""
 
@@ -41,6 +59,8 @@ class ForkPlan:
     is_ordered: bool = False
     """Whether the others stand in the order of what speaks for them, which decides what comparisons leave
     open."""
+    ordinary: OrdinaryRange | None = None
+    """What decides before the order does: who learns nearest to this comes first."""
     doubts_present: bool = False
     """Whether there is evidence already against those in force: they stay only if they are clearly better."""
 

@@ -721,8 +721,8 @@ class LoopController:
         self.record(_forked(plan, result, run.total_steps - steps))
         return result.has_gained
 
-    def _learn_in_fork(self) -> bool:
-        """Let the agent learn from a window that nothing is decided on; return whether that went well.
+    def _learn_in_fork(self) -> dict[str, Any] | None:
+        """Let the agent learn from a window that nothing is decided on; return None if learning broke down.
 
         Raises:
             RaceOver: If no other window may follow.
@@ -741,7 +741,7 @@ class LoopController:
             diagnostics = _diagnostics(self._agent.learn(window))
         self._budget.count(window.num_steps)
         self._tell_of_window(window, diagnostics, self._scheduler.current_interval)
-        return _breakdown(self._agent, diagnostics) is None
+        return None if _breakdown(self._agent, diagnostics) else diagnostics
 
     def _renew(self) -> None:
         _cut_episodes([self._agent])

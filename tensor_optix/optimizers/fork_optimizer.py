@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensor_optix.core.base_optimizer import BaseOptimizer, ForkPlan, require_kind
+from tensor_optix.core.base_optimizer import BaseOptimizer, ForkPlan, OrdinaryRange, require_kind
 from tensor_optix.core.search_space import SearchSpace
 from tensor_optix.core.types import HyperparamSet, LoopState
 
@@ -135,7 +135,8 @@ class ForkOptimizer(BaseOptimizer):
         how = "hardly move the policy" if kl < least else "move the policy too far"
         reason = f"the first updates {how} (KL {kl:.2g})"
         plan = self._plan(standing, tries, FIRST_WINDOWS, reason)
-        return None if plan is None else replace(plan, is_ordered=True, doubts_present=True)
+        ordinary = OrdinaryRange("approx_kl", least, most)
+        return plan and replace(plan, is_ordered=True, ordinary=ordinary, doubts_present=True)
 
     def _where_nothing_is_gained(self, standing: Standing) -> ForkPlan | None:
         scores = [one.primary_score for one in standing.history]
@@ -152,7 +153,7 @@ class ForkOptimizer(BaseOptimizer):
         ]
         windows = max(FIRST_WINDOWS, round(WINDOW_SHARE * standing.windows))
         plan = self._plan(standing, tries, windows, "nothing was gained so far")
-        return None if plan is None else replace(plan, is_ordered=True)
+        return plan and replace(plan, is_ordered=True)
 
     def _before_the_end(self, standing: Standing) -> ForkPlan | None:
         tries = [

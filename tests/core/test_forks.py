@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tensor_optix.core.base_optimizer import FixedHyperparams, ForkPlan
+from tensor_optix.core.base_optimizer import FixedHyperparams, ForkPlan, OrdinaryRange
 from tensor_optix.core.callbacks import Forked, LoopCallback
 from tensor_optix.core.checkpoints.run_keeper import RunKeeper
 from tensor_optix.core.decisions.forks import episodes_to_compare, most_windows
@@ -72,7 +72,8 @@ def weight(updates: float, window: int) -> float:
 def run(tmp_path, tuner, score_of=weight, **options):
     options = {"scheduler": EVERY_WINDOW, "max_episodes": 30} | options
     options.setdefault("pipeline", ScoredByAct(score_of))
-    return Setup(tmp_path, score_of, RateAgent(), optimizer=tuner, **options).run()
+    options.setdefault("agent", RateAgent())
+    return Setup(tmp_path, score_of, optimizer=tuner, **options).run()
 
 
 def forked(setup) -> list[Forked]:
@@ -132,6 +133,24 @@ def test_the_order_decides_between_those_that_the_comparison_cannot_tell_apart(t
         tmp_path / "two", Proposer(rates, is_ordered=True), told_apart_above_4, max_episodes=24
     )
     assert forked(ordered)[0].windows == [6, 2, 6, 2]
+
+
+def test_who_learns_as_learners_usually_do_is_preferred_where_the_comparison_cannot_tell(tmp_path):
+    class Told(RateAgent):
+        def learn(self, episode_data):
+            return super().learn(episode_data) | {"step": self.params["learning_rate"]}
+
+    tuner = Proposer([0.5, 5.0, 50.0], is_ordered=True, ordinary=OrdinaryRange("step", 2.0, 10.0))
+    (event,) = forked(run(tmp_path, tuner, flat, agent=Told(), max_episodes=24))
+    assert event.windows == [6, 2, 6, 2]
+
+
+def test_the_distance_to_an_ordinary_range_is_that_of_the_median():
+    usual = OrdinaryRange("step", 1.0, 10.0)
+    assert usual.distance([0.1, 2.0, 1e6]) == 0.0
+    assert usual.distance([0.1]) == pytest.approx(math.log(10.0))
+    assert usual.distance([100.0]) == pytest.approx(math.log(10.0))
+    assert usual.distance([0.0, math.nan]) == math.inf
 
 
 def test_all_steps_are_counted_and_no_window_of_a_fork_is_an_evaluation(tmp_path):

@@ -54,7 +54,7 @@ WANDER_BLOCK = 20
 WANDER_EVALUATIONS = 150
 """Before so many, pauses that come to an end are as long as the ones that do not."""
 WANDER_SHARE = 1 / 3
-"""What came after the best block must take this share of the time until then, and another block."""
+"""What came after the best block must take this share of the time until then, and 20 windows."""
 WANDER_GAIN = 0.02
 """Blocks that differ by less than this share of the gain are equal; so small must the trend since be."""
 WANDER_PARTS = 6
@@ -151,8 +151,7 @@ def _only_wanders(scores: Array, clock: Array, gain: float) -> bool:
     means = np.convolve(scores, np.full(WANDER_BLOCK, 1.0 / WANDER_BLOCK), "valid")
     first = int(np.argmax(means >= means.max() - WANDER_GAIN * gain))
     begin, best = clock[first], clock[first + WANDER_BLOCK - 1]
-    block = best - begin + 1.0
-    if clock[-1] - best < WANDER_SHARE * (best - clock[0] + 1.0) + block:
+    if clock[-1] - best < WANDER_SHARE * (best - clock[0] + 1.0) + WANDER_BLOCK:
         return False
     part = np.ceil((clock - begin) / (clock[-1] - begin) * WANDER_PARTS)
     parts = [scores[part == number] for number in range(1, WANDER_PARTS + 1)]

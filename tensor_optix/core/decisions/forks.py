@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from tensor_optix.core.base_agent import BaseAgent
@@ -61,7 +61,8 @@ class Contest:
     """What a race asks of the run.
 
     Args:
-        learn: Lets the agent learn from one window; returns whether that went well. Raises RaceOver.
+        learn: Lets the agent learn from one window; returns its diagnostics, None where learning broke down.
+            Raises RaceOver.
         renew: Begins fresh episodes with the agent as it is now.
         play: `fn(episodes)` returns `[episodes]` returns of the agent's greedy policy, in the same ones each
             time; more of them are these and others.
@@ -72,7 +73,7 @@ class Contest:
 
     def __init__(
         self,
-        learn: Callable[[], bool],
+        learn: Callable[[], Mapping[str, Any] | None],
         renew: Callable[[], None],
         play: Callable[[int], Array],
         play_best: Callable[[int], Array] | None,
@@ -95,6 +96,8 @@ class _Lane:
         self.windows = 0
         self.returns: Array | None = None
         """Of its last comparison; None before it, and where its learning broke down."""
+        self.figures: list[float] = []
+        """What `learn` returned of the figure that the plan asks for, since the comparison before."""
 
     @property
     def score(self) -> float:
@@ -166,6 +169,9 @@ class Race:
         if not (ranked and self._plan.is_ordered):
             return ranked
         rivals = [one for one in lanes if not _Gain.of(ranked[0].returns, one.returns).is_sure]
+        ordinary = self._plan.ordinary
+        if ordinary is not None:
+            rivals.sort(key=lambda lane: ordinary.distance(lane.figures))
         return [*rivals, *(one for one in ranked if one not in rivals)]
 
     def _advance(self, lane: _Lane, windows: int) -> None:
@@ -178,10 +184,14 @@ class Race:
             logger.warning("the agent refused the hyperparameters of a fork: %s", error)
             return
         self._contest.renew()
+        lane.figures, ordinary = [], self._plan.ordinary
         for _ in range(windows):
             lane.windows += 1
-            if not self._contest.learn():
+            diagnostics = self._contest.learn()
+            if diagnostics is None:
                 return
+            if ordinary is not None:
+                lane.figures.append(float(diagnostics.get(ordinary.figure, math.nan)))
         kept = self._put_aside(f"{id(lane)}-{lane.windows}", lane.params)
         if lane.path.name != "start":
             shutil.rmtree(lane.path)
