@@ -447,14 +447,25 @@ class Tuned(LoopEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Forking(LoopEvent):
+    """Several learners are to go on from this moment, each with its own hyperparameters."""
+
+    kind = "forking"
+    reason: str
+    """Why they are tried."""
+    tried: list[dict[str, Any]]
+    """What each has of hyperparameters that the first has not, which has those in force."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Forked(LoopEvent):
-    """Several learners went on from one moment, each with its own hyperparameters, and one was chosen."""
+    """These learners were compared, and one goes on."""
 
     kind = "forked"
     reason: str
     """Why they were tried."""
     tried: list[dict[str, Any]]
-    """What each had of hyperparameters that the first had not, which had those in force."""
+    """As in `Forking`."""
     scores: list[float | None]
     """The mean return of each when it was compared last; None where it never was, or broke down."""
     windows: list[int]

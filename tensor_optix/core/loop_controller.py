@@ -697,6 +697,7 @@ class LoopController:
             or not self._collector.can_play
         ):
             return False
+        self.record(events.Forking(reason=plan.reason, tried=_tried(plan)))
         steps = run.total_steps
         if is_last or self._agent.is_on_policy:
             # What learns from the replay as well may know more than its best policy.
@@ -835,15 +836,21 @@ class LoopController:
         self._callbacks.emit("on_event", known)
 
 
+def _tried(plan: ForkPlan) -> list[dict[str, Any]]:
+    """Return what each candidate has of hyperparameters that the first has not."""
+    present = plan.candidates[0].params
+    return [
+        {name: value for name, value in one.params.items() if value != present.get(name)}
+        for one in plan.candidates
+    ]
+
+
 def _forked(plan: ForkPlan, result: RaceResult, steps: int) -> events.Forked:
     """Return what is told of forks."""
     present = plan.candidates[0].params
     return events.Forked(
         reason=plan.reason,
-        tried=[
-            {name: value for name, value in one.params.items() if value != present.get(name)}
-            for one in plan.candidates
-        ],
+        tried=_tried(plan),
         scores=[score if math.isfinite(score) else None for score in result.scores],
         windows=list(result.windows),
         winner=result.winner,

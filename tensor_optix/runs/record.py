@@ -21,6 +21,7 @@ from tensor_optix.core.callbacks import (
     Error,
     Finals,
     Forked,
+    Forking,
     Looked,
     LoopCallback,
     LoopEvent,
@@ -63,6 +64,7 @@ _SHOWN = (
     | Recovered
     | Finals
     | Forked
+    | Forking
     | Dormant
     | Error
     | Resumed
@@ -120,6 +122,7 @@ class TrainingRecord(LoopCallback):
         self.is_per_step = False
         """Whether the scores are mean rewards a step, as no episode ends."""
         self._accepted: dict[str, Any] | None = None
+        self._forked_until = 0
 
     @property
     def seconds(self) -> float:
@@ -129,7 +132,9 @@ class TrainingRecord(LoopCallback):
     @property
     def total_steps(self) -> int:
         """Environment steps so far."""
-        return self._before[0] if self.last is None else self.last.total_steps
+        in_windows = self._before[0] if self.last is None else self.last.total_steps
+        # The last comparison of forks ends after the last window.
+        return max(in_windows, self._forked_until)
 
     @property
     def state(self) -> LoopState:
@@ -193,6 +198,9 @@ class TrainingRecord(LoopCallback):
             case Rescored(per_step=per_step):
                 self._forget_scores()
                 self.is_per_step = per_step
+                self._show(event)
+            case Forked(total_steps=steps):
+                self._forked_until = steps
                 self._show(event)
             case Plateau() if self.state is not LoopState.COOLING:
                 self._show(event)

@@ -15,6 +15,7 @@ from tensor_optix.core.callbacks import (
     Error,
     Finals,
     Forked,
+    Forking,
     Looked,
     Plateau,
     Recovered,
@@ -105,6 +106,8 @@ def _decision(made: Decision) -> str:
         case Finals(scores=scores, episodes=episodes):
             reached = ", ".join(number(score) for score in scores.values())
             return f"{len(scores)} policies played for the best{of_episodes(episodes)}: {reached}"
+        case Forking(reason=reason, tried=tried):
+            return f"{reason}: trying {len(tried) - 1} other settings"
         case Forked():
             return forked(made.event)
         case Tuned(before=before, effective=effective):
@@ -123,20 +126,18 @@ def _decision(made: Decision) -> str:
 
 
 def forked(event: Forked) -> str:
-    """Say what was tried, and what came of it."""
+    """Say what came of what was tried."""
     names = [_setting(one) for one in event.tried[1:]]
     reached = ", ".join(
         f"{name} {number(score)}"
         for name, score in zip(["as it was", *names], event.scores, strict=True)
     )
-    tried = (
-        f"{event.reason}: tried {len(names)} other settings in {event.steps:,} steps ({reached})"
-    )
+    tried = f"tried in {event.steps:,} steps: {reached}"
     if not event.has_gained:
-        return f"{tried}; none was better"
+        return f"no other settings were better ({tried})"
     if event.winner == 0:
-        return f"{tried}; more of the same was better"
-    return f"{tried}; went on with {names[event.winner - 1]}"
+        return f"went on with the same settings from the best policy ({tried})"
+    return f"went on with {names[event.winner - 1]} ({tried})"
 
 
 def _setting(changed: Mapping[str, Any]) -> str:

@@ -17,6 +17,8 @@ from tensor_optix.core.callbacks import (
     Degradation,
     Dormant,
     Finals,
+    Forked,
+    Forking,
     Plateau,
     Recovered,
     Trainee,
@@ -190,6 +192,33 @@ def test_the_finals_and_a_recovery_are_told_in_words() -> None:
         "2 policies played for the best (20 episodes): 200.5, -3",
         "the weights are not finite: went back to the best policy, with smaller steps",
     ]
+
+
+def test_forks_are_told_when_they_begin_and_by_what_each_reached() -> None:
+    tried: list[dict[str, Any]] = [{}, {"gamma": 0.999}, {"n_epochs": 10, "learning_rate": 3e-4}]
+    told: dict[str, Any] = {
+        "reason": "nothing left to gain",
+        "tried": tried,
+        "scores": [1.0, None, 2.5],
+        "windows": [2, 1, 2],
+        "gain": 1.5,
+        "error": 0.5,
+        "steps": 1234,
+        "hyperparams": {},
+    }
+    record = TrainingRecord()
+    record.on_event(Forking(reason="nothing left to gain", tried=tried))
+    record.on_event(Forked(**told, winner=2, has_gained=True, total_steps=5000))
+    record.on_event(Forked(**told, winner=0, has_gained=True, total_steps=5000))
+    record.on_event(Forked(**told, winner=0, has_gained=False, total_steps=5000))
+    reached = "as it was 1, gamma 0.999 -, n_epochs 10 and learning_rate 0.0003 2.5"
+    assert [words.decision(made) for made in record.decisions] == [
+        "nothing left to gain: trying 2 other settings",
+        f"went on with n_epochs 10 and learning_rate 0.0003 (tried in 1,234 steps: {reached})",
+        f"went on with the same settings from the best policy (tried in 1,234 steps: {reached})",
+        f"no other settings were better (tried in 1,234 steps: {reached})",
+    ]
+    assert record.total_steps == 5000
 
 
 def test_only_the_first_of_several_plateaus_is_a_decision() -> None:

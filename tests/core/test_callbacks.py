@@ -22,7 +22,7 @@ def test_the_kinds_are_those_that_the_log_has_always_had():
     assert set(KINDS) == {
         *("start", "baseline", "best", "plateau", "degradation", "rollback", "recovered"),
         *("tuned", "dormant", "trainee", "variant", "finals", "stop", "error"),
-        *("rescored", "resumed", "unsaved", "looked", "chosen", "forked"),
+        *("rescored", "resumed", "unsaved", "looked", "chosen", "forking", "forked"),
     }
     assert all(one.__name__.lower() == kind for kind, one in KINDS.items())
 
