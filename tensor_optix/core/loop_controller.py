@@ -32,9 +32,10 @@ from tensor_optix.core.checkpoints.saved_state import CheckpointError, reading
 from tensor_optix.core.decisions.best_policy import STEP_SHARE as FINALS_SHARE
 from tensor_optix.core.decisions.best_policy import BestPolicy, Candidate, finalists, play_finals
 from tensor_optix.core.decisions.convergence import NEGLIGIBLE_SHARE
-from tensor_optix.core.decisions.episode_ends import EpisodeEnds, StepScoring
+from tensor_optix.core.decisions.episode_ends import EpisodeEnds, EpisodesWithoutEnd, StepScoring
 from tensor_optix.core.decisions.forks import (
     Contest,
+    NotPutAside,
     Race,
     RaceOver,
     episodes_to_compare,
@@ -227,7 +228,7 @@ class LoopController:
         self._require_end()
         kept = self._resumable()
         run = self._run = RunState(self._settings.score_smoothing, self._run)
-        self._rollbacks = 0
+        self._rollbacks, self._plan = 0, None
         if kept is None:
             self._best.begin()
             self._scheduler.record_restart()
@@ -710,6 +711,10 @@ class LoopController:
             race = Race(self._agent, plan, contest, Path(place), episodes)
             try:
                 result = race.run()
+            except NotPutAside as error:
+                self.record(events.Unsaved(reason=str(error)))
+                self._renew()
+                result = None
             except Exception:
                 self._begin_anew()
                 self._keep_before_crash()
@@ -748,16 +753,20 @@ class LoopController:
         _cut_episodes([self._agent])
         self._collector.hand_over(self._agent)
 
-    def _play_fork(self, episodes: int) -> Array:
-        """Return the returns `[episodes]` of the agent's greedy policy, and count the steps."""
+    def _play_fork(self, episodes: int) -> Array | None:
+        """Return the returns `[episodes]` of the agent's greedy policy; None if one does not end."""
         before = self._collector.steps_played
-        (returns,) = self._collector.play([self._agent], episodes, self._agent)
-        steps = self._collector.steps_played - before
-        self._run.count_steps(steps)
-        self._budget.count_steps(steps)
-        return np.asarray(returns)
+        try:
+            return np.asarray(self._collector.play([self._agent], episodes, self._agent)[0])
+        except EpisodesWithoutEnd as error:
+            logger.warning("a fork is not compared: %s", error)
+            return None
+        finally:
+            steps = self._collector.steps_played - before
+            self._run.count_steps(steps)
+            self._budget.count_steps(steps)
 
-    def _play_best(self, episodes: int) -> Array:
+    def _play_best(self, episodes: int) -> Array | None:
         self._best.restore(self._agent)
         return self._play_fork(episodes)
 

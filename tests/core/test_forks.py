@@ -11,7 +11,9 @@ import pytest
 from tensor_optix.core.base_optimizer import FixedHyperparams, ForkPlan, OrdinaryRange
 from tensor_optix.core.callbacks import Forked, LoopCallback
 from tensor_optix.core.checkpoints.run_keeper import RunKeeper
+from tensor_optix.core.decisions.episode_ends import EpisodesWithoutEnd
 from tensor_optix.core.decisions.forks import episodes_to_compare, most_windows
+from tensor_optix.core.decisions.validation import Collector
 from tensor_optix.core.types import EpisodeData, HyperparamSet, LoopState
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
 from tests.faults.lasting_run import make_run as lasting_run
@@ -240,6 +242,33 @@ def test_an_environment_that_fails_in_a_fork_leaves_the_learner_that_they_began_
     with pytest.raises(OSError, match="cable"):
         setup.run()
     assert last.state == (pytest.approx(0.3), {"learning_rate": 0.1})
+
+
+def test_a_disk_that_takes_no_learner_is_told_of_and_training_goes_on(tmp_path):
+    class Full(RateAgent):
+        def save_state(self, path):
+            if self.updates > 1.0:
+                raise OSError("no space left")
+            super().save_state(path)
+
+    setup = run(tmp_path, Proposer([5.0]), agent=Full(), max_episodes=15)
+    assert not forked(setup)
+    (told,) = [event for event in setup.diary.events if event.kind == "unsaved"]
+    assert told.reason == "other settings were not tried: no space left"
+    assert setup.agent.params == {"learning_rate": 0.1}
+    assert len(setup.diary.windows) == 15
+
+
+def test_a_fork_whose_episodes_do_not_end_is_out(tmp_path, monkeypatch):
+    def play(self, agents, episodes, trainee):
+        if agents[0].updates > 1.0:
+            raise EpisodesWithoutEnd("it stands still")
+        return [[agents[0].updates] * episodes]
+
+    monkeypatch.setattr(Collector, "play", play)
+    setup = run(tmp_path, Proposer([5.0]), max_episodes=12)
+    (event,) = forked(setup)
+    assert (event.scores[1], event.winner) == (None, 0)
 
 
 def test_without_room_in_the_budget_nothing_is_tried(tmp_path):

@@ -39,6 +39,10 @@ class RaceOver(Exception):
     """No further window may be learned from: the run was asked to stop, or its budget is spent."""
 
 
+class NotPutAside(RuntimeError):
+    """The disk did not take a learner: nothing is tried."""
+
+
 @dataclass(frozen=True)
 class RaceResult:
     """What came of forks."""
@@ -65,7 +69,7 @@ class Contest:
             Raises RaceOver.
         renew: Begins fresh episodes with the agent as it is now.
         play: `fn(episodes)` returns `[episodes]` returns of the agent's greedy policy, in the same ones each
-            time; more of them are these and others.
+            time; more of them are these and others. None where one does not end.
         play_best: The same of the best policy so far, which the agent is then, and which is to be beaten for
             sure. None: it is enough to be better than the present hyperparameters.
         least_gain: A smaller gain over the best policy is none.
@@ -75,8 +79,8 @@ class Contest:
         self,
         learn: Callable[[], Mapping[str, Any] | None],
         renew: Callable[[], None],
-        play: Callable[[int], Array],
-        play_best: Callable[[int], Array] | None,
+        play: Callable[[int], Array | None],
+        play_best: Callable[[int], Array | None] | None,
         least_gain: float = 0.0,
     ) -> None:
         self.learn = learn
@@ -130,6 +134,9 @@ class Race:
 
         However it ends, the agent is one of them then, in fresh episodes; where an exception leaves, it is
         what it was.
+
+        Raises:
+            NotPutAside: If the disk is full, say.
         """
         start = self._put_aside("start", self._plan.candidates[0])
         lanes = [_Lane(params, start.path, start.run_state) for params in self._plan.candidates]
@@ -210,7 +217,7 @@ class Race:
         best = max(finalists, key=lambda place: lanes[place].score, default=0)
         if self._plan.doubts_present and len(finalists) > 1:
             best = finalists[1]
-        if reference is None:
+        if self._contest.play_best is None:
             gain = _Gain.of(lanes[best].returns, lanes[0].returns)
             has_gained = best != 0 and gain.is_likely(self._plan.doubts_present)
         else:
@@ -225,7 +232,7 @@ class Race:
             has_gained=has_gained,
         )
 
-    def _gain_over_best(self, lane: _Lane, reference: Array) -> _Gain:
+    def _gain_over_best(self, lane: _Lane, reference: Array | None) -> _Gain:
         """Return the gain over the best policy, confirmed by further episodes where it looks like one."""
         gain, play_best = _Gain.of(lane.returns, reference), self._contest.play_best
         if not gain.is_sure or play_best is None:
@@ -236,8 +243,11 @@ class Race:
 
     def _put_aside(self, name: str, params: HyperparamSet) -> _Lane:
         path = self._place / name
-        path.mkdir()
-        self._agent.save_state(path)
+        try:
+            path.mkdir()
+            self._agent.save_state(path)
+        except OSError as error:
+            raise NotPutAside(f"other settings were not tried: {error}") from error
         return _Lane(params, path, self._agent.run_state())
 
     def _become(self, lane: _Lane) -> None:
