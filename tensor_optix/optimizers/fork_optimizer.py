@@ -29,6 +29,7 @@ ORDINARY_KL = (2e-3, 0.1)
 CartPole-v1, Pendulum-v1 and LunarLander-v3: 0.006 to 0.035 with settings that learn fast, below 0.002 with
 learning rates 30 times too small, and with one update a window."""
 RUINOUS_KL = 1.0
+"""A single update that goes so far is enough."""
 STUCK_AFTER = 12
 """Evaluations in which nothing is gained, until forks are tried; twice as many before the next ones."""
 TRIES = 4
@@ -50,8 +51,8 @@ class ForkOptimizer(BaseOptimizer):
 
     * At the start, where the first updates move the policy hardly at all, or much too far: learning rates
       over a decade and a half to that side.
-    * Where nothing was gained in the first evaluations: learning rates to both sides, more and less entropy,
-      exploration that lasts.
+    * Where nothing was gained in the first evaluations: exploration that lasts, more entropy, learning rates
+      to both sides.
     * Where the run would stop: learning rates to both sides and a longer horizon. It stops unless a fork
       beats the best policy.
 
