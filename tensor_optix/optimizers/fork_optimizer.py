@@ -31,7 +31,7 @@ learning rates 30 times too small, and with one update a window."""
 RUINOUS_KL = 1.0
 """A single update that goes so far is enough."""
 STUCK_AFTER = 12
-"""Evaluations in which nothing is gained, until forks are tried; twice as many before the next ones."""
+"""Evaluations until a run without progress is looked at; twice as many before the next look."""
 TRIES = 4
 """Sets of hyperparameters that are tried at most beside the present ones. With four in two rounds, and the
 present ones in both, that is 9 times what each learns from at first."""
@@ -49,8 +49,8 @@ LONGER = 3.0
 class ForkOptimizer(BaseOptimizer):
     """Lets learners with other hyperparameters go on from the present one, where progress is in doubt.
 
-    * At the start, where the first updates move the policy hardly at all, or much too far: learning rates
-      over a decade and a half to that side.
+    * At the start, where the first updates move the policy hardly at all, or much too far, and without
+      progress where later ones go too far: learning rates over a decade and a half to that side.
     * Where nothing was gained in the first evaluations: exploration that lasts, more entropy, learning rates
       to both sides.
     * Where the run would stop: learning rates to both sides and a longer horizon. It stops unless a fork
@@ -97,9 +97,13 @@ class ForkOptimizer(BaseOptimizer):
             return self._before_the_end(standing)
         if not self._has_started and len(standing.history) >= LOOKS:
             self._has_started = True
-            return self._at_the_start(standing)
+            return self._by_size_of_updates(standing, "the first updates")
         if len(standing.history) >= self._stuck_after and standing.state is LoopState.COOLING:
-            return self._where_nothing_is_gained(standing)
+            self._stuck_after = 2 * len(standing.history)
+            if not _has_gained([one.primary_score for one in standing.history]):
+                return self._where_nothing_is_gained(standing)
+            if _moved_by(standing) > ORDINARY_KL[1]:
+                return self._by_size_of_updates(standing, "the updates")
         return None
 
     def state_dict(self) -> dict[str, Any]:
@@ -120,11 +124,8 @@ class ForkOptimizer(BaseOptimizer):
         self._has_started = bool(state["has_started"])
         self._stuck_after = int(state["stuck_after"])
 
-    def _at_the_start(self, standing: Standing) -> ForkPlan | None:
-        moved = [one.metrics.get("approx_kl", math.nan) for one in standing.history[-LOOKS:]]
-        least, most = ORDINARY_KL
-        # One that goes so far may leave a policy that no other can move.
-        kl = max(moved) if max(moved) > RUINOUS_KL else float(np.median(moved))
+    def _by_size_of_updates(self, standing: Standing, which: str) -> ForkPlan | None:
+        (least, most), kl = ORDINARY_KL, _moved_by(standing)
         if least <= kl <= most or math.isnan(kl):
             return None
         rate = partial(self._scaled, standing, "learning_rate")
@@ -134,16 +135,12 @@ class ForkOptimizer(BaseOptimizer):
         else:
             tries = [self._within_bounds(standing), *usual, rate(0.1), rate(0.1 / HALF_DECADE)]
         how = "hardly move the policy" if kl < least else "move the policy too far"
-        reason = f"the first updates {how} (KL {kl:.2g})"
+        reason = f"{which} {how} (KL {kl:.2g})"
         plan = self._plan(standing, tries, FIRST_WINDOWS, reason)
         ordinary = OrdinaryRange("approx_kl", least, most)
         return plan and replace(plan, is_ordered=True, ordinary=ordinary, doubts_present=True)
 
     def _where_nothing_is_gained(self, standing: Standing) -> ForkPlan | None:
-        scores = [one.primary_score for one in standing.history]
-        self._stuck_after = 2 * len(scores)
-        if _has_gained(scores):
-            return None
         tries = [
             self._documented(standing, with_bounds=False),
             self._documented(standing),
@@ -223,6 +220,12 @@ class ForkOptimizer(BaseOptimizer):
             return {}
         gamma = min(1.0 - (1.0 - present) / LONGER, self._bounds["gamma"][1])
         return {"gamma": gamma} if gamma > present else {}
+
+
+def _moved_by(standing: Standing) -> float:
+    """Return the median KL of the last few updates; where one of them goes too far for any other, its own."""
+    moved = [one.metrics.get("approx_kl", math.nan) for one in standing.history[-LOOKS:]]
+    return max(moved) if max(moved) > RUINOUS_KL else float(np.median(moved))
 
 
 def _has_gained(scores: Sequence[float]) -> bool:

@@ -120,6 +120,19 @@ def test_where_nothing_is_gained_it_tries_again_ever_more_rarely():
     assert at == [STUCK_AFTER, 2 * STUCK_AFTER, 4 * STUCK_AFTER]
 
 
+def test_updates_that_go_too_far_later_are_noticed_where_there_is_no_progress():
+    rising = [float(k) for k in range(STUCK_AFTER)]
+    made = tuner()
+    assert made.propose_forks(standing(FEW)) is None
+    assert made.propose_forks(standing(rising, 0.3)) is None
+    plan = made.propose_forks(standing(rising, 0.3, LoopState.COOLING))
+    assert plan.reason == "the updates move the policy too far (KL 0.3)"
+    assert made.propose_forks(standing([*rising, 0.0], 0.3, LoopState.COOLING)) is None
+    calm = tuner()
+    assert calm.propose_forks(standing(FEW)) is None
+    assert calm.propose_forks(standing(rising, 0.001, LoopState.COOLING)) is None
+
+
 def test_exploration_that_lasts_is_tried_where_nothing_is_gained():
     params = {"noise_memory": 0}
     plan = tuner().propose_forks(
