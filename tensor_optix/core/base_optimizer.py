@@ -62,7 +62,8 @@ class ForkPlan:
     ordinary: OrdinaryRange | None = None
     """What decides before the order does: who learns nearest to this comes first."""
     doubts_present: bool = False
-    """Whether there is evidence already against those in force: they stay only if they are clearly better."""
+    """Whether there is evidence against those in force already, that outweighs a short comparison: they stay
+    only if all others break down."""
 
 
 class BaseOptimizer(ABC):

@@ -114,13 +114,15 @@ def flat(updates: float, window: int) -> float:
     return 0.0
 
 
-@pytest.mark.parametrize("doubts_present", [True, False])
-def test_present_ones_that_are_in_doubt_have_to_be_clearly_better(tmp_path, doubts_present):
-    tuner = Proposer([0.5, 5.0], is_ordered=True, doubts_present=doubts_present)
-    (event,) = forked(run(tmp_path, tuner, flat, max_episodes=20))
-    assert event.winner == int(doubts_present)
-    again = run(tmp_path / "again", Proposer([0.05, 0.01], doubts_present=True), max_episodes=20)
-    assert forked(again)[0].winner == 0
+def test_present_ones_that_are_in_doubt_stay_only_if_all_others_break_down(tmp_path):
+    def result(rates, doubts_present, name):
+        tuner = Proposer(rates, doubts_present=doubts_present)
+        return forked(run(tmp_path / name, tuner, max_episodes=20))[0]
+
+    assert result([0.05], False, "worse").winner == 0
+    in_doubt = result([0.05], True, "worse and in doubt")
+    assert (in_doubt.winner, in_doubt.has_gained) == (1, True)
+    assert result([100.0, 200.0], True, "broken down").winner == 0
 
 
 def test_the_order_decides_between_those_that_the_comparison_cannot_tell_apart(tmp_path):

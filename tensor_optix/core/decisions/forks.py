@@ -219,7 +219,7 @@ class Race:
             best = finalists[1]
         if self._contest.play_best is None:
             gain = _Gain.of(lanes[best].returns, lanes[0].returns)
-            has_gained = best != 0 and gain.is_likely(self._plan.doubts_present)
+            has_gained = best != 0 and (self._plan.doubts_present or gain.is_likely)
         else:
             gain = self._gain_over_best(lanes[best], reference)
             has_gained = gain.is_sure and gain.mean > self._contest.least_gain
@@ -285,11 +285,10 @@ class _Gain:
         limit = float(stats.t.ppf(CONFIDENCE, len(differences) - 1)) * error
         return cls(mean, error, limit)
 
-    def is_likely(self, is_expected: bool) -> bool:
-        """Whether it is above 0 by its error; where it is expected, it only must not be below 0 for sure."""
-        if math.isnan(self.mean):
-            return True
-        return self.mean >= -self.limit if is_expected else self.mean > self.error
+    @property
+    def is_likely(self) -> bool:
+        """Whether it is above 0 by its error."""
+        return self.mean > self.error
 
 
 def episodes_to_compare(steps: int, length: float, comparisons: int) -> int:
