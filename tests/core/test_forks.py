@@ -180,6 +180,19 @@ def test_a_learner_that_breaks_down_or_that_the_agent_refuses_is_out(tmp_path):
     assert setup.agent.params == {"learning_rate": 0.1}
 
 
+def test_present_ones_that_break_down_are_left(tmp_path):
+    class Breaking(RateAgent):
+        def learn(self, episode_data):
+            super().learn(episode_data)
+            has_broken = self.params["learning_rate"] == 0.1 and len(self.learned) > 4
+            return {"loss": math.nan if has_broken else 0.0}
+
+    setup = run(tmp_path, Proposer([0.05]), agent=Breaking(), max_episodes=12)
+    (event,) = forked(setup)
+    assert event.scores[0] is None
+    assert event.winner == 1
+
+
 def test_a_run_that_would_stop_goes_on_only_if_a_fork_beats_its_best_policy(tmp_path):
     def saturated(updates, window):
         return min(float(updates), 3.0)

@@ -287,8 +287,8 @@ class _Gain:
 
     @property
     def is_likely(self) -> bool:
-        """Whether it is above 0 by its error."""
-        return self.mean > self.error
+        """Whether it is above 0 by its error, or over one that broke down."""
+        return not self.mean <= self.error
 
 
 def episodes_to_compare(steps: int, length: float, comparisons: int) -> int:
