@@ -154,6 +154,23 @@ def test_the_noisier_the_curve_the_longer_the_pause_that_is_no_end():
     assert np.mean(stops_of(curve(0.02), 10) < 150) >= 0.9
 
 
+def wandering(evaluations: int, trend: float = 0.0):
+    """A rise within 100 evaluations, then slow waves of a twentieth of it, and noise."""
+    k = np.arange(evaluations)
+    since = np.maximum(k - 100, 0)
+    waves = 0.05 * np.sin(since / 60.0) * (since > 0) + trend * since
+    return np.minimum(k / 100, 1.0) + waves + 0.04 * np.random.default_rng(0).normal(size=len(k))
+
+
+def test_a_run_that_has_long_been_at_its_best_only_wanders():
+    assert plateau_test(wandering(500)).only_wanders
+    # Before so many evaluations it might be a pause.
+    assert not plateau_test(wandering(199)).only_wanders
+    # Nor while it rises.
+    assert not plateau_test(wandering(500, trend=1e-3)).only_wanders
+    assert not plateau_test(np.linspace(0.0, 1.0, 500)).only_wanders
+
+
 def test_a_restart_needs_evidence_of_its_own_and_keeps_the_gain():
     scores = np.concatenate([np.linspace(0.0, 100.0, 60), np.full(40, 100.0)])
     assert not plateau_test(scores, since=90).is_plateau

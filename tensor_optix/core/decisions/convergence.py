@@ -32,7 +32,7 @@ SHORT_HORIZON, LONG_HORIZON = 8, 19
 SHORT_SHARE, LONG_SHARE = 1 / 8, 0.18
 """Horizons as shares of the time so far."""
 QUIET_NOISE = 0.05
-NOISE_SHARE = 4.0
+NOISE_SHARE = 8.0
 """The long share grows by `NOISE_SHARE` times the noise above `QUIET_NOISE`, as a share of the gain: what is
 noisy also wanders."""
 LONGEST_SHARE = 9 / 20
@@ -51,9 +51,9 @@ PATIENCE = 8
 """How many times longer a run that has gained nothing may go on."""
 WANDER_BLOCK = 20
 """Evaluations of the best block that a run is measured by."""
-WANDER_EVALUATIONS = 150
+WANDER_EVALUATIONS = 200
 """Before so many, pauses that come to an end are as long as the ones that do not."""
-WANDER_SHARE = 1 / 3
+WANDER_SHARE = 1 / 4
 """What came after the best block must take this share of the time until then, and 20 windows."""
 WANDER_GAIN = 0.02
 """Blocks that differ by less than this share of the gain are equal; so small must the trend since be."""
