@@ -147,7 +147,7 @@ def _asked_for(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         if arguments.cases and not {name, case.group} & set(arguments.cases):
             continue
         for seed in range(arguments.first_seed, arguments.seeds):
-            for tuner in case.tuners:
+            for tuner in TUNERS:
                 if not arguments.tuner or tuner in arguments.tuner:
                     yield {
                         "case": name,

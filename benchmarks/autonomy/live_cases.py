@@ -15,6 +15,7 @@ from tensor_optix.algorithms.catalogue import find_algorithm
 
 GROUPS = ("defaults", "good", "bad")
 TUNERS = ("forks", "on", "off")
+"""What changes hyperparameters: the command's forks, the library's SPSA ("on"), or nothing."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,6 @@ class LiveCase:
     group: str
     """One of `GROUPS`."""
     setting: Case
-
-    @property
-    def tuners(self) -> tuple[str, ...]:
-        """What changes hyperparameters: the command's forks, the library's SPSA ("on"), or nothing."""
-        return TUNERS[:2] if self.group == "defaults" else TUNERS
 
 
 def spoilt(case: Case) -> dict[str, Case]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import bootstrap
 
-from benchmarks.autonomy.live_cases import LIVE_CASES, LiveCase
+from benchmarks.autonomy.live_cases import LIVE_CASES, TUNERS, LiveCase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -112,9 +112,9 @@ def _difference_table(runs: list[Run]) -> list[str]:
 
 def _arms(runs: list[Run]) -> Iterable[tuple[list[str], list[Run]]]:
     """Yield the runs that differ by nothing but the seed, under their names, in the cases' order."""
-    for case, live in LIVE_CASES.items():
+    for case in LIVE_CASES:
         for framework in sorted({run["framework"] for run in runs}):
-            for tuner in live.tuners:
+            for tuner in TUNERS:
                 wanted = {"case": case, "framework": framework, "tuner": tuner}
                 mine = [run for run in runs if wanted.items() <= run.items()]
                 if mine:

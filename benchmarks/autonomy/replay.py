@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.autonomy.curve_cases import HELD_OUT
 from tensor_optix.algorithms.dqn import DQN as DQNAgent
 from tensor_optix.algorithms.sac import SAC as SACAgent
 from tensor_optix.core.backoff_scheduler import AutoScheduler
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 CURVES = Path(__file__).parent / "curves"
 SMOOTHING = 20
+MARK = " †"
 LEAST_EVALUATIONS = {
     "dqn": DQNAgent.default_min_episodes_before_dormant,
     "sac": SACAgent.default_min_episodes_before_dormant,
@@ -137,13 +139,20 @@ def summary(stops: Sequence[Stop]) -> dict[str, Any]:
         "curves": len(stops),
         "stopped": sum(stop.stopped for stop in stops),
         "false stops": sum(stop.stopped and stop.gain_share < 0.95 for stop in stops),
-        "false stops by the plain score": sum(stop.stopped and stop.share < 0.95 for stop in stops),
+        "false stops by the plain score": sum(
+            stop.stopped and bool(stop.share < 0.95) for stop in stops
+        ),
         "median lateness": round(statistics.median(stop.lateness for stop in stops), 2),
         "mean regret": round(statistics.fmean(1.0 - stop.gain_share for stop in stops), 4),
         "share of the budget used": round(
             sum(stop.window for stop in stops) / max(sum(_budget(stop) for stop in stops), 1), 3
         ),
     }
+
+
+def is_held_out(stop: Stop) -> bool:
+    """Whether no threshold was chosen by the runs of this setting."""
+    return stop.name.rsplit("-", 1)[0] in HELD_OUT
 
 
 def _budget(stop: Stop) -> int:
@@ -163,12 +172,15 @@ def main() -> None:
         stop = replay(curve, curve.scheduler())
         stops.append(stop)
         print(
-            f"| {stop.name} | {stop.window if stop.stopped else 'none'} | {len(curve.scores)} | "
-            f"{stop.share:.3f} | {stop.gain_share:.3f} | {stop.first_99} | {stop.evaluations} |"
+            f"| {stop.name}{MARK * is_held_out(stop)} | "
+            f"{stop.window if stop.stopped else 'none'} | {len(curve.scores)} | {stop.share:.3f} | "
+            f"{stop.gain_share:.3f} | {stop.first_99} | {stop.evaluations} |"
         )
-    print()
-    for name, value in summary(stops).items():
-        print(f"* {name}: {value}")
+    print(f"\n{MARK.strip()}: held out")
+    for title, chosen in (("all", stops), ("held out", list(filter(is_held_out, stops)))):
+        print(f"\n{title}:\n")
+        for name, value in summary(chosen).items() if chosen else ():
+            print(f"* {name}: {value}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from tensor_optix.core.checkpoints.run_keeper import RunCopy, RunFacts
 from tensor_optix.core.checkpoints.saved_state import CheckpointError, reading
 from tensor_optix.core.decisions.best_policy import STEP_SHARE as FINALS_SHARE
 from tensor_optix.core.decisions.best_policy import BestPolicy, Candidate, finalists, play_finals
-from tensor_optix.core.decisions.convergence import NEGLIGIBLE_SHARE
+from tensor_optix.core.decisions.convergence import GAIN_SHARE
 from tensor_optix.core.decisions.episode_ends import EpisodeEnds, EpisodesWithoutEnd, StepScoring
 from tensor_optix.core.decisions.forks import (
     Contest,
@@ -705,7 +705,7 @@ class LoopController:
             self._best.restore(self._agent)
         play_best = self._play_best if is_last else None
         test = self._scheduler.last_plateau_test
-        least_gain = 0.0 if test is None else NEGLIGIBLE_SHARE * test.gain
+        least_gain = 0.0 if test is None else GAIN_SHARE * test.gain
         contest = Contest(self._learn_in_fork, self._renew, self._play_fork, play_best, least_gain)
         with tempfile.TemporaryDirectory(prefix="tensor-optix-forks-") as place:
             race = Race(self._agent, plan, contest, Path(place), episodes)

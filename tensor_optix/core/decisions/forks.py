@@ -72,7 +72,7 @@ class Contest:
             time; more of them are these and others. None where one does not end.
         play_best: The same of the best policy so far, which the agent is then, and which is to be beaten for
             sure. None: it is enough to be better than the present hyperparameters.
-        least_gain: A smaller gain over the best policy is none.
+        least_gain: A smaller gain over the best policy is none: small shares come by chance, and have no end.
     """
 
     def __init__(
