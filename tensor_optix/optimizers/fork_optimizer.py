@@ -39,6 +39,8 @@ WINDOW_SHARE = 0.03
 """Of the windows so far, what each fork learns from at first, where the run would stop."""
 FIRST_WINDOWS = 2
 """The same at the start."""
+FAR = 3.0
+"""Standard deviations of the latest scores by which these are far above the first."""
 NOISE_MEMORY = 32
 """Steps over which exploration lasts, where it is tried."""
 HALF_DECADE = 10.0**0.5
@@ -229,6 +231,10 @@ def _moved_by(standing: Standing) -> float:
 
 
 def _has_gained(scores: Sequence[float]) -> bool:
-    """Whether a score is above the first few by more than these differ among themselves."""
+    """Whether a score is above the first few by more than these differ, or the latest ones by far."""
     first, later = scores[:LOOKS], scores[LOOKS:]
-    return max(later) > max(first) + (max(first) - min(first))
+    if max(later) > max(first) + (max(first) - min(first)):
+        return True
+    latest = scores[-(len(scores) // 3) :]
+    rise = np.mean(latest) - np.mean(first)
+    return bool(rise > 0.0 and rise > FAR * np.std(latest))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from tensor_optix.core.base_optimizer import Standing
@@ -118,6 +119,14 @@ def test_where_nothing_is_gained_it_tries_again_ever_more_rarely():
         if made.propose_forks(standing([-200.0] * count, state=LoopState.COOLING))
     ]
     assert at == [STUCK_AFTER, 2 * STUCK_AFTER, 4 * STUCK_AFTER]
+
+
+def test_a_rise_within_the_first_evaluations_is_a_gain():
+    rng = np.random.default_rng(0)
+    scores = [-500.0, -300.0, -90.0, *rng.normal(-85.0, 5.0, STUCK_AFTER)]
+    made = tuner()
+    assert made.propose_forks(standing(FEW)) is None
+    assert made.propose_forks(standing(scores, state=LoopState.COOLING)) is None
 
 
 def test_updates_that_go_too_far_later_are_noticed_where_there_is_no_progress():
