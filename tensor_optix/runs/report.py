@@ -13,6 +13,8 @@ from tensor_optix.core.callbacks import (
     Dormant,
     Ending,
     Error,
+    Forked,
+    Forking,
     Plateau,
     Rollback,
     Tuned,
@@ -164,6 +166,8 @@ _MARKS: dict[type[LoopEvent], tuple[str, str, str]] = {
     Degradation: ("score fell", "tab:red", "--"),
     Rollback: ("back to the best", "tab:purple", "--"),
     Tuned: ("tuned", "tab:olive", ":"),
+    Forking: ("trying other settings", "tab:brown", "-."),
+    Forked: ("settings chosen", "tab:brown", "-"),
     Dormant: ("nothing left to gain", "tab:green", "-"),
     Error: ("failed", "black", "-"),
 }
