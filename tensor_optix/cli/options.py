@@ -340,7 +340,7 @@ class TrainOptions(LearnerOptions):
     plain: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print plain lines, also to a terminal."""
     tune: bool = True
-    """Tune hyperparameters while training; a change is kept only if it stands a test."""
+    """Try other hyperparameters where progress is in doubt; they stay only if they turn out better."""
 
     def check(self) -> None:
         """Check every number.

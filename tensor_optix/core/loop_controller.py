@@ -688,37 +688,24 @@ class LoopController:
             run: Counts their steps.
             is_last: Whether it is the best policy that they have to beat.
         """
-        comparisons = 2 * len(plan.candidates)
-        length = run.history[-1].episode_length
-        episodes = episodes_to_compare(run.total_steps, length, comparisons)
-        limit = self._collector.time_limit or length
-        most_steps = int(limit * episodes * comparisons) if limit > 0.0 else 0
-        if (
-            not self._budget.has_room(most_windows(plan), most_steps)
-            or not self._collector.can_play
-        ):
+        episodes = self._episodes_of_forks(plan, run)
+        if not episodes:
             return False
         self.record(events.Forking(reason=plan.reason, tried=_tried(plan)))
         steps = run.total_steps
         if is_last or self._agent.is_on_policy:
             # What learns from the replay as well may know more than its best policy.
             self._best.restore(self._agent)
-        play_best = self._play_best if is_last else None
         test = self._scheduler.last_plateau_test
-        least_gain = 0.0 if test is None else GAIN_SHARE * test.gain
-        contest = Contest(self._learn_in_fork, self._renew, self._play_fork, play_best, least_gain)
-        with tempfile.TemporaryDirectory(prefix="tensor-optix-forks-") as place:
-            race = Race(self._agent, plan, contest, Path(place), episodes)
-            try:
-                result = race.run()
-            except NotPutAside as error:
-                self.record(events.Unsaved(reason=str(error)))
-                self._renew()
-                result = None
-            except Exception:
-                self._begin_anew()
-                self._keep_before_crash()
-                raise
+        contest = Contest(
+            learn=self._learn_in_fork,
+            renew=self._renew,
+            play=self._play_fork,
+            play_best=self._play_best if is_last else None,
+            least_gain=0.0 if test is None else GAIN_SHARE * test.gain,
+            episodes=episodes,
+        )
+        result = self._raced(plan, contest)
         self._begin_anew()
         if result is None:
             return False
@@ -726,6 +713,31 @@ class LoopController:
             self._scheduler.record_restart()
         self.record(_forked(plan, result, run.total_steps - steps))
         return result.has_gained
+
+    def _episodes_of_forks(self, plan: ForkPlan, run: RunState) -> int:
+        """Return how many episodes forks are compared in; 0 where there can be none, or no room for them."""
+        if not self._collector.can_play:
+            return 0
+        comparisons = 2 * len(plan.candidates)
+        length = run.history[-1].episode_length
+        episodes = episodes_to_compare(run.total_steps, length, comparisons)
+        limit = self._collector.time_limit or length
+        most_steps = int(limit * episodes * comparisons) if limit > 0.0 else 0
+        return episodes if self._budget.has_room(most_windows(plan), most_steps) else 0
+
+    def _raced(self, plan: ForkPlan, contest: Contest) -> RaceResult | None:
+        """Let forks learn and play; return None where that was cut short."""
+        with tempfile.TemporaryDirectory(prefix="tensor-optix-forks-") as place:
+            try:
+                return Race(self._agent, plan, contest, Path(place)).run()
+            except NotPutAside as error:
+                self.record(events.Unsaved(reason=str(error)))
+                self._renew()
+                return None
+            except Exception:
+                self._begin_anew()
+                self._keep_before_crash()
+                raise
 
     def _learn_in_fork(self) -> dict[str, Any] | None:
         """Let the agent learn from a window that nothing is decided on; return None if learning broke down.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,47 +61,39 @@ class RaceResult:
     """Whether what goes on is better than what it had to beat."""
 
 
+@dataclass(frozen=True)
 class Contest:
-    """What a race asks of the run.
+    """What a race asks of the run."""
 
-    Args:
-        learn: Lets the agent learn from one window; returns its diagnostics, None where learning broke down.
-            Raises RaceOver.
-        renew: Begins fresh episodes with the agent as it is now.
-        play: `fn(episodes)` returns `[episodes]` returns of the agent's greedy policy, in the same ones each
-            time; more of them are these and others. None where one does not end.
-        play_best: The same of the best policy so far, which the agent is then, and which is to be beaten for
-            sure. None: it is enough to be better than the present hyperparameters.
-        least_gain: A smaller gain over the best policy is none: small shares come by chance, and have no end.
-    """
-
-    def __init__(
-        self,
-        learn: Callable[[], Mapping[str, Any] | None],
-        renew: Callable[[], None],
-        play: Callable[[int], Array | None],
-        play_best: Callable[[int], Array | None] | None,
-        least_gain: float = 0.0,
-    ) -> None:
-        self.learn = learn
-        self.renew = renew
-        self.play = play
-        self.play_best = play_best
-        self.least_gain = least_gain
+    learn: Callable[[], Mapping[str, Any] | None]
+    """Lets the agent learn from one window; returns its diagnostics, None where learning broke down. Raises
+    RaceOver."""
+    renew: Callable[[], None]
+    """Begins fresh episodes with the agent as it is now."""
+    play: Callable[[int], Array | None]
+    """`fn(episodes)` returns `[episodes]` returns of the agent's greedy policy, in the same ones each time;
+    more of them are these and others. None where one does not end."""
+    play_best: Callable[[int], Array | None] | None
+    """The same of the best policy so far, which the agent is then, and which is to be beaten for sure. None:
+    it is enough to be better than the present hyperparameters."""
+    least_gain: float
+    """A smaller gain over the best policy is none: small shares come by chance, and have no end."""
+    episodes: int
+    """How many are compared."""
 
 
+@dataclass(eq=False)
 class _Lane:
     """One of the learners, while the agent is another."""
 
-    def __init__(self, params: HyperparamSet, path: Path, run_state: dict[str, Any]) -> None:
-        self.params = params
-        self.path = path
-        self.run_state = run_state
-        self.windows = 0
-        self.returns: Array | None = None
-        """Of its last comparison; None before it, and where its learning broke down."""
-        self.figures: list[float] = []
-        """What `learn` returned of the figure that the plan asks for, since the comparison before."""
+    params: HyperparamSet
+    path: Path
+    run_state: dict[str, Any]
+    windows: int = 0
+    returns: Array | None = None
+    """Of its last comparison; None before it, and where its learning broke down."""
+    figures: list[float] = field(default_factory=list)
+    """What `learn` returned of the figure that the plan asks for, since the comparison before."""
 
     @property
     def score(self) -> float:
@@ -117,17 +109,13 @@ class Race:
         plan: What they are to try.
         contest: Lets them learn and play.
         place: An empty directory, for what is put aside.
-        episodes: How many they are compared in.
     """
 
-    def __init__(
-        self, agent: BaseAgent, plan: ForkPlan, contest: Contest, place: Path, episodes: int
-    ) -> None:
+    def __init__(self, agent: BaseAgent, plan: ForkPlan, contest: Contest, place: Path) -> None:
         self._agent = agent
         self._plan = plan
         self._contest = contest
         self._place = place
-        self._episodes = episodes
 
     def run(self) -> RaceResult | None:
         """Let them learn, compare and sift them, until one is left beside the present; None: cut short.
@@ -157,7 +145,7 @@ class Race:
 
     def _reference(self) -> Array | None:
         play_best = self._contest.play_best
-        return None if play_best is None else play_best(self._episodes)
+        return None if play_best is None else play_best(self._contest.episodes)
 
     def _sift(self, lanes: Sequence[_Lane]) -> None:
         """Let all lanes learn, then the best third of the new ones twice as long, and so on."""
@@ -203,7 +191,7 @@ class Race:
         if lane.path.name != "start":
             shutil.rmtree(lane.path)
         lane.path, lane.run_state = kept.path, kept.run_state
-        lane.returns = self._contest.play(self._episodes)
+        lane.returns = self._contest.play(self._contest.episodes)
 
     def _judged(self, lanes: Sequence[_Lane], reference: Array | None) -> RaceResult:
         """Choose which goes on: another than the present only if it beats what it has to."""
@@ -213,10 +201,10 @@ class Race:
             for place, lane in enumerate(lanes)
             if lane.returns is not None and lane.windows == longest
         ]
+        if self._plan.doubts_present:
+            finalists = [place for place in finalists if place != 0] or finalists
         # Of equal ones the first, which is the present, where it is among them.
         best = max(finalists, key=lambda place: lanes[place].score, default=0)
-        if self._plan.doubts_present and len(finalists) > 1:
-            best = finalists[1]
         if self._contest.play_best is None:
             gain = _Gain.of(lanes[best].returns, lanes[0].returns)
             has_gained = best != 0 and (self._plan.doubts_present or gain.is_likely)
@@ -238,8 +226,8 @@ class Race:
         if not gain.is_sure or play_best is None:
             return gain
         self._become(lane)
-        returns = self._contest.play(2 * self._episodes)
-        return _Gain.of(returns, play_best(2 * self._episodes))
+        returns = self._contest.play(2 * self._contest.episodes)
+        return _Gain.of(returns, play_best(2 * self._contest.episodes))
 
     def _put_aside(self, name: str, params: HyperparamSet) -> _Lane:
         path = self._place / name
