@@ -6,13 +6,14 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tensor_optix.core.base_optimizer import FixedHyperparams, ForkPlan, OrdinaryRange
 from tensor_optix.core.callbacks import Forked, LoopCallback
 from tensor_optix.core.checkpoints.run_keeper import RunKeeper
 from tensor_optix.core.decisions.episode_ends import EpisodesWithoutEnd
-from tensor_optix.core.decisions.forks import episodes_to_compare, most_windows
+from tensor_optix.core.decisions.forks import Contest, Race, episodes_to_compare, most_windows
 from tensor_optix.core.decisions.validation import Collector
 from tensor_optix.core.types import EpisodeData, HyperparamSet, LoopState
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
@@ -178,6 +179,52 @@ def test_a_learner_that_breaks_down_or_that_the_agent_refuses_is_out(tmp_path):
     assert event.windows == [2, 1, 0, 2]
     assert event.winner == 0
     assert setup.agent.params == {"learning_rate": 0.1}
+
+
+def test_each_fork_begins_with_all_that_a_learner_remembers(tmp_path):
+    class Counting(RateAgent):
+        def __init__(self):
+            super().__init__()
+            self.count = 0
+            self.began: list[int] = []
+
+        def learn(self, episode_data):
+            self.began.append(self.count)
+            self.count += 1
+            return super().learn(episode_data)
+
+        def run_state(self):
+            return {"count": self.count}
+
+        def load_run_state(self, state):
+            self.count = state["count"]
+
+    agent = Counting()
+    run(tmp_path, Proposer([5.0, 0.5]), agent=agent, max_episodes=19)
+    # Four windows, two of each fork, four more of the present and the better one, whose count goes on.
+    assert agent.began == [0, 1, 2, 3, *(4, 5) * 3, *(6, 7, 8, 9) * 2, 10]
+
+
+@pytest.mark.parametrize(("least_gain", "has_gained"), [(0.1, True), (1.0, False)])
+def test_a_small_gain_over_the_best_policy_is_none(tmp_path, least_gain, has_gained):
+    agent = RateAgent()
+
+    def play_best(episodes):
+        return np.full(episodes, 0.5)
+
+    contest = Contest(
+        learn=lambda: agent.learn(None),
+        renew=lambda: None,
+        play=lambda episodes: np.full(episodes, agent.updates),
+        play_best=play_best,
+        least_gain=least_gain,
+        episodes=4,
+    )
+    plan = ForkPlan([HyperparamSet({"learning_rate": rate}) for rate in (0.1, 1.0)], 1, "")
+    result = Race(agent, plan, contest, tmp_path).run()
+    assert result.gain == pytest.approx(0.5)
+    assert result.has_gained is has_gained
+    assert agent.params["learning_rate"] == (1.0 if has_gained else 0.1)
 
 
 def test_present_ones_that_break_down_are_left(tmp_path):
