@@ -89,7 +89,9 @@ def run_all(arguments: argparse.Namespace) -> None:
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for env_id in arguments.envs:
             for contender in arguments.contenders:
-                if (env_id, contender, seed) in done:
+                if (env_id, contender, seed) in done or (
+                    contender == "tuned" and not CASES[env_id].tuned
+                ):
                     continue
                 about = {"env_id": env_id, "contender": contender, "seed": seed}
                 try:
@@ -129,6 +131,8 @@ def table(rows: list[Row]) -> str:
         }
         if not scores["ours"]:
             continue
+        if not case.tuned:
+            scores["tuned"] = scores["default"]
         share = "-"
         if scores["random"] and scores["tuned"]:
             start = float(np.median(scores["random"]))

@@ -39,18 +39,13 @@ def played_at_random(case: Case, seed: int) -> list[float]:
 
 def arguments(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """Return arguments of an algorithm, with functions in the place of their names."""
-    from torch import nn
-
     given = {
         name: falling(float(value.removeprefix("lin_")))
         if isinstance(value, str) and value.startswith("lin_")
         else value
         for name, value in settings.items()
     }
-    policy = dict(given.get("policy_kwargs", {}))
-    if "activation_fn" in policy:
-        policy["activation_fn"] = getattr(nn, policy["activation_fn"])
-    return {**given, "policy_kwargs": policy, "seed": seed, "device": "cpu"}
+    return {**given, "seed": seed, "device": "cpu"}
 
 
 def falling(first: float) -> Any:

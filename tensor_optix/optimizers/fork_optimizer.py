@@ -30,8 +30,9 @@ CartPole-v1, Pendulum-v1 and LunarLander-v3: 0.006 to 0.035 with settings that l
 learning rates 30 times too small, and with one update a window."""
 RUINOUS_KL = 1.0
 """A single update that goes so far is enough."""
-STUCK_AFTER = 12
-"""Evaluations until a run without progress is looked at; twice as many before the next look."""
+STUCK_AFTER = 24
+"""Evaluations until a run without progress is looked at, about as many windows as the forks take then; twice
+as many before the next look."""
 TRIES = 4
 """Sets of hyperparameters that are tried at most beside the present ones. With four in two rounds, and the
 present ones in both, that is 9 times what each learns from at first."""
@@ -54,9 +55,9 @@ class ForkOptimizer(BaseOptimizer):
     * At the start, where the first updates move the policy hardly at all, or much too far, and without
       progress where later ones go too far: learning rates over a decade and a half to that side.
     * Where nothing was gained in the first evaluations: exploration that lasts, more entropy, learning rates
-      to both sides.
-    * Where the run would stop: learning rates to both sides and a longer horizon. It stops unless a fork
-      beats the best policy.
+      to both sides. Not while all scores are alike: those of forks would be, too, and tell nothing.
+    * Where the run would stop: the same if nothing was gained, else learning rates to both sides and a longer
+      horizon. It stops unless a fork beats the best policy.
 
     The agent's documented values come first, wherever they differ from the present ones, and what is outside
     the bounds is tried within them.
@@ -102,8 +103,8 @@ class ForkOptimizer(BaseOptimizer):
             return self._by_size_of_updates(standing, "the first updates")
         if len(standing.history) >= self._stuck_after and standing.state is LoopState.COOLING:
             self._stuck_after = 2 * len(standing.history)
-            if not _has_gained([one.primary_score for one in standing.history]):
-                return self._where_nothing_is_gained(standing)
+            if not _has_gained(standing):
+                return self._where_nothing_is_gained(standing) if _differ(standing) else None
             if _moved_by(standing) > ORDINARY_KL[1]:
                 return self._by_size_of_updates(standing, "the updates")
         return None
@@ -156,6 +157,8 @@ class ForkOptimizer(BaseOptimizer):
         return plan and replace(plan, is_ordered=True)
 
     def _before_the_end(self, standing: Standing) -> ForkPlan | None:
+        if not _has_gained(standing):
+            return self._where_nothing_is_gained(standing)
         tries = [
             self._within_bounds(standing),
             self._documented(standing),
@@ -230,10 +233,16 @@ def _moved_by(standing: Standing) -> float:
     return max(moved) if max(moved) > RUINOUS_KL else float(np.median(moved))
 
 
-def _has_gained(scores: Sequence[float]) -> bool:
+def _differ(standing: Standing) -> bool:
+    """Whether any score is another than the first one."""
+    return len({one.primary_score for one in standing.history}) > 1
+
+
+def _has_gained(standing: Standing) -> bool:
     """Whether a score is above the first few by more than these differ, or the latest ones by far."""
+    scores = [one.primary_score for one in standing.history]
     first, later = scores[:LOOKS], scores[LOOKS:]
-    if max(later) > max(first) + (max(first) - min(first)):
+    if not later or max(later) > max(first) + (max(first) - min(first)):
         return True
     latest = scores[-(len(scores) // 3) :]
     rise = np.mean(latest) - np.mean(first)

@@ -162,3 +162,17 @@ def test_slow_environments_get_a_processor_each() -> None:
     assert choices("ppo", look(step_seconds=2e-3), processors=8) == {}
     assert choices("ppo", look(step_seconds=1e-4), processors=16) == {}
     assert choices("ppo", look(step_seconds=2e-3), processors=16, given={"num_envs"}) == {}
+
+
+def test_where_hardly_anything_pays_the_search_is_longer_and_more_is_learned_from_each_step() -> (
+    None
+):
+    blind = look(returns=np.array([-200.0] * 16))
+    made = choices("dqn", blind, action=Discrete(3))
+    assert made["hyperparams.epsilon_decay_steps"] == 30_000
+    assert made["hyperparams.updates_per_step"] == 1.0
+    seen = choices("dqn", look(), action=Discrete(3))
+    assert not {"hyperparams.epsilon_decay_steps", "hyperparams.updates_per_step"} & seen.keys()
+    # They make as many already, and their exploration has no end.
+    others = choices("sac", blind)
+    assert not {"hyperparams.epsilon_decay_steps", "hyperparams.updates_per_step"} & others.keys()

@@ -54,6 +54,8 @@ def test_everything_is_chosen_where_nothing_is_said() -> None:
         "normalize_observations": True,
         "hyperparams.gamma": 0.995,
         "hyperparams.noise_memory": 50,
+        "hyperparams.epsilon_decay_steps": 30_000,
+        "hyperparams.updates_per_step": 1.0,
     }
     assert options.normalize_observations
 
@@ -108,6 +110,8 @@ def test_choices_are_events_and_in_the_report(
         "normalize_observations": True,
         "hyperparams.gamma": 0.995,
         "hyperparams.noise_memory": 50,
+        "hyperparams.epsilon_decay_steps": 30_000,
+        "hyperparams.updates_per_step": 1.0,
     }
     config = json.loads((here / "run" / "run.json").read_text())
     assert (config["algorithm"], config["normalize_observations"]) == ("dqn", True)
@@ -118,7 +122,7 @@ def test_choices_are_events_and_in_the_report(
     assert "chose normalize observations" in report
 
     assert main(["train", "--resume", "run", "--max-steps", "400"]) == 0
-    assert [one["kind"] for one in events(here / "run")].count("chosen") == 4
+    assert [one["kind"] for one in events(here / "run")].count("chosen") == 6
     assert "chose gamma 0.995" in (here / "run" / "report.txt").read_text()
 
 

@@ -57,6 +57,9 @@ def tuner() -> ForkOptimizer:
 
 
 FEW = [1.0, 2.0, 3.0][:LOOKS]
+IDLE = [-200.0, -190.0] * (4 * STUCK_AFTER)
+"""Scores that differ, and gain nothing."""
+GAINED = [0.0, 0.1, 0.2] + [10.0] * 47
 
 
 def test_a_run_that_makes_progress_is_left_alone():
@@ -116,9 +119,22 @@ def test_where_nothing_is_gained_it_tries_again_ever_more_rarely():
     at = [
         count
         for count in range(2, 8 * STUCK_AFTER)
-        if made.propose_forks(standing([-200.0] * count, state=LoopState.COOLING))
+        if made.propose_forks(standing(IDLE[:count], state=LoopState.COOLING))
     ]
     assert at == [STUCK_AFTER, 2 * STUCK_AFTER, 4 * STUCK_AFTER]
+
+
+def test_where_all_scores_are_alike_those_of_forks_would_be_too():
+    made = tuner()
+    for count in range(2, 8 * STUCK_AFTER):
+        assert made.propose_forks(standing([-200.0] * count, state=LoopState.COOLING)) is None
+
+
+def test_before_the_end_of_a_run_that_gained_nothing_exploration_is_tried():
+    ending = standing([-200.0] * 60, state=LoopState.DORMANT, noise_memory=0)
+    plan = tuner().propose_forks(ending)
+    assert plan.reason == "nothing was gained so far"
+    assert {"noise_memory": 32} in changes(plan)
 
 
 def test_a_rise_within_the_first_evaluations_is_a_gain():
@@ -145,18 +161,18 @@ def test_updates_that_go_too_far_later_are_noticed_where_there_is_no_progress():
 def test_exploration_that_lasts_is_tried_where_nothing_is_gained():
     params = {"noise_memory": 0}
     plan = tuner().propose_forks(
-        standing([0.0] * STUCK_AFTER, math.nan, LoopState.COOLING, **params)
+        standing(IDLE[:STUCK_AFTER], math.nan, LoopState.COOLING, **params)
     )
     # The first question is that after the first evaluations.
     assert plan is None
     made = tuner()
     for count in (LOOKS, STUCK_AFTER):
-        plan = made.propose_forks(standing([0.0] * count, 0.01, LoopState.COOLING, **params))
+        plan = made.propose_forks(standing(IDLE[:count], 0.01, LoopState.COOLING, **params))
     assert {"noise_memory": 32} in changes(plan)
 
 
 def test_before_the_end_it_tries_rates_to_both_sides_and_a_longer_horizon():
-    plan = tuner().propose_forks(standing([1.0] * 50, state=LoopState.DORMANT, windows=200))
+    plan = tuner().propose_forks(standing(GAINED, state=LoopState.DORMANT, windows=200))
     _, lower, longer, higher = changes(plan)
     assert lower["learning_rate"] < 3e-4 < higher["learning_rate"]
     assert longer["gamma"] == pytest.approx(1 - 0.01 / 3)
@@ -165,14 +181,14 @@ def test_before_the_end_it_tries_rates_to_both_sides_and_a_longer_horizon():
 
 def test_what_is_tried_stays_within_the_bounds():
     plan = tuner().propose_forks(
-        standing([1.0] * 50, state=LoopState.DORMANT, learning_rate=3e-3, gamma=0.9999)
+        standing(GAINED, state=LoopState.DORMANT, learning_rate=3e-3, gamma=0.9999)
     )
     assert all(one.get("learning_rate", 1e-3) <= 3e-3 for one in changes(plan))
     assert not any(set(one) == {"gamma"} for one in changes(plan))
 
 
 def test_without_bounds_nothing_is_proposed():
-    assert ForkOptimizer({}).propose_forks(standing([1.0] * 50, state=LoopState.DORMANT)) is None
+    assert ForkOptimizer({}).propose_forks(standing(GAINED, state=LoopState.DORMANT)) is None
 
 
 def test_what_was_tried_is_remembered():

@@ -10,7 +10,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from tensor_optix.pipeline import first_look
-from tensor_optix.pipeline.first_look import FirstLook, look_at
+from tensor_optix.pipeline.first_look import FirstLook, is_blind, look_at
 from tensor_optix.pipeline.vector_env import from_env_fns, make_vector_env
 
 
@@ -101,6 +101,13 @@ def test_play_is_blind_where_nothing_pays_and_where_all_episodes_pay_alike() -> 
     assert looked([Corridor()]).is_blind
     assert looked([Corridor(paid=-1.0, last=-1.0)]).is_blind
     assert not looked([Corridor(last=1.0), Corridor(last=2.0)]).is_blind
+
+
+@pytest.mark.parametrize(("paying", "blind"), [(0, True), (4, True), (5, False), (60, False)])
+def test_what_pays_in_one_of_many_episodes_is_hardly_anything(paying: int, blind: bool) -> None:
+    returns = np.zeros(100)
+    returns[:paying] = np.arange(1, paying + 1)
+    assert is_blind(np.ones(300), returns) == blind
 
 
 def test_only_actions_that_are_allowed_are_played() -> None:
