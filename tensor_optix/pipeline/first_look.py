@@ -29,6 +29,10 @@ FEW_STEPS = 200
 """Fewer do not tell that nothing pays."""
 RARE = 0.05
 """A smaller share of the episodes that paid otherwise than most is hardly anything."""
+OFF = 1e-3
+"""Rewards that are off by more than this share of their spread are not what actions cost."""
+OUTLIER = 10.0
+"""Of the median distance from the median: rewards beyond are no cost of actions."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class FirstLook:
     """What a step of one took, wall clock, while all stepped together."""
     rewards: Array
     """`[steps]` float32, in no particular order."""
+    actions: Array | None
+    """`[steps, A]` float32, those which the rewards were paid for; None where they are no numbers."""
     returns: Array
     """`[K]` float64, of the episodes that ended."""
     last_rewards: Array
@@ -62,7 +68,11 @@ class FirstLook:
     @property
     def is_blind(self) -> bool:
         """Whether hardly anything that random play met tells good actions from bad ones."""
-        return is_blind(self.rewards, self.returns)
+        if is_blind(self.rewards, self.returns):
+            return True
+        return self.actions is not None and pays_for_actions_only(
+            self.rewards, self.actions, self.lengths
+        )
 
 
 def is_blind(rewards: Array, returns: Array) -> bool:
@@ -76,10 +86,36 @@ def is_blind(rewards: Array, returns: Array) -> bool:
     """
     if len(rewards) >= FEW_STEPS and not np.any(rewards):
         return True
-    if len(returns) < FEW_EPISODES:
+    return len(returns) >= FEW_EPISODES and _are_alike(returns)
+
+
+def pays_for_actions_only(rewards: Array, actions: Array, lengths: Array) -> bool:
+    """Whether rewards are what actions cost, whatever they do, but for hardly any.
+
+    The cost of each number of an action is `a + b x + c |x| + d x^2`, by least squares. One reward that is
+    off is hardly anything.
+
+    Args:
+        rewards: `[T]`, of each step.
+        actions: `[T, A]`, which they were paid for.
+        lengths: `[K]`, of the episodes that ended: a step that pays by itself tells long from short ones.
+    """
+    spread = np.median(np.abs(rewards - np.median(rewards)))
+    ordinary = np.abs(rewards - np.median(rewards)) <= OUTLIER * spread
+    if len(rewards) < FEW_STEPS or not spread > 0.0:
         return False
-    _, counts = np.unique(returns, return_counts=True)
-    return bool(1.0 - counts.max() / len(returns) < RARE)
+    terms = np.hstack([np.ones((len(actions), 1)), actions, np.abs(actions), actions**2])
+    weights, *_ = np.linalg.lstsq(terms[ordinary], rewards[ordinary].astype(np.float64), rcond=None)
+    off = np.abs(rewards - terms @ weights) > OFF * spread
+    by_itself = abs(weights[0]) > OFF * spread
+    few = max(1.0, RARE * len(lengths))
+    return bool(np.count_nonzero(off) <= few and (_are_alike(lengths) or not by_itself))
+
+
+def _are_alike(values: Array) -> bool:
+    """Whether nearly all values are the same."""
+    _, counts = np.unique(values, return_counts=True)
+    return bool(1.0 - counts.max(initial=0) / max(1, len(values)) < RARE)
 
 
 def look_at(env: VectorEnv, seed: int = 0) -> FirstLook:
@@ -94,6 +130,7 @@ def look_at(env: VectorEnv, seed: int = 0) -> FirstLook:
     draw = _Actions(env, seed)
     counter, moments = EpisodeCounter(env.num_envs), _moments(env.observation_space)
     rewards: list[Array] = []
+    actions: list[Array] = []
     finals: list[Array] = []
     returns: list[Array] = []
     lengths: list[Array] = []
@@ -102,12 +139,17 @@ def look_at(env: VectorEnv, seed: int = 0) -> FirstLook:
     step = env.recv()
     if moments is not None:
         moments.update(step.observations)
+    space: Any = env.action_space
+    latest = np.zeros((env.num_envs, *space.shape), space.dtype)
     steps, begun = 0, time.perf_counter()
     while steps < MOST_STEPS and (not steps or time.perf_counter() - begun < MOST_SECONDS):
-        env.send(draw(step), step.env_ids)
+        drawn = draw(step)
+        latest[step.env_ids] = drawn
+        env.send(drawn, step.env_ids)
         step = env.recv()
         valid, (paid, ends) = step.valid, step.scored
         rewards.append(paid[valid].astype(np.float32))
+        actions.append(latest[step.env_ids[valid]])
         _, totals, durations = counter.add_step(step.env_ids[valid], paid[valid], ends[valid])
         returns.append(np.asarray(totals, np.float64))
         lengths.append(np.asarray(durations, np.int64))
@@ -123,6 +165,7 @@ def look_at(env: VectorEnv, seed: int = 0) -> FirstLook:
         steps=steps,
         step_seconds=seconds / max(1, steps),
         rewards=np.concatenate(rewards),
+        actions=_as_numbers(space, np.concatenate(actions)),
         returns=np.concatenate(returns),
         last_rewards=np.concatenate(finals),
         lengths=np.concatenate(lengths),
@@ -151,6 +194,11 @@ class _Actions:
             return drawn
         preferred = np.where(masks, self._rng.random(masks.shape), -1.0).argmax(axis=1)
         return np.asarray(preferred + self._space.start, drawn.dtype)
+
+
+def _as_numbers(space: AnySpace, actions: Array) -> Array | None:
+    is_plain = isinstance(space, Box) and np.issubdtype(actions.dtype, np.floating)
+    return actions.reshape(len(actions), -1).astype(np.float32) if is_plain else None
 
 
 def _moments(space: AnySpace) -> RunningMeanStd | None:

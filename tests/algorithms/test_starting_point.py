@@ -27,6 +27,7 @@ def look(**figures: Any) -> FirstLook:
         "steps": 1000,
         "step_seconds": 1e-5,
         "rewards": np.linspace(-1, 1, 1000, dtype=np.float32),
+        "actions": None,
         "returns": np.array([1.0, 2.0, 3.0, 4.0]),
         "last_rewards": np.array([0.5, -0.5, 0.5, 1.0], np.float32),
         "lengths": np.array([200, 200, 200, 200]),
@@ -149,11 +150,15 @@ def test_the_horizon_reaches_the_limit_where_the_end_is_what_counts() -> None:
 
 
 @pytest.mark.parametrize(("limit", "memory"), [(1000, 64), (None, 64), (50, 12), (3, None)])
-def test_noise_lasts_for_a_part_of_an_episode(limit: int | None, memory: int | None) -> None:
+def test_noise_lasts_for_a_part_of_an_episode_where_what_pays_is_rare(
+    limit: int | None, memory: int | None
+) -> None:
+    blind, far = look(time_limit=limit, returns=np.zeros(5)), {"hyperparams.gamma"}
     expected = {} if memory is None else {MEMORY: memory}
     for name in ("sac", "td3"):
-        assert choices(name, look(time_limit=limit), Box(-1, 1, (20,))) == expected
-    assert choices("ppo", look(time_limit=limit)) == {}
+        assert choices(name, blind, Box(-1, 1, (20,)), given=far) == expected
+        assert choices(name, look(time_limit=limit), Box(-1, 1, (20,))) == {}
+    assert choices("ppo", blind, given=far) == {}
     assert choices("dqn", look(time_limit=limit), VECTOR, Discrete(2)) == {}
 
 

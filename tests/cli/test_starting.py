@@ -43,11 +43,10 @@ def test_everything_is_chosen_where_nothing_is_said() -> None:
         "algorithm": "sac",
         "hidden_sizes": (64, 64),
         "hyperparams.learning_rate": 1e-3,
-        "hyperparams.noise_memory": 50,
     }
     assert options.algorithm.name == "sac"
     assert options.hidden_sizes == (64, 64)
-    assert options.hyperparams == {"learning_rate": 1e-3, "noise_memory": 50}
+    assert options.hyperparams == {"learning_rate": 1e-3}
     options, choices = chosen("train", "MountainCar-v0")
     assert choices == {
         "algorithm": "dqn",
@@ -67,10 +66,12 @@ def test_an_option_overrides_each_choice() -> None:
     assert choices == {"algorithm": "ppo"}
     assert options.normalize_observations is False
     assert options.hyperparams == {"gamma": 0.9, "clip_ratio": 0.3}
-    given = ("--hidden-sizes", "32", "--noise-memory", "0")
-    options, choices = chosen("train", "Pendulum-v1", *given)
+    options, choices = chosen("train", "Pendulum-v1", "--hidden-sizes", "32")
     assert choices == {"algorithm": "sac"}
     assert options.hidden_sizes == (32,)
+    _, choices = chosen("train", "MountainCarContinuous-v0", "--noise-memory", "0")
+    assert "hyperparams.gamma" in choices
+    assert "hyperparams.noise_memory" not in choices
     _, choices = chosen("train", "Pendulum-v1", "--td3.policy-delay", "3")
     assert choices["algorithm"] == "td3"
 
@@ -100,8 +101,8 @@ def test_choices_are_events_and_in_the_report(
     options = ["--num-envs", "2", "--window-size", "32", "--seed", "1", "--run-dir", "run"]
     assert main(["train", "MountainCar-v0", *options, "--max-steps", "200"]) == 0
     kinds = [one["kind"] for one in events(here / "run")]
-    assert kinds[:6] == ["start", "looked", *["chosen"] * 4]
-    _, looked, *chosen_events = events(here / "run")[:6]
+    assert kinds[:8] == ["start", "looked", *["chosen"] * 6]
+    _, looked, *chosen_events = events(here / "run")[:8]
     assert 4000 <= looked["steps"] < 4002
     assert looked["step_seconds"] > 0.0
     made = {one["option"]: one["value"] for one in chosen_events}

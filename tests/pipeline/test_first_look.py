@@ -10,7 +10,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from tensor_optix.pipeline import first_look
-from tensor_optix.pipeline.first_look import FirstLook, is_blind, look_at
+from tensor_optix.pipeline.first_look import FirstLook, is_blind, look_at, pays_for_actions_only
 from tensor_optix.pipeline.vector_env import from_env_fns, make_vector_env
 
 
@@ -108,6 +108,43 @@ def test_what_pays_in_one_of_many_episodes_is_hardly_anything(paying: int, blind
     returns = np.zeros(100)
     returns[:paying] = np.arange(1, paying + 1)
     assert is_blind(np.ones(300), returns) == blind
+
+
+RNG = np.random.default_rng(0)
+ACTIONS = RNG.uniform(-1, 1, (1000, 2)).astype(np.float32)
+COSTS = (-0.1 * ACTIONS**2).sum(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "lengths", "blind"),
+    [
+        (COSTS, [200] * 5, True),
+        (0.5 * np.abs(ACTIONS[:, 0]), [30, 40, 50], True),
+        # A step pays by itself: whoever lasts longer gets more, if anybody does.
+        (COSTS + 1.0, [200] * 5, True),
+        (COSTS + 1.0, [30, 40, 50], False),
+        # The goal was met once, and often.
+        (COSTS + 100.0 * (np.arange(1000) == 7), [200] * 5, True),
+        (COSTS + 100.0 * (np.arange(1000) % 100 == 7), [200] * 5, False),
+        (COSTS + RNG.normal(size=1000), [200] * 5, False),
+        (np.ones(1000), [30, 40, 50], False),
+    ],
+)
+def test_what_pays_for_actions_only_tells_nothing(
+    rewards: Any, lengths: list[int], blind: bool
+) -> None:
+    figures = {"rewards": rewards.astype(np.float32), "lengths": np.array(lengths)}
+    assert pays_for_actions_only(actions=ACTIONS, **figures) == blind
+
+
+def test_actions_are_those_that_the_rewards_were_paid_for() -> None:
+    env = make_vector_env("MountainCarContinuous-v0", 3, "sync")
+    look = look_at(env)
+    env.close()
+    assert look.actions is not None
+    np.testing.assert_allclose(look.rewards, -0.1 * look.actions[:, 0] ** 2, atol=1e-6)
+    assert look.is_blind
+    assert looked([Corridor()]).actions is None
 
 
 def test_only_actions_that_are_allowed_are_played() -> None:
