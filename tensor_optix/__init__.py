@@ -67,6 +67,10 @@ if TYPE_CHECKING:
     from tensor_optix.core.types import LoopState as LoopState
     from tensor_optix.core.types import PolicySnapshot as PolicySnapshot
     from tensor_optix.exploration.rnd import RNDPipeline as RNDPipeline
+    from tensor_optix.loggers.csv_callback import CSVCallback as CSVCallback
+    from tensor_optix.loggers.mlflow_callback import MLflowCallback as MLflowCallback
+    from tensor_optix.loggers.tensorboard_callback import TensorBoardCallback as TensorBoardCallback
+    from tensor_optix.loggers.wandb_callback import WandbCallback as WandbCallback
     from tensor_optix.optimizer import RLOptimizer as RLOptimizer
     from tensor_optix.optimizers.backoff_optimizer import BackoffOptimizer as BackoffOptimizer
     from tensor_optix.optimizers.diagnostic_controller import (

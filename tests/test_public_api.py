@@ -94,6 +94,7 @@ PACKAGES = (
     "algorithms",
     "core",
     "exploration",
+    "loggers",
     "optimizers",
     "pipeline",
 )

@@ -341,6 +341,14 @@ class TrainOptions(LearnerOptions):
     """Print plain lines, also to a terminal."""
     tune: bool = True
     """Try other hyperparameters where progress is in doubt; they stay only if they turn out better."""
+    tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Log to TensorBoard as well, in the run directory: tensorboard --logdir runs."""
+    csv: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write progress.csv in the run directory, a line for each window."""
+    wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT")] = None
+    """Log to this project of Weights & Biases as well."""
+    mlflow: Annotated[str | None, tyro.conf.arg(metavar="EXPERIMENT")] = None
+    """Log to this experiment of MLflow as well, where MLFLOW_TRACKING_URI says."""
 
     def check(self) -> None:
         """Check every number.

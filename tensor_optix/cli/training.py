@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tensor_optix.assembly import assemble
+from tensor_optix.cli.boards import boards, show_curve
 from tensor_optix.cli.building import build_agent, open_environments, run_config
 from tensor_optix.cli.display import Display, log_shown, make_display
 from tensor_optix.cli.errors import CommandError
@@ -80,7 +81,8 @@ def _begin(options: TrainOptions, interruption: Interruption) -> int:
             options.framework, env.observation_space, options.device, options.engine
         )
         load_announced(framework, options.plain)
-        return run_config(options, env, framework, max_steps=options.max_steps, tune=options.tune)
+        own = ("max_steps", "tune", "tensorboard", "csv", "wandb", "mlflow")
+        return run_config(options, env, framework, **{name: getattr(options, name) for name in own})
 
     pipeline = VectorBatchPipeline(
         window_size=options.window,
@@ -170,6 +172,7 @@ class _Training:
             self._config = describe(env)
             agent = build_agent(env, self._config)
             self._config = replace(self._config, updates_by=agent.updates_by)
+            self._boards = boards(self._config, directory)
             if not resume:
                 directory.create(self._config)
             display = make_display(self._record, self._config, self._plain)
@@ -195,6 +198,7 @@ class _Training:
                 self._record,
                 display,
                 RunLog(directory.path, resume),
+                *self._boards,
                 ChoiceLog(self._before),
             ],
         )
@@ -231,6 +235,7 @@ class _Training:
         """Write what the run leaves behind, and tell it."""
         directory = self._directory
         report = leave_report(self._record, self._config, directory, outcome, display.note)
+        show_curve(self._boards, directory, self._record.total_steps, display.note)
         display.note("\n" + report.rstrip())
         if outcome.ending is Ending.CRASHED:
             print(

@@ -70,6 +70,8 @@ def closing_report(
     ]
     if outcome.snapshot is not None and config.is_rebuildable:
         lines.append(f"evaluate   tensor-optix evaluate {shlex.quote(str(directory.path))}")
+    if config.tensorboard:
+        lines.append(f"watch      tensorboard --logdir {shlex.quote(str(directory.path))}")
     return "\n".join([*lines, *_files(directory)]) + "\n"
 
 
@@ -150,7 +152,8 @@ def _row(made: Decision, count: int) -> list[str]:
 
 def _files(directory: RunDirectory) -> list[str]:
     kept = [directory.curve, directory.report, directory.metrics, directory.events]
-    names = [path.name for path in [*kept, directory.traceback] if path.exists()]
+    maybe = [directory.progress, directory.traceback]
+    names = [path.name for path in [*kept, *maybe] if path.exists()]
     return [f"files      {directory.path}", *_paragraph("", ", ".join(names))]
 
 

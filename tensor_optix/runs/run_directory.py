@@ -5,6 +5,7 @@ checkpoints/         the best policies
 state/               checkpoints of the whole run, to resume it
 metrics.jsonl, events.jsonl   the log
 learning_curve.png, report.txt, traceback.txt   the last one only after a crash
+tensorboard/, progress.csv   where asked for
 """
 
 from __future__ import annotations
@@ -81,6 +82,11 @@ class RunConfig:
     """Of one environment, as `core.recorded_spaces` has it; None in runs of earlier versions. So with the
     next."""
     action_space: dict[str, Any] | None = None
+    tensorboard: bool = False
+    """Whether the run is on TensorBoard, in its directory; and so on for other boards, by the name there."""
+    csv: bool = False
+    wandb: str | None = None
+    mlflow: str | None = None
     rescale_actions: bool = True
     """Whether an agent's actions in [-1, 1] were stretched to the bounds of the action space."""
 
@@ -130,6 +136,8 @@ class RunDirectory:
         self.curve = path / "learning_curve.png"
         self.report = path / "report.txt"
         self.traceback = path / "traceback.txt"
+        self.tensorboard = path / "tensorboard"
+        self.progress = path / "progress.csv"
 
     def require_free(self) -> None:
         """Check that a run can be kept here.
