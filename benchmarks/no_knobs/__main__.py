@@ -1,11 +1,12 @@
 """`tensor-optix train ENV` and nothing else, against tuned settings and defaults of Stable-Baselines3.
 
-    python -m benchmarks.no_knobs --results no_knobs.jsonl --seeds 5
-    python -m benchmarks.no_knobs --results no_knobs.jsonl --table
+    python -m benchmarks.no_knobs --seeds 5
+    python -m benchmarks.no_knobs --table
 
-A line for each run; a run whose line is there is not made again, so that the suite can be ended at any time
-and gone on with. Everybody has the same budget of environment steps, of which ours may leave some; the final
-policy plays 100 fresh episodes greedily. Contenders run in processes and virtual environments of their own.
+A line for each run in results.jsonl, beside this file; a run whose line is there is not made again, so that
+the suite can be ended at any time and gone on with. Lines of ours are to be removed where a change matters to
+them. Everybody has the same budget of environment steps, of which ours may leave some; the final policy plays
+100 fresh episodes greedily. Contenders run in processes and virtual environments of their own.
 """
 
 from __future__ import annotations
@@ -61,7 +62,6 @@ def ours(case: Case, seed: int) -> Row:
         (end,) = (one for one in events if one["kind"] == "stop")
         return {
             "score": played["score"],
-            "returns": played["returns"],
             "steps": end["total_steps"],
             "seconds": seconds,
             "ending": end["ending"],
@@ -154,7 +154,7 @@ def told_of(scores: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--results", type=Path, default=Path(__file__).with_name("results.jsonl"))
     parser.add_argument("--envs", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--seeds", type=int, default=5)

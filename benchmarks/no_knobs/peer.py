@@ -87,7 +87,7 @@ def main() -> None:
     )
     steps = 0 if contender == "random" else case.steps
     seconds = time.perf_counter() - begun
-    row = {"score": float(np.mean(returns)), "returns": returns, "steps": steps, "seconds": seconds}
+    row = {"score": float(np.mean(returns)), "steps": steps, "seconds": seconds}
     print(json.dumps(row))
 
 

@@ -10,7 +10,7 @@ from tensor_optix.algorithms.catalogue import ALGORITHMS
 from tensor_optix.algorithms.starting_point import best_suited, starting_point
 from tensor_optix.cli.building import open_environments
 from tensor_optix.cli.errors import CommandError
-from tensor_optix.cli.options import LearnerOptions, TuneOptions
+from tensor_optix.cli.options import LearnerOptions, TrainOptions, TuneOptions
 from tensor_optix.core.callbacks import Chosen, Looked, LoopCallback, LoopEvent, Start
 from tensor_optix.pipeline.first_look import look_at
 from tensor_optix.pipeline.vector_env import make_vector_env
@@ -74,7 +74,10 @@ def settled(options: Options, warn: Callable[[str], None]) -> Settled[Options]:
     algorithm = ALGORITHMS[choices[0].value]
     if look is not None:
         known, processors = _given(options, algorithm), os.cpu_count() or 1
-        choices += starting_point(algorithm, *spaces, look, processors=processors, given=known)
+        most = options.max_steps if isinstance(options, TrainOptions) else None
+        choices += starting_point(
+            algorithm, *spaces, look, processors=processors, most_steps=most, given=known
+        )
     complete = _with(options, algorithm, choices)
     try:
         complete.check()

@@ -40,7 +40,7 @@ def look(**figures: Any) -> FirstLook:
 def choices(
     algorithm: str, seen: FirstLook, observation: Any = VECTOR, action: Any = REACH, **others: Any
 ) -> dict[str, Any]:
-    known = {"processors": 2} | others
+    known = {"processors": 2, "most_steps": 10_000} | others
     made = starting_point(ALGORITHMS[algorithm], observation, action, seen, **known)
     return {one.option: one.value for one in made}
 
@@ -181,3 +181,30 @@ def test_where_hardly_anything_pays_the_search_is_longer_and_more_is_learned_fro
     # They make as many already, and their exploration has no end.
     others = choices("sac", blind)
     assert not {"hyperparams.epsilon_decay_steps", "hyperparams.updates_per_step"} & others.keys()
+
+
+@pytest.mark.parametrize(
+    ("limit", "most_steps", "starts"),
+    [
+        (200, None, 2_000),
+        (1000, None, 10_000),
+        (5000, 1_000_000, 10_000),
+        (1000, 50_000, 5_000),
+        (1000, 10_000, None),
+        (50, None, None),
+        (None, None, None),
+    ],
+)
+def test_critics_of_continuous_actions_begin_with_random_episodes(
+    limit: int | None, most_steps: int | None, starts: int | None
+) -> None:
+    seen, space = look(time_limit=limit), Box(-1, 1, (20,))
+    expected = {} if starts is None else {"hyperparams.learning_starts": starts}
+    for name in ("sac", "td3"):
+        assert choices(name, seen, space, most_steps=most_steps) == expected
+    assert choices("ppo", seen, space, most_steps=most_steps) == {}
+    assert choices("dqn", seen, space, Discrete(2), most_steps=most_steps) == {}
+    # Random play that meets nothing teaches nothing.
+    blind = look(time_limit=limit, returns=np.zeros(5))
+    made = choices("sac", blind, space, most_steps=most_steps)
+    assert "hyperparams.learning_starts" not in made

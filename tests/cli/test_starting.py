@@ -43,10 +43,13 @@ def test_everything_is_chosen_where_nothing_is_said() -> None:
         "algorithm": "sac",
         "hidden_sizes": (64, 64),
         "hyperparams.learning_rate": 1e-3,
+        "hyperparams.learning_starts": 2_000,
     }
     assert options.algorithm.name == "sac"
     assert options.hidden_sizes == (64, 64)
-    assert options.hyperparams == {"learning_rate": 1e-3}
+    assert options.hyperparams == {"learning_rate": 1e-3, "learning_starts": 2_000}
+    _, choices = chosen("train", "Pendulum-v1", "--max-steps", "12000")
+    assert choices["hyperparams.learning_starts"] == 1_200
     options, choices = chosen("train", "MountainCar-v0")
     assert choices == {
         "algorithm": "dqn",
@@ -66,7 +69,8 @@ def test_an_option_overrides_each_choice() -> None:
     assert choices == {"algorithm": "ppo"}
     assert options.normalize_observations is False
     assert options.hyperparams == {"gamma": 0.9, "clip_ratio": 0.3}
-    options, choices = chosen("train", "Pendulum-v1", "--hidden-sizes", "32")
+    given = ("--hidden-sizes", "32", "--learning-starts", "100")
+    options, choices = chosen("train", "Pendulum-v1", *given)
     assert choices == {"algorithm": "sac"}
     assert options.hidden_sizes == (32,)
     _, choices = chosen("train", "MountainCarContinuous-v0", "--noise-memory", "0")
