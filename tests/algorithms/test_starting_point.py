@@ -186,7 +186,8 @@ def test_where_hardly_anything_pays_the_search_is_longer_and_more_is_learned_fro
 @pytest.mark.parametrize(
     ("limit", "most_steps", "starts"),
     [
-        (200, None, 2_000),
+        (499, None, None),
+        (500, None, 5_000),
         (1000, None, 10_000),
         (5000, 1_000_000, 10_000),
         (1000, 50_000, 5_000),

@@ -99,7 +99,9 @@ def test_the_object_says_what_becomes_of_the_spaces_and_which_algorithms_fit(
 def test_the_algorithm_is_the_one_that_training_would_choose(
     env_id: str, algorithm: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert told(capsys, env_id)["algorithm"] == algorithm
+    # A busy machine is to see a few episodes all the same; of options that come twice the last one holds.
+    main(["doctor", env_id, *QUICK, "--seconds", "5", "--json"])
+    assert json.loads(capsys.readouterr().out)["algorithm"] == algorithm
     assert told(capsys, env_id, "--algo", "ppo")["algorithm"] == "ppo"
 
 

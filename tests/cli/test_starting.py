@@ -43,12 +43,12 @@ def test_everything_is_chosen_where_nothing_is_said() -> None:
         "algorithm": "sac",
         "hidden_sizes": (64, 64),
         "hyperparams.learning_rate": 1e-3,
-        "hyperparams.learning_starts": 2_000,
     }
     assert options.algorithm.name == "sac"
     assert options.hidden_sizes == (64, 64)
-    assert options.hyperparams == {"learning_rate": 1e-3, "learning_starts": 2_000}
-    _, choices = chosen("train", "Pendulum-v1", "--max-steps", "12000")
+    assert options.hyperparams == {"learning_rate": 1e-3}
+    long = ("--env-kwargs", "max_episode_steps=1000", "--max-steps", "12000")
+    _, choices = chosen("train", "Pendulum-v1", *long)
     assert choices["hyperparams.learning_starts"] == 1_200
     options, choices = chosen("train", "MountainCar-v0")
     assert choices == {
