@@ -17,7 +17,7 @@ from tensor_optix.algorithms.agent_factory import has_images
 from tensor_optix.core.observation_layout import layout_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from tensor_optix.algorithms.catalogue import Algorithm
     from tensor_optix.core.observation_layout import AnySpace
@@ -136,14 +136,15 @@ def starting_point(
         most_steps: Of the run; None: nobody said.
         given: The options, as a `Choice` names them, that somebody else chose.
     """
+    usual = algorithm.default_params(has_images(observation_space))
     choices = [*_environments(algorithm, look, processors), *_normalization(look)]
     if "hidden_sizes" not in given:
         choices += _networks(algorithm, observation_space, action_space)
     choices += [
         *_horizon(algorithm, look),
         *_exploration(algorithm, look),
-        *_search(algorithm, look),
-        *_warm_up(algorithm, look, most_steps),
+        *_search(usual, look),
+        *_warm_up(algorithm, usual, look, most_steps),
     ]
     return [one for one in choices if one.option not in given]
 
@@ -231,9 +232,8 @@ def _exploration(algorithm: Algorithm, look: FirstLook) -> list[Choice]:
     return [Choice("hyperparams.noise_memory", memory, reason)]
 
 
-def _search(algorithm: Algorithm, look: FirstLook) -> list[Choice]:
+def _search(params: Mapping[str, Any], look: FirstLook) -> list[Choice]:
     """Choose a longer search where what pays is rare, and to learn more from each step."""
-    params = algorithm.default_params()
     if not look.is_blind:
         return []
     choices = []
@@ -248,9 +248,11 @@ def _search(algorithm: Algorithm, look: FirstLook) -> list[Choice]:
     return choices
 
 
-def _warm_up(algorithm: Algorithm, look: FirstLook, most_steps: int | None) -> list[Choice]:
+def _warm_up(
+    algorithm: Algorithm, params: Mapping[str, Any], look: FirstLook, most_steps: int | None
+) -> list[Choice]:
     """Choose how much random play critics of continuous actions begin with."""
-    usual = algorithm.default_params().get("learning_starts")
+    usual = params.get("learning_starts")
     is_twin = set(algorithm.action_spaces) == {Box}
     limit = look.time_limit
     if not is_twin or usual is None or look.is_blind or limit is None or limit < LONG_EPISODE:

@@ -6,14 +6,12 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tensor_optix.loggers.scalar_callback import ScalarCallback
+from tensor_optix.loggers.scalar_callback import STEPS, ScalarCallback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tensor_optix.core.types import PathLike
-
-STEPS = "time/total_timesteps"
 
 
 class CSVCallback(ScalarCallback):
@@ -24,8 +22,8 @@ class CSVCallback(ScalarCallback):
         RLOptimizer(agent, pipeline, callbacks=[CSVCallback("progress.csv")])
 
     Args:
-        path: Of the file; one that is there is replaced, or gone on with in a resumed run. Its directory is
-            made.
+        path: Of the file; one that is there is replaced, or gone on with in a resumed run and in a second
+            `run()`. Its directory is made.
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -34,9 +32,9 @@ class CSVCallback(ScalarCallback):
         self._columns: list[str] = []
 
     def open(self) -> None:
-        """Begin the file, or find the lines that a resumed run keeps."""
+        """Begin the file, or find the lines that a resumed run, or a second one, keeps."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        kept = self._kept()
+        kept = self._lines() if self._columns else self._kept()
         self._columns = list(kept[0]) if kept else []
         self._write_anew(kept)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.callbacks import Ending, Error, LoopEvent, Stop
 from tensor_optix.loggers.extras import importing
-from tensor_optix.loggers.scalar_callback import ScalarCallback
+from tensor_optix.loggers.scalar_callback import STEPS, ScalarCallback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +45,7 @@ class MLflowCallback(ScalarCallback):
         self._experiment, self._name, self._uri = experiment, name, tracking_uri
         self._listed = dict(params or {})
         self._run_id = ""
+        self._sent_until = 0.0
         self._told: list[str] = []
         self._status = "FINISHED"
 
@@ -53,6 +54,8 @@ class MLflowCallback(ScalarCallback):
         self._client = self._make_client(self._uri)
         if self._run_id:
             self._client.update_run(self._run_id, status="RUNNING")
+            sent = self._client.get_run(self._run_id).data.metrics
+            self._sent_until = sent.get(STEPS, 0.0)
             return
         found = self._client.get_experiment_by_name(self._experiment)
         number = found.experiment_id if found else self._client.create_experiment(self._experiment)
@@ -61,7 +64,9 @@ class MLflowCallback(ScalarCallback):
             self._client.log_param(self._run_id, name, value)
 
     def write(self, row: Mapping[str, float], steps: int) -> None:
-        """Send the scalars."""
+        """Send the scalars, but for windows that a killed run sent after its last checkpoint."""
+        if steps <= self._sent_until:
+            return
         now = int(1e3 * time.time())
         metrics = [self._make_metric(name, value, now, steps) for name, value in row.items()]
         self._client.log_batch(self._run_id, metrics=metrics)

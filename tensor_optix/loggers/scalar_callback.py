@@ -40,6 +40,8 @@ SCALARS = {
 """The scalars of a row, as far as there are any, and what each is, or which diagnostic of the window. The
 names are those of Stable-Baselines3's boards. Other numbers that `learn` returned are `train/NAME`, and the
 hyperparameters in force `hyperparams/NAME`."""
+STEPS = "time/total_timesteps"
+"""The scalar that the others stand at."""
 _RENAMED = {
     "epsilon": "rollout/exploration_rate",
     "policy_loss": "train/policy_gradient_loss",
@@ -89,8 +91,8 @@ class ScalarCallback(LoopCallback, ABC):
         return self._resumed_at
 
     def on_loop_start(self) -> None:
-        """Begin anew."""
-        self._is_open, self._resumed_at, self._seconds = False, None, 0.0
+        """Begin anew, or go on: steps, seconds and updates of a second run are those of both."""
+        self._is_open, self._resumed_at = False, None
 
     def on_hyperparam_update(self, old_params: dict[str, Any], new_params: dict[str, Any]) -> None:
         """Keep what is in force."""
@@ -148,7 +150,7 @@ def scalars(
     row: dict[str, Any] = {
         "rollout/ep_rew_mean": report.score,
         "rollout/best": report.best,
-        "time/total_timesteps": report.total_steps,
+        STEPS: report.total_steps,
         "time/iterations": report.episode_id + 1,
         "time/time_elapsed": report.seconds,
         "time/fps": report.num_steps / elapsed if elapsed > 0.0 else None,

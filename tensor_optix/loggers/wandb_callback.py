@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.loggers.extras import importing
-from tensor_optix.loggers.scalar_callback import ScalarCallback
+from tensor_optix.loggers.scalar_callback import STEPS, ScalarCallback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-STEPS = "time/total_timesteps"
 
 
 class WandbCallback(ScalarCallback):
@@ -18,7 +16,7 @@ class WandbCallback(ScalarCallback):
 
         RLOptimizer(agent, pipeline, callbacks=[WandbCallback("cart", mode="offline")])
 
-    A resumed run goes on as the same run.
+    A resumed run goes on as the same run; what a killed one sent after its last checkpoint is sent again.
 
     Args:
         project: Where it is listed.

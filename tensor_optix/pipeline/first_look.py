@@ -31,6 +31,8 @@ RARE = 0.05
 """A smaller share of the episodes that paid otherwise than most is hardly anything."""
 OFF = 1e-3
 """Rewards that are off by more than this share of their spread are not what actions cost."""
+ROWS_PER_WEIGHT = 4
+"""Fewer would fit anything."""
 OUTLIER = 10.0
 """Of the median distance from the median: rewards beyond are no cost of actions."""
 
@@ -105,6 +107,8 @@ def pays_for_actions_only(rewards: Array, actions: Array, lengths: Array) -> boo
     if len(rewards) < FEW_STEPS or not spread > 0.0:
         return False
     terms = np.hstack([np.ones((len(actions), 1)), actions, np.abs(actions), actions**2])
+    if np.count_nonzero(ordinary) < ROWS_PER_WEIGHT * terms.shape[1]:
+        return False
     weights, *_ = np.linalg.lstsq(terms[ordinary], rewards[ordinary].astype(np.float64), rcond=None)
     off = np.abs(rewards - terms @ weights) > OFF * spread
     by_itself = abs(weights[0]) > OFF * spread

@@ -178,6 +178,8 @@ def test_where_hardly_anything_pays_the_search_is_longer_and_more_is_learned_fro
     assert made["hyperparams.updates_per_step"] == 1.0
     seen = choices("dqn", look(), action=Discrete(3))
     assert not {"hyperparams.epsilon_decay_steps", "hyperparams.updates_per_step"} & seen.keys()
+    of_images = choices("dqn", blind, IMAGE, Discrete(3))
+    assert of_images["hyperparams.epsilon_decay_steps"] == 300_000
     # They make as many already, and their exploration has no end.
     others = choices("sac", blind)
     assert not {"hyperparams.epsilon_decay_steps", "hyperparams.updates_per_step"} & others.keys()

@@ -48,6 +48,16 @@ def test_a_new_run_begins_the_file_anew(tmp_path: Path) -> None:
     assert len(lines(tmp_path / "progress.csv")) == 1
 
 
+def test_a_second_run_goes_on_in_the_file(tmp_path: Path) -> None:
+    made = CSVCallback(tmp_path / "progress.csv")
+    for first, last in ((0, 2), (2, 3)):
+        begin(made)
+        windows(made, first, last)
+        finish(made)
+    steps = [float(one["time/total_timesteps"]) for one in lines(tmp_path / "progress.csv")]
+    assert steps == [100, 200, 300]
+
+
 def test_a_resumed_run_has_no_line_twice(tmp_path: Path) -> None:
     killed = CSVCallback(tmp_path / "progress.csv")
     begin(killed)

@@ -27,10 +27,12 @@ def test_rows_are_sent_and_a_resumed_run_is_the_same_one(
     begin(made)
     windows(made, 0, 2)
     state = made.state_dict()
-    finish(made)
+    # What a killed run sent after its last checkpoint comes again.
+    windows(made, 2, 3)
+    made.on_loop_stop()
     again = MLflowCallback("cart", "first", place)
     resume(again, state, 2)
-    windows(again, 2, 3)
+    windows(again, 2, 4)
     finish(again, ending)
 
     client = MlflowClient(place)
@@ -41,7 +43,9 @@ def test_rows_are_sent_and_a_resumed_run_is_the_same_one(
     assert run.info.run_name == "first"
     assert run.data.params == {"seed": "1"}
     history = client.get_metric_history(run.info.run_id, "rollout/ep_rew_mean")
-    assert [(one.step, one.value) for one in history] == [(100, 10.0), (200, 11.0), (300, 12.0)]
+    assert [(one.step, one.value) for one in history] == [
+        *((100, 10.0), (200, 11.0), (300, 12.0), (400, 13.0))
+    ]
     (told,) = client.list_artifacts(run.info.run_id)
     assert told.path == "events.txt"
     text = Path(client.download_artifacts(run.info.run_id, "events.txt")).read_text()

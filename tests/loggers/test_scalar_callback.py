@@ -93,8 +93,11 @@ def test_a_resumed_run_counts_on_and_says_from_where() -> None:
 
 def test_a_second_run_opens_again() -> None:
     made = Kept()
-    for _ in range(2):
+    for first, last in ((0, 2), (2, 3)):
         begin(made)
-        windows(made, 0, 1)
+        windows(made, first, last)
         finish(made)
     assert made.calls.count(("open", None)) == made.calls.count("close") == 2
+    rows = [one[1] for one in made.calls if isinstance(one[0], int)]
+    assert [one["time/fps"] for one in rows] == [200.0] * 3
+    assert [one["train/n_updates"] for one in rows] == [10.0, 20.0, 30.0]

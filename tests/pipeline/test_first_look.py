@@ -137,6 +137,12 @@ def test_what_pays_for_actions_only_tells_nothing(
     assert pays_for_actions_only(actions=ACTIONS, **figures) == blind
 
 
+def test_few_steps_of_many_actions_tell_nothing_of_their_cost() -> None:
+    actions = RNG.uniform(-1, 1, (300, 100)).astype(np.float32)
+    rewards = RNG.normal(size=300).astype(np.float32)
+    assert not pays_for_actions_only(rewards, actions, np.array([100] * 3))
+
+
 def test_actions_are_those_that_the_rewards_were_paid_for() -> None:
     env = make_vector_env("MountainCarContinuous-v0", 3, "sync")
     look = look_at(env)
