@@ -105,5 +105,6 @@ def test_the_extra_that_is_called_all_brings_atari_and_mujoco():
     ]
     (everything,) = extras["all"]
     assert set(re.findall(r"\w+", everything.partition("[")[2])) == {
-        *("atari", "cli", "envpool", "mujoco", "tensorboard", "tensorflow", "torch", "tune")
+        *("atari", "cli", "envpool", "mujoco", "onnx", "tensorboard", "tensorflow", "torch"),
+        *("tune", "video"),
     }
