@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tensor_optix.adapters.pytorch.torch_evaluator import TorchEvaluator as TorchEvaluator
     from tensor_optix.adapters.tensorflow.tf_evaluator import TFEvaluator as TFEvaluator
     from tensor_optix.algorithms.agent_factory import make_agent as make_agent
+    from tensor_optix.algorithms.dqn import DQNHyperparams as DQNHyperparams
     from tensor_optix.algorithms.native_agent import NativeAgent as NativeAgent
     from tensor_optix.algorithms.native_dqn import NativeDQNAgent as NativeDQNAgent
     from tensor_optix.algorithms.native_ppo import NativePPOAgent as NativePPOAgent
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     )
     from tensor_optix.algorithms.native_sac import NativeSACAgent as NativeSACAgent
     from tensor_optix.algorithms.native_td3 import NativeTD3Agent as NativeTD3Agent
+    from tensor_optix.algorithms.ppo import PPOHyperparams as PPOHyperparams
+    from tensor_optix.algorithms.sac import SACHyperparams as SACHyperparams
+    from tensor_optix.algorithms.td3 import TD3Hyperparams as TD3Hyperparams
     from tensor_optix.algorithms.tf_agent import TFAgent as TFAgent
     from tensor_optix.algorithms.tf_dqn import TFDQNAgent as TFDQNAgent
     from tensor_optix.algorithms.tf_ppo import TFPPOAgent as TFPPOAgent

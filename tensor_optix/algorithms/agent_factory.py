@@ -6,6 +6,7 @@ in `frameworks`; which networks fit a space is in `ready_made`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
@@ -18,6 +19,7 @@ from tensor_optix.algorithms.catalogue import (
     IMAGE_HIDDEN_SIZES,
     Algorithm,
     find_algorithm,
+    names_algorithm,
 )
 from tensor_optix.algorithms.frameworks import find_framework
 from tensor_optix.algorithms.ready_made import AgentParts, sight_of
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tensor_optix.adapters.network_recipes import Channels
+    from tensor_optix.algorithms.hyperparams import Hyperparams
     from tensor_optix.algorithms.network_agent import Engine
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.observation_layout import AnySpace
@@ -59,10 +62,10 @@ class HasSpaces(Protocol):
 
 def make_agent(
     env: Any,
-    algorithm: str | None = None,
+    algorithm: Any = None,
     framework: str | None = None,
     *,
-    hyperparams: HyperparamSet | None = None,
+    hyperparams: HyperparamSet | Hyperparams | Mapping[str, Any] | None = None,
     hidden_sizes: Sequence[int] | None = None,
     seed: int | None = None,
     device: str = "auto",
@@ -93,13 +96,15 @@ def make_agent(
         env: A Gymnasium environment or vector environment, an EnvPool, a pipeline's `env`, or an id
             such as `"CartPole-v1"`, or, with arguments or wrappers, an `EnvironmentRecipe`. It is only looked
             at; what an id makes is closed again.
-        algorithm: A name in the catalogue, such as `"sac"`. None: PPO, for discrete and continuous actions
-            alike, because it takes the least time to a good policy where the environment is fast, and no
-            memory for a replay. Those with a replay need fewer steps where steps are dear: ask by name.
-        framework: `"torch"`, `"tensorflow"` or `"native"`, for networks of this library's own, which compiled
-            kernels train on the CPU; they train no convolutions, for images. None: the first of the three
-            that is installed.
-        hyperparams: Those that differ from the defaults.
+        algorithm: A name in the catalogue, such as `"sac"` or `"SAC"`; it may also stand before `env`. None:
+            PPO, for discrete and continuous actions alike, because it takes the least time to a good policy
+            where the environment is fast, and no memory for a replay. Those with a replay need fewer steps
+            where steps are dear: ask by name.
+        framework: `"torch"`, `"tensorflow"` (or `"tf"`) or `"native"`, for networks of this library's own,
+            which compiled kernels train on the CPU; they train no convolutions, for images. None: the first
+            of the three that is installed.
+        hyperparams: Those that differ from the defaults, as a `HyperparamSet` or by name; or all of them, as
+            the algorithm's own class, such as `SACHyperparams`.
         hidden_sizes: Widths of the hidden layers of each network; with images, of those behind the
             convolutions. None: as in the table, 512 with images.
         seed: Networks and agent follow from it; no global random state is used or changed. The same
@@ -116,9 +121,11 @@ def make_agent(
     Raises:
         ValueError: If algorithm, framework, spaces, hyperparameters, sizes or device do not fit; the
             message says what would.
-        TypeError: If `env` is no environment, or `hyperparams` no `HyperparamSet`.
+        TypeError: If `env` is no environment, or `hyperparams` are of another algorithm, or none.
         ImportError: If the framework, or any, is not installed; the message says how to install it.
     """
+    if names_algorithm(env):
+        env, algorithm = algorithm, env
     chosen = find_algorithm(algorithm)
     library = find_framework(framework)
     observation_space, action_space = _spaces(env)
@@ -271,15 +278,25 @@ def _require_actions(algorithm: Algorithm, space: AnySpace) -> None:
         )
 
 
-def _params(algorithm: Algorithm, given: HyperparamSet | None, sees_images: bool) -> dict[str, Any]:
+def _params(
+    algorithm: Algorithm,
+    given: HyperparamSet | Hyperparams | Mapping[str, Any] | None,
+    sees_images: bool,
+) -> dict[str, Any]:
     """Return all hyperparameters: those given, and the defaults of the others."""
-    if given is not None and not isinstance(given, HyperparamSet):
-        raise TypeError(
-            f"hyperparams must be a HyperparamSet, got {type(given).__name__}; "
-            "wrap it: HyperparamSet(params=...)"
-        )
-    defaults = algorithm.default_params(sees_images)
-    return defaults | (given.params if given is not None else {})
+    match given:
+        case None:
+            params: Mapping[str, Any] = {}
+        case Mapping():
+            params = given
+        case HyperparamSet() | algorithm.hyperparams_type():
+            params = given.params
+        case _:
+            raise TypeError(
+                "hyperparams must be a HyperparamSet, a dict, or "
+                f"{algorithm.hyperparams_type.__name__} for {algorithm.name!r}, got {type(given).__name__}"
+            )
+    return algorithm.default_params(sees_images) | dict(params)
 
 
 def _obs_normalizer(space: AnySpace) -> ObsNormalizer:

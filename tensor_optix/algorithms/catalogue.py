@@ -7,7 +7,7 @@ and the spaces of its searches follow from it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
@@ -196,16 +196,21 @@ ALGORITHMS: Mapping[str, Algorithm] = {
 }
 
 
+def names_algorithm(name: object) -> TypeGuard[str]:
+    """Whether something is the name of an algorithm, in capitals or not."""
+    return isinstance(name, str) and name.lower() in ALGORITHMS
+
+
 def find_algorithm(name: str | None) -> Algorithm:
-    """Return the algorithm of a name; None: the default one.
+    """Return the algorithm of a name, in capitals or not; None: the default one.
 
     Raises:
         ValueError: If there is none, with the closest match.
     """
     if name is None:
         return ALGORITHMS[DEFAULT_ALGORITHM]
-    if name in ALGORITHMS:
-        return ALGORITHMS[name]
+    if names_algorithm(name):
+        return ALGORITHMS[name.lower()]
     near = closest(name, ALGORITHMS)
     hint = f"; did you mean {near!r}?" if near else ""
     raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got {name!r}{hint}")

@@ -67,10 +67,14 @@ CPU = ("auto", "cpu")
 """The devices that the native engine computes on, as agents name them."""
 
 OTHER_NAMES = {"pytorch": "torch", "tf": "tensorflow", "keras": "tensorflow"}
+"""What else people call them."""
 
 
 def find_framework(name: str | None) -> Framework:
-    """Return the framework of a name; None: the first that is installed.
+    """Return the framework of a name, in capitals or not, or of another of its names, such as "tf".
+
+    Args:
+        name: None: the first that is installed.
 
     Raises:
         ValueError: If there is none of that name, with the closest match.
@@ -78,15 +82,15 @@ def find_framework(name: str | None) -> Framework:
     """
     if name is None:
         return _first_installed()
-    if name not in FRAMEWORKS:
-        known = {known: known for known in FRAMEWORKS} | OTHER_NAMES
+    known = {known: known for known in FRAMEWORKS} | OTHER_NAMES
+    found = FRAMEWORKS.get(known.get(str(name).lower(), ""))
+    if found is None:
         near = closest(name, known)
         hint = f"; did you mean {known[near]!r}?" if near else ""
         names = ", ".join(map(repr, FRAMEWORKS))
         raise ValueError(f"framework must be one of {names}, got {name!r}{hint}")
-    found = FRAMEWORKS[name]
     if not found.is_installed:
-        raise ImportError(f"framework {name!r} needs {found.title}: {found.remedy}")
+        raise ImportError(f"framework {found.name!r} needs {found.title}: {found.remedy}")
     return found
 
 

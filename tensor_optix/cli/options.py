@@ -176,7 +176,7 @@ class EnvironmentOptions:
     @property
     def is_open(self) -> bool:
         """Whether the algorithm is left to be chosen."""
-        return self.algo in (None, AUTO)
+        return self.algo is None or self.algo.lower() == AUTO
 
     @property
     def algorithm(self) -> Algorithm:

@@ -161,7 +161,7 @@ def _algorithms(arguments: list[str]) -> list[str]:
     """Return the algorithms that come into question; a name that is none is refused later, with all else."""
     words = [word for argument in arguments for word in argument.split("=", 1)]
     given = dict(itertools.pairwise(words))
-    asked = given.get("--algo", given.get("--agent", AUTO))
+    asked = given.get("--algo", given.get("--agent", AUTO)).lower()
     return [asked] if asked in ALGORITHMS else list(ALGORITHMS)
 
 

@@ -11,6 +11,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Te
 
 from tensor_optix.algorithms.agent_factory import make_agent
 from tensor_optix.algorithms.catalogue import ALGORITHMS
+from tensor_optix.algorithms.dqn import DQNHyperparams
 from tensor_optix.core.types import HyperparamSet
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tensor_optix.pipeline.vector_env import make_vector_env
@@ -54,6 +55,39 @@ def test_without_a_seed_agents_differ(tmp_path: Any) -> None:
     env = Spaces(VECTOR, CHOICE)
     first, second = (weights(make_agent(env), tmp_path / name) for name in "ab")
     assert first != second
+
+
+@pytest.mark.parametrize("name", ["sac", "SAC", "Sac"])
+def test_the_algorithm_may_be_in_capitals_and_stand_first(name: str) -> None:
+    env = Spaces(VECTOR, FORCE)
+    for agent in (make_agent(env, name), make_agent(name, env), make_agent(name, env, "native")):
+        assert agent.recipe is not None
+        assert agent.recipe.algorithm == "sac"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        HyperparamSet({"learning_rate": 0.02, "mine": 7}),
+        {"learning_rate": 0.02, "mine": 7},
+        DQNHyperparams(learning_rate=0.02, own={"mine": 7}),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_hyperparameters_are_a_set_or_a_dict_or_those_of_the_algorithm(given: Any) -> None:
+    params = make_agent(Spaces(VECTOR, CHOICE), "dqn", hyperparams=given).get_hyperparams().params
+    assert (params["learning_rate"], params["mine"]) == (0.02, 7)
+
+
+def test_hyperparameters_of_another_algorithm_are_refused() -> None:
+    said = "a dict, or PPOHyperparams for 'ppo', got DQNHyperparams"
+    with pytest.raises(TypeError, match=said):
+        make_agent(Spaces(VECTOR, CHOICE), "ppo", hyperparams=DQNHyperparams())
+
+
+def test_an_algorithm_without_an_environment_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"env must be an environment.*got NoneType"):
+        make_agent("PPO")
 
 
 @pytest.mark.parametrize("actions", [CHOICE, FORCE], ids=str)
@@ -124,7 +158,6 @@ def test_normalizers_are_made_on_request(framework: Framework, tmp_path: Any) ->
         ),
         (Spaces(VECTOR, CHOICE), {"algorithm": "sac"}, r"takes Box actions.*use 'ppo' or 'dqn'"),
         (Spaces(VECTOR, CHOICE), {"algorithm": "dqm"}, r"ppo, dqn, sac.*did you mean 'dqn'"),
-        (Spaces(VECTOR, CHOICE), {"algorithm": "PPO"}, r"did you mean 'ppo'"),
         *(
             (
                 Spaces(VECTOR, several),
@@ -165,7 +198,7 @@ def test_normalizers_are_made_on_request(framework: Framework, tmp_path: Any) ->
             r"does not fit uint8 images",
         ),
         (Spaces(VECTOR, CHOICE), {"engine": "fast"}, r"'auto', 'native', 'framework', got 'fast'"),
-        (Spaces(VECTOR, CHOICE), {"framework": "tf"}, r"did you mean 'tensorflow'\?"),
+        (Spaces(VECTOR, CHOICE), {"framework": "tff"}, r"did you mean 'tensorflow'\?"),
         (Spaces(VECTOR, CHOICE), {"hidden_sizes": (64, 0)}, r"at least 1, got \[64, 0\]"),
         (Spaces(VECTOR, CHOICE), {"hidden_sizes": (6.5,)}, r"whole numbers"),
         (Spaces(VECTOR, CHOICE), {"hidden_sizes": 64}, r"a list of whole numbers, got 64"),
@@ -190,7 +223,7 @@ def test_what_does_not_fit_is_refused_with_a_remedy(
     ("env", "options", "message"),
     [
         (3, {}, "env must be an environment"),
-        (Spaces(VECTOR, CHOICE), {"hyperparams": {"gamma": 0.9}}, "wrap it"),
+        (Spaces(VECTOR, CHOICE), {"hyperparams": 0.9}, "must be a HyperparamSet, a dict, or PPO"),
     ],
 )
 def test_other_types_are_refused(env: Any, options: dict[str, Any], message: str) -> None:

@@ -113,13 +113,24 @@ def test_a_named_framework_that_is_not_installed_is_not_replaced_by_another(
     ("name", "meant"),
     [
         ("tf", "tensorflow"),
+        ("TF", "tensorflow"),
         ("keras", "tensorflow"),
         ("TensorFlow", "tensorflow"),
-        ("tensorlfow", "tensorflow"),
         ("pytorch", "torch"),
         ("PyTorch", "torch"),
-        ("toch", "torch"),
+        ("Native", "native"),
     ],
+)
+def test_other_names_and_capitals_are_understood(
+    install: Callable[..., None], name: str, meant: str
+) -> None:
+    install("torch", "tensorflow", "native")
+    assert find_framework(name).name == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("tensorlfow", "tensorflow"), ("pytorhc", "torch"), ("toch", "torch"), ("tff", "tensorflow")],
 )
 def test_a_misspelt_framework_is_refused_with_the_closest_match(name: str, meant: str) -> None:
     expected = rf"'torch', 'tensorflow', 'native', got '{name}'; did you mean '{meant}'\?"
