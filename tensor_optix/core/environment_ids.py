@@ -18,8 +18,9 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from tensor_optix.core.argument_checks import closest
-from tensor_optix.core.environment_recipe import EnvironmentRecipe, imported, make_environment
+from tensor_optix.core.environment_recipe import EnvironmentRecipe, make_environment
 from tensor_optix.core.envpool_import import import_envpool
+from tensor_optix.core.named_objects import imported
 from tensor_optix.core.observation_layout import ACTION_MASK
 from tensor_optix.core.plain_warnings import quiet_making
 from tensor_optix.core.problem import Problem, envpool_problem

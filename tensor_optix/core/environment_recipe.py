@@ -5,9 +5,7 @@ What is misspelt is refused in one line, with what it may stand for.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +19,7 @@ from gymnasium.envs.registration import load_env_creator
 
 from tensor_optix.core.argument_checks import closest
 from tensor_optix.core.json_values import to_json
+from tensor_optix.core.named_objects import named_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,35 +139,6 @@ def arguments_named(
         raise
 
 
-def imported(module: str, purpose: str) -> Any:
-    """Import a module.
-
-    Args:
-        module: Its full name.
-        purpose: Whose module it is, for the error.
-
-    Raises:
-        ImportError: If there is none of that name, with a name that is near; or if it cannot be imported.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        missing, remedy = error.name or "", "install it, or run where it lies"
-        if f"{module}.".startswith(f"{missing}.") and (near := _near_module(missing)) is not None:
-            remedy = f'did you mean "{near}"?'
-        raise ImportError(f"cannot import the module of {purpose}: {error}; {remedy}") from error
-    except (ValueError, TypeError) as error:
-        raise ImportError(f'"{module}" is no name of a module, for {purpose}: {error}') from error
-
-
-def _near_module(missing: str) -> str | None:
-    """Return the module beside which a missing one would lie, whose name is near; None if none is."""
-    parent, _, name = missing.rpartition(".")
-    path = importlib.import_module(parent).__path__ if parent else None
-    near = closest(name, [found.name for found in pkgutil.iter_modules(path)], likeness=0.7)
-    return None if near is None else f"{parent}.{near}" if parent else near
-
-
 def _remedy(name: str, known: Sequence[str]) -> str:
     near = closest(name, known)
     if near is not None:
@@ -231,37 +201,15 @@ def _name_of(wrapper: Wrapper) -> str | None:
     return f"{module}:{name}"
 
 
-def _found(wrapper: str) -> Any:
-    """Return what a text names.
-
-    Raises:
-        ValueError: If the module cannot be imported, or has nothing of that name.
-    """
-    module, _, name = wrapper.partition(":")
-    try:
-        place = imported(module, f'wrapper "{wrapper}"')
-    except ImportError as error:
-        # Of another kind than that which an environment's own missing packages raise.
-        raise ValueError(str(error)) from error
-    for part in name.split("."):
-        if not hasattr(place, part):
-            near = closest(
-                part,
-                [name for name, one in getattr(place, "__dict__", {}).items() if _can_wrap(one)],
-            )
-            remedy = "" if near is None else f'; did you mean "{near}"?'
-            raise ValueError(f'wrapper "{wrapper}": there is no "{part}" in {module}{remedy}')
-        place = getattr(place, part)
-    return place
-
-
 def _wrapped(env: Any, wrapper: Wrapper, env_id: str) -> Any:
     """Put a wrapper around an environment.
 
     Raises:
         ValueError: If there is no such wrapper, it is none, needs arguments, or does not fit.
     """
-    wrap, said = wrapper if callable(wrapper) else _found(wrapper), f'wrapper "{_title(wrapper)}"'
+    wrap, said = wrapper, f'wrapper "{_title(wrapper)}"'
+    if isinstance(wrap, str):
+        wrap = named_object(wrap, said, _can_wrap)
     if not _can_wrap(wrap):
         raise ValueError(
             f"{said} is none: expected a subclass of gymnasium.Wrapper or a function that takes an "
