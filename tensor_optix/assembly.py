@@ -141,6 +141,7 @@ def _described(
         num_envs=source.num_envs,
         window_size=source.window_size,
         max_steps=settings.loop.max_steps,
+        target_score=settings.loop.target_score,
         hidden_sizes=() if recipe is None else recipe.hidden_sizes,
         device="" if recipe is None else recipe.device,
         hyperparams=hyperparams,

@@ -75,6 +75,7 @@ ALONE = {
     "cli.doctor": "a subcommand",
     "cli.doctor_report": "the words of a subcommand",
     "cli.evaluation": "a subcommand",
+    "cli.plan": "the words of a run that is not begun",
     "cli.main": "where the command begins, and the script that installs with it",
     "cli.parsing": "the parser's side, imported where it is installed",
     "cli.training": "a subcommand",

@@ -12,6 +12,8 @@ import numpy as np
 from tensor_optix.algorithms.agent_factory import default_hidden_sizes, has_images, make_agent
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import computing_device, load, require_framework
+from tensor_optix.core.callbacks import LoopCallback
+from tensor_optix.core.named_objects import named_object
 from tensor_optix.core.recorded_spaces import space_to_json
 from tensor_optix.core.types import HyperparamSet
 from tensor_optix.pipeline.agent_view import seen_by
@@ -103,6 +105,34 @@ def build_agent(env: VectorEnv, config: RunConfig) -> BaseAgent:
     except ValueError as error:
         raise CommandError(f'cannot train in "{config.title}": {error}') from error
     return agent
+
+
+def named_callbacks(config: RunConfig) -> list[LoopCallback]:
+    """Make the listeners that a run names.
+
+    Raises:
+        CommandError: If one cannot be found or made.
+    """
+    return [_callback(text, f'callback "{text}"') for text in config.callbacks]
+
+
+def _callback(text: str, said: str) -> LoopCallback:
+    try:
+        found = named_object(text, said, callable)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    try:
+        made = found() if callable(found) else found
+    except Exception as error:
+        raise CommandError(
+            f"{said} cannot be made without arguments: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(made, LoopCallback):
+        raise CommandError(
+            f"{said} is none: expected a subclass of tensor_optix.LoopCallback or a function that "
+            f"returns one, got {made!r}"
+        )
+    return made
 
 
 def run_config(

@@ -33,6 +33,17 @@ LEAST_WINDOWS = 2
 """Of a trial."""
 AUTO = "auto"
 """The algorithm that is still to be chosen."""
+OTHER_NAMES = {
+    "agent": "algo",
+    "lr": "learning-rate",
+    "timesteps": "max-steps",
+    "total-timesteps": "max-steps",
+    "n-timesteps": "max-steps",
+    "n-envs": "num-envs",
+    "n-steps": "window-size",
+    "log-dir": "run-dir",
+}
+"""What others call an option."""
 
 
 def option_group(algorithm: Algorithm) -> type:
@@ -93,7 +104,8 @@ def _own_meanings(hyperparams_type: type) -> dict[str, str]:
     return found
 
 
-_GROUPS = {name: option_group(algorithm) for name, algorithm in ALGORITHMS.items()}
+GROUPS = {name: option_group(algorithm) for name, algorithm in ALGORITHMS.items()}
+"""The classes of the groups of hyperparameters, by algorithm."""
 
 
 def _chosen(attribute: str) -> str:
@@ -121,7 +133,7 @@ AlgorithmOptions: Any = make_dataclass(
             Annotated[Any, tyro.conf.arg(constructor=group, help=group.__doc__)],
             field(default_factory=group),
         )
-        for name, group in _GROUPS.items()
+        for name, group in GROUPS.items()
     ],
     frozen=True,
     kw_only=True,
@@ -241,6 +253,8 @@ class LearnerOptions(EnvironmentOptions, AlgorithmOptions):  # type: ignore[misc
     """Let the networks see observations of mean 0 and variance 1."""
     normalize_rewards: bool = False
     """Learn from rewards that are scaled to unit returns; scores stay raw."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Read options from this file, TOML, YAML or JSON, or from a run directory; those given beside it win."""
     device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
     engine: Annotated[Engine, tyro.conf.arg(metavar="auto|native|framework")] = "auto"
@@ -295,7 +309,7 @@ class LearnerOptions(EnvironmentOptions, AlgorithmOptions):  # type: ignore[misc
             params: Hyperparameters beside those given, which stay.
             **others: Further fields.
         """
-        groups = {name: group() for name, group in _GROUPS.items()}
+        groups = {name: group() for name, group in GROUPS.items()}
         own = dict(params) | self.hyperparams_of(ALGORITHMS[algorithm])
         groups[algorithm] = replace(getattr(self, algorithm), **own)
         return replace(self, algo=algorithm, **groups, **others)
@@ -334,9 +348,23 @@ class TrainOptions(LearnerOptions):
 
     max_steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """The most environment steps. None: until nothing is left to gain."""
+    target_score: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    """Stop once a cautious estimate of the best policy's score reaches this. None: never for its score."""
+    callback: Annotated[
+        tuple[str, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(
+            metavar="MODULE:CLASS", help_behavior_hint="(default: none; may be repeated)"
+        ),
+    ] = ()
+    """A LoopCallback, made without arguments, or a function that returns one: hears of every window."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN_DIR")] = None
     """Go on with the run in this directory, in place of ENV_ID; beside it only --max-steps, of the whole run,
     and --plain may be given."""
+    save_config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write all options of the run to this file, .toml, .yaml or .json, those that were chosen included."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Only show what would be trained. Nothing is written, but for --save-config."""
     plain: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print plain lines, also to a terminal."""
     tune: bool = True
@@ -357,6 +385,8 @@ class TrainOptions(LearnerOptions):
             ValueError: If one is out of range, or is an option of another algorithm.
         """
         super().check()
+        if self.target_score is not None and not math.isfinite(self.target_score):
+            raise ValueError(f"--target-score must be a finite number, got {self.target_score}")
         if self.is_open:
             return
         if self.max_steps is not None and self.max_steps < self.rows_per_window:
@@ -509,3 +539,18 @@ def require_at_least_1(name: str, value: int) -> None:
 def _require_seed(seed: int | None) -> None:
     if seed is not None and not 0 <= seed < 2**63:
         raise ValueError(f"--seed must be at least 0 and below 2**63, got {seed}")
+
+
+def whole_number(text: str) -> int:
+    """Return the whole number that a text means: 100000, 100_000 or 1e5.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        value = float(text)
+        if not value.is_integer():
+            raise ValueError(f"expected a whole number, got {text}") from None
+        return int(value)

@@ -7,21 +7,28 @@ algorithm, `1e5`, `64,64`.
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import tyro
 
-from tensor_optix.algorithms.catalogue import ALGORITHMS
+from tensor_optix.algorithms.catalogue import ALGORITHMS, find_algorithm, names_algorithm
+from tensor_optix.cli.configuration import own_name, read_options
 from tensor_optix.cli.options import (
-    AUTO,
     DoctorOptions,
     EvaluateOptions,
+    LearnerOptions,
     ResumeOptions,
     TrainOptions,
     TuneOptions,
+    whole_number,
 )
 
 # The parser joins the lines of a paragraph, and does not wrap them: so these are short.
+Learner = TypeVar("Learner", bound=LearnerOptions)
+Options: TypeAlias = TrainOptions | ResumeOptions | TuneOptions | EvaluateOptions | DoctorOptions
+
 DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to gain.
 
 - tensor-optix train CartPole-v1
@@ -31,22 +38,8 @@ DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to ga
 - tensor-optix doctor CartPole-v1
 - tensor-optix --version"""
 
-OTHER_NAMES = {
-    "agent": "algo",
-    "lr": "learning-rate",
-    "timesteps": "max-steps",
-    "total-timesteps": "max-steps",
-    "n-timesteps": "max-steps",
-    "n-envs": "num-envs",
-    "n-steps": "window-size",
-    "log-dir": "run-dir",
-}
-"""What others call an option."""
 
-
-def parse(
-    arguments: list[str],
-) -> TrainOptions | ResumeOptions | TuneOptions | EvaluateOptions | DoctorOptions:
+def parse(arguments: list[str]) -> Options:
     """Read arguments.
 
     Args:
@@ -58,16 +51,20 @@ def parse(
     """
     if resumes(arguments):
         return _parse_resumption(arguments[1:])
-    return tyro.cli(
-        Annotated[TrainOptions, tyro.conf.subcommand("train")]
-        | Annotated[TuneOptions, tyro.conf.subcommand("tune")]
+    arguments, configured = _configured(arguments)
+    options: Options = tyro.cli(
+        _subcommand("train", TrainOptions, configured)
+        | _subcommand("tune", TuneOptions, configured)
         | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
         | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")],
         prog="tensor-optix",
         description=DESCRIPTION,
-        args=translated(arguments),
+        args=translated(arguments, _asked_for(arguments) or (configured and configured.algo)),
         registry=_numbers(),
     )
+    if configured is not None and isinstance(options, TrainOptions | TuneOptions):
+        options = _with_arguments_once(options)
+    return options
 
 
 def resumes(arguments: list[str]) -> bool:
@@ -88,17 +85,62 @@ def _parse_resumption(arguments: list[str]) -> ResumeOptions:
     return tyro.cli(ResumeOptions, prog="tensor-optix train", args=renamed, registry=_numbers())
 
 
+def _subcommand(name: str, kind: type[Any], configured: LearnerOptions | None) -> Any:
+    """Return how a subcommand is read: by default with the options of a file, where they are its own."""
+    if isinstance(configured, kind):
+        return Annotated[kind, tyro.conf.subcommand(name, default=configured)]
+    return Annotated[kind, tyro.conf.subcommand(name)]
+
+
+def _configured(arguments: list[str]) -> tuple[list[str], LearnerOptions | None]:
+    """Return the arguments without --config, and the options that its file holds, if it was given.
+
+    Raises:
+        CommandError: If there is no such file, or it cannot be read.
+        ValueError: If it holds what is no option.
+    """
+    kind = {"train": TrainOptions, "tune": TuneOptions}.get(arguments[0])
+    words = iter(arguments)
+    others, paths = list[str](), list[str]()
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option == "--config" and kind is not None:
+            paths.append(value if equals else next(words, ""))
+        else:
+            others.append(word)
+    if kind is None or not paths or {"-h", "--help"} & set(others):
+        return others, None
+    if len(paths) > 1 or not paths[0]:
+        raise ValueError("--config takes one file")
+    return others, read_options(kind, Path(paths[0]), _asked_for(others))
+
+
+def _with_arguments_once(options: Learner) -> Learner:
+    """Return options in which an argument of the environment that was typed replaces the file's.
+
+    Raises:
+        ValueError: If neither says which environment.
+    """
+    if not options.env_id:
+        raise ValueError("there is no ENV_ID: give it, or let the file say env_id")
+    said = {word.partition("=")[0]: word for word in options.arguments}
+    return replace(options, env_kwargs=(tuple(said.values()),) if said else ())
+
+
 def _renamed_as_is(argument: str) -> str:
     """Return an argument with the name that an option has here."""
     if not argument.startswith("--"):
         return argument
     typed, equals, value = argument.removeprefix("--").partition("=")
-    name = typed.replace("_", "-")
-    return f"--{OTHER_NAMES.get(name, name)}{equals}{value}"
+    return f"--{own_name(typed).replace('_', '-')}{equals}{value}"
 
 
-def translated(arguments: list[str]) -> list[str]:
+def translated(arguments: list[str], algo: str | None) -> list[str]:
     """Return the arguments with every option by the name that it has here.
+
+    Args:
+        arguments: After the command's name.
+        algo: The algorithm that was asked for, if one was.
 
     Raises:
         ValueError: If an option of `train` is given to `tune`.
@@ -106,7 +148,9 @@ def translated(arguments: list[str]) -> list[str]:
     subcommand = arguments[0]
     if subcommand not in ("train", "tune", "doctor"):
         return arguments
-    algorithms = list(ALGORITHMS) if subcommand == "doctor" else _algorithms(arguments)
+    # A name that is none is refused later, with all else.
+    is_open = subcommand == "doctor" or not names_algorithm(algo)
+    algorithms = list(ALGORITHMS) if is_open else [find_algorithm(algo).name]
     found = list[str]()
     for place, argument in enumerate(arguments):
         if not argument.startswith("--"):
@@ -148,8 +192,7 @@ def _knows(algorithm: str, name: str) -> bool:
 def _renamed(argument: str, subcommand: str) -> tuple[str, str, str]:
     """Return an option's name here, and the `=` and the value behind it, if they are there."""
     typed, equals, value = argument.removeprefix("--").partition("=")
-    name = typed.replace("_", "-")
-    name = OTHER_NAMES.get(name, name)
+    name = own_name(typed).replace("_", "-")
     if name == "max-steps" and subcommand == "tune":
         raise ValueError(
             f"--{typed} is an option of train; the environment steps of a trial are --trial-steps"
@@ -157,12 +200,11 @@ def _renamed(argument: str, subcommand: str) -> tuple[str, str, str]:
     return name, equals, value
 
 
-def _algorithms(arguments: list[str]) -> list[str]:
-    """Return the algorithms that come into question; a name that is none is refused later, with all else."""
+def _asked_for(arguments: list[str]) -> str | None:
+    """Return the name that stands for the algorithm, if one does."""
     words = [word for argument in arguments for word in argument.split("=", 1)]
     given = dict(itertools.pairwise(words))
-    asked = given.get("--algo", given.get("--agent", AUTO)).lower()
-    return [asked] if asked in ALGORITHMS else list(ALGORITHMS)
+    return given.get("--algo", given.get("--agent"))
 
 
 def _numbers() -> tyro.constructors.ConstructorRegistry:
@@ -196,18 +238,3 @@ def _numbers() -> tyro.constructors.ConstructorRegistry:
         )
 
     return registry
-
-
-def whole_number(text: str) -> int:
-    """Return the whole number that a text means: 100000, 100_000 or 1e5.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    try:
-        return int(text)
-    except ValueError:
-        value = float(text)
-        if not value.is_integer():
-            raise ValueError(f"expected a whole number, got {text}") from None
-        return int(value)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from tensor_optix.assembly import assemble
 from tensor_optix.cli.boards import boards, show_curve
-from tensor_optix.cli.building import build_agent, open_environments, run_config
+from tensor_optix.cli.building import build_agent, named_callbacks, open_environments, run_config
+from tensor_optix.cli.configuration import require_writable, save_options
 from tensor_optix.cli.display import Display, log_shown, make_display
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import framework_for, load_announced, require_framework
 from tensor_optix.cli.options import ResumeOptions, TrainOptions
+from tensor_optix.cli.plan import plan
 from tensor_optix.cli.starting import ChoiceLog, settled
 from tensor_optix.core.base_optimizer import FixedHyperparams
 from tensor_optix.core.callbacks import Ending, RunLog
@@ -72,6 +74,8 @@ def _begin(options: TrainOptions, interruption: Interruption) -> int:
     else:
         directory = RunDirectory(options.run_dir)
     directory.require_free()
+    if options.save_config is not None:
+        require_writable(options.save_config)
     # What the packages warn of they say again when the environments to train in are made.
     found = settled(options, warn=lambda _: None)
     options = found.options
@@ -81,8 +85,9 @@ def _begin(options: TrainOptions, interruption: Interruption) -> int:
             options.framework, env.observation_space, options.device, options.engine
         )
         load_announced(framework, options.plain)
-        own = ("max_steps", "tune", "tensorboard", "csv", "wandb", "mlflow")
-        return run_config(options, env, framework, **{name: getattr(options, name) for name in own})
+        own = ("max_steps", "target_score", "tune", "tensorboard", "csv", "wandb", "mlflow")
+        others = {name: getattr(options, name) for name in own}
+        return run_config(options, env, framework, callbacks=options.callback, **others)
 
     pipeline = VectorBatchPipeline(
         window_size=options.window,
@@ -93,7 +98,7 @@ def _begin(options: TrainOptions, interruption: Interruption) -> int:
         wrappers=options.wrapper,
     )
     training = _Training(directory, pipeline, options.plain, interruption, list(found.events()))
-    return training.run(options.environment, described, resume=False)
+    return training.begin(options, described)
 
 
 def _resume(options: ResumeOptions, interruption: Interruption) -> int:
@@ -123,8 +128,7 @@ def _resume(options: ResumeOptions, interruption: Interruption) -> int:
         env_kwargs=config.env_kwargs,
         wrappers=config.wrappers,
     )
-    training = _Training(directory, pipeline, options.plain, interruption)
-    return training.run(config.environment, lambda _: config, resume=True)
+    return _Training(directory, pipeline, options.plain, interruption).resume(config)
 
 
 class _Training:
@@ -152,40 +156,60 @@ class _Training:
         self._interruption = interruption
         self._before = before
         self._record = TrainingRecord()
+        self._notes = list[str]()
 
-    def run(
-        self,
-        environment: EnvironmentRecipe,
-        describe: Callable[[VectorEnv], RunConfig],
-        resume: bool,
-    ) -> int:
-        """Train, and return the exit code.
+    def begin(self, options: TrainOptions, describe: Callable[[VectorEnv], RunConfig]) -> int:
+        """Train from the start, or only show what would be trained; return the exit code.
 
         Args:
-            environment: What is trained in.
+            options: Leave nothing open.
             describe: Tells the whole run, once there are environments.
-            resume: Whether the run in the directory goes on.
         """
-        directory, notes = self._directory, list[str]()
         try:
-            env = open_environments(environment, lambda: self._pipeline.env, notes.append)
-            self._config = describe(env)
-            agent = build_agent(env, self._config)
-            self._config = replace(self._config, updates_by=agent.updates_by)
-            self._boards = boards(self._config, directory)
-            if not resume:
-                directory.create(self._config)
-            display = make_display(self._record, self._config, self._plain)
-            with RunLock(directory.path), log_shown(display, replay_logger, _note):
-                if resume:
-                    # The limits may be others from here on.
-                    directory.describe(self._config)
-                for note in notes:
-                    display.note(f"warning: {note}")
-                outcome = self._train(agent, display, resume)
+            agent = self._prepare(options.environment, describe)
+            if options.save_config is not None:
+                save_options(self._config, options.save_config)
+            if options.dry_run:
+                print(plan(self._config, self._pipeline.env, self._directory, self._before))
+                return 0
+            self._directory.create(self._config)
+            outcome, display = self._run(agent, resume=False)
         finally:
             self._pipeline.teardown()
         return self._close(outcome, display)
+
+    def resume(self, config: RunConfig) -> int:
+        """Go on with the run in the directory, and return the exit code.
+
+        Args:
+            config: Of the run; its limits may be others from here on.
+        """
+        try:
+            agent = self._prepare(config.environment, lambda _: config)
+            outcome, display = self._run(agent, resume=True)
+        finally:
+            self._pipeline.teardown()
+        return self._close(outcome, display)
+
+    def _prepare(
+        self, environment: EnvironmentRecipe, describe: Callable[[VectorEnv], RunConfig]
+    ) -> BaseAgent:
+        """Make all that the run needs; nothing is written."""
+        env = open_environments(environment, lambda: self._pipeline.env, self._notes.append)
+        config = describe(env)
+        agent = build_agent(env, config)
+        self._config = replace(config, updates_by=agent.updates_by)
+        self._listeners = [*boards(self._config, self._directory), *named_callbacks(self._config)]
+        return agent
+
+    def _run(self, agent: BaseAgent, resume: bool) -> tuple[Outcome, Display]:
+        display = make_display(self._record, self._config, self._plain)
+        with RunLock(self._directory.path), log_shown(display, replay_logger, _note):
+            if resume:
+                self._directory.describe(self._config)
+            for note in self._notes:
+                display.note(f"warning: {note}")
+            return self._train(agent, display, resume), display
 
     def _train(self, agent: BaseAgent, display: Display, resume: bool) -> Outcome:
         directory, config = self._directory, self._config
@@ -194,11 +218,12 @@ class _Training:
             seed=config.seed,
             checkpoint_dir=directory.checkpoints,
             max_steps=config.max_steps,
+            target_score=config.target_score,
             callbacks=[
                 self._record,
                 display,
                 RunLog(directory.path, resume),
-                *self._boards,
+                *self._listeners,
                 ChoiceLog(self._before),
             ],
         )
@@ -235,7 +260,7 @@ class _Training:
         """Write what the run leaves behind, and tell it."""
         directory = self._directory
         report = leave_report(self._record, self._config, directory, outcome, display.note)
-        show_curve(self._boards, directory, self._record.total_steps, display.note)
+        show_curve(self._listeners, directory, self._record.total_steps, display.note)
         display.note("\n" + report.rstrip())
         if outcome.ending is Ending.CRASHED:
             print(

@@ -87,6 +87,10 @@ class RunConfig:
     csv: bool = False
     wandb: str | None = None
     mlflow: str | None = None
+    target_score: float | None = None
+    """At which it was to stop."""
+    callbacks: tuple[str, ...] = ()
+    """Names of the listeners that the command was given."""
     rescale_actions: bool = True
     """Whether an agent's actions in [-1, 1] were stretched to the bounds of the action space."""
 

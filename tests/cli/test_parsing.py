@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tensor_optix.algorithms.catalogue import ALGORITHMS
-from tensor_optix.cli.options import TrainOptions, TuneOptions
-from tensor_optix.cli.parsing import parse, translated, whole_number
+from tensor_optix.cli.options import TrainOptions, TuneOptions, whole_number
+from tensor_optix.cli.parsing import parse, translated
 
 
 def trained_with(*arguments: str) -> TrainOptions:
@@ -77,8 +77,8 @@ def test_whether_observations_are_normalized_may_be_left_open(
 
 def test_what_another_algorithm_knows_is_left_as_it_was_typed() -> None:
     asked = ["train", "X-v0", "--algo", "ppo", "--tau", "0.1"]
-    assert translated(asked) == asked
-    assert translated(["evaluate", "runs", "--lr"]) == ["evaluate", "runs", "--lr"]
+    assert translated(asked, "ppo") == asked
+    assert translated(["evaluate", "runs", "--lr"], None) == ["evaluate", "runs", "--lr"]
 
 
 def test_tune_answers_what_is_an_option_of_train() -> None:
