@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from tensor_optix.algorithms.torch_sac import TorchSACAgent as TorchSACAgent
     from tensor_optix.algorithms.torch_td3 import TorchTD3Agent as TorchTD3Agent
+    from tensor_optix.cli.from_python import train as train
     from tensor_optix.core.backoff_scheduler import BackoffScheduler as BackoffScheduler
     from tensor_optix.core.base_agent import BaseAgent as BaseAgent
     from tensor_optix.core.base_evaluator import BaseEvaluator as BaseEvaluator

@@ -18,11 +18,14 @@ from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.foreign_agent import as_agent, own_object
 from tensor_optix.core.loop_controller import LoopController
 from tensor_optix.core.recorded_spaces import space_to_json
+from tensor_optix.runs.record import TrainingRecord
 from tensor_optix.runs.run_directory import RunConfig, RunDirectory
 from tensor_optix.runs.run_files import RunFiles
 from tensor_optix.settings import require_pipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tensor_optix.core.base_agent import BaseAgent
     from tensor_optix.core.base_optimizer import BaseOptimizer
     from tensor_optix.core.base_pipeline import BasePipeline, Source
@@ -115,16 +118,28 @@ def _listeners(
     agent: BaseAgent, pipeline: BasePipeline, settings: RunSettings
 ) -> list[LoopCallback]:
     listeners, output = list(settings.callbacks or []), settings.output
+    params, record = agent.get_hyperparams().params, TrainingRecord()
+
+    def describe() -> RunConfig:
+        return _described(agent, params, pipeline.source, settings)
+
     if output.run_dir is not None:
         listeners.append(RunLog(output.run_dir, output.resume))
-        directory = RunDirectory(Path(output.run_dir))
-        params = agent.get_hyperparams().params
-        listeners.append(
-            RunFiles(directory, lambda: _described(agent, params, pipeline.source, settings))
-        )
+        listeners.append(RunFiles(RunDirectory(Path(output.run_dir)), describe, record))
+    if output.progress:
+        listeners += [] if output.run_dir is not None else [record]
+        listeners.append(_progress(record, describe))
     if output.verbose_log_file is not None:
         listeners.append(_VerboseFile(output.verbose_log_file))
     return listeners
+
+
+def _progress(record: TrainingRecord, describe: Callable[[], RunConfig]) -> LoopCallback:
+    try:
+        from tensor_optix.runs.display import Progress
+    except ImportError as error:
+        raise ImportError("progress needs rich: pip install 'tensor-optix[cli]'") from error
+    return Progress(record, describe)
 
 
 def _described(

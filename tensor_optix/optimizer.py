@@ -99,12 +99,15 @@ class RLOptimizer:
         val_pipeline_factory: `fn() -> val_pipeline`.
         trial_agent_factory: Makes the agents of the trials. None: `agent_factory` does.
         warm_start: Let the agent go on from what the best trial has learned, in place of starting anew.
+        progress: Show the run in a panel that is redrawn in place, in a terminal or a notebook; piped,
+            nothing. Needs rich.
         **diagnostics: `diag_...`: rules of `DiagnosticController`, which is off if none is given.
 
     Raises:
         TypeError: On an unknown argument, with the closest match, or if a part is missing.
         ValueError: If a number is out of range, or `run_dir` holds another run.
-        ImportError: If there are trials to be made, and Optuna is not installed.
+        ImportError: If there are trials to be made, and Optuna is not installed; or progress to be shown,
+            and rich is not.
     """
 
     def __init__(
@@ -151,6 +154,7 @@ class RLOptimizer:
         val_pipeline_factory: Callable[[], BasePipeline] | None = None,
         trial_agent_factory: Callable[[dict[str, Any]], AgentLike] | None = None,
         warm_start: bool = False,
+        progress: bool = False,
         **diagnostics: Any,
     ) -> None:
         _refuse_unknown(diagnostics)
@@ -187,6 +191,7 @@ class RLOptimizer:
             finalists=finalists,
             resume=resume,
             checkpoint_seconds=checkpoint_seconds,
+            progress=progress,
             **diagnostics,
         )
         self._directory = None if run_dir is None else Path(run_dir)

@@ -42,6 +42,7 @@ _NAMES = {
     "algorithms.torch_ppo_continuous": "TorchGaussianPPOAgent",
     "algorithms.torch_sac": "TorchSACAgent",
     "algorithms.torch_td3": "TorchTD3Agent",
+    "cli.from_python": "train",
     "core.backoff_scheduler": "BackoffScheduler",
     "core.base_agent": "BaseAgent",
     "core.base_evaluator": "BaseEvaluator MeanReturnEvaluator",

@@ -39,6 +39,8 @@ class OutputSettings:
     """Print one line per evaluation."""
     verbose_log_file: PathLike | None = None
     """Takes these lines instead, if given."""
+    progress: bool = False
+    """Show a panel that is redrawn in place, in a terminal or a notebook; nothing elsewhere."""
     resume: bool = False
     """Go on with the run in `run_dir`, if there is one."""
     checkpoint_seconds: float = 60.0

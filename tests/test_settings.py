@@ -61,6 +61,7 @@ ARGUMENTS = {
     "val_pipeline_factory": None,
     "trial_agent_factory": None,
     "warm_start": False,
+    "progress": False,
 }
 """The documented arguments, in their order."""
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from tensor_optix.algorithms.agent_factory import has_images
 from tensor_optix.algorithms.frameworks import NATIVE, find_framework, lightest_framework
-from tensor_optix.cli.display import announced
 from tensor_optix.cli.errors import CommandError
+from tensor_optix.runs.display import announced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

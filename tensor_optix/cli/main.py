@@ -7,12 +7,11 @@ need them.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from typing import TYPE_CHECKING
 
-from tensor_optix.cli.errors import CommandError
+from tensor_optix.cli.errors import CommandError, require_packages
 from tensor_optix.runs.run_directory import RunDirectoryError
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    _require_packages("tyro", "rich")
+    require_packages()
     from tensor_optix.cli.options import DoctorOptions, ResumeOptions, TrainOptions, TuneOptions
     from tensor_optix.cli.parsing import parse
 
@@ -68,7 +67,7 @@ def _dispatch(arguments: list[str]) -> int:
 
         return tune(options)
     if isinstance(options, TrainOptions | ResumeOptions):
-        _require_packages("matplotlib")
+        require_packages("matplotlib")
         from tensor_optix.cli.training import train
 
         return train(options)
@@ -79,9 +78,3 @@ def _dispatch(arguments: list[str]) -> int:
     from tensor_optix.cli.evaluation import evaluate
 
     return evaluate(options)
-
-
-def _require_packages(*names: str) -> None:
-    for name in names:
-        if importlib.util.find_spec(name) is None:
-            raise CommandError(f"{name} is not installed: pip install 'tensor-optix[cli]'")

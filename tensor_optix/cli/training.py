@@ -7,13 +7,12 @@ import sys
 import traceback
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from tensor_optix.assembly import assemble
 from tensor_optix.cli.boards import boards, show_curve
 from tensor_optix.cli.building import build_agent, named_callbacks, open_environments, run_config
 from tensor_optix.cli.configuration import require_writable, save_options
-from tensor_optix.cli.display import Display, log_shown, make_display
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import framework_for, load_announced, require_framework
 from tensor_optix.cli.options import ResumeOptions, TrainOptions
@@ -26,6 +25,7 @@ from tensor_optix.core.checkpoints.saved_state import CheckpointError
 from tensor_optix.core.replay.storage import logger as replay_logger
 from tensor_optix.optimizers.fork_optimizer import ForkOptimizer
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
+from tensor_optix.runs.display import Display, log_shown, make_display
 from tensor_optix.runs.interruption import Interruption
 from tensor_optix.runs.record import TrainingRecord
 from tensor_optix.runs.report import Outcome
@@ -38,9 +38,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tensor_optix.core.base_agent import BaseAgent
-    from tensor_optix.core.callbacks import LoopEvent
+    from tensor_optix.core.callbacks import LoopCallback, LoopEvent
     from tensor_optix.core.environment_recipe import EnvironmentRecipe
     from tensor_optix.pipeline.vector_env import VectorEnv
+
+MakeDisplay: TypeAlias = "Callable[[TrainingRecord, RunConfig], Display]"
+
+
+class Trained(NamedTuple):
+    """A run that is over."""
+
+    directory: RunDirectory
+    ending: Ending
+    error: BaseException | None
+    """What it crashed by."""
+
+    @property
+    def reason(self) -> str:
+        """Why it crashed, in words."""
+        return f"{_said(self.error)}; the traceback is in {self.directory.traceback}"
 
 
 def train(options: TrainOptions | ResumeOptions) -> int:
@@ -55,18 +71,42 @@ def train(options: TrainOptions | ResumeOptions) -> int:
     Raises:
         CommandError: If it cannot be done; nothing was written.
     """
+    shown = partial(make_display, plain=options.plain)
     with Interruption() as interruption:
         try:
-            if isinstance(options, ResumeOptions):
-                return _resume(options, interruption)
-            return _begin(options, interruption)
+            if isinstance(options, TrainOptions):
+                trained = begin(options, shown, interruption)
+            else:
+                trained = resume(options, shown, interruption)
         except KeyboardInterrupt:
             print("tensor-optix: interrupted before the run was complete", file=sys.stderr)
             return interruption.exit_code
+        if trained is not None and trained.ending is Ending.CRASHED:
+            print(f"tensor-optix: training crashed: {trained.reason}", file=sys.stderr)
+            return 1
+        return interruption.exit_code
 
 
-def _begin(options: TrainOptions, interruption: Interruption) -> int:
-    """Train from the start, in a new directory."""
+def begin(
+    options: TrainOptions,
+    make_display: MakeDisplay,
+    interruption: Interruption,
+    callbacks: Sequence[LoopCallback] = (),
+) -> Trained | None:
+    """Train from the start, in a new directory.
+
+    Args:
+        options: Were checked.
+        make_display: Makes what shows the run.
+        interruption: Listens for signals.
+        callbacks: Listeners beside those that the options name.
+
+    Returns:
+        How it ended; None where it was only to be shown.
+
+    Raises:
+        CommandError: If it cannot be done; nothing was written.
+    """
     if options.framework is not None:
         require_framework(options.framework)
     if options.run_dir is None:
@@ -97,12 +137,14 @@ def _begin(options: TrainOptions, interruption: Interruption) -> int:
         env_kwargs=options.environment.kwargs,
         wrappers=options.wrapper,
     )
-    training = _Training(directory, pipeline, options.plain, interruption, list(found.events()))
-    return training.begin(options, described)
+    training = _Training(directory, pipeline, make_display, interruption)
+    return training.begin(options, described, callbacks, list(found.events()))
 
 
-def _resume(options: ResumeOptions, interruption: Interruption) -> int:
-    """Go on with a run, in its directory."""
+def resume(
+    options: ResumeOptions, make_display: MakeDisplay, interruption: Interruption
+) -> Trained:
+    """Go on with a run, in its directory. As `begin`."""
     directory = RunDirectory(options.resume)
     config = directory.read_config()
     window_size = config.window_size
@@ -128,7 +170,7 @@ def _resume(options: ResumeOptions, interruption: Interruption) -> int:
         env_kwargs=config.env_kwargs,
         wrappers=config.wrappers,
     )
-    return _Training(directory, pipeline, options.plain, interruption).resume(config)
+    return _Training(directory, pipeline, make_display, interruption).resume(config)
 
 
 class _Training:
@@ -137,49 +179,56 @@ class _Training:
     Args:
         directory: Of the run.
         pipeline: Gives its windows.
-        plain: Whether the display is plain lines, also on a terminal.
+        make_display: Makes what shows it.
         interruption: Listens for signals.
-        before: What the log tells of before a run that begins.
     """
 
     def __init__(
         self,
         directory: RunDirectory,
         pipeline: VectorBatchPipeline,
-        plain: bool,
+        make_display: MakeDisplay,
         interruption: Interruption,
-        before: Sequence[LoopEvent] = (),
     ) -> None:
         self._directory = directory
         self._pipeline = pipeline
-        self._plain = plain
+        self._make_display = make_display
         self._interruption = interruption
-        self._before = before
         self._record = TrainingRecord()
+        self._error: BaseException | None = None
         self._notes = list[str]()
 
-    def begin(self, options: TrainOptions, describe: Callable[[VectorEnv], RunConfig]) -> int:
-        """Train from the start, or only show what would be trained; return the exit code.
+    def begin(
+        self,
+        options: TrainOptions,
+        describe: Callable[[VectorEnv], RunConfig],
+        callbacks: Sequence[LoopCallback],
+        before: Sequence[LoopEvent],
+    ) -> Trained | None:
+        """Train from the start, or only show what would be trained.
 
         Args:
             options: Leave nothing open.
             describe: Tells the whole run, once there are environments.
+            callbacks: Further listeners.
+            before: What the log tells of before it begins.
         """
         try:
             agent = self._prepare(options.environment, describe)
+            self._listeners += [*callbacks, ChoiceLog(before)]
             if options.save_config is not None:
                 save_options(self._config, options.save_config)
             if options.dry_run:
-                print(plan(self._config, self._pipeline.env, self._directory, self._before))
-                return 0
+                print(plan(self._config, self._pipeline.env, self._directory, before))
+                return None
             self._directory.create(self._config)
             outcome, display = self._run(agent, resume=False)
         finally:
             self._pipeline.teardown()
         return self._close(outcome, display)
 
-    def resume(self, config: RunConfig) -> int:
-        """Go on with the run in the directory, and return the exit code.
+    def resume(self, config: RunConfig) -> Trained:
+        """Go on with the run in the directory.
 
         Args:
             config: Of the run; its limits may be others from here on.
@@ -203,12 +252,12 @@ class _Training:
         return agent
 
     def _run(self, agent: BaseAgent, resume: bool) -> tuple[Outcome, Display]:
-        display = make_display(self._record, self._config, self._plain)
+        display = self._make_display(self._record, self._config)
         with RunLock(self._directory.path), log_shown(display, replay_logger, _note):
             if resume:
                 self._directory.describe(self._config)
             for note in self._notes:
-                display.note(f"warning: {note}")
+                display.warn(f"warning: {note}")
             return self._train(agent, display, resume), display
 
     def _train(self, agent: BaseAgent, display: Display, resume: bool) -> Outcome:
@@ -219,57 +268,46 @@ class _Training:
             checkpoint_dir=directory.checkpoints,
             max_steps=config.max_steps,
             target_score=config.target_score,
-            callbacks=[
-                self._record,
-                display,
-                RunLog(directory.path, resume),
-                *self._listeners,
-                ChoiceLog(self._before),
-            ],
+            callbacks=[self._record, display, RunLog(directory.path, resume), *self._listeners],
         )
         loop = assemble(agent, self._pipeline, settings, RunKeeper(directory.state, resume=resume))
         interruption = self._interruption
         interruption.stop = partial(loop.stop, ending=Ending.INTERRUPTED)
         interruption.acknowledge = display.note
-        error: BaseException | None = None
         try:
             loop.run()
         except CheckpointError as unusable:
             display.close()
             raise CommandError(str(unusable)) from unusable
         except (Exception, KeyboardInterrupt) as caught:
-            error = caught
+            self._error = caught
         finally:
             display.close()
         if interruption.signal is not None:
             return Outcome(Ending.INTERRUPTED, loop.best_snapshot, signal=interruption.name)
-        if error is not None:
-            self._keep_traceback(error, display)
-            notes = getattr(error, "__notes__", ())
-            reason = "; ".join([f"{type(error).__name__}: {error}", *notes])
-            return Outcome(Ending.CRASHED, loop.best_snapshot, reason)
+        if self._error is not None:
+            self._keep_traceback(self._error, display)
+            return Outcome(Ending.CRASHED, loop.best_snapshot, _said(self._error))
         stop = self._record.stop
         assert stop is not None
         return Outcome(stop.ending, loop.best_snapshot, stop.reason or "")
 
     def _keep_traceback(self, error: BaseException, display: Display) -> None:
         text = "".join(traceback.format_exception(error))
-        attempt(lambda: self._directory.traceback.write_text(text, encoding="utf-8"), display.note)
+        attempt(lambda: self._directory.traceback.write_text(text, encoding="utf-8"), display.warn)
 
-    def _close(self, outcome: Outcome, display: Display) -> int:
+    def _close(self, outcome: Outcome, display: Display) -> Trained:
         """Write what the run leaves behind, and tell it."""
         directory = self._directory
-        report = leave_report(self._record, self._config, directory, outcome, display.note)
-        show_curve(self._listeners, directory, self._record.total_steps, display.note)
+        report = leave_report(self._record, self._config, directory, outcome, display.warn)
+        show_curve(self._listeners, directory, self._record.total_steps, display.warn)
         display.note("\n" + report.rstrip())
-        if outcome.ending is Ending.CRASHED:
-            print(
-                f"tensor-optix: training crashed: {outcome.reason}; "
-                f"the traceback is in {directory.traceback}",
-                file=sys.stderr,
-            )
-            return 1
-        return self._interruption.exit_code
+        return Trained(directory, outcome.ending, self._error)
+
+
+def _said(error: BaseException | None) -> str:
+    """Return an error in words, with its notes."""
+    return "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
 
 
 def _note(record: logging.LogRecord) -> str:

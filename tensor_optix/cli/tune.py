@@ -10,7 +10,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.cli.building import build_agent, derived_seeds, open_environments, run_config
-from tensor_optix.cli.display import Display, log_shown, make_display
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import framework_for, load_announced, require_framework
 from tensor_optix.cli.starting import settled
@@ -18,6 +17,7 @@ from tensor_optix.core.checkpoints.durable_files import write_json
 from tensor_optix.core.json_values import to_json
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
 from tensor_optix.runs import words
+from tensor_optix.runs.display import Display, log_shown, make_display
 from tensor_optix.runs.interruption import Interruption
 from tensor_optix.runs.record import TrainingRecord
 from tensor_optix.runs.run_directory import RunDirectory, new_run_directory

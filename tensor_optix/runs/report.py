@@ -62,7 +62,7 @@ def closing_report(
         *_paragraph(
             "steps", f"{record.total_steps:,} in {words.clock(seconds)} ({speed:,.0f} steps/s)"
         ),
-        *_paragraph("run", f"{config.learner}, {_environments(config)}, {config.origin}"),
+        *_paragraph("run", f"{config.learner}, {config.environments}, {config.origin}"),
         *_learning(record),
         *_best(record, directory, outcome),
         *_decisions(record.decisions),
@@ -98,12 +98,6 @@ def _why(record: TrainingRecord, config: RunConfig, outcome: Outcome) -> str:
     if not dormant:
         return f"{outcome.reason}."
     return f"nothing is left to gain. {words.plateau(dormant[-1])}"
-
-
-def _environments(config: RunConfig) -> str:
-    plural = "" if config.num_envs == 1 else "s"
-    on = f" on {config.backend}" if config.backend else ""
-    return f"{config.num_envs} environment{plural}{on}"
 
 
 def _learning(record: TrainingRecord) -> list[str]:

@@ -115,6 +115,13 @@ class RunConfig:
         return "no seed" if self.seed is None else f"seed {self.seed}"
 
     @property
+    def environments(self) -> str:
+        """How many step together, and who steps them, in words."""
+        plural = "" if self.num_envs == 1 else "s"
+        on = f" on {self.backend}" if self.backend else ""
+        return f"{self.num_envs} environment{plural}{on}"
+
+    @property
     def learner(self) -> str:
         """The algorithm, and what computes it, in words."""
         if not self.algorithm:

@@ -7,12 +7,12 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from tensor_optix.core.callbacks import Ending, LoopCallback, LoopControl, LoopEvent, WindowReport
-from tensor_optix.runs.record import TrainingRecord
 from tensor_optix.runs.report import Outcome, closing_report, draw_curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tensor_optix.runs.record import TrainingRecord
     from tensor_optix.runs.run_directory import RunConfig, RunDirectory
 
 logger = logging.getLogger(__name__)
@@ -24,12 +24,15 @@ class RunFiles(LoopCallback):
     Args:
         directory: Of the run.
         describe: Tells what was asked for, once there are environments.
+        record: Of the run; hears of everything through this.
     """
 
-    def __init__(self, directory: RunDirectory, describe: Callable[[], RunConfig]) -> None:
+    def __init__(
+        self, directory: RunDirectory, describe: Callable[[], RunConfig], record: TrainingRecord
+    ) -> None:
         self._directory = directory
         self._describe = describe
-        self._record = TrainingRecord()
+        self._record = record
         self._config: RunConfig | None = None
 
     def on_attach(self, control: LoopControl) -> None:

@@ -1,4 +1,4 @@
-"""Live progress: the record of a run comes in, a panel in a terminal or plain lines go out,
+"""Live progress: the record of a run comes in; a panel in a terminal or a notebook, or plain lines, go out,
 with what the library logs between them.
 
 Everything is drawn from within the loop's own calls, a few times a second at most: no
@@ -7,12 +7,13 @@ thread, no cost worth mentioning.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -28,8 +29,12 @@ from tensor_optix.runs.record import merged
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.console import RenderableType
+
     from tensor_optix.runs.record import TrainingRecord
     from tensor_optix.runs.run_directory import RunConfig
+
+logger = logging.getLogger(__name__)
 
 PANEL_SECONDS = 1.0
 LINE_SECONDS = 5.0
@@ -50,6 +55,9 @@ class Display(LoopCallback):
         console: Where to draw.
     """
 
+    shows_log: ClassVar[bool] = True
+    """Whether what the library logs is to be shown by `note`, and not by the log's own handlers."""
+
     def __init__(self, record: TrainingRecord, config: RunConfig, console: Console) -> None:
         self._record = record
         self._config = config
@@ -59,6 +67,10 @@ class Display(LoopCallback):
     def note(self, text: str) -> None:
         """Show a line that is no progress: a warning, or that the run is about to stop."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Show what one should know of also where no progress is shown."""
+        self.note(text)
 
     def close(self) -> None:
         """Show the last state, and leave the terminal as it was found."""
@@ -76,11 +88,7 @@ class PlainDisplay(Display):
 
     def on_loop_start(self) -> None:
         """Say what begins."""
-        config = self._config
-        self.note(
-            f"{config.title}: {config.learner}, {config.num_envs} environments on {config.backend}, "
-            f"seed {config.seed}"
-        )
+        self.note(f"{self._config.title}: {_parts(self._config)}")
 
     def on_window(self, report: WindowReport) -> None:
         """Write a line, if it is time to."""
@@ -111,28 +119,25 @@ class PlainDisplay(Display):
         self.note(f"{words.clock(self._record.seconds)}  {steps:>12,} steps  {text}")
 
 
-class LiveDisplay(Display):
-    """A panel that is redrawn in place."""
+class PanelDisplay(Display):
+    """A panel that is redrawn in place, where `draw` puts it."""
 
-    def __init__(self, record: TrainingRecord, config: RunConfig, console: Console) -> None:
-        super().__init__(record, config, console)
-        self._live = Live(console=console, auto_refresh=False)
-        self._live.start()
+    def draw(self, picture: RenderableType) -> None:
+        """Show a picture in place of the one before."""
+        raise NotImplementedError
 
     def on_loop_start(self) -> None:
         """Say what is waited for: the first update may have to be compiled."""
-        self._live.update(Text("the first window is under way ...", "dim"), refresh=True)
+        self.draw(Text("the first window is under way ...", "dim"))
 
     def on_window(self, report: WindowReport) -> None:
         """Redraw, if it is time to."""
         if self._is_due(PANEL_SECONDS):
-            self._live.update(self._panel(), refresh=True)
+            self.draw(self._panel())
 
     def close(self) -> None:
-        """Draw the end, and give the cursor back."""
-        is_empty = self._record.last is None
-        self._live.update(Text() if is_empty else self._panel(is_over=True), refresh=True)
-        self._live.stop()
+        """Draw the end."""
+        self.draw(Text() if self._record.last is None else self._panel(is_over=True))
 
     def _panel(self, is_over: bool = False) -> Panel:
         config = self._config
@@ -156,9 +161,7 @@ class LiveDisplay(Display):
         return Panel(
             Group(rows, Text(), *decided, *([] if is_over else [Text(_HINT, "dim")])),
             title=f"[bold]{escape(config.title)}[/bold]",
-            subtitle=(
-                f"{config.learner}, {config.num_envs} envs on {config.backend}, seed {config.seed}"
-            ),
+            subtitle=escape(_parts(config)),
             width=width,
             border_style="cyan",
         )
@@ -181,6 +184,66 @@ class LiveDisplay(Display):
         ]
 
 
+class LiveDisplay(PanelDisplay):
+    """The panel in a terminal."""
+
+    def __init__(self, record: TrainingRecord, config: RunConfig, console: Console) -> None:
+        super().__init__(record, config, console)
+        self._live = Live(console=console, auto_refresh=False)
+        self._live.start()
+
+    def draw(self, picture: RenderableType) -> None:
+        """Draw over the one before."""
+        self._live.update(picture, refresh=True)
+
+    def close(self) -> None:
+        """Draw the end, and give the cursor back."""
+        super().close()
+        self._live.stop()
+
+
+class NotebookDisplay(PanelDisplay):
+    """The panel below the cell of a notebook."""
+
+    def __init__(self, record: TrainingRecord, config: RunConfig, console: Console) -> None:
+        super().__init__(record, config, console)
+        self._shown: Any = None
+
+    def draw(self, picture: RenderableType) -> None:
+        """Put it in place of the one before; the cell's other output stays."""
+        from IPython.display import HTML, display
+
+        paper = Console(
+            file=io.StringIO(), record=True, width=MAX_WIDTH, force_jupyter=False, highlight=False
+        )
+        paper.print(picture)
+        page = HTML(paper.export_html(inline_styles=True, code_format=_CELL))  # type: ignore[no-untyped-call]
+        if self._shown is None:
+            self._shown = display(page, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._shown.update(page)
+
+
+_CELL = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
+
+
+class NoDisplay(Display):
+    """Nothing, but for warnings, in the log."""
+
+    shows_log = False
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def warn(self, text: str) -> None:
+        """Log it."""
+        logger.warning(text)
+
+
+def _parts(config: RunConfig) -> str:
+    return ", ".join((config.learner, config.environments, config.origin))
+
+
 class _Console(Console):
     """A console whose reader may go away (`tensor-optix train ... | head`): training goes on."""
 
@@ -195,6 +258,41 @@ def make_display(record: TrainingRecord, config: RunConfig, plain: bool) -> Disp
     console = _Console(highlight=False)
     kind = PlainDisplay if plain or not _can_draw(console) else LiveDisplay
     return kind(record, config, console)
+
+
+def make_python_display(record: TrainingRecord, config: RunConfig, progress: bool) -> Display:
+    """Return a panel for a terminal or a notebook that is to show progress; nothing elsewhere."""
+    console = _Console(highlight=False)
+    if progress and console.is_jupyter:
+        return NotebookDisplay(record, config, console)
+    kind = LiveDisplay if progress and _can_draw(console) else NoDisplay
+    return kind(record, config, console)
+
+
+class Progress(LoopCallback):
+    """Shows the progress of a run that Python code makes, in a terminal or a notebook; piped, nothing.
+
+    Args:
+        record: Of the run; is called before.
+        describe: Tells what the run is, when its first window has come.
+    """
+
+    def __init__(self, record: TrainingRecord, describe: Callable[[], RunConfig]) -> None:
+        self._record = record
+        self._describe = describe
+        self._display: Display | None = None
+
+    def on_window(self, report: WindowReport) -> None:
+        """Draw a window."""
+        if self._display is None:
+            self._display = make_python_display(self._record, self._describe(), progress=True)
+        self._display.on_window(report)
+
+    def on_loop_stop(self) -> None:
+        """Draw the end."""
+        if self._display is not None:
+            self._display.close()
+            self._display = None
 
 
 @contextmanager
@@ -237,13 +335,16 @@ class _NoteHandler(logging.Handler):
 def log_shown(
     display: Display, told: logging.Logger, form: Callable[[logging.LogRecord], str]
 ) -> Iterator[None]:
-    """Show what the library logs while the block runs.
+    """Show what the library logs while the block runs, if the display does that.
 
     Args:
         display: Shows it as notes.
         told: The logger whose information is shown, besides the warnings of all.
         form: Makes a note of a record.
     """
+    if not display.shows_log:
+        yield
+        return
     logger = logging.getLogger("tensor_optix")
     handler, level = _NoteHandler(display, told, form), told.level
     logger.addHandler(handler)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tensor_optix.cli.display import LiveDisplay, PlainDisplay, announced
 from tensor_optix.core.callbacks import (
     Baseline,
     Best,
@@ -28,6 +27,7 @@ from tensor_optix.core.callbacks import (
 from tensor_optix.core.decisions.convergence import plateau_test
 from tensor_optix.core.types import LoopState
 from tensor_optix.runs import words
+from tensor_optix.runs.display import LiveDisplay, PlainDisplay, announced
 from tensor_optix.runs.record import MOST_POINTS, Decision, TrainingRecord, merged
 from tensor_optix.runs.report import Ending, Outcome, closing_report
 from tensor_optix.runs.run_directory import RunConfig, RunDirectory
@@ -268,7 +268,7 @@ def test_the_panel_fits_the_terminal_and_shows_the_run(width: int) -> None:
     text = "\n".join(shown)
     for part in (
         "Cart-v1",
-        "ppo (TensorFlow, gpu), 8 envs on envpool, seed 9",
+        "ppo (TensorFlow, gpu), 8 environments on envpool, seed 9",
         "300",
         "learning, every window",
         "▁▅█",

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import tensor_optix
-from tensor_optix.cli.display import log_shown
+from tensor_optix.runs.display import log_shown
 
 if TYPE_CHECKING:
-    from tensor_optix.cli.display import Display
+    from tensor_optix.runs.display import Display
 
 PACKAGE = Path(tensor_optix.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -23,6 +23,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 class Notes:
     """A display that keeps its notes."""
+
+    shows_log = True
 
     def __init__(self) -> None:
         self.said: list[str] = []
