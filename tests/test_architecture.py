@@ -78,6 +78,7 @@ ALONE = {
     "cli.plan": "the words of a run that is not begun",
     "cli.main": "where the command begins, and the script that installs with it",
     "cli.parsing": "the parser's side, imported where it is installed",
+    "cli.recording": "what films, tested by itself",
     "cli.tune": "a subcommand",
     "core.checkpoints.run_checkpoints": "the files of a run's checkpoints, tested by itself",
     "core.decisions.best_policy": "a decision of the loop",

@@ -15,6 +15,7 @@ from tensor_optix.cli.building import build_agent, episode_seed, open_environmen
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.kept_warnings import kept_warnings
 from tensor_optix.cli.own_output import everything_on_stderr
+from tensor_optix.cli.recording import FILM, Films, make_drawing
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.decisions.episode_ends import MOST_STEPS, did_not_end, steps_to_end
 from tensor_optix.core.environment_ids import envpool_ids, gymnasium_spec
@@ -27,6 +28,7 @@ from tensor_optix.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tensor_optix.cli.options import EvaluateOptions
     from tensor_optix.core.base_agent import BaseAgent
@@ -46,7 +48,8 @@ class Evaluation:
 
     config: RunConfig
     snapshot: PolicySnapshot
-    backend: str
+    env: VectorEnv
+    """In which; it is closed."""
     seed: int
     """As given; the environments' own follow from it."""
     episodes: int
@@ -54,6 +57,8 @@ class Evaluation:
     played: Played
     signal: str = ""
     """What ended it early, empty if nothing did."""
+    films: tuple[Path, ...] = ()
+    """What was filmed."""
 
     @property
     def score(self) -> float:
@@ -96,7 +101,8 @@ def _play(options: EvaluateOptions, interruption: Interruption) -> Evaluation:
         if not registry.snapshots:
             raise CommandError(_nothing_to_play(directory))
         seed = (config.seed or 0) if options.seed is None else options.seed
-        env = _open(config, options, seed, damage.append)
+        films = _films(options, directory, seed)
+        env = _open(config, options, seed, films, damage.append)
         try:
             agent = build_agent(env, replace(config, engine=options.engine or config.engine))
             snapshot = _load_best(registry, agent, directory)
@@ -109,20 +115,44 @@ def _play(options: EvaluateOptions, interruption: Interruption) -> Evaluation:
             played = play_bounded(
                 agent,
                 env,
-                options.episodes,
+                options.count,
                 most,
                 lambda: interruption.signal is not None,
                 seed=episode_seed(seed),
             )
         finally:
             env.close()
-    return Evaluation(config, snapshot, env.name, seed, options.episodes, played, interruption.name)
+    return Evaluation(
+        config,
+        snapshot,
+        env,
+        seed,
+        options.count,
+        played,
+        interruption.name,
+        () if films is None else tuple(films.paths),
+    )
+
+
+def _films(options: EvaluateOptions, directory: RunDirectory, seed: int) -> Films | None:
+    if options.record is None:
+        return None
+    return Films(options.record, f"{directory.path.resolve().name}-seed-{seed}", options.gif)
 
 
 def _open(
-    config: RunConfig, options: EvaluateOptions, seed: int, warn: Callable[[str], None]
+    config: RunConfig,
+    options: EvaluateOptions,
+    seed: int,
+    films: Films | None,
+    warn: Callable[[str], None],
 ) -> VectorEnv:
     """Make the environments of a run again."""
+    if options.is_drawn:
+        mode = options.render or FILM
+        return open_environments(
+            config.environment, lambda: make_drawing(config.environment, mode, films), warn
+        )
     recipe, backend = config.environment, options.backend or config.backend
     # First come, first served would pair the episodes with other batches in every run.
     backend = _BACKENDS.get(backend, backend)
@@ -133,7 +163,7 @@ def _open(
         recipe,
         lambda: make_vector_env(
             recipe.env_id,
-            _num_envs(options.episodes),
+            min(options.count, MAX_ENVS),
             backend,
             episode_seed(seed),
             env_kwargs=recipe.kwargs,
@@ -141,10 +171,6 @@ def _open(
         ),
         warn,
     )
-
-
-def _num_envs(episodes: int) -> int:
-    return min(episodes, MAX_ENVS)
 
 
 def _only_gymnasium_has(env_id: str) -> bool:
@@ -212,12 +238,12 @@ def _as_json(evaluation: Evaluation) -> dict[str, Any]:
         "env_id": evaluation.config.env_id,
         "env_kwargs": to_readable_json(evaluation.config.env_kwargs),
         "wrappers": list(evaluation.config.wrappers),
-        "backend": evaluation.backend,
+        "backend": evaluation.env.name,
         "seed": evaluation.seed,
         "training_seed": evaluation.config.seed,
         # Environment n was reset with env_seed + n, an EnvPool was made with env_seed.
         "env_seed": episode_seed(evaluation.seed),
-        "num_envs": _num_envs(evaluation.episodes),
+        "num_envs": evaluation.env.num_envs,
         "snapshot": evaluation.snapshot.snapshot_id,
         "training_score": score if np.isfinite(score) else None,
         "steps": played.steps,
@@ -233,6 +259,7 @@ def _as_json(evaluation: Evaluation) -> dict[str, Any]:
         "length": _figures(played.lengths),
         "returns": [float(one) if np.isfinite(one) else None for one in played.returns],
         "lengths": played.lengths.tolist(),
+        "films": [str(path) for path in evaluation.films],
     }
 
 
@@ -240,7 +267,7 @@ def _as_text(evaluation: Evaluation) -> str:
     config, played = evaluation.config, evaluation.played
     count = len(played.returns)
     lines = [
-        f"{config.title}: {count} episodes, best actions, on {evaluation.backend}",
+        f"{config.title}: {count} episode{'' if count == 1 else 's'}, best actions, on {evaluation.env.name}",
         f"policy   {_described(evaluation.snapshot)}",
         f"seed     {evaluation.seed}, of fresh episodes; --seed {evaluation.seed} plays them again",
     ]
@@ -261,6 +288,7 @@ def _as_text(evaluation: Evaluation) -> str:
         lines.append(
             f"{lost} episodes had rewards that are not finite, and are not in these figures"
         )
+    lines += [f"film     {path}" for path in evaluation.films]
     return "\n".join(lines)
 
 

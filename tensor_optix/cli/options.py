@@ -13,7 +13,7 @@ import textwrap
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from functools import cache
 from pathlib import Path  # noqa: TC003 (the parser reads the annotations)
-from typing import TYPE_CHECKING, Annotated, Any, Self, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
 
 import tyro
 from gymnasium.spaces import Box, Discrete
@@ -451,8 +451,20 @@ class EvaluateOptions:
 
     run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
     """The run directory that `tensor-optix train` printed."""
-    episodes: int = 20
+    episodes: Annotated[
+        int | None,
+        tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 20; 3 with pictures)"),
+    ] = None
     """How many episodes to play."""
+    record: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Film each episode, as MP4 files in this directory. Needs tensor-optix[video]."""
+    gif: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Film them as GIFs, beside --record."""
+    render: Annotated[
+        Literal["human"] | None,
+        tyro.conf.arg(metavar="human", help_behavior_hint="(default: none)"),
+    ] = None
+    """Show the episodes in a window."""
     backend: Annotated[
         str | None,
         tyro.conf.arg(
@@ -478,8 +490,28 @@ class EvaluateOptions:
         Raises:
             ValueError: If one is out of range.
         """
-        require_at_least_1("episodes", self.episodes)
+        require_at_least_1("episodes", self.count)
         _require_seed(self.seed)
+        if self.gif and self.record is None:
+            raise ValueError("--gif needs --record DIR, which takes the GIFs")
+        if self.record is not None and self.render is not None:
+            raise ValueError("give either --record or --render, not both")
+        if self.is_drawn and self.backend not in (None, "auto", "sync"):
+            raise ValueError(
+                f"--record and --render need environments of this process: leave --backend {self.backend} out"
+            )
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether pictures are made of the episodes."""
+        return self.record is not None or self.render is not None
+
+    @property
+    def count(self) -> int:
+        """How many episodes to play, given or not."""
+        if self.episodes is not None:
+            return self.episodes
+        return 3 if self.is_drawn else 20
 
 
 @dataclass(frozen=True)
