@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 EDITABLE := --no-build-isolation --config-settings=editable.rebuild=false --editable
 SOURCES := $(wildcard kernels/*) CMakeLists.txt pyproject.toml constraints.txt
 
-.PHONY: train test tests checks checks-and-sanitizers test-slow sanitize lint format benchmark gpu-kit clean
+.PHONY: train test tests checks checks-and-sanitizers test-slow sanitize wheels lint format benchmark gpu-kit clean
 
 train: $(VENV)/training
 	$(BIN)/tensor-optix train CartPole-v1
@@ -33,6 +33,11 @@ test-slow: $(VENV)/installed
 
 sanitize: $(VENV)/installed
 	$(BIN)/python tests/kernels/sanitize.py
+
+# A wheel for each Python, in dist/, each tried where there is no compiler.
+PYTHONS ?= python3.11 python3.12 python3.13
+wheels:
+	$(PYTHON) tests/wheels/check.py dist $(PYTHONS)
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .

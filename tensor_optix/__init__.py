@@ -92,6 +92,6 @@ if TYPE_CHECKING:
     from tensor_optix.policies.policy import Policy as Policy
     from tensor_optix.trials.orchestrator import TrialOrchestrator as TrialOrchestrator
 
-__version__ = "2.0.0.dev0"
+__version__ = "2.0.0"
 
 __all__, __getattr__, __dir__ = lazy(__name__)

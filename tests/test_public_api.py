@@ -7,6 +7,7 @@ import importlib
 import inspect
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,11 @@ def test_a_missing_framework_is_named_with_the_command_that_installs_it(prefix, 
         "else:\n    raise AssertionError"
     )
     loaded_by(statement)
+
+
+def test_a_release_has_one_version():
+    root = PACKAGE.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert project["version"] == tensor_optix.__version__
+    assert f"\nversion: {tensor_optix.__version__}\n" in (root / "CITATION.cff").read_text()
+    assert f"\n## {tensor_optix.__version__} (" in (root / "CHANGELOG.md").read_text()
