@@ -57,7 +57,7 @@ def train(
 
     Raises:
         ValueError: If there is no such option, or the run cannot be made as asked. Nothing was written.
-        TypeError: If a callback is none.
+        TypeError: If `env_id` is no text, or a callback is none.
         ImportError: If a package of the command is not installed.
         Exception: That by which the environment, or a step of the learning, failed. What was learned before
             is kept in the run's directory.
@@ -70,6 +70,11 @@ def train(
     from tensor_optix.cli.training import begin
     from tensor_optix.runs.display import make_python_display
 
+    if not isinstance(env_id, str):
+        raise TypeError(
+            f"env_id must be an id, such as 'CartPole-v1', got {type(env_id).__name__}: register an environment "
+            "of your own by gymnasium.register, or train it with RLOptimizer(agent, BatchPipeline(env=...))"
+        )
     for callback in callbacks:
         instance_of("a callback", callback, LoopCallback)
     named = {"algo": algo, "max_steps": max_steps, "target_score": target_score, "seed": seed}

@@ -87,6 +87,11 @@ def test_an_environment_that_is_not_there_is_refused(here: Path) -> None:
         tensor_optix.train("CartPol-v1")
 
 
+def test_an_environment_that_is_an_object_is_told_where_it_belongs(here: Path) -> None:
+    with pytest.raises(TypeError, match=r"got TimeLimit: register an environment"):
+        tensor_optix.train(gymnasium.make("CartPole-v1"))  # type: ignore[arg-type]
+
+
 def test_a_directory_that_holds_a_run_is_refused(here: Path, finished_run: Path) -> None:
     with pytest.raises(RunDirectoryError, match="another run is here"):
         tensor_optix.train("CartPole-v1", run_dir=finished_run)
