@@ -72,8 +72,9 @@ def train(
 
     if not isinstance(env_id, str):
         raise TypeError(
-            f"env_id must be an id, such as 'CartPole-v1', got {type(env_id).__name__}: register an environment "
-            "of your own by gymnasium.register, or train it with RLOptimizer(agent, BatchPipeline(env=...))"
+            f"env_id must be an id, such as 'CartPole-v1', got {type(env_id).__name__}: register an "
+            "environment of your own by gymnasium.register, or train it by "
+            "RLOptimizer(agent, BatchPipeline(env=...))"
         )
     for callback in callbacks:
         instance_of("a callback", callback, LoopCallback)
