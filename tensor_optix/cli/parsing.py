@@ -7,7 +7,7 @@ algorithm, `1e5`, `64,64`.
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import tyro
 
@@ -16,6 +16,8 @@ from tensor_optix.cli.options import (
     AUTO,
     DoctorOptions,
     EvaluateOptions,
+    PlotOptions,
+    ReportOptions,
     ResumeOptions,
     TrainOptions,
     TuneOptions,
@@ -28,6 +30,8 @@ DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to ga
 - tensor-optix train Pendulum-v1 --algo sac
 - tensor-optix tune CartPole-v1 --trials 20
 - tensor-optix evaluate runs/CartPole-v1/TIME
+- tensor-optix plot runs/CartPole-v1/*
+- tensor-optix report runs/CartPole-v1/TIME --html
 - tensor-optix doctor CartPole-v1
 - tensor-optix --version"""
 
@@ -44,9 +48,19 @@ OTHER_NAMES = {
 """What others call an option."""
 
 
-def parse(
-    arguments: list[str],
-) -> TrainOptions | ResumeOptions | TuneOptions | EvaluateOptions | DoctorOptions:
+Options: TypeAlias = (
+    TrainOptions
+    | ResumeOptions
+    | TuneOptions
+    | EvaluateOptions
+    | PlotOptions
+    | ReportOptions
+    | DoctorOptions
+)
+"""Those of all subcommands."""
+
+
+def parse(arguments: list[str]) -> Options:
     """Read arguments.
 
     Args:
@@ -62,6 +76,8 @@ def parse(
         Annotated[TrainOptions, tyro.conf.subcommand("train")]
         | Annotated[TuneOptions, tyro.conf.subcommand("tune")]
         | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
+        | Annotated[PlotOptions, tyro.conf.subcommand("plot")]
+        | Annotated[ReportOptions, tyro.conf.subcommand("report")]
         | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")],
         prog="tensor-optix",
         description=DESCRIPTION,
