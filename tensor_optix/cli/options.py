@@ -23,8 +23,7 @@ from tensor_optix.algorithms.network_agent import Engine  # noqa: TC001 (the par
 from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.json_values import to_json
 from tensor_optix.pipeline.atari import atari, is_atari
-from tensor_optix.runs.pictures import SUFFIXES, Abscissa
-from tensor_optix.runs.plots import ABSCISSAE, KINDS, Kind
+from tensor_optix.runs.pictures import ABSCISSAE, KINDS, SUFFIXES, Abscissa, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -76,7 +76,7 @@ class _NoClock:
 
 
 @dataclass(frozen=True)
-class View:
+class RunView:
     """How a run is looked at."""
 
     ruler: Ruler = field(default_factory=Ruler)
@@ -87,6 +87,8 @@ class View:
     """Of the figure, in inches."""
     numbered: Sequence[Decision] = ()
     """Decisions that get their number, from 1, above the curve."""
+    experiments: Sequence[tuple[int, int]] = ()
+    """From which step to which other hyperparameters were tried."""
 
     def place(self, steps: Any) -> Array:
         """Return where environment steps are on the x axis."""
@@ -104,10 +106,10 @@ def draw_curve(record: TrainingRecord, config: RunConfig, path: Path) -> None:
     Raises:
         OSError: When the disk refuses.
     """
-    write_picture(run_figure(record, config, View()), path, dpi=120)
+    write_picture(run_figure(record, config, RunView()), path, dpi=120)
 
 
-def run_figure(record: TrainingRecord, config: RunConfig, view: View) -> Figure:
+def run_figure(record: TrainingRecord, config: RunConfig, view: RunView) -> Figure:
     """Draw score and best score, what learning says below, and the decisions as vertical lines.
 
     Args:
@@ -121,6 +123,7 @@ def run_figure(record: TrainingRecord, config: RunConfig, view: View) -> Figure:
         _draw_scores(axes, record, view)
         _draw_learning(below, record, view)
         _draw_decisions(axes, record, view)
+        _draw_experiments(axes, view)
         _draw_numbers(axes, view)
         learner = config.algorithm.upper() or config.agent_class
         title = f"{config.title}, {learner}, {config.origin}"
@@ -139,7 +142,7 @@ def run_figure(record: TrainingRecord, config: RunConfig, view: View) -> Figure:
     return figure
 
 
-def _draw_scores(axes: Axes, record: TrainingRecord, view: View) -> None:
+def _draw_scores(axes: Axes, record: TrainingRecord, view: RunView) -> None:
     if not record.scores:
         axes.text(0.5, 0.5, "no episode was scored", ha="center", transform=axes.transAxes)
         return
@@ -168,7 +171,7 @@ def _draw_scores(axes: Axes, record: TrainingRecord, view: View) -> None:
         )
 
 
-def _draw_learning(axes: Axes, record: TrainingRecord, view: View) -> None:
+def _draw_learning(axes: Axes, record: TrainingRecord, view: RunView) -> None:
     """Draw a loss or a distance on the left, how much is explored on the right."""
     sides = ((axes, _LOSSES, VERMILION), (axes.twinx(), _EXPLORATIONS, GREEN))
     for side, names, color in sides:
@@ -182,7 +185,7 @@ def _draw_learning(axes: Axes, record: TrainingRecord, view: View) -> None:
     axes.grid(visible=True, axis="x")
 
 
-def _draw_decisions(axes: Axes, record: TrainingRecord, view: View) -> None:
+def _draw_decisions(axes: Axes, record: TrainingRecord, view: RunView) -> None:
     shown = [made for made in record.decisions if type(made.event) in _MARKS]
     width, alpha = (1.3, 0.8) if len(shown) <= _MANY_MARKS else (0.7, 0.4)
     named = set[str]()
@@ -199,7 +202,24 @@ def _draw_decisions(axes: Axes, record: TrainingRecord, view: View) -> None:
         named.add(label)
 
 
-def _draw_numbers(axes: Axes, view: View) -> None:
+def _draw_experiments(axes: Axes, view: RunView) -> None:
+    from matplotlib.collections import PolyCollection
+
+    spans = [view.place(span) for span in view.experiments]
+    shapes = [[(begin, 0), (begin, 1), (end, 1), (end, 0)] for begin, end in spans]
+    if shapes:
+        shade = PolyCollection(
+            shapes,
+            transform=axes.get_xaxis_transform(),
+            facecolor=SKY,
+            alpha=0.18,
+            linewidth=0,
+            label="experiments",
+        )
+        axes.add_collection(shade, autolim=False)
+
+
+def _draw_numbers(axes: Axes, view: RunView) -> None:
     """Write the numbers of decisions above the curve, on levels, so that neighbours do not overlap."""
     places = [float(view.place(made.total_steps)) for made in view.numbered]
     low, high = axes.get_xlim()

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensor_optix.core import callbacks
-from tensor_optix.core.callbacks import Chosen, Ending, Resumed, Start, Stop, WindowReport
+from tensor_optix.core.callbacks import (
+    Chosen,
+    Ending,
+    Forked,
+    Forking,
+    Recovered,
+    Resumed,
+    Rollback,
+    Start,
+    Stop,
+    Tuned,
+    WindowReport,
+)
 from tensor_optix.core.checkpoints.saved_state import CheckpointError, reading
 from tensor_optix.core.decisions.convergence import PlateauTest
 from tensor_optix.core.types import LoopState
@@ -71,6 +83,28 @@ class LoggedRun:
     def chosen(self) -> set[str]:
         """The options that were chosen by the look at the environment, not given."""
         return {made.event.option for made in self.decisions if isinstance(made.event, Chosen)}
+
+    @property
+    def experiments(self) -> list[tuple[int, int]]:
+        """From which step to which other hyperparameters than the accepted ones were tried."""
+        spans, begun = [], None
+        for made in [*self.decisions, None]:
+            match made and made.event:
+                case Tuned(effective=effective, accepted=accepted):
+                    is_probing = accepted is not None and effective != accepted
+                case Forking():
+                    is_probing = True
+                case Forked() | Recovered() | Rollback() | None:
+                    is_probing = False
+                case _:
+                    continue
+            at = self.record.total_steps if made is None else made.total_steps
+            if begun is not None and not is_probing:
+                spans.append((begun, at))
+                begun = None
+            elif begun is None and is_probing:
+                begun = at
+        return spans
 
     def seconds_at(self, steps: Any) -> Array:
         """Return the seconds of training when so many environment steps were made.

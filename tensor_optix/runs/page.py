@@ -9,9 +9,9 @@ from html import escape
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from tensor_optix.core.callbacks import Baseline, Best, Chosen, Dormant, Looked
+from tensor_optix.core.callbacks import Baseline, Best, Chosen, Dormant, Ending, Looked
 from tensor_optix.runs import report, words
-from tensor_optix.runs.curve import NARROW, WIDE, View, run_figure
+from tensor_optix.runs.curve import NARROW, WIDE, RunView, run_figure
 from tensor_optix.runs.hyperparam_history import draw_hyperparams
 from tensor_optix.runs.pictures import Ruler, inline_svg
 from tensor_optix.runs.record import Surer, merged
@@ -52,7 +52,7 @@ def page(run: LoggedRun, outcome: Outcome) -> str:
         ending=escape(report.title(outcome)),
         learner=escape(f"{config.learner}, {report.environments(config)}, {config.origin}"),
         figures=_figures(run, outcome),
-        why=escape(report.why(record, outcome)),
+        why=escape(_capitalized(report.why(record, outcome))),
         curve=_curve(run, [made for made, _ in listed]),
         before=_before(before),
         decisions=_decisions(listed, left_out),
@@ -61,6 +61,10 @@ def page(run: LoggedRun, outcome: Outcome) -> str:
         settings=_settings(run.directory.read_description()),
         files=escape(str(run.directory.path)),
     )
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _figures(run: LoggedRun, outcome: Outcome) -> str:
@@ -104,8 +108,9 @@ def _both(name: str, wide: Figure, narrow: Figure) -> str:
 
 
 def _curve(run: LoggedRun, numbered: list[Decision]) -> str:
+    tried = run.experiments
     figures = [
-        run_figure(run.record, run.config, View(Ruler(), run, size=size, numbered=numbered))
+        run_figure(run.record, run.config, RunView(size=size, numbered=numbered, experiments=tried))
         for size in (WIDE, NARROW)
     ]
     return _both("scores over environment steps", *figures)
@@ -146,10 +151,11 @@ def _told(made: Decision, count: int) -> str:
 def _commands(run: LoggedRun, outcome: Outcome) -> str:
     """Return what can be done with the run."""
     place = shlex.quote(str(run.directory.path))
-    known = {"all runs of this environment in one picture": f"tensor-optix plot {_siblings(run)}"}
+    beside = f"{shlex.quote(str(run.directory.path.parent))}/*"
+    known = {"all runs beside it, in one picture": f"tensor-optix plot {beside}"}
     if run.config.is_rebuildable:
-        resume = f"tensor-optix train --resume {place} --max-steps {_next_limit(run)}"
-        known = {"go on with it": resume, **known}
+        more = f" --max-steps {_next_limit(run)}" * (outcome.ending is Ending.CAPPED)
+        known = {"go on with it": f"tensor-optix train --resume {place}{more}", **known}
         if outcome.snapshot is not None:
             load = f"policy = tensor_optix.load({str(run.directory.path)!r})"
             play = {"evaluate": f"tensor-optix evaluate {place}", "act, from Python": load}
@@ -158,10 +164,6 @@ def _commands(run: LoggedRun, outcome: Outcome) -> str:
         f"<dt>{escape(name)}</dt><dd><code>{escape(command)}</code></dd>"
         for name, command in known.items()
     )
-
-
-def _siblings(run: LoggedRun) -> str:
-    return f"{shlex.quote(str(run.directory.path.parent))}/*"
 
 
 def _next_limit(run: LoggedRun) -> int:
@@ -199,9 +201,10 @@ _PAGE = Template(
 <title>$title: $ending</title>
 <style>
 :root { color-scheme: light dark; --ink: #1f2328; --paper: #ffffff; --soft: #59636e; --line: #d1d9e0;
-  --box: #f6f8fa; }
+  --box: #f6f8fa; --line-0: #0072b2; --line-1: #d55e00; --line-2: #009e73; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6edf3; --paper: #14181d; --soft: #9aa4af; --line: #343b43; --box: #1d232a; } }
+  :root { --ink: #e6edf3; --paper: #14181d; --soft: #9aa4af; --line: #343b43; --box: #1d232a;
+    --line-0: #56a8e0; --line-1: #f08a4b; --line-2: #34c79c; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem; max-width: 88rem; color: var(--ink); background: var(--paper);
   font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
@@ -234,11 +237,11 @@ code { display: block; padding: 0.5rem 0.75rem; border-radius: 0.4rem; backgroun
 @media (min-width: 44rem) { .wide { display: block; } .narrow { display: none; } }
 @media (min-width: 72rem) {
   .beside { display: grid; grid-template-columns: minmax(0, 1fr) 25rem; gap: 2rem; align-items: start; }
-  .list { max-height: 46rem; overflow-y: auto; } }
+  .beside > :first-child { position: sticky; top: 1rem; } }
 @media print {
-  :root { --ink: #000; --paper: #fff; --soft: #444; --line: #bbb; --box: #fff; }
+  :root { --ink: #000; --paper: #fff; --soft: #444; --line: #bbb; --box: #fff; --line-0: #0072b2;
+    --line-1: #d55e00; --line-2: #009e73; }
   body { font-size: 11pt; padding: 0; } .beside { display: block; }
-  .list { max-height: none; overflow: visible; }
   .wide { display: block; } .narrow { display: none; }
   svg, li, tr, .figures div, dd { break-inside: avoid; } h2, h3 { break-after: avoid; } }
 </style>
@@ -256,7 +259,7 @@ $figures
 <h2>Curve and decisions</h2>
 <div class="beside">
 <div>$curve</div>
-<div class="list">
+<div>
 $before
 <h3>Decisions, by their numbers on the curve</h3>
 $decisions

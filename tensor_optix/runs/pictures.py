@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 Abscissa: TypeAlias = Literal["steps", "time"]
 """What a curve stands over: environment steps, or the time that the training took."""
+ABSCISSAE = ("steps", "time")
+Kind: TypeAlias = Literal["curves", "profile", "hyperparams"]
+"""What is shown of runs."""
+KINDS = ("curves", "profile", "hyperparams")
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart also by the colour-blind (Okabe and Ito 2008); their yellow is too pale for lines."""
@@ -115,6 +119,8 @@ def write_picture(figure: Figure, path: Path, dpi: float = DPI) -> None:
 def inline_svg(figure: Figure, title: str) -> str:
     """Return a picture as an element of a page, in the page's own ink; it refers to nothing outside.
 
+    The page may have a colour of its own in place of each of `COLORS`, as `--line-0` and so on.
+
     Args:
         figure: To be written.
         title: What it shows, for those who cannot see it; unique within the page.
@@ -128,6 +134,8 @@ def inline_svg(figure: Figure, title: str) -> str:
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
     element = file.getvalue()
     element = element[element.index("<svg") :].replace(INK, "currentColor")
+    for number, color in enumerate(COLORS):
+        element = element.replace(color.lower(), f"var(--line-{number}, {color})")
     element = _LEFT_OUT_OF_PAGES.sub("", element).replace("xlink:href", "href")
     return element.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tensor_optix.core.argument_checks import at_least
-from tensor_optix.runs.curve import View, run_figure
+from tensor_optix.runs.curve import RunView, run_figure
 from tensor_optix.runs.groups import counted, grouped, labels_of
 from tensor_optix.runs.hyperparam_history import draw_hyperparams
 from tensor_optix.runs.logged_run import read_run
 from tensor_optix.runs.pictures import (
-    Abscissa,
+    ABSCISSAE,
+    KINDS,
     Ruler,
     house_style,
     line_look,
@@ -37,12 +38,10 @@ if TYPE_CHECKING:
     from tensor_optix.core.types import Array, PathLike
     from tensor_optix.runs.groups import Panel, RunGroup
     from tensor_optix.runs.logged_run import LoggedRun
+    from tensor_optix.runs.pictures import Abscissa, Kind
 
 logger = logging.getLogger(__name__)
 
-Kind: TypeAlias = Literal["curves", "profile", "hyperparams"]
-KINDS = ("curves", "profile", "hyperparams")
-ABSCISSAE = ("steps", "time")
 MOST_COLUMNS = 3
 _GRID = 300
 """Points at which the curves of several runs are compared."""
@@ -96,7 +95,9 @@ def plot(
             return _profile_figure(grouped(found))
         if len(found) == 1:
             (run,) = found
-            return run_figure(run.record, run.config, View(ruler, run, smooth))
+            return run_figure(
+                run.record, run.config, RunView(ruler, run, smooth, experiments=run.experiments)
+            )
         return _curves_figure(grouped(found), ruler, smooth)
 
 
