@@ -37,9 +37,8 @@ def report(options: ReportOptions) -> int:
     """
     run = read_run(options.run_dir)
     outcome = outcome_of(run.record.stop, _best(run.directory))
-    if run.damaged:
-        lines = "1 line" if run.damaged == 1 else f"{run.damaged} lines"
-        print(f"warning: {lines} of the log cannot be read, and are left out", file=sys.stderr)
+    if run.damage:
+        print(f"warning: {run.damage}", file=sys.stderr)
     if not options.html:
         print(closing_report(run.record, run.config, run.directory, outcome), end="")
         return 0

@@ -121,7 +121,8 @@ def draw_hyperparams(runs: Sequence[LoggedRun], ruler: Ruler, width: float | Non
             # Also where the last line has no panel below it.
             axes.tick_params(labelbottom=True)
             axes.set_xlabel(ruler.label, fontsize=9)
-        title = ", ".join(dict.fromkeys(one.title for one in panels))
+        titles = list(dict.fromkeys(one.title for one in panels))
+        title = titles[0] if len(titles) == 1 else f"{len(titles)} environments"
         figure.suptitle(plain(title, int(8 * figure.get_figwidth())))
         constant = {name: histories for name in names if name not in drawn}
         note = _constants(constant, int(14 * figure.get_figwidth()))

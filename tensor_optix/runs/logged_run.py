@@ -62,9 +62,12 @@ class LoggedRun:
     """Lines that could not be read: a killed process may leave half a line."""
 
     @property
-    def name(self) -> str:
-        """The directory's own name."""
-        return self.directory.path.resolve().name
+    def damage(self) -> str:
+        """Say what could not be read; empty where all could."""
+        if not self.damaged:
+            return ""
+        lines = "1 line" if self.damaged == 1 else f"{self.damaged} lines"
+        return f"{lines} of the log cannot be read, and {'is' if self.damaged == 1 else 'are'} left out"
 
     @property
     def has_scores(self) -> bool:
@@ -211,7 +214,9 @@ def _window(row: dict[str, Any]) -> int:
     return number if isinstance(number, int) else 0
 
 
-_NUMBERS = ("total_steps", "num_steps", "episode_id", "seconds")
+_WHOLE = ("total_steps", "num_steps", "episode_id")
+_REAL = (*_WHOLE, "seconds", "score", "smoothed", "best")
+_MAY_LACK = ("score", "smoothed", "best")
 
 
 def _arguments(kind: type[Any], row: dict[str, Any]) -> dict[str, Any]:
@@ -219,15 +224,15 @@ def _arguments(kind: type[Any], row: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         KeyError: If one is missing, or of another name than the kinds of its Enum have.
-        TypeError: If a number is none.
+        TypeError: If what must be a finite number is none.
     """
     found = {
         one.name: row[one.name]
         for one in fields(kind)
         if one.name in row or (one.default is MISSING and one.default_factory is MISSING)
     }
-    for name in _NUMBERS:
-        if name in found and (isinstance(found[name], bool) or found[name] != float(found[name])):
+    for name in _REAL:
+        if name in found and not _is_number(name, found[name]):
             raise TypeError(f"{name} must be a number, got {found[name]!r}")
     if kind is WindowReport:
         found["state"] = LoopState[found["state"]]
@@ -236,6 +241,14 @@ def _arguments(kind: type[Any], row: dict[str, Any]) -> dict[str, Any]:
     if found.get("plateau_test") is not None:
         found["plateau_test"] = _plateau_test(found["plateau_test"])
     return found
+
+
+def _is_number(name: str, value: Any) -> bool:
+    if value is None:
+        return name in _MAY_LACK
+    if isinstance(value, bool) or not isinstance(value, int if name in _WHOLE else int | float):
+        return False
+    return math.isfinite(value)
 
 
 def _plateau_test(stored: dict[str, Any]) -> PlateauTest:

@@ -149,7 +149,7 @@ _LEFT_OUT_OF_PAGES = re.compile(
 def plain(text: str, width: int = 60) -> str:
     """Return a text as a picture shows it word for word, in lines of so many characters."""
     # Dollars would begin a formula, and what begins with _ is in no legend.
-    lines = textwrap.wrap(text.lstrip("_"), width) or [""]
+    lines = textwrap.wrap(text.lstrip("_"), width, break_on_hyphens=False) or [""]
     return "\n".join(lines).replace("$", r"\$")
 
 

@@ -114,17 +114,16 @@ def _read(paths: Sequence[PathLike], needs_scores: bool) -> list[LoggedRun]:
     found = []
     for path in places.values():
         run = read_run(path)
-        if run.damaged:
-            lines = "1 line" if run.damaged == 1 else f"{run.damaged} lines"
-            logger.warning("%s: %s of the log cannot be read, and are left out", path, lines)
+        if run.damage:
+            logger.warning("%s: %s", path, run.damage)
         if run.has_scores or (not needs_scores and run.window_steps):
             found.append(run)
         elif len(places) > 1:
             logger.warning("%s: nothing was scored so far, so it is left out", path)
     if not found:
-        those = "the run has" if len(places) == 1 else "none of the runs has"
         raise RunDirectoryError(
-            f"{those} a score so far ({places.popitem()[1]}); wait until a first episode has ended"
+            f"nothing was scored so far in {', '.join(map(str, places.values()))}; wait until a first "
+            "episode has ended"
         )
     return found
 
@@ -144,13 +143,15 @@ def _panels(panels: dict[Panel, list[RunGroup]]) -> tuple[Figure, list[Axes]]:
 
 
 def _legend(figure: Figure, panels: dict[Panel, list[RunGroup]], note: str) -> None:
-    """Name the groups below the panels."""
+    """Name the groups below the panels, with a note on their intervals where there are some."""
     from matplotlib.lines import Line2D
 
     labels = labels_of(panels)
     lines = [Line2D([], [], linewidth=2.0, **line_look(number)) for number in range(len(labels))]
     told = [plain(counted(label, panels), 70) for label in labels]
     columns = max(1, min(len(told), int(figure.get_figwidth() * 11 / (8 + max(map(len, told))))))
+    has_band = any(len(group.runs) > 1 for groups in panels.values() for group in groups)
+    note = note if has_band else ""
     figure.legend(
         lines, told, loc="outside lower center", ncols=columns, title=note, title_fontsize=9
     )
@@ -159,16 +160,13 @@ def _legend(figure: Figure, panels: dict[Panel, list[RunGroup]], note: str) -> N
 def _curves_figure(panels: dict[Panel, list[RunGroup]], ruler: Ruler, smooth: int | None) -> Figure:
     figure, all_axes = _panels(panels)
     labels = labels_of(panels)
-    has_band = False
     for axes, (panel, groups) in zip(all_axes, panels.items(), strict=True):
         for group in groups:
             _draw_group(axes, group, ruler, smooth, line_look(labels.index(group.label)))
-            has_band |= len(group.runs) > 1
         axes.set_xlabel(ruler.label)
         ruler.mark(axes)
         axes.set_ylabel("mean reward a step" if panel.is_per_step else "mean episode return")
-    note = f"interquartile mean of the runs, and its {LEVEL:.0%} interval" if has_band else ""
-    _legend(figure, panels, note)
+    _legend(figure, panels, f"interquartile mean of the runs, and its {LEVEL:.0%} interval")
     return figure
 
 
@@ -177,7 +175,8 @@ def _draw_group(
 ) -> None:
     curves = [_curve(run, ruler, smooth) for run in group.runs]
     if len(curves) == 1:
-        axes.plot(*thinned(*curves[0]), linewidth=1.8, **look)
+        place, scores = thinned(*curves[0])
+        axes.plot(place, scores, linewidth=1.8, marker="o" if len(place) == 1 else None, **look)
         return
     begin, ends = max(place[0] for place, _ in curves), [place[-1] for place, _ in curves]
     grid = np.linspace(min(begin, max(ends)), max(ends), _GRID)
@@ -185,8 +184,9 @@ def _draw_group(
     middle = interquartile_mean(scores)
     axes.fill_between(grid, *interval(scores), color=look["color"], alpha=_BAND, linewidth=0)
     axes.plot(grid, middle, linewidth=1.8, **look)
-    early = np.array([end for end in ends if end < max(ends) - _NEAR * (max(ends) - grid[0])])
-    axes.plot(early, np.interp(early, grid, middle), "|", color=look["color"], ms=9)
+    early = [end for end in ends if end < max(ends) - _NEAR * (max(ends) - grid[0])]
+    if early:
+        axes.plot(early, np.interp(early, grid, middle), "|", color=look["color"], ms=9)
 
 
 def _curve(run: LoggedRun, ruler: Ruler, smooth: int | None) -> tuple[Array, Array]:

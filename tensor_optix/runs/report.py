@@ -73,6 +73,8 @@ def closing_report(
     ]
     if outcome.snapshot is not None and config.is_rebuildable:
         lines.append(f"evaluate   tensor-optix evaluate {shlex.quote(str(directory.path))}")
+    if outcome.ending is None and config.is_rebuildable and directory.state.exists():
+        lines.append(f"go on      tensor-optix train --resume {shlex.quote(str(directory.path))}")
     if config.tensorboard:
         lines.append(f"watch      tensorboard --logdir {shlex.quote(str(directory.path))}")
     return "\n".join([*lines, *_files(directory)]) + "\n"
@@ -96,7 +98,7 @@ def why(record: TrainingRecord, outcome: Outcome) -> str:
     """Say why it ended."""
     match outcome.ending:
         case None:
-            return f"the log tells of no end so far (state: {words.STATES[record.state]})."
+            return f"its log tells of no end (state: {words.STATES[record.state]})."
         case Ending.INTERRUPTED:
             return f"{outcome.signal} ended it. What was learned until then is kept."
         case Ending.CRASHED:
