@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline as VectorBatchPipeline
     from tensor_optix.policies.loading import load as load
     from tensor_optix.policies.policy import Policy as Policy
+    from tensor_optix.runs.plots import plot as plot
     from tensor_optix.trials.orchestrator import TrialOrchestrator as TrialOrchestrator
 
 __version__ = "2.0.0"

@@ -77,6 +77,7 @@ _NAMES = {
     "pipeline.vector_pipeline": "VectorBatchPipeline",
     "policies.loading": "load",
     "policies.policy": "Policy",
+    "runs.plots": "plot",
     "trials.orchestrator": "TrialOrchestrator",
 }
 """The public names by their documented modules; of two modules the later one is the name's home."""

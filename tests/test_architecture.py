@@ -77,6 +77,8 @@ ALONE = {
     "cli.evaluation": "a subcommand",
     "cli.plan": "the words of a run that is not begun",
     "cli.main": "where the command begins, and the script that installs with it",
+    "cli.pictures": "a subcommand",
+    "cli.report": "a subcommand",
     "cli.parsing": "the parser's side, imported where it is installed",
     "cli.recording": "what films, tested by itself",
     "cli.tune": "a subcommand",
@@ -101,6 +103,8 @@ ALONE = {
     "pipeline.gymnasium_env": "an environment adapter",
     "pipeline.live_stream": "the producer's thread of live data, tested by itself",
     "pipeline.play": "plays policies without a pipeline, for benchmarks as well",
+    "runs.page": "the report as a page, tested by itself",
+    "runs.spread": "the statistics of several runs, for benchmarks as well",
     "trials.factory_run": "the factory mode, below the face",
     "trials.study": "all that needs Optuna, imported when a search is made",
 }

@@ -22,15 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import trim_mean
 
 from benchmarks.no_knobs.cases import CASES, CONTENDERS, EPISODES, Case
 from benchmarks.peers.process import POOLS, QUIET, ROOT, installed
+from tensor_optix.runs.spread import interquartile_mean, interval
 
 Row = dict[str, Any]
 GOAL = 0.95
 """The share of the tuned settings' gain over a random policy that ours is to reach."""
-RESAMPLES = 2000
 
 
 def variables() -> dict[str, str]:
@@ -106,14 +105,6 @@ def run_all(arguments: argparse.Namespace) -> None:
                 print(f"{env_id} {contender} seed {seed}: {score:.1f}, {told}", flush=True)
 
 
-def interquartile(scores: list[float]) -> tuple[float, float, float]:
-    """Return the interquartile mean of runs, and a 95 % interval by bootstrap (Agarwal et al. 2021)."""
-    rng = np.random.default_rng(0)
-    drawn = rng.choice(np.array(scores), (RESAMPLES, len(scores)))
-    low, high = np.quantile(trim_mean(drawn, 0.25, axis=1), [0.025, 0.975])
-    return float(trim_mean(scores, 0.25)), float(low), float(high)
-
-
 def table(rows: list[Row]) -> str:
     """Return the scores, and whether ours reaches its share of the tuned settings' gain."""
     lines = [
@@ -148,8 +139,11 @@ def table(rows: list[Row]) -> str:
 def told_of(scores: list[float]) -> str:
     if not scores:
         return "-"
-    middle, low, high = interquartile(scores)
-    return f"{middle:.4g}" + (f" ({low:.4g} to {high:.4g})" if len(scores) > 1 else "")
+    middle = f"{interquartile_mean(scores):.4g}"
+    if len(scores) == 1:
+        return middle
+    low, high = interval(scores)
+    return f"{middle} ({low:.4g} to {high:.4g})"
 
 
 def main() -> None:

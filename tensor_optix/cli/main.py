@@ -50,7 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     require_packages()
-    from tensor_optix.cli.options import DoctorOptions, ResumeOptions, TrainOptions, TuneOptions
+    from tensor_optix.cli.options import (
+        DoctorOptions,
+        PlotOptions,
+        ReportOptions,
+        ResumeOptions,
+        TrainOptions,
+        TuneOptions,
+    )
     from tensor_optix.cli.parsing import parse
 
     try:
@@ -75,6 +82,16 @@ def _dispatch(arguments: list[str]) -> int:
         from tensor_optix.cli.doctor import doctor
 
         return doctor(options)
+    if isinstance(options, PlotOptions):
+        require_packages("matplotlib")
+        from tensor_optix.cli.pictures import plot
+
+        return plot(options)
+    if isinstance(options, ReportOptions):
+        require_packages(*["matplotlib"] * options.html)
+        from tensor_optix.cli.report import report
+
+        return report(options)
     from tensor_optix.cli.evaluation import evaluate
 
     return evaluate(options)

@@ -23,6 +23,7 @@ from tensor_optix.algorithms.network_agent import Engine  # noqa: TC001 (the par
 from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.json_values import to_json
 from tensor_optix.pipeline.atari import atari, is_atari
+from tensor_optix.runs.pictures import ABSCISSAE, KINDS, SUFFIXES, Abscissa, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -512,6 +513,70 @@ class EvaluateOptions:
         if self.episodes is not None:
             return self.episodes
         return 3 if self.is_drawn else 20
+
+
+@dataclass(frozen=True)
+class PlotOptions:
+    """Draw runs side by side; those that differ only in their seed are one line with its 95 % interval."""
+
+    runs: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)"),
+    ]
+    """Run directories, such as runs/CartPole-v1/*."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE",
+            help_behavior_hint="(default: plot.png, profile.png or hyperparams.png, of one run in its "
+            "directory, else here)",
+        ),
+    ] = None
+    """The picture, a .png, .svg or .pdf. A file that is there is replaced."""
+    kind: Annotated[Kind, tyro.conf.arg(metavar="|".join(KINDS))] = "curves"
+    """Scores over the training, of one run with its decisions; the share of the runs whose kept policy scored
+    so much or more; or the hyperparameters in force."""
+    x: Annotated[Abscissa, tyro.conf.arg(metavar="|".join(ABSCISSAE))] = "steps"
+    """What curves stand over: environment steps, or the time of the training."""
+    smooth: Annotated[
+        int | None,
+        tyro.conf.arg(metavar="INT", help_behavior_hint="(default: about a fiftieth of all)"),
+    ] = None
+    """Curves show the mean of so many scores. 1: the scores as they are."""
+
+    def check(self) -> None:
+        """Check what was given.
+
+        Raises:
+            ValueError: If no run was given, the file has another suffix, or the number is out of range.
+        """
+        if not self.runs:
+            raise ValueError("give at least one run directory, such as runs/CartPole-v1/*")
+        if self.out is not None and self.out.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"--out must end in {', '.join(SUFFIXES)}, got {self.out}")
+        if self.smooth is not None:
+            require_at_least_1("smooth", self.smooth)
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Print the report of a run again, also of one under way, or write it as a page."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
+    """The run directory that `tensor-optix train` printed."""
+    html: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write a page of HTML instead, with curve, decisions and settings, that needs no other file."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: report.html in RUN_DIR)"),
+    ] = None
+    """The page. A file that is there is replaced."""
+
+    def check(self) -> None:
+        """Check what was given. Raises ValueError if a file is named for what is only printed."""
+        if self.out is not None and not self.html:
+            raise ValueError("--out is the file of the page: give --html as well")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from tensor_optix.cli.options import (
     DoctorOptions,
     EvaluateOptions,
     LearnerOptions,
+    PlotOptions,
+    ReportOptions,
     ResumeOptions,
     TrainOptions,
     TuneOptions,
@@ -27,7 +29,16 @@ from tensor_optix.cli.options import (
 
 # The parser joins the lines of a paragraph, and does not wrap them: so these are short.
 Learner = TypeVar("Learner", bound=LearnerOptions)
-Options: TypeAlias = TrainOptions | ResumeOptions | TuneOptions | EvaluateOptions | DoctorOptions
+Options: TypeAlias = (
+    TrainOptions
+    | ResumeOptions
+    | TuneOptions
+    | EvaluateOptions
+    | PlotOptions
+    | ReportOptions
+    | DoctorOptions
+)
+"""Those of all subcommands."""
 
 DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to gain.
 
@@ -35,6 +46,8 @@ DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to ga
 - tensor-optix train Pendulum-v1 --algo sac
 - tensor-optix tune CartPole-v1 --trials 20
 - tensor-optix evaluate runs/CartPole-v1/TIME
+- tensor-optix plot runs/CartPole-v1/*
+- tensor-optix report runs/CartPole-v1/TIME --html
 - tensor-optix doctor CartPole-v1
 - tensor-optix --version"""
 
@@ -56,6 +69,8 @@ def parse(arguments: list[str]) -> Options:
         _subcommand("train", TrainOptions, configured)
         | _subcommand("tune", TuneOptions, configured)
         | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
+        | Annotated[PlotOptions, tyro.conf.subcommand("plot")]
+        | Annotated[ReportOptions, tyro.conf.subcommand("report")]
         | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")],
         prog="tensor-optix",
         description=DESCRIPTION,

@@ -49,7 +49,7 @@ class Trained(NamedTuple):
     """A run that is over."""
 
     directory: RunDirectory
-    ending: Ending
+    ending: Ending | None
     error: BaseException | None
     """What it crashed by."""
 

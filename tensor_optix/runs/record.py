@@ -40,7 +40,7 @@ from tensor_optix.core.decisions.convergence import PlateauTest
 from tensor_optix.core.types import LoopState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 SPEED_SECONDS = 10.0
 """The speed shown is that of the last so many seconds."""
@@ -99,10 +99,18 @@ MOST_DECISIONS = 10_000
 
 
 class TrainingRecord(LoopCallback):
-    """Keeps the scores and decisions of a run. Is to be called before the displays that show them."""
+    """Keeps the scores and decisions of a run. Is to be called before the displays that show them.
 
-    def __init__(self) -> None:
-        self._begun = time.perf_counter()
+    Args:
+        clock: Tells the time in seconds.
+        most_points: Points of a curve that are kept.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.perf_counter, most_points: int = MOST_POINTS
+    ) -> None:
+        self._clock, self._most_points = clock, most_points
+        self._begun = clock()
         self._recent: deque[tuple[float, int]] = deque([(0.0, 0)])
         self._highest = -math.inf
         self.last: WindowReport | None = None
@@ -127,7 +135,7 @@ class TrainingRecord(LoopCallback):
     @property
     def seconds(self) -> float:
         """Since the run began."""
-        return time.perf_counter() - self._begun
+        return self._clock() - self._begun
 
     @property
     def total_steps(self) -> int:
@@ -164,7 +172,7 @@ class TrainingRecord(LoopCallback):
 
     def on_loop_start(self) -> None:
         """Start the clock."""
-        self._begun = time.perf_counter()
+        self._begun = self._clock()
 
     def on_window(self, report: WindowReport) -> None:
         """Keep a window."""
@@ -177,7 +185,7 @@ class TrainingRecord(LoopCallback):
             self.steps.append(report.total_steps)
             self.scores.append(report.score)
             self.bests.append(report.score if report.best is None else report.best)
-            if len(self.steps) > MOST_POINTS:
+            if len(self.steps) > self._most_points:
                 # Of an odd number, so that the first and the last one stay.
                 self.steps, self.scores = self.steps[::2], self.scores[::2]
                 self.bests = self.bests[::2]
@@ -222,7 +230,7 @@ class TrainingRecord(LoopCallback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with what `state_dict` returned."""
-        self._begun = time.perf_counter() - float(state["seconds"])
+        self._begun = self._clock() - float(state["seconds"])
         self._highest = float(state["highest"])
         steps, self.scores, self.bests = state["curve"].tolist()
         self.steps = [int(step) for step in steps]
@@ -264,7 +272,7 @@ class TrainingRecord(LoopCallback):
         for name, series in self.learning.items():
             value = report.diagnostics.get(name)
             series.append(float(value) if isinstance(value, Real | np.number) else math.nan)
-        if len(self.learning_steps) > MOST_POINTS:
+        if len(self.learning_steps) > self._most_points:
             self.learning_steps = self.learning_steps[::2]
             self.learning = {name: series[::2] for name, series in self.learning.items()}
 

@@ -205,6 +205,15 @@ class RunDirectory:
         replace_json(self.config, content)
         sync_directory(self.path)
 
+    def read_description(self) -> dict[str, Any]:
+        """Read `run.json` as it stands there: all of `RunConfig`, when the run began, and the versions.
+
+        Raises:
+            RunDirectoryError: If there is none, or it is damaged.
+        """
+        self.read_config()
+        return dict(read_json(self.config, MOST_SMALL_JSON))
+
     def read_config(self) -> RunConfig:
         """Read `run.json`.
 

@@ -6,13 +6,15 @@ import importlib.util
 import logging
 from typing import TYPE_CHECKING, Any
 
-from tensor_optix.core.callbacks import Ending, LoopCallback, LoopControl, LoopEvent, WindowReport
-from tensor_optix.runs.report import Outcome, closing_report, draw_curve
+from tensor_optix.core.callbacks import LoopCallback, LoopControl, LoopEvent, WindowReport
+from tensor_optix.runs.curve import draw_curve
+from tensor_optix.runs.report import closing_report, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tensor_optix.runs.record import TrainingRecord
+    from tensor_optix.runs.report import Outcome
     from tensor_optix.runs.run_directory import RunConfig, RunDirectory
 
 logger = logging.getLogger(__name__)
@@ -66,10 +68,7 @@ class RunFiles(LoopCallback):
         """Write the curve and the report, if there was a window."""
         if self._config is None:
             return
-        stop = self._record.stop
-        ending, reason = (Ending.FINISHED, None) if stop is None else (stop.ending, stop.reason)
-        signal = "SIGTERM" if (reason or "").startswith("SIGTERM") else "Ctrl-C"
-        outcome = Outcome(ending, self._control.best_snapshot, reason or "", signal)
+        outcome = outcome_of(self._record.stop, self._control.best_snapshot)
         leave_report(self._record, self._config, self._directory, outcome, _log)
 
 
