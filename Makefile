@@ -7,7 +7,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 EDITABLE := --no-build-isolation --config-settings=editable.rebuild=false --editable
 SOURCES := $(wildcard kernels/*) CMakeLists.txt pyproject.toml constraints.txt
 
-.PHONY: train test tests checks checks-and-sanitizers test-slow sanitize wheels lint format benchmark gpu-kit clean
+.PHONY: train test tests checks checks-and-sanitizers test-slow sanitize wheels lint format benchmark docs docs-serve \
+	gpu-kit clean
 
 train: $(VENV)/training
 	$(BIN)/tensor-optix train CartPole-v1
@@ -46,6 +47,12 @@ format: $(VENV)/installed
 
 benchmark: $(VENV)/installed
 	$(BIN)/python -m pytest -q benchmarks --benchmark-only
+
+docs: $(VENV)/installed
+	$(BIN)/mkdocs build --strict
+
+docs-serve: $(VENV)/installed
+	$(BIN)/mkdocs serve --strict
 
 # What a machine with a GPU and PyTorch, but no network, needs beside them; CONTRIBUTING.md says more.
 KIT := build/gpu-kit

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from tensor_optix.algorithms.catalogue import ALGORITHMS
+from tests.printed_code import python_blocks, run
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "MIGRATING.md").read_text()
-TORCH, KERAS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+TORCH, KERAS = python_blocks(TEXT)
 PARAMS = {"learning_rate": 3e-4, "clip_ratio": 0.2, "gamma": 0.99, "n_epochs": 10}
 
 
@@ -41,7 +42,7 @@ def snapshot(directory: Path, name: str) -> Path:
 
 def carried_over(text: str) -> Any:
     names: dict[str, Any] = {}
-    exec(compile(text, "MIGRATING", "exec"), names)
+    run(text, names, "MIGRATING")
     return names["agent"]
 
 

@@ -71,12 +71,14 @@ class DQN(OffPolicyAgent[DQNHyperparams]):
 
     They are counted from 0; pipelines add what the action space starts at.
 
+    `device`, `reward_normalizer`, `obs_normalizer`, `compile` and `engine` are as for every
+    `NetworkAgent`.
+
     Args:
         q_network: `[B, ...]` observations to `[B, A]` values, one per action.
         n_actions: A.
         optimizer: Of the network's weights.
         hyperparams: See `DQNHyperparams`; all are optional.
-        device, reward_normalizer, obs_normalizer, compile, engine: As for every `NetworkAgent`.
     """
 
     hyperparams_type = DQNHyperparams

@@ -56,6 +56,9 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
     A_t is G_t normalised over the window. `G_t` is the discounted sum of the rewards from row t to the
     end of the episode, or as far as the window shows it: nothing is bootstrapped.
 
+    `device`, `reward_normalizer`, `obs_normalizer` and `engine` are as for every
+    `NetworkAgent`.
+
     Args:
         model: `[B, ...]` observations to `[B, A]` logits. The attribute `model` is this very network.
         optimizer: Of its weights. The attribute `optimizer` is this very optimizer.
@@ -64,7 +67,6 @@ class PolicyGradient(NetworkAgent[PolicyGradientHyperparams]):
             at every update. `episode` holds the B rows that are learned from, as NumPy arrays, flat
             (`num_envs` is 1) and without ends of episodes; its observations are normalised if there
             is a normalizer. `targets` `[B]` is a tensor of A_t on the network's device.
-        device, reward_normalizer, obs_normalizer, engine: As for every `NetworkAgent`.
     """
 
     hyperparams_type = PolicyGradientHyperparams

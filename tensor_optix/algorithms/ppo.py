@@ -104,13 +104,15 @@ class PPO(NetworkAgent[PPOHyperparams]):
     the rewards, unless the first window that pays shows returns far from ordinary ones and there is no
     reward normalizer: then one power of two is chosen as the unit, once, and saved with the weights.
 
+    `reward_normalizer`, `device`, `obs_normalizer`, `compile` and `engine` are as for every
+    `NetworkAgent`.
+
     Args:
         actor: `[B, ...]` observations to `[B, A]` logits; with `choices`, those of each choice side by side,
             `[B, sum(choices)]`.
         critic: `[B, ...]` observations to values, `[B, 1]` or `[B]`.
         optimizer: Of both.
         hyperparams: See `PPOHyperparams`; all are optional.
-        reward_normalizer, device, obs_normalizer, compile, engine: As for every `NetworkAgent`.
         choices: `[K]`, among how many actions each of the independent choices is: the `nvec` of a
             MultiDiscrete, in one row; a 2 for each number of a MultiBinary. None: one choice, a Discrete.
     """

@@ -44,6 +44,9 @@ class SACHyperparams(TwinCriticHyperparams):
 class SAC(TwinCriticAgent[SACHyperparams]):
     """SAC: continuous actions, learned while they are taken.
 
+    `device`, `reward_normalizer`, `obs_normalizer`, `compile` and `engine` are as for every
+    `NetworkAgent`.
+
     Args:
         actor: `[B, ...]` observations to `[B, 2A]`, mean and log_std side by side. log_std is clamped to
             [-5, 2].
@@ -55,7 +58,6 @@ class SAC(TwinCriticAgent[SACHyperparams]):
         critic_optimizer: Of both critics.
         alpha_optimizer: Of one number, which becomes log alpha.
         hyperparams: See `SACHyperparams`; all are optional.
-        device, reward_normalizer, obs_normalizer, compile, engine: As for every `NetworkAgent`.
     """
 
     hyperparams_type = SACHyperparams

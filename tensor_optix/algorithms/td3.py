@@ -52,6 +52,9 @@ class TD3Hyperparams(TwinCriticHyperparams):
 class TD3(TwinCriticAgent[TD3Hyperparams]):
     """TD3: continuous actions of a deterministic policy, learned while they are taken.
 
+    `device`, `reward_normalizer`, `obs_normalizer`, `compile` and `engine` are as for every
+    `NetworkAgent`.
+
     Args:
         actor: `[B, ...]` observations to `[B, A]`; the agent takes the hyperbolic tangent of it.
         critic1: `[B, D + A]`, observation and action side by side, to values, `[B, 1]` or `[B]`. Where
@@ -61,7 +64,6 @@ class TD3(TwinCriticAgent[TD3Hyperparams]):
         actor_optimizer: Of the actor.
         critic_optimizer: Of both critics.
         hyperparams: See `TD3Hyperparams`; all are optional.
-        device, reward_normalizer, obs_normalizer, compile, engine: As for every `NetworkAgent`.
     """
 
     hyperparams_type = TD3Hyperparams

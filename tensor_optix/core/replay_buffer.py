@@ -155,10 +155,12 @@ class ReplayBuffer:
         rewards is not finite is never sampled.
 
         Args:
-            observations, actions: `[B, ...]`.
+            observations: `[B, ...]`.
+            actions: `[B, ...]`.
             rewards: `[B]`.
             next_observations: `[B, ...]`, at the end of an episode the final observation.
-            terminated, truncated: `[B]` bool; truncated is a time limit.
+            terminated: `[B]` bool, the episode ended by its own rules.
+            truncated: `[B]` bool, a time limit cut it.
             env_ids: `[B]`, no two alike, where only some environments answered. None: all of them.
 
         Raises:

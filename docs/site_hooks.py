@@ -1,0 +1,80 @@
+"""What MkDocs asks while it builds: pages that stand elsewhere in the repository, and the command's help.
+
+The repository's own pages keep their places, so that links between them hold in both.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mkdocs.structure.files import File
+
+from tensor_optix.cli.main import main
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parent.parent
+HELP_WIDTH = "92"
+OUTSIDE = ("MIGRATING.md", "CHANGELOG.md", "CONTRIBUTING.md", "examples/README.md")
+"""Pages that stand outside docs/, beside those of the benchmarks."""
+HELP = re.compile(r"<!-- help: (\w+) -->")
+LINK = re.compile(r"\[([^\]]+)\]\(([^)#:]+)\)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that stand outside docs/."""
+    for path in [*map(ROOT.joinpath, OUTSIDE), *sorted((ROOT / "benchmarks").rglob("*.md"))]:
+        name = path.relative_to(ROOT).as_posix()
+        files.append(File.generated(config, name, abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put in the help texts and the examples; leave no link to a file that is no page."""
+    if page.file.src_uri == "examples/README.md":
+        markdown = _with_scripts(markdown)
+    folder = Path(page.file.src_uri).parent
+
+    def kept(match: re.Match[str]) -> str:
+        target = os.path.normpath(folder / match[2])
+        is_page = files.get_file_from_path(Path(target).as_posix()) is not None
+        # A path that is nowhere stays a link, for the build to complain of.
+        return match[0] if is_page or not (ROOT / target).exists() else match[1]
+
+    return HELP.sub(lambda match: _help(match[1]), LINK.sub(kept, markdown))
+
+
+def _help(subcommand: str) -> str:
+    """Return what `tensor-optix SUBCOMMAND --help` prints, as a block."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = HELP_WIDTH
+    text = io.StringIO()
+    try:
+        with redirect_stdout(text):
+            main([subcommand, "--help"])
+    finally:
+        _restore("COLUMNS", before)
+    return f"```text\n{text.getvalue().rstrip()}\n```"
+
+
+def _restore(name: str, value: Any) -> None:
+    if value is None:
+        del os.environ[name]
+    else:
+        os.environ[name] = value
+
+
+def _with_scripts(markdown: str) -> str:
+    """Return the page of the examples with the text of each script."""
+    parts = [re.sub(r"\]\((\w+)\.py\)", r"](#\1)", markdown)]
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        parts.append(f"## {path.name} {{#{path.stem}}}\n\n```python\n{path.read_text()}```\n")
+    return "\n\n".join(parts)

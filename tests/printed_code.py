@@ -1,0 +1,165 @@
+"""Code that is printed in Markdown, and how tests run it: as printed, only shorter.
+
+The blocks of a page run in order, in one process, in the present directory, and share their names:
+
+* `python`: executed. With `title="NAME.py"` it is a file of the reader's, which is written, and not executed.
+* `sh`: each line that begins with `tensor-optix` runs in this process. `pip install` must name extras that
+  there are, `make` a target, `python` a script of the repository.
+* others (`text`, `json`, ...): nothing happens.
+
+`<!-- not run: REASON -->` above a block says that it does not run, and why.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tensor_optix.cli.main import main
+from tests.frameworks import require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?"
+    r"^```(?P<language>\w+)(?P<attributes>[^\n]*)\n(?P<code>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+FRAMEWORK_WORDS = {
+    "import torch": "torch",
+    "import keras": "tensorflow",
+    "NativePPOAgent": "native",
+    '"native"': "native",
+}
+"""What shows that code needs a framework."""
+SHORTER_TRIALS = {
+    "n_trials=20": "n_trials=2, finalists=1",
+    "trial_steps=20_000": "trial_steps=2048",
+}
+SMALL_LEARNER = {"--num-envs": "2", "--window-size": "64", "--hidden-sizes": "8"}
+SMALL: dict[str, dict[str, str]] = {
+    "train": SMALL_LEARNER | {"--max-steps": "512"},
+    "tune": SMALL_LEARNER | {"--trials": "2", "--trial-steps": "512"},
+    "evaluate": {"--episodes": "2"},
+    "doctor": {"--seconds": "1"},
+}
+"""Options that make a command short."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Code in a page."""
+
+    language: str
+    code: str
+    title: str | None = None
+    reason: str | None = None
+    """Why it does not run."""
+
+
+def blocks(text: str) -> list[Block]:
+    """Return the blocks of a page."""
+    found = []
+    for match in BLOCK.finditer(text):
+        title = re.search(r'title="([^"]+)"', match["attributes"])
+        found.append(Block(match["language"], match["code"], title and title[1], match["reason"]))
+    return found
+
+
+def python_blocks(text: str) -> list[str]:
+    """Return the code of the Python blocks of a page."""
+    return [one.code for one in blocks(text) if one.language == "python"]
+
+
+def skip_what_needs_more(code: str) -> None:
+    """Skip the test that is about to run code for which something is not installed."""
+    if "TrialOrchestrator" in code:
+        pytest.importorskip("optuna")
+    for word, framework in FRAMEWORK_WORDS.items():
+        if word in code:
+            require(framework)
+
+
+def shorter(code: str, window_size: int) -> str:
+    """Return code whose runs take two windows."""
+    code = re.sub(r"window_size=\d+", f"window_size={window_size}", code)
+    code = re.sub(r",? max_episodes=\d+", "", code)
+    code = re.sub(r"\bRLOptimizer\(", "RLOptimizer(max_episodes=2, ", code)
+    for long, short in SHORTER_TRIALS.items():
+        code = code.replace(long, short)
+    return code
+
+
+def run(code: str, names: dict[str, Any], label: str) -> None:
+    """Execute code."""
+    exec(compile(code, label, "exec"), names)
+
+
+def run_page(found: Iterable[Block], window_size: int = 128) -> None:
+    """Run the blocks of a page, in order."""
+    names: dict[str, Any] = {"__name__": "page"}
+    for number, block in enumerate(found):
+        if block.reason is not None:
+            continue
+        if block.title is not None:
+            Path(block.title).write_text(block.code)
+        elif block.language == "python":
+            run(shorter(block.code, window_size), names, f"block {number}")
+        elif block.language == "sh":
+            run_lines(block.code)
+
+
+def run_lines(code: str) -> None:
+    """Run or check the lines of a `sh` block."""
+    for line in code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words:
+            CHECKS[words[0]](words[1:])
+
+
+def _tensor_optix(words: Sequence[str]) -> None:
+    assert main(shorter_command(words)) == 0, words
+
+
+def shorter_command(words: Sequence[str]) -> list[str]:
+    """Return the arguments of a command that ends soon."""
+    found = list(words)
+    resumes = "--resume" in words
+    for option, value in SMALL.get(words[0], {}).items():
+        if resumes and option != "--max-steps":
+            continue
+        while option in found:
+            place = found.index(option)
+            del found[place : place + 2]
+        found += [option, value]
+    return found
+
+
+def _pip(words: Sequence[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert words[0] == "install", words
+    for word in words[1:]:
+        name, _, extras = word.rstrip("]").partition("[")
+        assert name == project["name"], word
+        assert set(filter(None, extras.split(","))) <= set(project["optional-dependencies"]), word
+
+
+def _make(words: Sequence[str]) -> None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(words) <= set(targets), words
+
+
+def _python(words: Sequence[str]) -> None:
+    assert (ROOT / words[0]).is_file(), words
+
+
+CHECKS = {"tensor-optix": _tensor_optix, "pip": _pip, "make": _make, "python": _python}
+"""What is done with a line that begins with a word; another word is a KeyError."""
