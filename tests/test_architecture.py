@@ -28,6 +28,7 @@ LAYERS = (
     ("algorithms", "exploration"),
     ("runs",),
     ("policies", "loggers"),
+    ("exporting",),
     ("settings", "assembly"),
     ("trials",),
     ("optimizer",),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,7 +130,8 @@ Step: TypeAlias = (
 )
 
 
-class Block(NamedTuple):
+@dataclass(frozen=True)
+class Block:
     """Neighbouring choices among equally many actions."""
 
     first: int

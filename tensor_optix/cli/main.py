@@ -51,7 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     _require_packages("tyro", "rich")
-    from tensor_optix.cli.options import DoctorOptions, ResumeOptions, TrainOptions, TuneOptions
+    from tensor_optix.cli.options import (
+        DoctorOptions,
+        ExportOptions,
+        ResumeOptions,
+        TrainOptions,
+        TuneOptions,
+    )
     from tensor_optix.cli.parsing import parse
 
     try:
@@ -76,6 +82,10 @@ def _dispatch(arguments: list[str]) -> int:
         from tensor_optix.cli.doctor import doctor
 
         return doctor(options)
+    if isinstance(options, ExportOptions):
+        from tensor_optix.cli.export import export
+
+        return export(options)
     from tensor_optix.cli.evaluation import evaluate
 
     return evaluate(options)

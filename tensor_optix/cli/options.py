@@ -22,6 +22,7 @@ from tensor_optix.algorithms.catalogue import ALGORITHMS, Algorithm, find_algori
 from tensor_optix.algorithms.network_agent import Engine  # noqa: TC001 (the parser reads the annotations)
 from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.json_values import to_json
+from tensor_optix.exporting.formats import FORMATS, find_format
 from tensor_optix.pipeline.atari import atari, is_atari
 
 if TYPE_CHECKING:
@@ -450,6 +451,37 @@ class EvaluateOptions:
         """
         require_at_least_1("episodes", self.episodes)
         _require_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write the best policy of a run as a file that acts without this library, and try it."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
+    """The run directory that `tensor-optix train` printed."""
+    to: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="|".join(FORMATS), help_behavior_hint="(default: as --out ends, or onnx)"
+        ),
+    ] = None
+    """The format. savedmodel is a directory; c is one header, for perceptrons of one vector."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE", help_behavior_hint="(default: in RUN_DIR, such as policy.onnx)"
+        ),
+    ] = None
+    """Where it is written. What was exported there before is replaced."""
+
+    def check(self) -> None:
+        """Check what was given.
+
+        Raises:
+            ValueError: If there is no such format.
+        """
+        if self.to is not None:
+            find_format(self.to)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from tensor_optix.cli.options import (
     AUTO,
     DoctorOptions,
     EvaluateOptions,
+    ExportOptions,
     ResumeOptions,
     TrainOptions,
     TuneOptions,
@@ -28,6 +29,7 @@ DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to ga
 - tensor-optix train Pendulum-v1 --algo sac
 - tensor-optix tune CartPole-v1 --trials 20
 - tensor-optix evaluate runs/CartPole-v1/TIME
+- tensor-optix export runs/CartPole-v1/TIME --to onnx
 - tensor-optix doctor CartPole-v1
 - tensor-optix --version"""
 
@@ -46,7 +48,7 @@ OTHER_NAMES = {
 
 def parse(
     arguments: list[str],
-) -> TrainOptions | ResumeOptions | TuneOptions | EvaluateOptions | DoctorOptions:
+) -> TrainOptions | ResumeOptions | TuneOptions | EvaluateOptions | ExportOptions | DoctorOptions:
     """Read arguments.
 
     Args:
@@ -62,6 +64,7 @@ def parse(
         Annotated[TrainOptions, tyro.conf.subcommand("train")]
         | Annotated[TuneOptions, tyro.conf.subcommand("tune")]
         | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
+        | Annotated[ExportOptions, tyro.conf.subcommand("export")]
         | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")],
         prog="tensor-optix",
         description=DESCRIPTION,

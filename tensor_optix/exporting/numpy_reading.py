@@ -67,11 +67,11 @@ def _step(x: Array, step: Step) -> Array:
             limit = step.clip or np.inf
             return np.asarray(np.clip(normal, -limit, limit), np.float32)
         case Divide():
-            return x.astype(np.float32) / step.divisors
+            return np.asarray(x.astype(np.float32) / step.divisors)
         case Columns():
             return x[:, step.first : step.last].reshape(len(x), *step.shape)
         case ChannelsFirst():
-            return x.transpose(0, 3, 1, 2)
+            return np.asarray(x.transpose(0, 3, 1, 2))
         case Convolution2D():
             return _convolution(step, x.astype(np.float32))
         case DenseLayer():
@@ -86,18 +86,18 @@ def _convolution(step: Convolution2D, images: Array) -> Array:
     windows = sliding_window_view(padded, step.weight.shape[2:], (2, 3))
     windows = windows[:, :, :: step.stride, :: step.stride]
     made = np.tensordot(windows, step.weight, ((1, 4, 5), (1, 2, 3))) + step.bias
-    return np.maximum(made, 0.0).transpose(0, 3, 1, 2)
+    return np.asarray(np.maximum(made, 0.0).transpose(0, 3, 1, 2))
 
 
 def stretched(head: Stretch, scores: Array) -> Array:
     """Return actions `[B, A]` float64 before they are rounded and shaped."""
     squashed = np.tanh(scores[:, : head.size].astype(np.float64))
-    return np.maximum(np.minimum(head.middle + head.half * squashed, head.high), head.low)
+    return np.asarray(np.clip(head.middle + head.half * squashed, head.low, head.high))
 
 
 def _finished(head: Stretch, actions: Array) -> Array:
     rounded = np.rint(actions) if head.rounds else actions
-    return rounded.astype(head.dtype).reshape(len(actions), *head.shape)
+    return np.asarray(rounded.astype(head.dtype).reshape(len(actions), *head.shape))
 
 
 def allowed_scores(head: Choose, scores: Array, mask: Array | None) -> list[Array]:
@@ -117,4 +117,4 @@ def allowed_scores(head: Choose, scores: Array, mask: Array | None) -> list[Arra
 def _chosen(head: Choose, scores: Array, mask: Array | None) -> Array:
     best = [one.argmax(axis=2) for one in allowed_scores(head, scores, mask)]
     actions = np.concatenate(best, axis=1) + np.array(head.starts)
-    return actions.astype(head.dtype).reshape(len(scores), *head.shape)
+    return np.asarray(actions.astype(head.dtype).reshape(len(scores), *head.shape))
