@@ -9,11 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tensor_optix.core.types import Array
 
 ActivationName: TypeAlias = Literal["identity", "tanh", "relu", "elu", "silu"]
@@ -82,7 +80,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class ChannelsFirst:
+class ChannelsToFront:
     """Images `[B, H, W, C]` as `[B, C, H, W]`."""
 
 
@@ -123,7 +121,7 @@ Step: TypeAlias = (
     | Normalize
     | Divide
     | Columns
-    | ChannelsFirst
+    | ChannelsToFront
     | Convolution2D
     | DenseLayer
     | Branches
@@ -165,6 +163,11 @@ class Choose:
     """The name of the input `[B, sum(counts)]`, 1 where an action is allowed; None: there is no mask."""
 
     @property
+    def is_number(self) -> bool:
+        """Whether an action is one number."""
+        return self.shape == ()
+
+    @property
     def blocks(self) -> list[Block]:
         """The choices in order, neighbours among equally many actions together."""
         found, first = list[Block](), 0
@@ -188,6 +191,8 @@ class Stretch:
     dtype: str
     rounds: bool
     """Whether to the nearest whole number, of two equally near to the even one."""
+
+    is_number = False
 
     @property
     def size(self) -> int:
@@ -227,17 +232,24 @@ class InferenceGraph:
         return (*self.inputs, mask)
 
     @property
+    def outputs(self) -> tuple[GraphInput, GraphInput]:
+        """The actions and the scores, as inputs are described."""
+        action = GraphInput(ACTION, self.head.shape, self.head.dtype)
+        return action, GraphInput(self.scores, (self.score_count,), "float32")
+
+    @property
     def score_count(self) -> int:
         """How many numbers the scores of one observation are."""
         return self.head.size if isinstance(self.head, Stretch) else sum(self.head.counts)
 
 
-def flat_steps(steps: Sequence[Step]) -> list[Step]:
-    """Return steps in order, those of branches in the place of these."""
-    found: list[Step] = []
-    for one in steps:
-        if isinstance(one, Branches):
-            found += [inner for branch in one.branches for inner in flat_steps(branch)]
-        else:
-            found.append(one)
-    return found
+class FileInterface(NamedTuple):
+    """How a written policy is used."""
+
+    inputs: tuple[GraphInput, ...]
+    outputs: tuple[GraphInput, ...]
+    """The action first."""
+    usage: tuple[str, ...]
+    """Lines of code that do so."""
+    is_batched: bool = True
+    """Whether it takes several observations at once."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tensor_optix.algorithms.frameworks import FRAMEWORKS
+from tensor_optix.cli.display import announced
 from tensor_optix.cli.errors import CommandError
+from tensor_optix.cli.framework_loading import load_announced
 from tensor_optix.core.checkpoints.saved_state import CheckpointError
 from tensor_optix.exporting.exporting import export as export_policy
 from tensor_optix.exporting.formats import FORMATS, find_format, format_of_path
@@ -38,7 +41,10 @@ def export(options: ExportOptions) -> int:
     try:
         format_ = _format(options)
         path = _path(options, format_)
-        exported = export_policy(load(options.run_dir), path, format_.name)
+        policy = load(options.run_dir)
+        _load_framework(format_)
+        with announced(f"trying it as {format_.title} ...", plain=False):
+            exported = export_policy(policy, path, format_.name)
     except RunDirectoryError:
         raise
     except OSError as error:
@@ -56,6 +62,13 @@ def _format(options: ExportOptions) -> ExportFormat:
     return DEFAULT if options.out is None else format_of_path(options.out)
 
 
+def _load_framework(format_: ExportFormat) -> None:
+    """Import the framework of a format, if it has one, as commands do: without the messages of its start."""
+    framework = FRAMEWORKS.get(format_.extra)
+    if framework is not None and framework.is_installed:
+        load_announced(framework, plain=False)
+
+
 def _path(options: ExportOptions, format_: ExportFormat) -> Path:
     if options.out is not None:
         return options.out
@@ -69,22 +82,25 @@ def _path(options: ExportOptions, format_: ExportFormat) -> Path:
 
 
 def _said(exported: Exported) -> list[str]:
-    format_ = FORMATS[exported.to]
+    interface = exported.interface
+    batch = ("batch",) if interface.is_batched else ()
     return [
-        f"wrote    {exported.path}, {_bytes(exported.size)} of {format_.title}",
-        *_named("inputs", exported.inputs),
-        *_named("outputs", exported.outputs),
+        f"wrote    {exported.path}, {_bytes(exported.size)} of {FORMATS[exported.to].title}",
+        *_listed("inputs", [_described(one, batch) for one in interface.inputs]),
+        *_listed("outputs", [_described(one, batch) for one in interface.outputs]),
         f"tried    {_agreement(exported)}",
-        *_usage(exported),
+        *_listed("use", interface.usage),
     ]
 
 
-def _named(what: str, values: Sequence[GraphInput]) -> list[str]:
-    names = [what, *[""] * (len(values) - 1)]
-    return [
-        f"{name:<8} {one.name} [{', '.join(map(str, ('batch', *one.shape)))}] {one.dtype}"
-        for name, one in zip(names, values, strict=True)
-    ]
+def _listed(what: str, lines: Sequence[str]) -> list[str]:
+    names = [what, *[""] * (len(lines) - 1)]
+    return [f"{name:<8} {line}" for name, line in zip(names, lines, strict=True)]
+
+
+def _described(value: GraphInput, batch: tuple[str, ...]) -> str:
+    shape = ", ".join(map(str, (*batch, *value.shape)))
+    return f"{value.name} {f'[{shape}] ' * bool(shape)}{value.dtype}"
 
 
 def _agreement(exported: Exported) -> str:
@@ -95,22 +111,8 @@ def _agreement(exported: Exported) -> str:
     elif agreement.scores is not None:
         said += f", largest difference {agreement.scores:.1g} of the {exported.scores}"
     if agreement.ties:
-        said += f"; on {agreement.ties:,} of them the two best actions are as good as equal"
+        said += f"; on {agreement.ties:,} of them another action is as good, and it takes that"
     return said
-
-
-def _usage(exported: Exported) -> list[str]:
-    """Return two lines of Python that run a file of ONNX."""
-    if exported.to != DEFAULT.name:
-        return []
-    given = ", ".join(
-        f'"{one.name}": {"observation" if one.name == "observation" else f"batch_of_{place}"}'
-        for place, one in enumerate(exported.inputs)
-    )
-    return [
-        f'use      session = onnxruntime.InferenceSession("{exported.path}")',
-        f"         {', '.join(one.name for one in exported.outputs)} = session.run(None, {{{given}}})",
-    ]
 
 
 def _bytes(size: int) -> str:

@@ -480,8 +480,10 @@ class ExportOptions:
         Raises:
             ValueError: If there is no such format.
         """
-        if self.to is not None:
-            find_format(self.to)
+        try:
+            find_format(self.to or "onnx")
+        except ValueError as error:
+            raise ValueError(f"--{error}") from error
 
 
 @dataclass(frozen=True)

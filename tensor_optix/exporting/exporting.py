@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tensor_optix.adapters.inference_graph import ACTION, GraphInput
 from tensor_optix.core.checkpoints.staging import private_path
-from tensor_optix.core.recorded_spaces import space_to_json
+from tensor_optix.exporting.facts import facts_of
 from tensor_optix.exporting.formats import find_format, format_of_path
 from tensor_optix.exporting.numpy_reading import Outputs
-from tensor_optix.exporting.policy_graph import graph_of, stored_actor_of
+from tensor_optix.exporting.policy_graph import graph_of
 from tensor_optix.exporting.verification import verify
 from tensor_optix.policies.policy import Policy
 
 if TYPE_CHECKING:
-    from typing import Any
-
-    from tensor_optix.adapters.inference_graph import InferenceGraph
+    from tensor_optix.adapters.inference_graph import FileInterface
     from tensor_optix.core.types import PathLike
     from tensor_optix.exporting.formats import ExportFormat
     from tensor_optix.exporting.verification import Agreement
@@ -37,10 +32,8 @@ class Exported:
 
     path: Path
     to: str
-    inputs: tuple[GraphInput, ...]
-    """Each has a name, a shape without the batch, and a dtype."""
-    outputs: tuple[GraphInput, ...]
-    """The action first."""
+    interface: FileInterface
+    """What goes in and comes out, and code that uses it."""
     scores: str
     """What actions are chosen by."""
     size: int
@@ -88,17 +81,15 @@ def export(policy: Policy, path: PathLike, to: str | None = None) -> Exported:
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = private_path(target.parent)
     try:
-        module.write(graph, draft, _facts(policy))
+        module.write(graph, draft, facts_of(policy))
         tried_by, read = module.reader(draft, graph)
         agreement = verify(policy, graph, lambda inputs: Outputs(*read(inputs)))
         size = _size(draft)
         _put(draft, target)
     finally:
         _remove(draft)
-    outputs = _outputs(graph, format_)
-    return Exported(
-        target, format_.name, graph.signature, outputs, graph.scores, size, tried_by, agreement
-    )
+    interface = module.interface(target, graph)
+    return Exported(target, format_.name, interface, graph.scores, size, tried_by, agreement)
 
 
 def require_replaceable(target: Path, format_: ExportFormat) -> None:
@@ -120,28 +111,6 @@ def require_replaceable(target: Path, format_: ExportFormat) -> None:
 
 def _is_foreign(directory: Path) -> bool:
     return any(directory.iterdir()) and not (directory / SAVED_MODEL).is_file()
-
-
-def _facts(policy: Policy) -> dict[str, str]:
-    """Return what a file says of the policy in it, each as text."""
-    description = stored_actor_of(policy).description
-    recipe, score = description.recipe, policy.snapshot.eval_metrics.primary_score
-    seen: Any = description.observation_space
-    return {
-        "made_by": f"tensor_optix {version('tensor-optix')}",
-        "algorithm": recipe.algorithm if recipe is not None else "",
-        "acts_by": str(description.kind),
-        "snapshot": policy.snapshot.snapshot_id,
-        "score": repr(score),
-        "observation_space": json.dumps(space_to_json(seen)),
-        "action_space": json.dumps(space_to_json(policy.action_space)),
-    }
-
-
-def _outputs(graph: InferenceGraph, format_: ExportFormat) -> tuple[GraphInput, ...]:
-    action = GraphInput(ACTION, graph.head.shape, graph.head.dtype)
-    scores = GraphInput(graph.scores, (graph.score_count,), "float32")
-    return (action, scores) if format_.has_scores else (action,)
 
 
 def _put(draft: Path, target: Path) -> None:

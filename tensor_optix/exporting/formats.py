@@ -19,28 +19,22 @@ class ExportFormat(NamedTuple):
     title: str
     """As its makers write it."""
     ending: str
-    """Of its files; empty: it is a directory."""
     module: str
-    """Writes and reads it, in this package."""
-    has_scores: bool = False
-    """Whether what it is chosen by is a second output."""
+    """Has its `write`, `reader` and `interface`."""
     packages: tuple[str, ...] = ()
     """That it needs."""
     extra: str = ""
     """Of ours, which installs them."""
-
-    @property
-    def is_directory(self) -> bool:
-        """Whether what is written is a directory."""
-        return not self.ending
+    is_directory: bool = False
+    """Whether what is written is a directory."""
 
     @property
     def file_name(self) -> str:
         """What it is called in a run directory."""
-        return f"policy{self.ending}" if self.ending else self.name
+        return f"policy{self.ending}"
 
     def load(self) -> Any:
-        """Return the module whose `write` and `reader` are the format's.
+        """Return the module.
 
         Raises:
             ImportError: If a package is not installed, with the command that installs it.
@@ -53,29 +47,17 @@ class ExportFormat(NamedTuple):
         return importlib.import_module(f"tensor_optix.{self.module}")
 
 
+TORCHSCRIPT, SAVED_MODEL = "adapters.pytorch.torchscript", "adapters.tensorflow.saved_model"
+ONNX = ("onnx", "onnxruntime")
 FORMATS = {
     one.name: one
     for one in (
+        ExportFormat("onnx", "ONNX", ".onnx", "exporting.onnx_files", ONNX, "onnx"),
+        ExportFormat("torchscript", "TorchScript", ".pt", TORCHSCRIPT, ("torch",), "torch"),
         ExportFormat(
-            "onnx", "ONNX", ".onnx", "exporting.onnx_files", True, ("onnx", "onnxruntime"), "onnx"
-        ),
-        ExportFormat(
-            "torchscript",
-            "TorchScript",
-            ".pt",
-            "adapters.pytorch.torchscript",
-            False,
-            ("torch",),
-            "torch",
-        ),
-        ExportFormat(
-            "savedmodel",
-            "SavedModel",
-            "",
-            "adapters.tensorflow.saved_model",
-            True,
-            ("tensorflow",),
-            "tensorflow",
+            *("savedmodel", "SavedModel", ".savedmodel", SAVED_MODEL),
+            *(("tensorflow",), "tensorflow"),
+            is_directory=True,
         ),
         ExportFormat("safetensors", "safetensors", ".safetensors", "exporting.safetensors_files"),
         ExportFormat("c", "C99", ".h", "exporting.c_headers"),
@@ -113,10 +95,10 @@ def format_of_path(path: Path) -> ExportFormat:
     Raises:
         ValueError: If it says none.
     """
-    endings = {one.ending: one for one in FORMATS.values() if one.ending}
+    endings = {one.ending: one for one in FORMATS.values()}
     if path.suffix not in endings:
         raise ValueError(
-            f"the ending of {path.name} says no format ({', '.join(endings)} do): say which it is to be, "
+            f"the ending of {path} says no format ({', '.join(endings)} do): say which it is to be, "
             f"one of {', '.join(FORMATS)}"
         )
     return endings[path.suffix]

@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from tensor_optix.adapters.inference_graph import (
     Branches,
-    ChannelsFirst,
+    ChannelsToFront,
     Columns,
     Convolution2D,
     DenseLayer,
@@ -70,7 +70,7 @@ def _step(x: Array, step: Step) -> Array:
             return np.asarray(x.astype(np.float32) / step.divisors)
         case Columns():
             return x[:, step.first : step.last].reshape(len(x), *step.shape)
-        case ChannelsFirst():
+        case ChannelsToFront():
             return np.asarray(x.transpose(0, 3, 1, 2))
         case Convolution2D():
             return _convolution(step, x.astype(np.float32))

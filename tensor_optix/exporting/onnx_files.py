@@ -13,16 +13,18 @@ from onnx import helper, numpy_helper
 from tensor_optix.adapters.inference_graph import (
     ACTION,
     Branches,
-    ChannelsFirst,
+    ChannelsToFront,
     Columns,
     Convolution2D,
     DenseLayer,
     Divide,
+    FileInterface,
     Flatten,
     Normalize,
     OneHot,
     Stretch,
 )
+from tensor_optix.exporting.facts import as_text
 from tensor_optix.exporting.numpy_reading import Outputs
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ ONLY_ERRORS = 3
 ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "elu": "Elu"}
 
 
-def write(graph: InferenceGraph, path: Path, facts: Mapping[str, str]) -> None:
+def write(graph: InferenceGraph, path: Path, facts: Mapping[str, Any]) -> None:
     """Write a graph to a file, with facts of the policy as its metadata.
 
     Raises:
@@ -63,20 +65,15 @@ def write(graph: InferenceGraph, path: Path, facts: Mapping[str, str]) -> None:
     )
     nodes.name(scores, graph.scores)
     nodes.name(action, ACTION)
-    outputs = [
-        _value(ACTION, head.dtype, head.shape),
-        _value(graph.scores, "float32", (graph.score_count,)),
-    ]
-    body = helper.make_graph(
-        nodes.made, "policy", [_of_input(one) for one in graph.signature], outputs, nodes.constants
-    )
+    inputs, outputs = ([_value(one) for one in ends] for ends in (graph.signature, graph.outputs))
+    body = helper.make_graph(nodes.made, "policy", inputs, outputs, nodes.constants)
     model = helper.make_model(
         body,
         producer_name="tensor_optix",
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
     )
-    helper.set_model_props(model, dict(facts))
+    helper.set_model_props(model, {name: as_text(fact) for name, fact in facts.items()})
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
 
@@ -97,12 +94,22 @@ def reader(
     return "ONNX Runtime", run
 
 
-def _of_input(one: GraphInput) -> Any:
-    return _value(one.name, one.dtype, one.shape)
+def interface(path: Path, graph: InferenceGraph) -> FileInterface:
+    """Return how a file of a graph is used."""
+    found = ", ".join(one.name for one in graph.outputs)
+    given = ", ".join(
+        f'"{one.name}": {one.name if one.name.isidentifier() else "..."}[None]'
+        for one in graph.signature
+    )
+    usage = (
+        f'session = onnxruntime.InferenceSession("{path}")',
+        f"{found} = session.run(None, {{{given}}})",
+    )
+    return FileInterface(graph.signature, graph.outputs, usage)
 
 
-def _value(name: str, dtype: str, shape: Sequence[int]) -> Any:
-    return helper.make_tensor_value_info(name, _type(dtype), [BATCH, *shape])
+def _value(one: GraphInput) -> Any:
+    return helper.make_tensor_value_info(one.name, _type(one.dtype), [BATCH, *one.shape])
 
 
 def _type(dtype: str) -> int:
@@ -164,7 +171,7 @@ class _Nodes:
                 return self.add("Div", self.cast(x, "float32"), divisors)
             case Columns():
                 return self.reshaped(self.columns(x, step.first, step.last), 0, *step.shape)
-            case ChannelsFirst():
+            case ChannelsToFront():
                 return self.add("Transpose", x, perm=(0, 3, 1, 2))
             case Convolution2D():
                 return self._convolution(step, x)

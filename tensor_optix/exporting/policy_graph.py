@@ -11,7 +11,7 @@ from tensor_optix.adapters.backend import LARGEST_BYTE, OPEN
 from tensor_optix.adapters.inference_graph import (
     ACTION,
     Branches,
-    ChannelsFirst,
+    ChannelsToFront,
     Choose,
     Columns,
     Convolution2D,
@@ -173,7 +173,7 @@ def _encoding(one: NativeEncoding, shape: tuple[int, ...]) -> Step:
         case NativeColumns():
             return Columns(one.first, one.shape)
         case NativeTurned():
-            return ChannelsFirst()
+            return ChannelsToFront()
         case NativeConvolution():
             arrays = one.variables()
             return Convolution2D(arrays["weight"], arrays["bias"], one.stride, one.padding)

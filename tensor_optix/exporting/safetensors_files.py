@@ -1,9 +1,9 @@
 """Policies as safetensors: an inference graph goes in, a file of named arrays comes out, and the graph again.
 
-The header says the rest, each entry a text: `graph`, JSON, has the `inputs` with their `steps`, the `steps`
-that follow, the `head` that makes actions, and the name of the `scores`. Every step has a `kind`, one of
-`KINDS`, whose dataclass in `adapters.inference_graph` says what it computes; in the place of an array stands
-its name in the file:
+The metadata of the header say the rest under `policy`, JSON: the algorithm, both spaces, the snapshot with
+its score, and the `graph`. That has the `inputs` with their `steps`, the `steps` that follow, the `head` that
+makes actions, and the name of the `scores`. Every step has a `kind`, one of `KINDS`, whose dataclass in
+`adapters.inference_graph` says what it computes; in the place of an array stands its name in the file:
 
 normalizer.mean, normalizer.deviation       float64, of one observation
 divide.divisors                             float32
@@ -24,12 +24,13 @@ import safetensors.numpy
 
 from tensor_optix.adapters.inference_graph import (
     Branches,
-    ChannelsFirst,
+    ChannelsToFront,
     Choose,
     Columns,
     Convolution2D,
     DenseLayer,
     Divide,
+    FileInterface,
     Flatten,
     GraphInput,
     InferenceGraph,
@@ -52,7 +53,7 @@ KINDS: dict[str, type[Any]] = {
     "normalize": Normalize,
     "divide": Divide,
     "columns": Columns,
-    "channels_first": ChannelsFirst,
+    "channels_first": ChannelsToFront,
     "convolution": Convolution2D,
     "dense": DenseLayer,
     "branches": Branches,
@@ -65,17 +66,19 @@ NAMES = {type_: name for name, type_ in KINDS.items()}
 ALONE = {"normalize": "normalizer", "divide": "divide", "stretch": "action"}
 """What the arrays of kinds are called of which there is one; those of the others are numbered."""
 ARRAY = "Array"
+HEADER = "policy"
 
 
-def write(graph: InferenceGraph, path: Path, facts: Mapping[str, str]) -> None:
+def write(graph: InferenceGraph, path: Path, facts: Mapping[str, Any]) -> None:
     """Write a graph to a file, with facts of the policy in its header.
 
     Raises:
         OSError: If the file cannot be written.
     """
     arrays: dict[str, Array] = {}
-    tree = _as_tree(graph, arrays)
-    header = {**facts, "graph": json.dumps(tree, allow_nan=False)}
+    content = {**facts, "graph": _as_tree(graph, arrays)}
+    # One entry, as several come in any order, and the same policy is to give the same bytes.
+    header = {HEADER: json.dumps(content, allow_nan=False)}
     path.write_bytes(safetensors.numpy.save(arrays, header))
 
 
@@ -86,12 +89,21 @@ def reader(
     return "NumPy", partial(evaluate, read(path))
 
 
+def interface(path: Path, graph: InferenceGraph) -> FileInterface:
+    """Return how a file of a graph is used."""
+    usage = (
+        f'graph = tensor_optix.exporting.safetensors_files.read("{path}")',
+        "action = tensor_optix.exporting.numpy_reading.evaluate(graph, inputs).action",
+    )
+    return FileInterface(graph.signature, graph.outputs, usage)
+
+
 def read(path: Path) -> InferenceGraph:
     """Return the graph that a file holds."""
     with safetensors.safe_open(path, "numpy") as stored:
         header = stored.metadata()
         arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    graph: InferenceGraph = _of_tree(json.loads(header["graph"]), arrays)
+    graph: InferenceGraph = _of_tree(json.loads(header[HEADER])["graph"], arrays)
     return graph
 
 

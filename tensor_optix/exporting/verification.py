@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, Tuple
+from gymnasium.spaces import MultiBinary
 
 from tensor_optix.adapters.inference_graph import Stretch
 from tensor_optix.core.observation_layout import FlatSpace, layout_of
-from tensor_optix.core.observation_values import limits
-from tensor_optix.exporting.numpy_reading import allowed_scores, stretched
+from tensor_optix.exporting.numpy_reading import Outputs, allowed_scores, stretched
 from tensor_optix.exporting.policy_graph import stored_actor_of
+from tensor_optix.exporting.sampling import elements, nested
+from tensor_optix.pipeline.action_scaling import UNIT_WIDTH
 from tensor_optix.pipeline.prediction import Predictor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tensor_optix.adapters.inference_graph import Choose, InferenceGraph
-    from tensor_optix.core.observation_layout import AnySpace
     from tensor_optix.core.types import Array
-    from tensor_optix.exporting.numpy_reading import Outputs
-    from tensor_optix.policies.acting import StoredActor
     from tensor_optix.policies.policy import Policy
 
 OBSERVATIONS = 1000
-BATCH = 100
-"""Rows that are shown at once: bounds the memory that images take."""
+ALONE = 20
+"""Of them: that are also shown to `predict` one by one."""
+NUMBERS_AT_ONCE = 2**22
+"""Of observations that are shown together: bounds the memory that images take."""
 TOLERANCE = 1e-5
 """Of continuous actions, as a share of their range; and within which two scores count as equal, as a share of
 the larger one if that is above 1."""
@@ -34,10 +35,6 @@ SCORE_TOLERANCE = 1e-4
 """Of scores, as a share of the largest one. Float32 sums in another order differ by some millionths."""
 LEAST_SCORE = 0.01
 """What the largest score counts as at least."""
-WIDE = 1e6
-"""Bounds further apart than that say nothing of what comes between them."""
-FAR = 12.0
-"""Standard deviations from the mean of the furthest observations where there are no bounds."""
 
 
 class Disagreement(RuntimeError):
@@ -55,162 +52,139 @@ class Agreement(NamedTuple):
     scores: float | None
     """The largest difference of what they are chosen by; None: the format does not give it."""
     ties: int = 0
-    """Of the observations: where the two best scores are equal within the tolerance."""
+    """Of the observations: where another action was chosen, whose score equals the best within the
+    tolerance."""
 
 
-class _Truth(NamedTuple):
-    """What the policy makes of observations."""
-
-    actions: Array
-    scores: Array
+Exported: TypeAlias = "Callable[[Mapping[str, Array]], Outputs]"
 
 
-def verify(
-    policy: Policy, graph: InferenceGraph, exported: Callable[[Mapping[str, Array]], Outputs]
-) -> Agreement:
+def verify(policy: Policy, graph: InferenceGraph, exported: Exported) -> Agreement:
     """Show both the same observations, samples of the space and its extremes, and compare what they do.
 
     Raises:
         Disagreement: If they do not act alike.
     """
-    actor = stored_actor_of(policy)
+    truth = _Truth(policy, graph)
     rng = np.random.default_rng(0)
-    inputs = sampled_inputs(rng, actor, graph)
-    truth = _truth(policy, actor, graph, inputs)
-    found = exported(inputs)
-    if found.action.shape != truth.actions.shape or found.action.dtype != truth.actions.dtype:
-        raise Disagreement(
-            f"the exported policy returns actions of {found.action.dtype} in the shape "
-            f"{found.action.shape}, where predict's are {truth.actions.dtype} in {truth.actions.shape}"
-        )
-    _compare_one(exported, inputs, found)
-    scores = _compared_scores(found.scores, truth.scores[:, : graph.score_count])
-    if isinstance(graph.head, Stretch):
-        return Agreement(OBSERVATIONS, _compared_values(graph.head, found.action, truth), scores)
-    mask = None if graph.head.mask is None else inputs[graph.head.mask]
-    ties = _compared_choices(graph.head, found.action, truth, mask)
-    return Agreement(OBSERVATIONS, None, scores, ties)
+    count = min(OBSERVATIONS, max(2, NUMBERS_AT_ONCE // truth.numbers))
+    found = []
+    for first in range(0, OBSERVATIONS, count):
+        inputs = truth.sampled(rng, min(count, OBSERVATIONS - first))
+        outputs, mask = exported(inputs), truth.mask_of(inputs)
+        found.append(_compared(graph, truth(inputs), outputs, mask))
+        if first == 0:
+            _compare_alone(truth, inputs, exported, outputs)
+    return Agreement(
+        OBSERVATIONS,
+        max((one.actions for one in found if one.actions is not None), default=None),
+        max((one.scores for one in found if one.scores is not None), default=None),
+        sum(one.ties for one in found),
+    )
 
 
-def _compare_one(
-    exported: Callable[[Mapping[str, Array]], Outputs], inputs: Mapping[str, Array], all_: Outputs
+def _compare_alone(
+    truth: _Truth, inputs: Mapping[str, Array], exported: Exported, outputs: Outputs
 ) -> None:
-    """Check that a batch of one is taken."""
-    alone = exported({name: values[:1] for name, values in inputs.items()}).action
-    if alone.shape != all_.action[:1].shape:
-        raise Disagreement(
-            f"the exported policy returns {alone.shape} for one observation, and {all_.action.shape} for "
-            f"{len(all_.action)}"
-        )
+    """Compare `predict` for single observations with the outputs for all, and these with a batch of one."""
+    for place in range(min(ALONE, len(outputs.action))):
+        row = slice(place, place + 1)
+        one = {name: values[row] for name, values in inputs.items()}
+        scores = None if outputs.scores is None else outputs.scores[row]
+        ours = Outputs(outputs.action[row], scores)
+        _compared(truth.graph, truth.alone(inputs, place), ours, truth.mask_of(one))
+        if place == 0:
+            _compared(truth.graph, truth(one), exported(one), truth.mask_of(one))
 
 
-def _truth(
-    policy: Policy, actor: StoredActor, graph: InferenceGraph, inputs: Mapping[str, Array]
-) -> _Truth:
-    """Return what `predict` does, and what the network says."""
-    said: list[Array] = []
+class _Truth:
+    """What a policy makes of observations by the names of a graph's inputs."""
 
-    def noting(rows: Array) -> Array:
-        outputs, masks = actor.outputs(rows)
-        said.append(outputs)
-        return actor.best(outputs, masks)
+    def __init__(self, policy: Policy, graph: InferenceGraph) -> None:
+        self.graph = graph
+        self._policy, self._actor = policy, stored_actor_of(policy)
+        seen, self._plain = self._actor.observation_space, self._actor.description.plain_space
+        self._predictor = Predictor(self._actor, seen, policy.action_space, policy.rescale_actions)
+        self._mask = None if isinstance(graph.head, Stretch) else graph.head.mask
+        self.numbers = sum(math.prod(one.shape) for one in graph.signature)
+        self._scores: Array = np.empty(0)
 
-    shadow = Predictor(actor, actor.observation_space, policy.action_space, policy.rescale_actions)
-    mask = None if isinstance(graph.head, Stretch) else graph.head.mask
-    actions = []
-    for first in range(0, OBSERVATIONS, BATCH):
-        chunk = {name: values[first : first + BATCH] for name, values in inputs.items()}
-        masks = None if mask is None else chunk[mask]
-        observations = nested(policy.observation_space, actor, graph, chunk)
-        actions.append(policy.predict(observations, action_masks=masks))
-        shadow(noting, observations, masks)
-    return _Truth(np.concatenate(actions), np.concatenate(said))
+    def __call__(self, inputs: Mapping[str, Array]) -> Outputs:
+        """Return the actions by `predict`'s own way, and the scores on that way."""
+        observations, masks = self._observations(inputs), self.mask_of(inputs)
+        actions = self._predictor(self._noting, observations, masks)
+        return Outputs(actions, self._scores[:, : self.graph.score_count])
 
+    def mask_of(self, inputs: Mapping[str, Array]) -> Array | None:
+        """Return the mask among the inputs; None where the policy takes none."""
+        return None if self._mask is None else inputs[self._mask]
 
-def nested(
-    space: AnySpace, actor: StoredActor, graph: InferenceGraph, inputs: Mapping[str, Array]
-) -> Any:
-    """Return observations as a vector environment gives them, of those by the names of the inputs."""
-    plain = actor.description.plain_space
-    if not isinstance(plain, FlatSpace):
-        return inputs[graph.inputs[0].name]
-    paths = {
-        field.path: inputs[one.name]
-        for field, one in zip(layout_of(plain).fields, graph.inputs, strict=True)
-    }
+    def _noting(self, rows: Array) -> Array:
+        """Return the best actions, as the actor does, and keep what they are chosen by."""
+        self._scores, masks = self._actor.outputs(rows)
+        return self._actor.best(self._scores, masks)
 
-    def put(part: AnySpace, path: tuple[Any, ...]) -> Any:
-        if isinstance(part, Dict):
-            return {key: put(inner, (*path, key)) for key, inner in part.spaces.items()}
-        if isinstance(part, Tuple):
-            return tuple(put(inner, (*path, place)) for place, inner in enumerate(part.spaces))
-        return paths.get(path)
+    def alone(self, inputs: Mapping[str, Array], place: int) -> Outputs:
+        """Return what `predict` does with one of the observations, as batches of one."""
+        one = {name: values[place] for name, values in inputs.items()}
+        masks = self.mask_of(one)
+        action = self._policy.predict(self._observations(one), action_masks=masks)
+        batch = {name: values[place : place + 1] for name, values in inputs.items()}
+        return Outputs(np.asarray(action, self.graph.head.dtype)[None], self(batch).scores)
 
-    return put(space, ())
+    def _observations(self, inputs: Mapping[str, Array]) -> Any:
+        """Return observations as a vector environment gives them."""
+        if not isinstance(self._plain, FlatSpace):
+            return inputs[self.graph.inputs[0].name]
+        paths = {
+            field.path: inputs[one.name]
+            for field, one in zip(layout_of(self._plain).fields, self.graph.inputs, strict=True)
+        }
+        return nested(self._policy.observation_space, (), paths)
 
-
-def sampled_inputs(
-    rng: np.random.Generator, actor: StoredActor, graph: InferenceGraph
-) -> dict[str, Array]:
-    """Return observations, and masks, to try a policy on, by the names of the inputs."""
-    plain = actor.description.plain_space
-    fields = layout_of(plain).fields
-    normalizer = actor.normalizer
-    found = {}
-    for field, one in zip(fields, graph.inputs, strict=True):
-        mean, deviation = np.zeros(field.size), np.ones(field.size)
-        if normalizer is not None:
-            mean = normalizer.mean.reshape(-1)[field.columns]
-            deviation = np.sqrt(normalizer.var.reshape(-1)[field.columns])
-        found[one.name] = sampled(rng, field.space, mean, deviation)
-    if not isinstance(graph.head, Stretch) and graph.head.mask is not None:
-        masks = rng.integers(0, 2, (OBSERVATIONS, sum(graph.head.counts)), np.int8)
-        masks[0], masks[1] = 0, 1
-        found[graph.head.mask] = masks
-    return found
+    def sampled(self, rng: np.random.Generator, count: int) -> dict[str, Array]:
+        """Return so many observations, and masks, by the names of the inputs."""
+        normalizer = self._actor.normalizer
+        found = {}
+        for field, one in zip(layout_of(self._plain).fields, self.graph.inputs, strict=True):
+            mean, deviation = np.zeros(field.size), np.ones(field.size)
+            if normalizer is not None:
+                mean = normalizer.mean.reshape(-1)[field.columns]
+                deviation = np.sqrt(normalizer.var.reshape(-1)[field.columns])
+            found[one.name] = elements(rng, field.space, (mean, deviation), count)
+        if self._mask is not None:
+            found[self._mask] = elements(
+                rng, MultiBinary(self.graph.score_count), (np.zeros(0), np.zeros(0)), count
+            )
+        return found
 
 
-def sampled(rng: np.random.Generator, space: Any, mean: Array, deviation: Array) -> Array:
-    """Return elements `[N, ...]` of a space: its ends, half of the others between them, half around a mean.
-
-    Args:
-        rng: Draws.
-        space: Of arrays.
-        mean: `[D]`, of a Box; where there are no bounds to speak of, all are around it.
-        deviation: `[D]`, the standard deviation around it.
-    """
-    shape, dtype = tuple(space.shape or ()), np.dtype(space.dtype)
-    low, high = limits(space)
-    if not isinstance(space, Box):
-        drawn = rng.integers(low, high, (OBSERVATIONS, *shape), endpoint=True)
-        drawn[0], drawn[1] = low, high
-        return np.asarray(drawn, dtype)
-    low, high = (end.astype(np.float64).reshape(-1) for end in (low, high))
-    with np.errstate(over="ignore", invalid="ignore"):
-        is_open = ~(high - low <= WIDE)
-    normal = mean + deviation * rng.standard_normal((OBSERVATIONS, len(mean)))
-    least = np.where(is_open, mean - FAR * deviation, low)
-    most = np.where(is_open, mean + FAR * deviation, high)
-    uniform = rng.uniform(least, most, normal.shape)
-    is_uniform = (np.arange(OBSERVATIONS) % 2 == 0)[:, None]
-    drawn = np.where(is_uniform & ~is_open, uniform, normal)
-    drawn[0], drawn[1] = least, most
-    drawn = np.clip(drawn, low, high)
-    if dtype.kind in "iub":
-        drawn = np.rint(drawn)
-    return np.asarray(drawn, dtype).reshape(OBSERVATIONS, *shape)
-
-
-def _compared_scores(found: Array | None, expected: Array) -> float | None:
-    """Return the largest difference of scores; None where there are none.
+def _compared(
+    graph: InferenceGraph, expected: Outputs, found: Outputs, mask: Array | None
+) -> Agreement:
+    """Compare actions and scores for the same observations.
 
     Raises:
-        Disagreement: If they are too far apart.
+        Disagreement: If they are not alike.
     """
-    if found is None:
+    count, actions = len(expected.action), found.action
+    if actions.shape != expected.action.shape or actions.dtype != expected.action.dtype:
+        raise Disagreement(
+            f"the exported policy returns actions of {actions.dtype} in the shape {actions.shape}, where "
+            f"predict's are {expected.action.dtype} in {expected.action.shape}"
+        )
+    scores = _score_difference(expected, found)
+    if isinstance(graph.head, Stretch):
+        return Agreement(count, _value_difference(graph.head, expected, actions), scores)
+    return Agreement(count, None, scores, _ties(graph.head, expected, actions, mask))
+
+
+def _score_difference(expected: Outputs, found: Outputs) -> float | None:
+    """Return the largest difference of scores; None where there are none."""
+    if found.scores is None or expected.scores is None:
         return None
-    difference = float(np.abs(found - expected).max())
-    most = SCORE_TOLERANCE * max(LEAST_SCORE, float(np.abs(expected).max()))
+    difference = float(np.abs(found.scores - expected.scores).max())
+    most = SCORE_TOLERANCE * max(LEAST_SCORE, float(np.abs(expected.scores).max()))
     if not difference <= most:
         raise Disagreement(
             f"the exported network's outputs differ from the policy's by up to {difference:.2g}, where "
@@ -219,22 +193,18 @@ def _compared_scores(found: Array | None, expected: Array) -> float | None:
     return difference
 
 
-def _compared_values(head: Stretch, found: Array, truth: _Truth) -> float:
-    """Return the largest difference of continuous actions, as a share of their range.
-
-    Raises:
-        Disagreement: If one is too far from what `predict` returns.
-    """
-    width = np.where(np.isfinite(head.high - head.low), head.high - head.low, 2.0)
-    width = np.where(width > 0.0, width, 1.0)
-    apart = np.abs(found.astype(np.float64) - truth.actions.astype(np.float64))
-    shares = apart.reshape(len(found), -1) / width
-    if head.rounds:
-        exact = stretched(head, truth.scores)
+def _value_difference(head: Stretch, expected: Outputs, actions: Array) -> float:
+    """Return the largest difference of continuous actions, as a share of their range."""
+    width = head.high - head.low
+    width = np.where(np.isfinite(width), np.where(width > 0.0, width, 1.0), UNIT_WIDTH)
+    apart = np.abs(actions.astype(np.float64) - expected.action.astype(np.float64))
+    apart = apart.reshape(len(actions), -1)
+    if head.rounds and expected.scores is not None:
+        # Halfway between two whole numbers, the last bit decides.
+        exact = stretched(head, expected.scores)
         is_between = np.abs(exact - np.floor(exact) - 0.5) <= TOLERANCE * width
-        near = is_between & (apart.reshape(len(found), -1) <= 1.0)
-        shares = np.where(near, 0.0, shares)
-    difference = float(shares.max())
+        apart = np.where(is_between & (apart <= 1.0), 0.0, apart)
+    difference = float((apart / width).max())
     if not difference <= TOLERANCE:
         raise Disagreement(
             f"the exported policy's actions differ from predict's by up to {difference:.2g} of their range, "
@@ -243,27 +213,20 @@ def _compared_values(head: Stretch, found: Array, truth: _Truth) -> float:
     return difference
 
 
-def _compared_choices(head: Choose, found: Array, truth: _Truth, mask: Array | None) -> int:
-    """Compare discrete actions; return on how many observations the two best are as good as equal.
-
-    Raises:
-        Disagreement: If one is another, and the scores of the two are not equal within the tolerance.
-    """
-    differs = (found != truth.actions).reshape(len(found), -1)
-    ties = []
-    for one in allowed_scores(head, truth.scores, mask):
-        if one.shape[2] == 1:
-            ties.append(np.zeros(one.shape[:2], bool))
-            continue
-        best = np.sort(one, axis=2)[:, :, -2:]
-        ties.append(
-            best[..., 1] - best[..., 0] <= TOLERANCE * np.maximum(1.0, np.abs(best[..., 1]))
-        )
-    is_tie = np.concatenate(ties, axis=1)
-    wrong = (differs & ~is_tie).any(axis=1)
-    if wrong.any():
+def _ties(head: Choose, expected: Outputs, actions: Array, mask: Array | None) -> int:
+    """Return for how many observations another action was chosen that is as good as the best."""
+    assert expected.scores is not None
+    places = (actions.reshape(len(actions), -1) - np.array(head.starts)).astype(np.int64)
+    is_worse, first = np.zeros(len(actions), bool), 0
+    for scores in allowed_scores(head, expected.scores, mask):
+        chosen = places[:, first : first + scores.shape[1], None]
+        best = scores.max(axis=2, keepdims=True)
+        lacks = best - np.take_along_axis(scores, chosen, axis=2)
+        is_worse |= (lacks > TOLERANCE * np.maximum(1.0, np.abs(best))).any(axis=(1, 2))
+        first += scores.shape[1]
+    if is_worse.any():
         raise Disagreement(
-            f"the exported policy chooses otherwise than predict on {int(wrong.sum())} of {len(found)} "
-            "observations"
+            f"the exported policy chooses otherwise than predict for {int(is_worse.sum())} of "
+            f"{len(actions)} observations"
         )
-    return int(is_tie.any(axis=1).sum())
+    return int((actions != expected.action).reshape(len(actions), -1).any(axis=1).sum())

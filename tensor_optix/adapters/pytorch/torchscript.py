@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tensor_optix.adapters.inference_graph import (
+    ACTION,
     Branches,
-    ChannelsFirst,
+    ChannelsToFront,
     Columns,
     Convolution2D,
     DenseLayer,
     Divide,
+    FileInterface,
     Flatten,
     Normalize,
     OneHot,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
 
 
-def write(graph: InferenceGraph, path: Path, facts: Mapping[str, str]) -> None:
+def write(graph: InferenceGraph, path: Path, facts: Mapping[str, Any]) -> None:
     """Write a graph to a file, with facts of the policy in an extra file `policy.json` in it.
 
     The module's `forward` takes a tensor `[B, ...]`, or, where there are several inputs, a dict of
@@ -71,6 +73,19 @@ def reader(
             return module(given).numpy(), module.scores(given).numpy()
 
     return "PyTorch", run
+
+
+def interface(path: Path, graph: InferenceGraph) -> FileInterface:
+    """Return how a file of a graph is used."""
+    given = "observation"
+    if len(graph.signature) > 1:
+        names = ", ".join(f'"{one.name}": ...' for one in graph.signature)
+        given = f"{{{names}}}"
+    usage = (
+        f'policy = torch.jit.load("{path}")',
+        f"{ACTION}, {graph.scores} = policy({given}), policy.scores({given})",
+    )
+    return FileInterface(graph.signature, graph.outputs, usage)
 
 
 class _OneInput(nn.Module):
@@ -149,9 +164,9 @@ def _of_step(step: Step) -> list[nn.Module]:
         case Divide():
             return [_Divide(step)]
         case Columns():
-            return [_Columns(step)]
-        case ChannelsFirst():
-            return [_ChannelsFirst()]
+            return [_TakenColumns(step)]
+        case ChannelsToFront():
+            return [_ChannelsToFront()]
         case Convolution2D():
             return [_Convolution(step), nn.ReLU()]
         case DenseLayer():
@@ -223,7 +238,7 @@ class _Divide(nn.Module):
         return x.to(torch.float32) / self.divisors
 
 
-class _Columns(nn.Module):
+class _TakenColumns(nn.Module):
     def __init__(self, step: Columns) -> None:
         super().__init__()
         self.first, self.last, self.shape = step.first, step.last, _sizes(step.shape)
@@ -232,7 +247,7 @@ class _Columns(nn.Module):
         return x[:, self.first : self.last].reshape([x.shape[0]] + self.shape)  # noqa: RUF005 (scripts know no other way)
 
 
-class _ChannelsFirst(nn.Module):
+class _ChannelsToFront(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(0, 3, 1, 2)
 

@@ -12,11 +12,12 @@ import tensorflow as tf
 from tensor_optix.adapters.inference_graph import (
     ACTION,
     Branches,
-    ChannelsFirst,
+    ChannelsToFront,
     Columns,
     Convolution2D,
     DenseLayer,
     Divide,
+    FileInterface,
     Flatten,
     Normalize,
     OneHot,
@@ -40,7 +41,7 @@ ACTIVATIONS = {
 FACTS = "policy.json"
 
 
-def write(graph: InferenceGraph, path: Path, facts: Mapping[str, str]) -> None:
+def write(graph: InferenceGraph, path: Path, facts: Mapping[str, Any]) -> None:
     """Write a graph to a directory, with facts of the policy in `assets.extra/policy.json` in it.
 
     Its signature `serving_default` takes the inputs by their names, and returns the actions and the scores.
@@ -74,6 +75,19 @@ def reader(
     return "TensorFlow", run
 
 
+def interface(path: Path, graph: InferenceGraph) -> FileInterface:
+    """Return how a directory of a graph is used."""
+    given = ", ".join(f"{one.name}=..." for one in graph.signature)
+    if not all(one.name.isidentifier() for one in graph.signature):
+        names = ", ".join(f'"{one.name}": ...' for one in graph.signature)
+        given = f"**{{{names}}}"
+    usage = (
+        f'policy = tf.saved_model.load("{path}").signatures["serving_default"]',
+        f'action = policy({given})["{ACTION}"]',
+    )
+    return FileInterface(graph.signature, graph.outputs, usage)
+
+
 def _outputs(graph: InferenceGraph, inputs: Mapping[str, Any]) -> dict[str, Any]:
     parts = [_of_steps(one.steps, inputs[one.name]) for one in graph.inputs]
     rows = parts[0] if len(parts) == 1 else tf.concat(parts, 1)
@@ -105,7 +119,7 @@ def _step(x: Any, step: Step) -> Any:
             return tf.cast(x, tf.float32) / step.divisors
         case Columns():
             return tf.reshape(x[:, step.first : step.last], (-1, *step.shape))
-        case ChannelsFirst():
+        case ChannelsToFront():
             return tf.transpose(x, (0, 3, 1, 2))
         case Convolution2D():
             return _convolution(step, x)
