@@ -120,7 +120,11 @@ def _put(draft: Path, target: Path) -> None:
         return
     former = private_path(target.parent)
     os.rename(target, former)
-    os.rename(draft, target)
+    try:
+        os.rename(draft, target)
+    except BaseException:
+        os.rename(former, target)
+        raise
     shutil.rmtree(former)
 
 

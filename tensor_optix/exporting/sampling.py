@@ -40,13 +40,13 @@ def elements(
         space: Of arrays.
         around: `[D]`, the mean and the standard deviation; where there are no bounds to speak of, all
             are around it.
-        count: At least 2.
+        count: Of one only the lower end is there.
     """
     shape, dtype = tuple(space.shape or ()), np.dtype(space.dtype)
     low, high = limits(space)
     if not isinstance(space, Box):
         chosen = rng.integers(low, high, (count, *shape), endpoint=True)
-        chosen[0], chosen[1] = low, high
+        chosen[:1], chosen[1:2] = low, high
         return np.asarray(chosen, dtype)
     low, high = (end.astype(np.float64).reshape(-1) for end in (low, high))
     mean, deviation = around
@@ -56,7 +56,7 @@ def elements(
     most = np.where(is_open, mean + FAR * deviation, high)
     drawn = mean + deviation * rng.standard_normal((count, len(mean)))
     drawn[::2] = np.where(is_open, drawn[::2], rng.uniform(least, most, drawn[::2].shape))
-    drawn[0], drawn[1] = least, most
+    drawn[:1], drawn[1:2] = least, most
     drawn = np.clip(drawn, low, high)
     if dtype.kind in "iub":
         drawn = np.rint(drawn)

@@ -56,10 +56,11 @@ class Agreement(NamedTuple):
     tolerance."""
 
 
-Exported: TypeAlias = "Callable[[Mapping[str, Array]], Outputs]"
+Run: TypeAlias = "Callable[[Mapping[str, Array]], Outputs]"
+"""B observations, by the names of the inputs, to what an exported policy returns for them."""
 
 
-def verify(policy: Policy, graph: InferenceGraph, exported: Exported) -> Agreement:
+def verify(policy: Policy, graph: InferenceGraph, exported: Run) -> Agreement:
     """Show both the same observations, samples of the space and its extremes, and compare what they do.
 
     Raises:
@@ -67,7 +68,7 @@ def verify(policy: Policy, graph: InferenceGraph, exported: Exported) -> Agreeme
     """
     truth = _Truth(policy, graph)
     rng = np.random.default_rng(0)
-    count = min(OBSERVATIONS, max(2, NUMBERS_AT_ONCE // truth.numbers))
+    count = min(OBSERVATIONS, max(1, NUMBERS_AT_ONCE // truth.numbers))
     found = []
     for first in range(0, OBSERVATIONS, count):
         inputs = truth.sampled(rng, min(count, OBSERVATIONS - first))
@@ -84,7 +85,7 @@ def verify(policy: Policy, graph: InferenceGraph, exported: Exported) -> Agreeme
 
 
 def _compare_alone(
-    truth: _Truth, inputs: Mapping[str, Array], exported: Exported, outputs: Outputs
+    truth: _Truth, inputs: Mapping[str, Array], exported: Run, outputs: Outputs
 ) -> None:
     """Compare `predict` for single observations with the outputs for all, and these with a batch of one."""
     for place in range(min(ALONE, len(outputs.action))):
@@ -197,20 +198,23 @@ def _value_difference(head: Stretch, expected: Outputs, actions: Array) -> float
     """Return the largest difference of continuous actions, as a share of their range."""
     width = head.high - head.low
     width = np.where(np.isfinite(width), np.where(width > 0.0, width, 1.0), UNIT_WIDTH)
-    apart = np.abs(actions.astype(np.float64) - expected.action.astype(np.float64))
-    apart = apart.reshape(len(actions), -1)
+    ours, theirs = (one.reshape(len(one), -1) for one in (actions, expected.action))
+    apart = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
     if head.rounds and expected.scores is not None:
         # Halfway between two whole numbers, the last bit decides.
         exact = stretched(head, expected.scores)
         is_between = np.abs(exact - np.floor(exact) - 0.5) <= TOLERANCE * width
         apart = np.where(is_between & (apart <= 1.0), 0.0, apart)
-    difference = float((apart / width).max())
-    if not difference <= TOLERANCE:
+    shares = apart / width
+    # Neighbouring numbers of the dtype may be further apart than that.
+    least = 0.0 if head.rounds else np.spacing(np.abs(theirs)).astype(np.float64)
+    is_apart = ~(shares <= TOLERANCE) & ~(apart <= least)
+    if is_apart.any():
         raise Disagreement(
-            f"the exported policy's actions differ from predict's by up to {difference:.2g} of their range, "
-            f"where {TOLERANCE:g} was allowed"
+            f"the exported policy's actions differ from predict's by up to {shares.max():.2g} of their "
+            f"range, where {TOLERANCE:g} was allowed"
         )
-    return difference
+    return float(shares.max())
 
 
 def _ties(head: Choose, expected: Outputs, actions: Array, mask: Array | None) -> int:

@@ -29,6 +29,10 @@ PARTS = Dict(
 )
 
 
+NAMES = ("a b", "é", "0", "self", "class", "a/b", "a.b", "Speed", "speed", "logits", "q_values")
+"""Of parts, that some format or other does not take as they are."""
+
+
 class Case(NamedTuple):
     algorithm: str
     observations: Any
@@ -49,6 +53,7 @@ CASES = {
     "sac-unbounded": Case("sac", OPEN, Box(-np.inf, np.inf, (2,), np.float32)),
     "td3": Case("td3", VECTOR, Box(-3.0, 3.0, (2, 1), np.float64), normalized=True),
     "parts": Case("ppo", PARTS, Discrete(4), normalized=True),
+    "names": Case("dqn", Dict(dict.fromkeys(NAMES, VECTOR)), Discrete(2)),
     "number": Case("ppo", Discrete(5, start=-1), Discrete(2)),
     "bytes": Case("sac", Box(0, 200, (6,), np.uint8), FORCE),
     "masks": Case("dqn", Dict({"speed": VECTOR, "action_mask": MultiBinary(4)}), Discrete(4)),

@@ -14,12 +14,12 @@ import pytest
 import tensor_optix
 from tensor_optix.adapters.inference_graph import DenseLayer, Normalize
 from tensor_optix.core.environment_ids import spaces_of_id
-from tensor_optix.exporting import exporting, safetensors_files
+from tensor_optix.exporting import exporting, safetensors_files, verification
 from tensor_optix.exporting.c_trial import compiler_found
 from tensor_optix.exporting.numpy_reading import evaluate
 from tensor_optix.exporting.policy_graph import NotExportable, graph_of
 from tensor_optix.exporting.verification import Disagreement
-from tests.exporting.policies import CASES, shown, stored_policy
+from tests.exporting.policies import CASES, NAMES, shown, stored_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.frameworks import Framework
 
 ENDINGS = {"onnx": ".onnx", "torchscript": ".pt", "savedmodel": ".savedmodel", "c": ".h"}
-VECTORS = [name for name in CASES if name not in ("parts", "masks", "image", "images")]
+VECTORS = [name for name in CASES if name not in ("parts", "names", "masks", "image", "images")]
 NEEDS = {"onnx": "onnxruntime", "torchscript": "torch", "savedmodel": "tensorflow"}
 
 
@@ -58,7 +58,8 @@ def in_tensorflow(path: Path, inputs: dict[str, Any]) -> Any:
     import tensorflow as tf
 
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
-    return serve(**{name: tf.constant(one) for name, one in inputs.items()})["action"].numpy()
+    given = {name.replace("/", "_"): tf.constant(one) for name, one in inputs.items()}
+    return serve(**given)["action"].numpy()
 
 
 RUNS: dict[str, Callable[[Path, dict[str, Any]], Any]] = {
@@ -77,7 +78,7 @@ def require_alike(path: Path, to: str, policy: Policy, case: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("to", RUNS)
-@pytest.mark.parametrize("case", [name for name in CASES if name != "image"])
+@pytest.mark.parametrize("case", [name for name in CASES if name not in ("image", "names")])
 def test_a_file_does_what_predict_does(case: str, to: str, tmp_path: Path) -> None:
     need(to, case)
     policy = stored_policy(case, tmp_path)
@@ -131,6 +132,14 @@ def test_inputs_and_outputs_have_names_and_shapes(tmp_path: Path) -> None:
     facts = {one.key: one.value for one in model.metadata_props}
     assert facts["algorithm"] == "ppo"
     assert json.loads(facts["action_space"])["n"] == 4
+
+
+@pytest.mark.parametrize("to", RUNS)
+def test_parts_may_be_called_anything(to: str, tmp_path: Path) -> None:
+    need(to, "names")
+    exported = tensor_optix.export(stored_policy("names", tmp_path), tmp_path / "policy", to=to)
+    assert exported.agreement.observations == 1000
+    assert len({one.name for one in exported.interface.inputs}) == len(NAMES)
 
 
 @pytest.mark.parametrize("case", VECTORS)
@@ -326,6 +335,15 @@ def test_what_does_not_act_alike_is_not_written(
         tensor_optix.export(policy, path, to=to)
     assert path.read_text() == "before"
     assert not list(tmp_path.glob(".staging*"))
+
+
+def test_large_observations_are_shown_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "NUMBERS_AT_ONCE", 333 * 4)
+    policy = stored_policy("ppo-gaussian", tmp_path)
+    exported = tensor_optix.export(policy, tmp_path / "policy.safetensors")
+    assert exported.agreement.observations == 1000
 
 
 def test_a_policy_that_an_agent_plays_is_refused(tmp_path: Path) -> None:

@@ -44,6 +44,11 @@ def test_the_ends_come_first() -> None:
     assert list(codes[:2]) == [3, 11]
 
 
+def test_one_may_be_asked_for() -> None:
+    for space in (Box(-1.0, 1.0, (2,), np.float32), Discrete(3)):
+        assert len(elements(np.random.default_rng(0), space, UNIT, 1)) == 1
+
+
 def test_half_are_where_the_policy_has_been() -> None:
     around = np.array([100.0, -5.0]), np.array([2.0, 0.1])
     space = Box(np.array([0.0, -np.inf]), np.array([1000.0, np.inf]), dtype=np.float64)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import keyword
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from tensor_optix.adapters.inference_graph import Choose, InferenceGraph, Step
+    from tensor_optix.adapters.inference_graph import Choose, GraphInput, InferenceGraph, Step
     from tensor_optix.core.types import Array
 
 ACTIVATIONS = {
@@ -39,19 +42,22 @@ ACTIVATIONS = {
     "silu": lambda x: x * tf.sigmoid(x),
 }
 FACTS = "policy.json"
+OWN_ARGUMENT = "self"
+"""Of the functions through which TensorFlow passes the inputs on."""
 
 
 def write(graph: InferenceGraph, path: Path, facts: Mapping[str, Any]) -> None:
     """Write a graph to a directory, with facts of the policy in `assets.extra/policy.json` in it.
 
-    Its signature `serving_default` takes the inputs by their names, and returns the actions and the scores.
+    Its signature `serving_default` takes the inputs by their names, letters and digits as they are and all
+    else as `_`, and returns the actions and the scores.
 
     Raises:
         OSError: If the directory cannot be written.
     """
     specs = {
-        one.name: tf.TensorSpec((None, *one.shape), one.dtype, name=one.name)
-        for one in graph.signature
+        name: tf.TensorSpec((None, *one.shape), one.dtype, name=name)
+        for name, one in _named(graph).items()
     }
     module = tf.Module()
     module.policy = tf.function(functools.partial(_outputs, graph), input_signature=[specs])
@@ -69,7 +75,8 @@ def reader(
     serve = module.signatures["serving_default"]
 
     def run(inputs: Mapping[str, Array]) -> tuple[Array, Array]:
-        found = serve(**{name: tf.constant(one) for name, one in inputs.items()})
+        given = {name: tf.constant(inputs[one.name]) for name, one in _named(graph).items()}
+        found = serve(**given)
         return found[ACTION].numpy(), found[graph.scores].numpy()
 
     return "TensorFlow", run
@@ -77,18 +84,31 @@ def reader(
 
 def interface(path: Path, graph: InferenceGraph) -> FileInterface:
     """Return how a directory of a graph is used."""
-    given = ", ".join(f"{one.name}=..." for one in graph.signature)
-    if not all(one.name.isidentifier() for one in graph.signature):
-        names = ", ".join(f'"{one.name}": ...' for one in graph.signature)
-        given = f"**{{{names}}}"
+    inputs = tuple(replace(one, name=name) for name, one in _named(graph).items())
+    given = ", ".join(f"{one.name}=..." for one in inputs)
     usage = (
         f'policy = tf.saved_model.load("{path}").signatures["serving_default"]',
         f'action = policy({given})["{ACTION}"]',
     )
-    return FileInterface(graph.signature, graph.outputs, usage)
+    return FileInterface(inputs, graph.outputs, usage)
 
 
-def _outputs(graph: InferenceGraph, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _named(graph: InferenceGraph) -> dict[str, GraphInput]:
+    """Return the inputs by names that TensorFlow takes, and that tell them apart."""
+    found: dict[str, GraphInput] = {}
+    for one in graph.signature:
+        name = re.sub(r"\W", "_", one.name, flags=re.ASCII)
+        is_taken = keyword.iskeyword(name) or name == OWN_ARGUMENT
+        name = name if name[0].isalpha() and not is_taken else f"part_{name}"
+        # TensorFlow does not tell capitals from small letters.
+        while name.lower() in map(str.lower, found):
+            name += "_"
+        found[name] = one
+    return found
+
+
+def _outputs(graph: InferenceGraph, given: Mapping[str, Any]) -> dict[str, Any]:
+    inputs = {one.name: given[name] for name, one in _named(graph).items()}
     parts = [_of_steps(one.steps, inputs[one.name]) for one in graph.inputs]
     rows = parts[0] if len(parts) == 1 else tf.concat(parts, 1)
     scores = _of_steps(graph.steps, rows)[:, : graph.score_count]
