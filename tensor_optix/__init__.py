@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from tensor_optix.core.types import LoopState as LoopState
     from tensor_optix.core.types import PolicySnapshot as PolicySnapshot
     from tensor_optix.exploration.rnd import RNDPipeline as RNDPipeline
+    from tensor_optix.exporting.exporting import export as export
     from tensor_optix.loggers.csv_callback import CSVCallback as CSVCallback
     from tensor_optix.loggers.mlflow_callback import MLflowCallback as MLflowCallback
     from tensor_optix.loggers.tensorboard_callback import TensorBoardCallback as TensorBoardCallback

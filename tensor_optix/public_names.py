@@ -61,6 +61,7 @@ _NAMES = {
     "core.trajectory_buffer": "compute_gae make_minibatches",
     "core.types": "EpisodeData EvalMetrics HyperparamSet LoopState PolicySnapshot",
     "exploration.rnd": "RNDPipeline",
+    "exporting.exporting": "export",
     "loggers.csv_callback": "CSVCallback",
     "loggers.mlflow_callback": "MLflowCallback",
     "loggers.tensorboard_callback": "TensorBoardCallback",

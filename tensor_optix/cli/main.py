@@ -52,6 +52,7 @@ def _dispatch(arguments: list[str]) -> int:
     require_packages()
     from tensor_optix.cli.options import (
         DoctorOptions,
+        ExportOptions,
         PlotOptions,
         ReportOptions,
         ResumeOptions,
@@ -92,6 +93,10 @@ def _dispatch(arguments: list[str]) -> int:
         from tensor_optix.cli.report import report
 
         return report(options)
+    if isinstance(options, ExportOptions):
+        from tensor_optix.cli.export import export
+
+        return export(options)
     from tensor_optix.cli.evaluation import evaluate
 
     return evaluate(options)

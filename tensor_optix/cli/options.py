@@ -22,6 +22,7 @@ from tensor_optix.algorithms.catalogue import ALGORITHMS, Algorithm, find_algori
 from tensor_optix.algorithms.network_agent import Engine  # noqa: TC001 (the parser reads the annotations)
 from tensor_optix.core.environment_recipe import EnvironmentRecipe
 from tensor_optix.core.json_values import to_json
+from tensor_optix.exporting.formats import FORMATS, find_format
 from tensor_optix.pipeline.atari import atari, is_atari
 from tensor_optix.runs.pictures import ABSCISSAE, KINDS, SUFFIXES, Abscissa, Kind
 
@@ -577,6 +578,39 @@ class ReportOptions:
         """Check what was given. Raises ValueError if a file is named for what is only printed."""
         if self.out is not None and not self.html:
             raise ValueError("--out is the file of the page: give --html as well")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write the best policy of a run as a file that acts without this library, and try it."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
+    """The run directory that `tensor-optix train` printed."""
+    to: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="|".join(FORMATS), help_behavior_hint="(default: as --out ends, or onnx)"
+        ),
+    ] = None
+    """The format. savedmodel is a directory; c is one header, for perceptrons of one vector."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE", help_behavior_hint="(default: in RUN_DIR, such as policy.onnx)"
+        ),
+    ] = None
+    """Where it is written. What was exported there before is replaced."""
+
+    def check(self) -> None:
+        """Check what was given.
+
+        Raises:
+            ValueError: If there is no such format.
+        """
+        try:
+            find_format(self.to or "onnx")
+        except ValueError as error:
+            raise ValueError(f"--{error}") from error
 
 
 @dataclass(frozen=True)

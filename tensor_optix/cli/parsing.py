@@ -18,6 +18,7 @@ from tensor_optix.cli.configuration import own_name, read_options
 from tensor_optix.cli.options import (
     DoctorOptions,
     EvaluateOptions,
+    ExportOptions,
     LearnerOptions,
     PlotOptions,
     ReportOptions,
@@ -34,6 +35,7 @@ Options: TypeAlias = (
     | ResumeOptions
     | TuneOptions
     | EvaluateOptions
+    | ExportOptions
     | PlotOptions
     | ReportOptions
     | DoctorOptions
@@ -48,6 +50,7 @@ DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to ga
 - tensor-optix evaluate runs/CartPole-v1/TIME
 - tensor-optix plot runs/CartPole-v1/*
 - tensor-optix report runs/CartPole-v1/TIME --html
+- tensor-optix export runs/CartPole-v1/TIME --to onnx
 - tensor-optix doctor CartPole-v1
 - tensor-optix --version"""
 
@@ -71,6 +74,7 @@ def parse(arguments: list[str]) -> Options:
         | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
         | Annotated[PlotOptions, tyro.conf.subcommand("plot")]
         | Annotated[ReportOptions, tyro.conf.subcommand("report")]
+        | Annotated[ExportOptions, tyro.conf.subcommand("export")]
         | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")],
         prog="tensor-optix",
         description=DESCRIPTION,

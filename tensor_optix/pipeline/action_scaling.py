@@ -161,7 +161,7 @@ def _counter(space: DiscreteSpace) -> ActionMap:
 
 def _stretcher(space: Box, shape: tuple[int, ...]) -> ActionMap:
     """Return what stretches actions `[B, *shape]` to the bounds of a Box of as many components."""
-    low, high = (bound.reshape(shape) for bound in _finite_bounds(space))
+    low, high = (bound.reshape(shape) for bound in finite_bounds(space))
     # The formula around its middle: bounds of -1 and 1 leave every action exactly as it is.
     middle, half = high / 2 + low / 2, high / 2 - low / 2
     dtype = space_dtype(space)
@@ -184,7 +184,7 @@ def few_numbers_stretcher(space: Box) -> Callable[[Sequence[float]], Array]:
     It comes to what `environment_actions` makes of it; for a few components in a fraction of the time, as
     each call of NumPy costs as much as ten of Python's products. NaN stays NaN.
     """
-    low, high = (bound.reshape(-1) for bound in _finite_bounds(space))
+    low, high = (bound.reshape(-1) for bound in finite_bounds(space))
     middle, half = high / 2 + low / 2, high / 2 - low / 2
     bounds = list(zip(*(one.tolist() for one in (middle, half, low, high)), strict=True))
     dtype, shape = space_dtype(space), space.shape
@@ -200,7 +200,7 @@ def few_numbers_stretcher(space: Box) -> Callable[[Sequence[float]], Array]:
     return stretch
 
 
-def _finite_bounds(space: Box) -> tuple[Array, Array]:
+def finite_bounds(space: Box) -> tuple[Array, Array]:
     """Return the bounds of a Box in float64; a component that lacks some gets them as near as can be."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     dtype = space_dtype(space)

@@ -63,6 +63,7 @@ class StoredActor:
         exploration: How much it explores where it is to.
 
     Attributes:
+        description, network, normalizer: The same.
         observation_space: Of the rows that it takes. Behind them masks may be, where actions are choices.
     """
 
@@ -75,7 +76,7 @@ class StoredActor:
         normalizer: ObsNormalizer | None,
         exploration: float,
     ) -> None:
-        self.network, self.normalizer = network, normalizer
+        self.description, self.network, self.normalizer = description, network, normalizer
         self.has_unit_actions = isinstance(description.action_space, Box)
         self._kind, self._dtype = description.kind, np.dtype(description.dtype)
         self._exploration = exploration
@@ -102,26 +103,28 @@ class StoredActor:
 
     def act_greedy(self, rows: Array) -> Array:
         """Return the best actions for rows `[N, ...]`, behind which masks may be."""
-        return self._best(*self._outputs(rows))
+        return self.best(*self.outputs(rows))
 
     def act_batch(self, rows: Array) -> Array:
         """Return actions for the same as the policy draws them."""
-        outputs, masks = self._outputs(rows)
+        outputs, masks = self.outputs(rows)
         if self._kind == "values":
-            best = self._best(outputs, masks)
+            best = self.best(outputs, masks)
             return epsilon_greedy(self._rng, best, self._exploration, self._num_actions, masks)
         if self._kind == "tanh":
-            return with_noise(self._rng, self._best(outputs, masks), self._exploration)
+            return with_noise(self._rng, self.best(outputs, masks), self._exploration)
         drawn = self._distribution.sample(self._rng, distributions.masked_array(outputs, masks))
         return drawn.astype(self._dtype, copy=False) if self.has_unit_actions else drawn
 
-    def _best(self, outputs: Array, masks: Array | None) -> Array:
+    def best(self, outputs: Array, masks: Array | None) -> Array:
+        """Return the best actions for the network's outputs `[N, F]` and masks `[N, A]`."""
         if self._kind == "tanh":
             return np.asarray(np.tanh(outputs))
         best = self._distribution.greedy(distributions.masked_array(outputs, masks))
         return best.astype(self._dtype, copy=False) if self.has_unit_actions else best
 
-    def _outputs(self, rows: Array) -> tuple[Array, Array | None]:
+    def outputs(self, rows: Array) -> tuple[Array, Array | None]:
+        """Return the network's outputs `[N, F]` for rows, and the masks `[N, A]` behind these, if any."""
         observations, masks = rows, None
         if self._masked is not None and rows.shape[1:] == self._masked.shape:
             observations, masks = self._masked.split(rows)

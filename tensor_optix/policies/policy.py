@@ -44,6 +44,8 @@ class Policy:
         observation_space: Of one environment: what `predict` takes.
         action_space: Of one environment: what `predict` returns.
         snapshot: What was loaded, with its score and its hyperparameters.
+        actor: What chooses: `policies.acting.StoredActor`, or the agent that `load` was given.
+        rescale_actions: Whether actions in [-1, 1] are stretched to the bounds of the action space.
     """
 
     def __init__(
@@ -68,8 +70,8 @@ class Policy:
         """
         seen, self.action_space = spaces
         self.observation_space = whole_space(seen)
-        self.snapshot = snapshot
-        self._actor, self._make_agent, self._quick = actor, make_agent, quick
+        self.snapshot, self.actor, self.rescale_actions = snapshot, actor, rescale_actions
+        self._make_agent, self._quick = make_agent, quick
         self._shape = self.observation_space.shape
         self._predictor = Predictor(actor, seen, self.action_space, rescale_actions)
 
@@ -108,12 +110,12 @@ class Policy:
             action = self._quick(observation)
             if action is not None:
                 return action
-        choose = self._actor.act_greedy if deterministic else self._actor.act_batch
+        choose = self.actor.act_greedy if deterministic else self.actor.act_batch
         return self._predictor(choose, observation, action_masks)
 
     def seed(self, seed: int) -> None:
         """Make what `predict` draws with `deterministic=False` follow from `seed`."""
-        self._actor.seed(seed)
+        self.actor.seed(seed)
 
     def agent(self) -> Any:
         """Return the whole learner, made anew and loaded: an agent that goes on learning from here.

@@ -6,6 +6,7 @@ state/               checkpoints of the whole run, to resume it
 metrics.jsonl, events.jsonl   the log
 learning_curve.png, report.txt, traceback.txt   the last one only after a crash
 tensorboard/, progress.csv   where asked for
+policy.onnx, ...   what `tensor-optix export` wrote
 """
 
 from __future__ import annotations

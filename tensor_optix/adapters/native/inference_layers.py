@@ -117,14 +117,14 @@ class NativeConvolution(NativeEncoding):
     places = 2
 
     def __init__(self, channels: int, layer: Convolution) -> None:
-        self._stride, self._padding = layer.stride, layer.padding
+        self.stride, self.padding = layer.stride, layer.padding
         self._kernel = aligned(np.zeros((layer.width, layer.width, channels, layer.filters)))
         self._bias = aligned(np.zeros(layer.filters))
 
     def __call__(self, images: Array) -> Array:
         """Return the same, with as many channels as there are filters; channels lie last in its memory."""
         width, *_, filters = self._kernel.shape
-        step = self._stride
+        step = self.stride
         # Views: only one image's windows at a time are copied, which are up to nine times its size.
         windows = sliding_window_view(self._padded(images), (width, width), (1, 2))
         windows = windows[:, ::step, ::step].transpose(0, 1, 2, 4, 5, 3)
@@ -140,12 +140,12 @@ class NativeConvolution(NativeEncoding):
     def _padded(self, images: Array) -> Array:
         """Return images `[B, H, W, C]` with zeros around."""
         turned = images.transpose(0, 2, 3, 1)
-        if not self._padding:
+        if not self.padding:
             return np.ascontiguousarray(turned, np.float32)
         batch, height, breadth, channels = turned.shape
-        both = 2 * self._padding
+        both = 2 * self.padding
         padded = np.zeros((batch, height + both, breadth + both, channels), np.float32)
-        inside = slice(self._padding, -self._padding)
+        inside = slice(self.padding, -self.padding)
         padded[:, inside, inside] = turned
         return padded
 
@@ -178,12 +178,12 @@ class NativeColumns(NativeEncoding):
 
     def __init__(self, first: int, shape: Sequence[int]) -> None:
         self.part = Features(1, math.prod(shape))
-        self._columns = slice(first, first + self.part.size)
-        self._shape = tuple(shape)
+        self.first, self.shape = first, tuple(shape)
 
     def __call__(self, rows: Array) -> Array:
         """Return it."""
-        return rows[:, self._columns].reshape(len(rows), *self._shape)
+        columns = slice(self.first, self.first + self.part.size)
+        return rows[:, columns].reshape(len(rows), *self.shape)
 
 
 class NativeSideBySide(NativeEncoding):
