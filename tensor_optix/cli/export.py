@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tensor_optix.algorithms.frameworks import FRAMEWORKS
-from tensor_optix.runs.display import announced
 from tensor_optix.cli.errors import CommandError
 from tensor_optix.cli.framework_loading import load_announced
 from tensor_optix.core.checkpoints.saved_state import CheckpointError
@@ -13,6 +12,7 @@ from tensor_optix.exporting.exporting import export as export_policy
 from tensor_optix.exporting.formats import FORMATS, find_format, format_of_path
 from tensor_optix.exporting.verification import Disagreement
 from tensor_optix.policies.loading import load
+from tensor_optix.runs.display import announced
 from tensor_optix.runs.run_directory import RunDirectory, RunDirectoryError
 
 if TYPE_CHECKING:

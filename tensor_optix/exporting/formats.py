@@ -76,17 +76,18 @@ OTHER_NAMES = {
 
 
 def find_format(name: str) -> ExportFormat:
-    """Return the format of a name.
+    """Return the format of a name, in capitals or not, or of another of its names, such as "tf".
 
     Raises:
         ValueError: If there is none of that name, with the closest match.
     """
-    if name not in FORMATS:
-        known = {one: one for one in FORMATS} | OTHER_NAMES
-        near = closest(name.lower(), known) if isinstance(name, str) else None
+    known = {one: one for one in FORMATS} | OTHER_NAMES
+    found = FORMATS.get(known.get(str(name).lower(), ""))
+    if found is None:
+        near = closest(name, known) if isinstance(name, str) else None
         hint = f"; did you mean {known[near]!r}?" if near else ""
         raise ValueError(f"to must be one of {', '.join(FORMATS)}, got {name!r}{hint}")
-    return FORMATS[name]
+    return found
 
 
 def format_of_path(path: Path) -> ExportFormat:
