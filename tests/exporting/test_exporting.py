@@ -16,6 +16,7 @@ from tensor_optix.adapters.inference_graph import DenseLayer, Normalize
 from tensor_optix.core.environment_ids import spaces_of_id
 from tensor_optix.exporting import exporting, safetensors_files, verification
 from tensor_optix.exporting.c_trial import compiler_found
+from tensor_optix.exporting.formats import find_format
 from tensor_optix.exporting.numpy_reading import evaluate
 from tensor_optix.exporting.policy_graph import NotExportable, graph_of
 from tensor_optix.exporting.verification import Disagreement
