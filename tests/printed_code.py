@@ -44,10 +44,11 @@ SHORTER_TRIALS = {
     "n_trials=20": "n_trials=2, finalists=1",
     "trial_steps=20_000": "trial_steps=2048",
 }
+SHORT_RUN = '__import__("functools").partial(RLOptimizer, max_episodes=2)'
 SMALL_LEARNER = {"--num-envs": "2", "--window-size": "64", "--hidden-sizes": "8"}
 SMALL: dict[str, dict[str, str]] = {
-    "train": SMALL_LEARNER | {"--max-steps": "512"},
-    "tune": SMALL_LEARNER | {"--trials": "2", "--trial-steps": "512"},
+    "train": SMALL_LEARNER | {"--max-steps": "256"},
+    "tune": SMALL_LEARNER | {"--trials": "2", "--trial-steps": "256"},
     "evaluate": {"--episodes": "2"},
     "doctor": {"--seconds": "1"},
 }
@@ -92,7 +93,7 @@ def shorter(code: str, window_size: int) -> str:
     """Return code whose runs take two windows."""
     code = re.sub(r"window_size=\d+", f"window_size={window_size}", code)
     code = re.sub(r",? max_episodes=\d+", "", code)
-    code = re.sub(r"\bRLOptimizer\(", "RLOptimizer(max_episodes=2, ", code)
+    code = re.sub(r"\bRLOptimizer\(", f"{SHORT_RUN}(", code)
     for long, short in SHORTER_TRIALS.items():
         code = code.replace(long, short)
     return code
@@ -132,10 +133,8 @@ def _tensor_optix(words: Sequence[str]) -> None:
 def shorter_command(words: Sequence[str]) -> list[str]:
     """Return the arguments of a command that ends soon."""
     found = list(words)
-    resumes = "--resume" in words
-    for option, value in SMALL.get(words[0], {}).items():
-        if resumes and option != "--max-steps":
-            continue
+    small = {"--max-steps": "512"} if "--resume" in words else SMALL[words[0]]
+    for option, value in small.items():
         while option in found:
             place = found.index(option)
             del found[place : place + 2]
