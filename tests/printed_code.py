@@ -94,6 +94,7 @@ def shorter(code: str, window_size: int) -> str:
     code = re.sub(r"window_size=\d+", f"window_size={window_size}", code)
     code = re.sub(r",? max_episodes=\d+", "", code)
     code = re.sub(r"\bRLOptimizer\(", f"{SHORT_RUN}(", code)
+    code = re.sub(r"(tensor_optix\.train\([^)]*max_steps=)[\d_]+", r"\g<1>2048", code)
     for long, short in SHORTER_TRIALS.items():
         code = code.replace(long, short)
     return code
@@ -133,7 +134,7 @@ def _tensor_optix(words: Sequence[str]) -> None:
 def shorter_command(words: Sequence[str]) -> list[str]:
     """Return the arguments of a command that ends soon."""
     found = list(words)
-    small = {"--max-steps": "512"} if "--resume" in words else SMALL[words[0]]
+    small = {"--max-steps": "512"} if "--resume" in words else SMALL.get(words[0], {})
     for option, value in small.items():
         while option in found:
             place = found.index(option)
