@@ -5,7 +5,7 @@ The blocks of a page run in order, in one process, in the present directory, and
 * `python`: executed. With `title="NAME.py"` it is a file of the reader's, which is written, and not executed.
 * `sh`: each line that begins with `tensor-optix` runs in this process. `pip install` must name extras that
   there are, `make` a target, `python` a script of the repository.
-* others (`text`, `json`, ...): nothing happens.
+* others (`text`, `json`, ...): nothing happens, but that those with a title are written.
 
 `<!-- not run: REASON -->` above a block says that it does not run, and why.
 """

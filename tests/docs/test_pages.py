@@ -56,5 +56,5 @@ def test_no_block_is_overlooked(path):
     text = path.read_text()
     fences = re.findall(r"^\s*```", text, re.MULTILINE)
     assert len(fences) == 2 * len(BLOCK.findall(text))
-    known = {"python", "sh", "text", "json"}
+    known = {"python", "sh", "text", "json", "toml"}
     assert {one.language for one in blocks(text)} <= known
