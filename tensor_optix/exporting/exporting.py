@@ -62,6 +62,9 @@ def export(policy: Policy, path: PathLike, to: str | None = None) -> Exported:
         to: `"onnx"`, `"torchscript"`, `"savedmodel"`, `"safetensors"` or `"c"`. None: what the ending of
             the path says.
 
+    Returns:
+        What was written, how it is used, and how close it came.
+
     Raises:
         NotExportable: A ValueError, if the policy has no such form; the message says why.
         ValueError: If there is no such format.

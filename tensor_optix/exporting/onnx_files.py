@@ -98,7 +98,7 @@ def interface(path: Path, graph: InferenceGraph) -> FileInterface:
     """Return how a file of a graph is used."""
     found = ", ".join(one.name for one in graph.outputs)
     given = ", ".join(
-        f'"{one.name}": {one.name if one.name.isidentifier() else "..."}[None]'
+        f'"{one.name}": {f"numpy.array([{one.name}])" if one.name.isidentifier() else "..."}'
         for one in graph.signature
     )
     usage = (

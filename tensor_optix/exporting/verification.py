@@ -30,7 +30,10 @@ NUMBERS_AT_ONCE = 2**22
 """Of observations that are shown together: bounds the memory that images take."""
 TOLERANCE = 1e-5
 """Of continuous actions, as a share of their range; and within which two scores count as equal, as a share of
-the larger one if that is above 1."""
+the observation's largest one if that is above 1."""
+SATURATED = 4.0
+"""The size of a mean before the tanh from which on the tolerance of actions grows with the largest: float32
+rounds sums to a share of their size, and where a large mean crosses 0 the tanh shows all of that."""
 SCORE_TOLERANCE = 1e-4
 """Of scores, as a share of the largest one. Float32 sums in another order differ by some millionths."""
 LEAST_SCORE = 0.01
@@ -185,13 +188,18 @@ def _score_difference(expected: Outputs, found: Outputs) -> float | None:
     if found.scores is None or expected.scores is None:
         return None
     difference = float(np.abs(found.scores - expected.scores).max())
-    most = SCORE_TOLERANCE * max(LEAST_SCORE, float(np.abs(expected.scores).max()))
+    most = SCORE_TOLERANCE * max(LEAST_SCORE, _largest(expected))
     if not difference <= most:
         raise Disagreement(
             f"the exported network's outputs differ from the policy's by up to {difference:.2g}, where "
             f"{most:.2g} was allowed"
         )
     return difference
+
+
+def _largest(expected: Outputs) -> float:
+    """Return the largest score."""
+    return 0.0 if expected.scores is None else float(np.abs(expected.scores).max())
 
 
 def _value_difference(head: Stretch, expected: Outputs, actions: Array) -> float:
@@ -208,11 +216,12 @@ def _value_difference(head: Stretch, expected: Outputs, actions: Array) -> float
     shares = apart / width
     # Neighbouring numbers of the dtype may be further apart than that.
     least = 0.0 if head.rounds else np.spacing(np.abs(theirs)).astype(np.float64)
-    is_apart = ~(shares <= TOLERANCE) & ~(apart <= least)
+    most = TOLERANCE * max(1.0, _largest(expected) / SATURATED)
+    is_apart = ~(shares <= most) & ~(apart <= least)
     if is_apart.any():
         raise Disagreement(
             f"the exported policy's actions differ from predict's by up to {shares.max():.2g} of their "
-            f"range, where {TOLERANCE:g} was allowed"
+            f"range, where {most:.2g} was allowed"
         )
     return float(shares.max())
 
@@ -221,12 +230,13 @@ def _ties(head: Choose, expected: Outputs, actions: Array, mask: Array | None) -
     """Return for how many observations another action was chosen that is as good as the best."""
     assert expected.scores is not None
     places = (actions.reshape(len(actions), -1) - np.array(head.starts)).astype(np.int64)
+    most = TOLERANCE * np.maximum(1.0, np.abs(expected.scores).max(axis=1))
     is_worse, first = np.zeros(len(actions), bool), 0
     for scores in allowed_scores(head, expected.scores, mask):
         chosen = places[:, first : first + scores.shape[1], None]
         best = scores.max(axis=2, keepdims=True)
         lacks = best - np.take_along_axis(scores, chosen, axis=2)
-        is_worse |= (lacks > TOLERANCE * np.maximum(1.0, np.abs(best))).any(axis=(1, 2))
+        is_worse |= lacks.max(axis=(1, 2)) > most
         first += scores.shape[1]
     if is_worse.any():
         raise Disagreement(

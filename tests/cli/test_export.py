@@ -39,7 +39,7 @@ def test_onnx_lies_in_the_run_directory(
     )
     # The two lines that are printed.
     *_, first, second = said.splitlines()
-    names = {"onnxruntime": runtime, "observation": observation}
+    names = {"onnxruntime": runtime, "numpy": np, "observation": observation}
     exec(f"{first.removeprefix('use').strip()}\n{second.strip()}", names)
     assert names["action"] == [policy.predict(observation)]  # type: ignore[comparison-overlap]
 

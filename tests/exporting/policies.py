@@ -50,7 +50,7 @@ CASES = {
     "dqn": Case("dqn", VECTOR, Discrete(3), normalized=True),
     "dqn-matrix": Case("dqn", Box(-1.0, 1.0, (2, 3), np.float64), Discrete(2), normalized=True),
     "sac": Case("sac", VECTOR, FORCE, normalized=True),
-    "sac-unbounded": Case("sac", OPEN, Box(-np.inf, np.inf, (2,), np.float32)),
+    "sac-unbounded": Case("sac", OPEN, Box(-np.inf, np.inf, (2,), np.float32), normalized=True),
     "td3": Case("td3", VECTOR, Box(-3.0, 3.0, (2, 1), np.float64), normalized=True),
     "parts": Case("ppo", PARTS, Discrete(4), normalized=True),
     "names": Case("dqn", Dict(dict.fromkeys(NAMES, VECTOR)), Discrete(2)),
@@ -73,11 +73,12 @@ def stored_policy(name: str, directory: Path, framework: str = "") -> Policy:
     agent = ready_made(spaces, case.algorithm, framework, normalize_observations=case.normalized)
     if case.mask:
         agent.check_spaces(MaskedSpace(case.observations, case.mask), case.actions)
-    agent.perturb_weights(0.5)
+    # Large enough weights that actions differ, and images through more layers do not saturate them.
+    agent.perturb_weights(3.0 if name.startswith("image") else 10.0)
     if case.normalized:
         seen: Any = seen_space(case.observations)
         rng = np.random.default_rng(0)
-        agent._obs_normalizer.update(3.0 + 2.0 * rng.standard_normal((50, *seen.shape)))
+        agent._obs_normalizer.update(0.2 + 0.5 * rng.standard_normal((50, *seen.shape)))
     store(agent, directory)
     return tensor_optix.load(directory)
 

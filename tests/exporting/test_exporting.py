@@ -74,7 +74,8 @@ def require_alike(path: Path, to: str, policy: Policy, case: str) -> None:
     batch, masks, inputs = shown(case)
     found, expected = RUNS[to](path, inputs), policy.predict(batch, action_masks=masks)
     assert found.dtype == expected.dtype
-    np.testing.assert_allclose(found, expected, rtol=0.0, atol=1e-5)
+    # To 1e-5 of the range of actions; those of discrete ones are the same.
+    np.testing.assert_allclose(found, expected, rtol=0.0, atol=3e-5)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -88,7 +89,11 @@ def test_a_file_does_what_predict_does(case: str, to: str, tmp_path: Path) -> No
     require_alike(exported.path, to, policy, case)
     agreement = exported.agreement
     assert agreement.observations == 1000
-    assert (agreement.actions or agreement.scores or 0.0) < 1e-5
+    assert agreement.ties < 5
+    assert agreement.actions is None or agreement.actions < 1e-5
+    # Of Q-values of some hundreds, float32 knows no more.
+    assert agreement.scores is not None
+    assert agreement.scores < 1e-4
     assert exported.size > 1000
     assert not list(tmp_path.glob(".staging*"))
 
@@ -336,6 +341,18 @@ def test_what_does_not_act_alike_is_not_written(
         tensor_optix.export(policy, path, to=to)
     assert path.read_text() == "before"
     assert not list(tmp_path.glob(".staging*"))
+
+
+@pytest.mark.parametrize("case", ["masks", "masks-told", "masks-choices"])
+def test_an_export_that_passes_over_masks_is_noticed(case: str, tmp_path: Path) -> None:
+    policy = stored_policy(case, tmp_path)
+    graph = graph_of(policy)
+
+    def heedless(inputs: Any) -> Any:
+        return evaluate(graph, inputs | {"action_mask": np.ones_like(inputs["action_mask"])})
+
+    with pytest.raises(Disagreement, match="chooses otherwise than predict for"):
+        verification.verify(policy, graph, heedless)
 
 
 def test_large_observations_are_shown_few_at_a_time(
