@@ -49,10 +49,10 @@ benchmark: $(VENV)/installed
 	$(BIN)/python -m pytest -q benchmarks --benchmark-only
 
 docs: $(VENV)/installed
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 docs-serve: $(VENV)/installed
-	$(BIN)/mkdocs serve --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict
 
 # What a machine with a GPU and PyTorch, but no network, needs beside them; CONTRIBUTING.md says more.
 KIT := build/gpu-kit

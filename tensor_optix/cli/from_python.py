@@ -33,7 +33,7 @@ def train(
 ) -> Policy:
     """Train as `tensor-optix train` does, and return the best policy.
 
-    Example:
+    Examples:
         >>> import tensor_optix
         >>> policy = tensor_optix.train("CartPole-v1", max_steps=20_000, seed=0)
         >>> action = policy.predict(observation)
