@@ -105,6 +105,15 @@ class RLOptimizer:
         TypeError: On an unknown argument, with the closest match, or if a part is missing.
         ValueError: If a number is out of range, or `run_dir` holds another run.
         ImportError: If there are trials to be made, and Optuna is not installed.
+
+    Examples:
+        >>> from tensor_optix import RLOptimizer, VectorBatchPipeline, make_agent
+        >>> agent = make_agent("CartPole-v1", framework="native", seed=0)
+        >>> pipeline = VectorBatchPipeline(env_id="CartPole-v1", num_envs=4, window_size=64)
+        >>> optimizer = RLOptimizer(agent, pipeline, max_steps=1024, seed=0)
+        >>> optimizer.run()
+        >>> optimizer.best_snapshot.eval_metrics.primary_score > 9
+        True
     """
 
     def __init__(

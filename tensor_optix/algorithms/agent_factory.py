@@ -118,6 +118,12 @@ def make_agent(
             message says what would.
         TypeError: If `env` is no environment, or `hyperparams` no `HyperparamSet`.
         ImportError: If the framework, or any, is not installed; the message says how to install it.
+
+    Examples:
+        >>> from tensor_optix import make_agent
+        >>> agent = make_agent("Pendulum-v1", "sac", "native", hidden_sizes=(32, 32), seed=0)
+        >>> type(agent).__name__
+        'NativeSACAgent'
     """
     chosen = find_algorithm(algorithm)
     library = find_framework(framework)

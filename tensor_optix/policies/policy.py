@@ -44,6 +44,16 @@ class Policy:
         observation_space: Of one environment: what `predict` takes.
         action_space: Of one environment: what `predict` returns.
         snapshot: What was loaded, with its score and its hyperparameters.
+
+    Examples:
+        >>> import numpy as np
+        >>> import tensor_optix
+        >>> from tensor_optix import BatchPipeline, RLOptimizer, make_agent
+        >>> agent = make_agent("Pendulum-v1", framework="native")
+        >>> pipeline = BatchPipeline(env_id="Pendulum-v1", window_size=256)
+        >>> RLOptimizer(agent, pipeline, max_episodes=1, run_dir="run").run()
+        >>> tensor_optix.load("run").predict(np.zeros((5, 3), np.float32)).shape
+        (5, 1)
     """
 
     def __init__(
