@@ -108,6 +108,15 @@ class RLOptimizer:
         ValueError: If a number is out of range, or `run_dir` holds another run.
         ImportError: If there are trials to be made, and Optuna is not installed; or progress to be shown,
             and rich is not.
+
+    Examples:
+        >>> from tensor_optix import RLOptimizer, VectorBatchPipeline, make_agent
+        >>> agent = make_agent("CartPole-v1", framework="native", seed=0)
+        >>> pipeline = VectorBatchPipeline(env_id="CartPole-v1", num_envs=4, window_size=64)
+        >>> optimizer = RLOptimizer(agent, pipeline, max_steps=1024, seed=0)
+        >>> optimizer.run()
+        >>> optimizer.best_snapshot.eval_metrics.primary_score > 9
+        True
     """
 
     def __init__(

@@ -123,6 +123,12 @@ def make_agent(
             message says what would.
         TypeError: If `env` is no environment, or `hyperparams` are of another algorithm, or none.
         ImportError: If the framework, or any, is not installed; the message says how to install it.
+
+    Examples:
+        >>> from tensor_optix import make_agent
+        >>> agent = make_agent("Pendulum-v1", "sac", "native", hidden_sizes=(32, 32), seed=0)
+        >>> type(agent).__name__
+        'NativeSACAgent'
     """
     if names_algorithm(env):
         env, algorithm = algorithm, env

@@ -40,7 +40,15 @@ MATHS = ("_bind", "_update_tensors", "_loss", "_values_tensor", "_td_targets_ten
 
 @dataclass(frozen=True)
 class DQNHyperparams(ReplayHyperparams):
-    """The hyperparameters of DQN (Mnih et al. 2015)."""
+    """The hyperparameters of DQN (Mnih et al. 2015).
+
+    Examples:
+        >>> from tensor_optix import DQNHyperparams, make_agent
+        >>> given = DQNHyperparams(n_step=3)
+        >>> agent = make_agent("CartPole-v1", "dqn", "native", hyperparams=given)
+        >>> agent.get_hyperparams().params["n_step"]
+        3
+    """
 
     epsilon: float = 1.0
     """Probability of a random action, as it is now. Where it follows a schedule, nothing else lowers it."""

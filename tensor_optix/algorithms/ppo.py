@@ -66,7 +66,15 @@ SETTLED_ENTROPY = 1e-3
 
 @dataclass(frozen=True)
 class PPOHyperparams(Hyperparams):
-    """The hyperparameters of PPO (Schulman et al. 2017)."""
+    """The hyperparameters of PPO (Schulman et al. 2017).
+
+    Examples:
+        >>> from tensor_optix import PPOHyperparams, make_agent
+        >>> given = PPOHyperparams(clip_ratio=0.1)
+        >>> agent = make_agent("CartPole-v1", "ppo", "native", hyperparams=given)
+        >>> agent.get_hyperparams().params["clip_ratio"]
+        0.1
+    """
 
     clip_ratio: float = 0.2
     """How far the probability ratio may move before its gain is cut."""

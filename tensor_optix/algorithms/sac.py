@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SACHyperparams(TwinCriticHyperparams):
-    """The hyperparameters of SAC (Haarnoja et al. 2018)."""
+    """The hyperparameters of SAC (Haarnoja et al. 2018).
+
+    Examples:
+        >>> from tensor_optix import SACHyperparams, make_agent
+        >>> given = SACHyperparams(tau=0.01)
+        >>> agent = make_agent("Pendulum-v1", "sac", "native", hyperparams=given)
+        >>> agent.get_hyperparams().params["tau"]
+        0.01
+    """
 
     log_alpha_init: float = 0.0
     """Where the logarithm of the entropy's weight starts."""

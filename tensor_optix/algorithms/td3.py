@@ -31,7 +31,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TD3Hyperparams(TwinCriticHyperparams):
-    """The hyperparameters of TD3 (Fujimoto et al. 2018)."""
+    """The hyperparameters of TD3 (Fujimoto et al. 2018).
+
+    Examples:
+        >>> from tensor_optix import TD3Hyperparams, make_agent
+        >>> given = TD3Hyperparams(tau=0.01)
+        >>> agent = make_agent("Pendulum-v1", "td3", "native", hyperparams=given)
+        >>> agent.get_hyperparams().params["tau"]
+        0.01
+    """
 
     policy_delay: int = 2
     """Updates of the critics for one of the actor and the targets."""

@@ -8,6 +8,14 @@ class TorchAgent(PolicyGradient):
     """The generic agent on PyTorch. The arguments are those of `PolicyGradient`.
 
     An optimizer is, for example, `torch.optim.Adam(model.parameters(), lr=3e-4)`.
+
+    Examples:
+        >>> import torch
+        >>> from tensor_optix import TorchAgent
+        >>> model = torch.nn.Linear(4, 2)
+        >>> agent = TorchAgent(model, torch.optim.Adam(model.parameters(), lr=1e-2))
+        >>> agent.act_greedy(torch.zeros(5, 4).numpy()).shape
+        (5,)
     """
 
     backend = pytorch

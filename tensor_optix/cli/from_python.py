@@ -33,11 +33,6 @@ def train(
 ) -> Policy:
     """Train as `tensor-optix train` does, and return the best policy.
 
-    Examples:
-        >>> import tensor_optix
-        >>> policy = tensor_optix.train("CartPole-v1", max_steps=20_000, seed=0)
-        >>> action = policy.predict(observation)
-
     Args:
         env_id: A Gymnasium or EnvPool id, such as `"CartPole-v1"`; `"module:id"` imports the module first.
         algo: `"ppo"`, `"dqn"`, `"sac"` or `"td3"`. None: chosen by a first look at the environment, with what
@@ -62,6 +57,13 @@ def train(
         Exception: That by which the environment, or a step of the learning, failed. What was learned before
             is kept in the run's directory.
         KeyboardInterrupt: On Ctrl-C, when the window under way has ended; the best is kept there, too.
+
+    Examples:
+        >>> import numpy as np
+        >>> import tensor_optix
+        >>> policy = tensor_optix.train("CartPole-v1", max_steps=4096, seed=0, progress=False)
+        >>> policy.predict(np.zeros(4, np.float32)) in (0, 1)
+        True
     """
     try:
         require_packages("matplotlib")

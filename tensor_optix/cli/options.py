@@ -66,7 +66,7 @@ def option_group(algorithm: Algorithm) -> type:
         )
         entries.append((name, Annotated[kind | None, option], field(default=None)))
     group = make_dataclass(f"{algorithm.name.upper()}Options", entries, frozen=True)
-    group.__doc__ = algorithm.hyperparams_type.__doc__
+    group.__doc__ = inspect.cleandoc(algorithm.hyperparams_type.__doc__ or "").partition("\n\n")[0]
     return group
 
 

@@ -100,6 +100,19 @@ class BackoffScheduler:
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    Examples:
+        >>> from tensor_optix import BackoffScheduler
+        >>> scheduler = BackoffScheduler(plateau_threshold=2, dormant_threshold=4)
+        >>> for score in (10.0, 20.0, 20.0, 20.0, 20.0, 20.0):
+        ...     judgement = scheduler.decide(score)
+        ...     print(judgement.value, scheduler.current_state.value, scheduler.current_interval)
+        improvement ACTIVE 1
+        improvement ACTIVE 1
+        non-improvement ACTIVE 2
+        non-improvement COOLING 4
+        non-improvement COOLING 8
+        non-improvement DORMANT 16
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:

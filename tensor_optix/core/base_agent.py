@@ -36,6 +36,17 @@ class BaseAgent(ABC):
     """A policy that acts and learns. The six abstract methods are all that the loop needs.
 
     Batched acting, greedy acting and whole-learner checkpoints have defaults built from the six.
+
+    Examples:
+        >>> from tensor_optix import BaseAgent, HyperparamSet
+        >>> class Still(BaseAgent):
+        ...     act = lambda self, observation: 0
+        ...     learn = lambda self, episode_data: {}
+        ...     get_hyperparams = lambda self: HyperparamSet({})
+        ...     set_hyperparams = lambda self, hyperparams: None
+        ...     save_weights = load_weights = lambda self, path: None
+        >>> Still().act_batch([[0.1], [0.2]])
+        array([0, 0])
     """
 
     recipe: AgentRecipe | None = None

@@ -20,7 +20,15 @@ RAW_REWARDS = "raw_rewards"
 
 
 class BaseEvaluator(ABC):
-    """Turns a window into a score."""
+    """Turns a window into a score.
+
+    Examples:
+        >>> from tensor_optix import BaseEvaluator, EvalMetrics
+        >>> class TotalReward(BaseEvaluator):
+        ...     def score(self, episode_data, train_diagnostics):
+        ...         total = episode_data.total_reward
+        ...         return EvalMetrics(total, {"steps": episode_data.num_steps}, episode_data.episode_id)
+    """
 
     @abstractmethod
     def score(self, episode_data: EpisodeData, train_diagnostics: dict[str, Any]) -> EvalMetrics:
@@ -134,6 +142,15 @@ class MeanReturnEvaluator(BaseEvaluator):
 
     Args:
         primary_score_fn: `fn(episode_data, train_diagnostics) -> float` that replaces both.
+
+    Examples:
+        >>> import numpy as np
+        >>> from tensor_optix import EpisodeData, MeanReturnEvaluator
+        >>> rows = np.zeros((4, 1), np.float32)
+        >>> ends = [False, True, False, True]
+        >>> window = EpisodeData(rows, rows[:, 0], [1.0, 1.0, 2.0, 4.0], ends, [False] * 4, [], episode_id=0)
+        >>> MeanReturnEvaluator().score(window, {}).primary_score
+        4.0
     """
 
     # For subclasses with a constructor and a score of their own.

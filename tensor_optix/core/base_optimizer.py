@@ -67,7 +67,17 @@ class ForkPlan:
 
 
 class BaseOptimizer(ABC):
-    """Proposes the hyperparameters of the next window from the scores so far."""
+    """Proposes the hyperparameters of the next window from the scores so far.
+
+    Examples:
+        >>> from tensor_optix import BaseOptimizer
+        >>> class Shrinking(BaseOptimizer):
+        ...     def suggest(self, current_hyperparams, metrics_history):
+        ...         current_hyperparams.params["learning_rate"] *= 0.99
+        ...         return current_hyperparams
+        ...     def on_improvement(self, metrics): ...
+        ...     def on_plateau(self, metrics_history): ...
+    """
 
     @abstractmethod
     def suggest(
@@ -141,7 +151,13 @@ class BaseOptimizer(ABC):
 
 
 class FixedHyperparams(BaseOptimizer):
-    """Leaves the hyperparameters as they are: for `RLOptimizer(optimizer=...)`, to switch tuning off."""
+    """Leaves the hyperparameters as they are: for `RLOptimizer(optimizer=...)`, to switch tuning off.
+
+    Examples:
+        >>> from tensor_optix import FixedHyperparams, HyperparamSet
+        >>> FixedHyperparams().suggest(HyperparamSet({"gamma": 0.9}), []).params
+        {'gamma': 0.9}
+    """
 
     def suggest(
         self, current_hyperparams: HyperparamSet, metrics_history: Sequence[EvalMetrics]

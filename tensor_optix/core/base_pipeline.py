@@ -41,7 +41,17 @@ class Source:
 
 
 class BasePipeline(ABC):
-    """Steps an environment with an agent and yields what happened, window by window."""
+    """Steps an environment with an agent and yields what happened, window by window.
+
+    Examples:
+        >>> from tensor_optix import BatchPipeline, make_agent
+        >>> pipeline = BatchPipeline(env_id="CartPole-v1", window_size=32)
+        >>> pipeline.set_agent(make_agent("CartPole-v1", framework="native"))
+        >>> pipeline.setup()
+        >>> next(pipeline.episodes()).num_steps
+        32
+        >>> pipeline.teardown()
+    """
 
     @abstractmethod
     def setup(self) -> None:

@@ -113,7 +113,20 @@ class LoopControl(Protocol):
 
 
 class LoopCallback:
-    """Override what you want to know of. An exception here is logged and does not stop the training."""
+    """Override what you want to know of. An exception here is logged and does not stop the training.
+
+    Examples:
+        >>> from tensor_optix import BatchPipeline, LoopCallback, RLOptimizer, make_agent
+        >>> class Counter(LoopCallback):
+        ...     windows = 0
+        ...     def on_window(self, report):
+        ...         self.windows += 1
+        >>> counter, pipeline = Counter(), BatchPipeline(env_id="CartPole-v1", window_size=128)
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> RLOptimizer(agent, pipeline, max_episodes=2, callbacks=[counter]).run()
+        >>> counter.windows
+        2
+    """
 
     def on_attach(self, control: LoopControl) -> None:
         """Called when the callback is added to a loop."""

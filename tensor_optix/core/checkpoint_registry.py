@@ -62,6 +62,15 @@ class CheckpointRegistry:
 
     Raises:
         ValueError: If `max_snapshots` is below 1.
+
+    Examples:
+        >>> from tensor_optix import CheckpointRegistry, EvalMetrics, make_agent
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> registry = CheckpointRegistry("kept", max_snapshots=3)
+        >>> for window, score in enumerate((10.0, 30.0, 20.0)):
+        ...     _ = registry.save(agent, EvalMetrics(score, {}, window), agent.get_hyperparams())
+        >>> registry.load_best(agent).eval_metrics.primary_score
+        30.0
     """
 
     def __init__(

@@ -57,6 +57,16 @@ class EnsembleAgent(BaseEnsemble):
     Raises:
         ValueError: If the agents differ in `is_on_policy` or `has_unit_actions`; also when they learn.
         RuntimeError: When it is to act without agents.
+
+    Examples:
+        >>> import numpy as np
+        >>> from tensor_optix import CheckpointRegistry, EnsembleAgent, PolicyManager, make_agent
+        >>> manager = PolicyManager(CheckpointRegistry("kept"))
+        >>> members = [make_agent("CartPole-v1", framework="native", seed=seed) for seed in range(2)]
+        >>> for member in members:
+        ...     manager.add_agent(member)
+        >>> EnsembleAgent(manager, primary_agent=members[0]).act_batch(np.zeros((3, 4), np.float32)).shape
+        (3,)
     """
 
     def __init__(self, policy_manager: PolicyManager, primary_agent: AgentLike) -> None:

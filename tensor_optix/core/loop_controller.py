@@ -117,6 +117,17 @@ class LoopController:
 
     Raises:
         ValueError: If a number is out of range.
+
+    Examples:
+        >>> from tensor_optix import BackoffScheduler, BatchPipeline, CheckpointRegistry, LoopController
+        >>> from tensor_optix import MeanReturnEvaluator, make_agent
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> pipeline = BatchPipeline(env_id="CartPole-v1", window_size=128)
+        >>> parts = MeanReturnEvaluator(), None, pipeline, CheckpointRegistry(), BackoffScheduler()
+        >>> loop = LoopController(agent, *parts, max_episodes=2)
+        >>> loop.run()
+        >>> loop.state
+        <LoopState.ACTIVE: 'ACTIVE'>
     """
 
     def __init__(

@@ -20,7 +20,14 @@ TINY = 1e-8
 
 
 class MetaAction(Enum):
-    """What to do with the ensemble."""
+    """What to do with the ensemble.
+
+    Examples:
+        >>> from tensor_optix import MetaAction, MetaController
+        >>> class Patient(MetaController):
+        ...     def decide(self, metrics_history, pm_status):
+        ...         return MetaAction.STOP if len(metrics_history) > 100 else MetaAction.NO_OP
+    """
 
     NO_OP = "NO_OP"
     SPAWN = "SPAWN"
@@ -49,6 +56,12 @@ class MetaController:
 
     Raises:
         ValueError: If `window` is below 3.
+
+    Examples:
+        >>> from tensor_optix import EvalMetrics, MetaController
+        >>> flat = [EvalMetrics(10.0, {}, window) for window in range(10)]
+        >>> MetaController().decide(flat, {"ensemble_size": 2, "budget_exhausted": False})
+        <MetaAction.SPAWN: 'SPAWN'>
     """
 
     def __init__(

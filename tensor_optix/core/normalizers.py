@@ -59,6 +59,14 @@ class RunningMeanStd(_Freezable):
 
     Raises:
         ValueError: If `epsilon` is negative.
+
+    Examples:
+        >>> import numpy as np
+        >>> from tensor_optix import RunningMeanStd
+        >>> moments = RunningMeanStd(shape=(2,))
+        >>> moments.update(np.array([[1.0, 10.0], [3.0, 30.0]], np.float32))
+        >>> moments.mean.tolist()
+        [2.0, 20.0]
     """
 
     def __init__(self, shape: tuple[int, ...] = (), epsilon: float = 1e-4) -> None:
@@ -177,6 +185,14 @@ class ObsNormalizer(_Freezable):
 
     Raises:
         ValueError: If `clip` is negative.
+
+    Examples:
+        >>> import numpy as np
+        >>> from tensor_optix import ObsNormalizer
+        >>> normalizer = ObsNormalizer(obs_shape=(2,))
+        >>> rows = np.array([[0.0, 10.0], [2.0, 30.0]], np.float32)
+        >>> normalizer.update_and_normalize(rows).tolist()
+        [[-1.0, -1.0], [1.0, 1.0]]
     """
 
     def __init__(self, obs_shape: tuple[int, ...], clip: float = 10.0) -> None:
@@ -235,6 +251,14 @@ class RewardNormalizer(_Freezable):
 
     Raises:
         ValueError: If `gamma` is outside [0, 1], or `clip` or `epsilon` is negative.
+
+    Examples:
+        >>> import numpy as np
+        >>> from tensor_optix import RewardNormalizer
+        >>> normalizer, rewards = RewardNormalizer(gamma=0.0), np.array([100.0, 300.0])
+        >>> normalizer.update(rewards, dones=[False, False])
+        >>> normalizer.normalize(rewards).round(2).tolist()
+        [1.0, 3.0]
     """
 
     def __init__(self, gamma: float = 0.99, clip: float = 10.0, epsilon: float = EPSILON) -> None:

@@ -77,6 +77,15 @@ class PolicyManager:
 
     Raises:
         ValueError: If a number is out of range.
+
+    Examples:
+        >>> from tensor_optix import CheckpointRegistry, PolicyManager, make_agent
+        >>> manager = PolicyManager(CheckpointRegistry("kept"), max_ensemble_size=3)
+        >>> for seed in range(2):
+        ...     manager.add_agent(make_agent("CartPole-v1", framework="native", seed=seed))
+        >>> manager.update_weights({0: 10.0, 1: 30.0})
+        >>> manager.weights
+        [0.5, 1.5]
     """
 
     def __init__(
@@ -398,6 +407,15 @@ class PolicyManagerCallback(LoopCallback):
 
     Raises:
         TypeError: If one of them is of another kind.
+
+    Examples:
+        >>> from tensor_optix import CheckpointRegistry, PolicyManager, RLOptimizer, VectorBatchPipeline
+        >>> from tensor_optix import make_agent
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> evolution = PolicyManager(CheckpointRegistry("kept"), max_spawns=2).as_callback(
+        ...     agent, agent_factory=lambda: make_agent("CartPole-v1", framework="native"))
+        >>> pipeline = VectorBatchPipeline(env_id="CartPole-v1", num_envs=8)
+        >>> optimizer = RLOptimizer(agent, pipeline, callbacks=[evolution])
     """
 
     def __init__(

@@ -27,6 +27,12 @@ class RegimeDetector:
 
     Raises:
         ValueError: If `window` is below 3.
+
+    Examples:
+        >>> from tensor_optix import EvalMetrics, RegimeDetector
+        >>> rising = [EvalMetrics(100.0 + 10.0 * window, {}, window) for window in range(10)]
+        >>> RegimeDetector().detect(rising)
+        'trending'
     """
 
     def __init__(

@@ -68,6 +68,15 @@ class ReplayBuffer:
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> from tensor_optix import ReplayBuffer
+        >>> replay = ReplayBuffer(capacity=100, num_envs=2, seed=0)
+        >>> observations, no = np.zeros((2, 4), np.float32), np.zeros(2, bool)
+        >>> replay.extend(observations, np.array([0, 1]), np.ones(2), observations, no, no)
+        >>> len(replay), replay.sample(8).rewards.shape
+        (2, (8,))
     """
 
     _records_changes = False
@@ -338,6 +347,14 @@ class PrioritizedReplayBuffer(ReplayBuffer):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> from tensor_optix import PrioritizedReplayBuffer
+        >>> replay = PrioritizedReplayBuffer(capacity=100, alpha=0.6, num_envs=1, seed=0)
+        >>> replay.push(np.zeros(4, np.float32), 1, 0.5, np.ones(4, np.float32), done=True)
+        >>> batch = replay.sample(4)
+        >>> replay.update_priorities(batch.indices, np.full(4, 2.0))
     """
 
     _records_changes = True

@@ -46,6 +46,13 @@ def compute_gae(
 
     Raises:
         ValueError: If a shape or a number does not fit.
+
+    Examples:
+        >>> from tensor_optix import compute_gae
+        >>> advantages, returns = compute_gae(
+        ...     [1.0, 1.0], values=[0.0, 0.0], dones=[False, True], gamma=1.0, gae_lambda=1.0)
+        >>> returns.tolist()
+        [2.0, 1.0]
     """
     if isinstance(rewards, list | tuple):
         # Made an array once: to ask a list for its shape takes as long.
@@ -143,7 +150,15 @@ def make_minibatches(
     shuffle: bool = True,
     rng: np.random.Generator | None = None,
 ) -> Iterator[dict[str, Array]]:
-    """Yield the rows of `data` (arrays of one length) in minibatches; the last one may be short."""
+    """Yield the rows of `data` (arrays of one length) in minibatches; the last one may be short.
+
+    Examples:
+        >>> import numpy as np
+        >>> from tensor_optix import make_minibatches
+        >>> batches = make_minibatches({"rewards": np.arange(5)}, minibatch_size=2, shuffle=False)
+        >>> [batch["rewards"].tolist() for batch in batches]
+        [[0, 1], [2, 3], [4]]
+    """
     at_least("minibatch_size", minibatch_size, 1)
     lengths = {name: len(field) for name, field in data.items()}
     if len(set(lengths.values())) > 1:

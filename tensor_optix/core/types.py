@@ -29,7 +29,13 @@ PathLike: TypeAlias = str | Path
 
 
 class LoopState(Enum):
-    """What the loop believes about the training."""
+    """What the loop believes about the training.
+
+    Examples:
+        >>> from tensor_optix import LoopState
+        >>> [state.value for state in LoopState]
+        ['ACTIVE', 'COOLING', 'DORMANT', 'WATCHDOG']
+    """
 
     ACTIVE = "ACTIVE"
     """Learning: the score is improving, or has not stopped improving for long."""
@@ -56,6 +62,14 @@ class EpisodeData:
 
     All who get a window share its arrays, and the observations and actions that `act` and `observe` got
     while it was collected are rows of them: who writes into them writes for all. Two windows share nothing.
+
+    Examples:
+        >>> import numpy as np
+        >>> from tensor_optix import EpisodeData
+        >>> rows, no = np.zeros((3, 4), np.float32), [False] * 3
+        >>> window = EpisodeData(rows, np.zeros(3, int), [1.0, 1.0, 0.5], [False, False, True], no, [], 0)
+        >>> window.total_reward, window.dones
+        (2.5, [False, False, True])
     """
 
     observations: Array
@@ -162,7 +176,14 @@ class Transitions(NamedTuple):
 
 @dataclass
 class EvalMetrics:
-    """What an evaluator says about a window. Higher `primary_score` is better; NaN: no evidence."""
+    """What an evaluator says about a window. Higher `primary_score` is better; NaN: no evidence.
+
+    Examples:
+        >>> from tensor_optix import EvalMetrics
+        >>> now, before = EvalMetrics(21.0, {}, episode_id=7), EvalMetrics(20.0, {}, episode_id=6)
+        >>> now.beats(before), now.beats(before, margin=5.0)
+        (True, False)
+    """
 
     primary_score: float
     metrics: dict[str, Any]
@@ -271,6 +292,14 @@ class HyperparamSet:
     window with the share of the run that is left, of `max_steps` or `max_episodes`, whichever is nearer its
     end: 1 in the first window, above 0 in the last. Each `run()` begins at 1. What an agent tells, and what
     is stored, are the numbers in force.
+
+    Examples:
+        >>> from tensor_optix import HyperparamSet, make_agent
+        >>> schedule = HyperparamSet({"gamma": 0.98, "learning_rate": lambda remaining: 1e-3 * remaining})
+        >>> agent = make_agent("CartPole-v1", framework="native", hyperparams=schedule)
+        >>> agent.set_progress(0.5)
+        >>> agent.get_hyperparams().params["learning_rate"]
+        0.0005
     """
 
     params: dict[str, Any]
@@ -284,7 +313,16 @@ class HyperparamSet:
 
 @dataclass
 class PolicySnapshot:
-    """A policy kept on disk, with the score that its very weights made."""
+    """A policy kept on disk, with the score that its very weights made.
+
+    Examples:
+        >>> from tensor_optix import CheckpointRegistry, EvalMetrics, make_agent
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> registry = CheckpointRegistry("kept")
+        >>> snapshot = registry.save(agent, EvalMetrics(12.0, {}, episode_id=3), agent.get_hyperparams())
+        >>> snapshot.eval_metrics.primary_score, snapshot.episode_id
+        (12.0, 3)
+    """
 
     snapshot_id: str
     eval_metrics: EvalMetrics

@@ -53,6 +53,13 @@ class RNDPipeline(BasePipeline):
 
     Raises:
         ValueError: If a number is out of range. While running: if an observation does not hold D numbers.
+
+    Examples:
+        >>> from tensor_optix import BatchPipeline, RNDPipeline
+        >>> plain = BatchPipeline(env_id="MountainCar-v0", window_size=256)
+        >>> curious = RNDPipeline(plain, obs_dim=2, eta=0.05)
+        >>> curious.eta
+        0.05
     """
 
     def __init__(

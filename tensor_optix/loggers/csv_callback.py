@@ -19,11 +19,18 @@ class CSVCallback(ScalarCallback):
 
     A column that comes later makes the file be written anew. Decisions are not in it.
 
-        RLOptimizer(agent, pipeline, callbacks=[CSVCallback("progress.csv")])
-
     Args:
         path: Of the file; one that is there is replaced, or gone on with in a resumed run and in a second
             `run()`. Its directory is made.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tensor_optix import BatchPipeline, CSVCallback, RLOptimizer, make_agent
+        >>> pipeline = BatchPipeline(env_id="CartPole-v1", window_size=128)
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> RLOptimizer(agent, pipeline, max_episodes=2, callbacks=[CSVCallback("progress.csv")]).run()
+        >>> Path("progress.csv").read_text().count("rollout/ep_rew_mean")
+        1
     """
 
     def __init__(self, path: PathLike) -> None:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 class MLflowCallback(ScalarCallback):
     """Sends the scalars of `loggers.scalar_callback.SCALARS`, by environment steps, and decisions as a file.
 
-        RLOptimizer(agent, pipeline, callbacks=[MLflowCallback("cart", tracking_uri="sqlite:///mlflow.db")])
-
     A resumed run goes on as the same run.
 
     Args:
@@ -28,6 +26,13 @@ class MLflowCallback(ScalarCallback):
 
     Raises:
         ImportError: If MLflow is not installed.
+
+    Examples:
+        >>> from tensor_optix import MLflowCallback, RLOptimizer, VectorBatchPipeline, make_agent
+        >>> board = MLflowCallback("cart", tracking_uri="sqlite:///mlflow.db", params={"note": "first"})
+        >>> pipeline = VectorBatchPipeline(env_id="CartPole-v1", num_envs=8)
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> optimizer = RLOptimizer(agent, pipeline, callbacks=[board])
     """
 
     def __init__(

@@ -19,15 +19,19 @@ if TYPE_CHECKING:
 class TensorBoardCallback(ScalarCallback):
     """Writes the scalars of `loggers.scalar_callback.SCALARS`, by environment steps, and decisions as texts.
 
-        RLOptimizer(agent, pipeline, callbacks=[TensorBoardCallback("runs/cart/tensorboard")])
-
-    and, beside it, `tensorboard --logdir runs`. A resumed run goes on in the same directory.
+    `tensorboard --logdir runs` shows what is below `runs`. A resumed run goes on in the same directory.
 
     Args:
         log_dir: Where the event file is written; a directory for each run. It is made.
 
     Raises:
         ImportError: If TensorBoard is not installed.
+
+    Examples:
+        >>> from tensor_optix import BatchPipeline, RLOptimizer, TensorBoardCallback, make_agent
+        >>> pipeline = BatchPipeline(env_id="CartPole-v1", window_size=128)
+        >>> agent, board = make_agent("CartPole-v1", framework="native"), TensorBoardCallback("runs/cart")
+        >>> RLOptimizer(agent, pipeline, max_episodes=2, callbacks=[board]).run()
     """
 
     def __init__(self, log_dir: PathLike) -> None:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 class WandbCallback(ScalarCallback):
     """Sends the scalars of `loggers.scalar_callback.SCALARS`, by environment steps, and a table of decisions.
 
-        RLOptimizer(agent, pipeline, callbacks=[WandbCallback("cart", mode="offline")])
-
     A resumed run goes on as the same run; what a killed one sent after its last checkpoint is sent again.
 
     Args:
@@ -26,6 +24,13 @@ class WandbCallback(ScalarCallback):
 
     Raises:
         ImportError: If wandb is not installed.
+
+    Examples:
+        >>> from tensor_optix import RLOptimizer, VectorBatchPipeline, WandbCallback, make_agent
+        >>> board = WandbCallback("cart", mode="offline", tags=["first"])
+        >>> pipeline = VectorBatchPipeline(env_id="CartPole-v1", num_envs=8)
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> optimizer = RLOptimizer(agent, pipeline, callbacks=[board])
     """
 
     def __init__(

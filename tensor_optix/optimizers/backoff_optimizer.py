@@ -48,6 +48,13 @@ class BackoffOptimizer(Experimenter):
 
     Raises:
         ValueError: If a number is out of range, or the bounds are no bounds.
+
+    Examples:
+        >>> from tensor_optix import RLOptimizer, BackoffOptimizer, VectorBatchPipeline, make_agent
+        >>> tuner = BackoffOptimizer({"entropy_coef": (0.0, 0.05)})
+        >>> pipeline = VectorBatchPipeline(env_id="CartPole-v1", num_envs=8)
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> optimizer = RLOptimizer(agent, pipeline, optimizer=tuner)
     """
 
     def __init__(

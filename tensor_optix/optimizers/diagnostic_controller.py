@@ -194,6 +194,12 @@ class DiagnosticController(BaseOptimizer):
     Raises:
         TypeError: If `inner` is no optimizer, or on an unknown rule.
         ValueError: If a number is out of range, or the bounds are no bounds.
+
+    Examples:
+        >>> from tensor_optix import RLOptimizer, VectorBatchPipeline, make_agent
+        >>> pipeline = VectorBatchPipeline(env_id="CartPole-v1", num_envs=8)
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> optimizer = RLOptimizer(agent, pipeline, diag_entropy_floor=0.05)
     """
 
     def __init__(

@@ -67,6 +67,13 @@ class ForkOptimizer(BaseOptimizer):
 
     Raises:
         ValueError: If the bounds are no bounds.
+
+    Examples:
+        >>> from tensor_optix import RLOptimizer, ForkOptimizer, VectorBatchPipeline, make_agent
+        >>> tuner = ForkOptimizer()  # within the bounds that the agent has for itself
+        >>> pipeline = VectorBatchPipeline(env_id="CartPole-v1", num_envs=8)
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> optimizer = RLOptimizer(agent, pipeline, optimizer=tuner)
     """
 
     def __init__(self, param_bounds: Mapping[str, tuple[float, float]] | None = None) -> None:

@@ -46,6 +46,13 @@ class MomentumOptimizer(Experimenter):
 
     Raises:
         ValueError: If a number is out of range, or the bounds are no bounds.
+
+    Examples:
+        >>> from tensor_optix import RLOptimizer, MomentumOptimizer, VectorBatchPipeline, make_agent
+        >>> tuner = MomentumOptimizer({"learning_rate": (1e-4, 3e-3)}, alpha=0.1)
+        >>> pipeline = VectorBatchPipeline(env_id="CartPole-v1", num_envs=8)
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> optimizer = RLOptimizer(agent, pipeline, optimizer=tuner)
     """
 
     def __init__(

@@ -51,6 +51,13 @@ class PBTOptimizer(BaseOptimizer):
 
     Raises:
         ValueError: If a number is out of range, or the bounds are no bounds.
+
+    Examples:
+        >>> from tensor_optix import HyperparamSet, PBTOptimizer
+        >>> tuner = PBTOptimizer({"learning_rate": (1e-4, 3e-3)}, seed=0)
+        >>> moved = tuner.suggest(HyperparamSet({"learning_rate": 1e-3, "n_epochs": 10}), [])
+        >>> 1e-4 <= moved.params["learning_rate"] <= 3e-3, moved.params["n_epochs"]
+        (True, 10)
     """
 
     def __init__(

@@ -51,6 +51,13 @@ class SPSAOptimizer(Experimenter):
 
     Raises:
         ValueError: If a number is out of range, or the bounds are no bounds.
+
+    Examples:
+        >>> from tensor_optix import RLOptimizer, SPSAOptimizer, VectorBatchPipeline, make_agent
+        >>> tuner = SPSAOptimizer({"learning_rate": (1e-4, 3e-3), "gamma": (0.95, 0.999)})
+        >>> pipeline = VectorBatchPipeline(env_id="CartPole-v1", num_envs=8)
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> optimizer = RLOptimizer(agent, pipeline, optimizer=tuner)
     """
 
     def __init__(

@@ -44,6 +44,16 @@ class BatchPipeline(RolloutPipeline):
     Raises:
         TypeError: If `env` is no environment.
         ValueError: Unless exactly one of `env` and `env_id` is given.
+
+    Examples:
+        >>> import gymnasium
+        >>> from tensor_optix import BatchPipeline, make_agent
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> pipeline = BatchPipeline(gymnasium.make("CartPole-v1"), agent, window_size=16, seed=0)
+        >>> pipeline.setup()
+        >>> next(pipeline.episodes()).observations.shape
+        (16, 4)
+        >>> pipeline.teardown()
     """
 
     def __init__(

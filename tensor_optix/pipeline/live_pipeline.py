@@ -78,6 +78,16 @@ class LivePipeline(BasePipeline):
         TypeError: If the data source has no `stream()`.
         ValueError: If a number is out of range. While running: if the source yields what is no row, a reward
             that is not finite, or an observation unlike the first.
+
+    Examples:
+        >>> from tensor_optix import LivePipeline, make_agent
+        >>> class Sensor:
+        ...     def stream(self):
+        ...         yield from ([[0.1, 0.2, 0.3, 0.4], 1.0, row == 9, False, {}] for row in range(10))
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> pipeline = LivePipeline(Sensor(), agent, reconnect_on_disconnect=False)
+        >>> [window.num_steps for window in pipeline.episodes()]
+        [10]
     """
 
     def __init__(

@@ -72,6 +72,17 @@ class VectorBatchPipeline(RolloutPipeline):
     Raises:
         TypeError: If `env` is no environment, `env_fns` are no functions, or `info_keys` no list of names.
         ValueError: Unless exactly one of `env_fns`, `env` and `env_id` is given.
+
+    Examples:
+        >>> from tensor_optix import VectorBatchPipeline, make_agent
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> pipeline = VectorBatchPipeline(
+        ...     agent=agent, env_id="CartPole-v1", num_envs=4, window_size=16, backend="sync")
+        >>> pipeline.setup()
+        >>> window = next(pipeline.episodes())
+        >>> window.grid(window.rewards).shape
+        (16, 4)
+        >>> pipeline.teardown()
     """
 
     def __init__(

@@ -89,6 +89,16 @@ def load(path: PathLike, *, agent: Actor | None = None) -> Policy:
         CheckpointError: A RuntimeError, if its files do not fit each other.
         ImportError: If a framework is needed that is not installed; the message says how to install it.
         TypeError: If `agent` is none.
+
+    Examples:
+        >>> import tensor_optix
+        >>> from tensor_optix import BatchPipeline, RLOptimizer, make_agent
+        >>> pipeline = BatchPipeline(env_id="CartPole-v1", window_size=128)
+        >>> agent = make_agent("CartPole-v1", framework="native")
+        >>> RLOptimizer(agent, pipeline, max_episodes=1, run_dir="run").run()
+        >>> policy = tensor_optix.load("run")
+        >>> int(policy.predict([0.0, 0.1, 0.0, -0.1])) in (0, 1)
+        True
     """
     directory = Path(path).expanduser()
     learner = None if agent is None else as_agent(agent, needs=LOADING)

@@ -46,6 +46,16 @@ class Policy:
         snapshot: What was loaded, with its score and its hyperparameters.
         actor: What chooses: `policies.acting.StoredActor`, or the agent that `load` was given.
         rescale_actions: Whether actions in [-1, 1] are stretched to the bounds of the action space.
+
+    Examples:
+        >>> import numpy as np
+        >>> import tensor_optix
+        >>> from tensor_optix import BatchPipeline, RLOptimizer, make_agent
+        >>> agent = make_agent("Pendulum-v1", framework="native")
+        >>> pipeline = BatchPipeline(env_id="Pendulum-v1", window_size=256)
+        >>> RLOptimizer(agent, pipeline, max_episodes=1, run_dir="run").run()
+        >>> tensor_optix.load("run").predict(np.zeros((5, 3), np.float32)).shape
+        (5, 1)
     """
 
     def __init__(

@@ -59,8 +59,6 @@ def plot(
 ) -> Figure:
     """Draw runs from their directories.
 
-        plot("runs/CartPole-v1/20260101-120000").savefig("cart.png")
-
     Runs that differ only in their seed are one line: the interquartile mean, with its 95 % interval by a
     bootstrap over the runs as a band (Agarwal et al. 2021). A run that ended before the others counts on with
     its last score; a tick on the line says where. Each environment has a panel.
@@ -80,6 +78,12 @@ def plot(
     Raises:
         ValueError: If an argument is none of these, a directory holds no run, or no run has a score.
         ImportError: If Matplotlib is not installed.
+
+    Examples:
+        >>> import tensor_optix
+        >>> policy = tensor_optix.train("CartPole-v1", max_steps=4096, run_dir="run", progress=False)
+        >>> figure = tensor_optix.plot("run")
+        >>> figure.savefig("run.png")
     """
     _require("kind", kind, KINDS)
     _require("x", x, ABSCISSAE)

@@ -283,6 +283,15 @@ class TrialOrchestrator(TrialSearch):
             without a `study_name`. When the study is opened: if it is about something else.
         TypeError: If a factory is no function, `RLOptimizer` has no such argument, or `about` holds
             what JSON cannot.
+
+    Examples:
+        >>> from tensor_optix import BatchPipeline, HyperparamSet, TrialOrchestrator, make_agent
+        >>> def make(params):
+        ...     return make_agent("CartPole-v1", framework="native", hyperparams=HyperparamSet(params))
+        >>> search = TrialOrchestrator(
+        ...     make, lambda: BatchPipeline(env_id="CartPole-v1", window_size=64), seed=0,
+        ...     param_space={"gamma": ("float", 0.9, 0.999)}, n_trials=2, trial_steps=128, finalists=1)
+        >>> params, score = search.run()
     """
 
     def __init__(

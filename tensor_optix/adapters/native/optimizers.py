@@ -103,6 +103,10 @@ class NativeAdam(NativeOptimizer):
 
     Raises:
         ValueError: If a number is out of range.
+
+    Examples:
+        >>> from tensor_optix import NativeAdam, NativeDQNAgent, Perceptron
+        >>> agent = NativeDQNAgent(Perceptron(4, 2), 2, NativeAdam(1e-3, weight_decay=0.01))
     """
 
     rule = Rule.ADAM
@@ -140,6 +144,10 @@ class NativeSGD(NativeOptimizer):
 
     Raises:
         ValueError: If a number is out of range.
+
+    Examples:
+        >>> from tensor_optix import NativeAgent, NativeSGD, Perceptron
+        >>> agent = NativeAgent(Perceptron(4, 2), NativeSGD(1e-2, momentum=0.9))
     """
 
     rule = Rule.SGD

@@ -134,6 +134,13 @@ class Perceptron(DenseNetwork):
 
     Raises:
         ValueError: If a size is below 1, or there is no such activation.
+
+    Examples:
+        >>> import numpy as np
+        >>> from tensor_optix import Perceptron
+        >>> network = Perceptron(4, 2, hidden=(32,), activation="relu", seed=0)
+        >>> network(np.zeros((3, 4), np.float32)).shape
+        (3, 2)
     """
 
     def __init__(
