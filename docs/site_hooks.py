@@ -25,7 +25,8 @@ ROOT = Path(__file__).parent.parent
 HELP_WIDTH = "92"
 OUTSIDE = ("MIGRATING.md", "CHANGELOG.md", "CONTRIBUTING.md", "examples/README.md")
 """Pages that stand outside docs/, beside those of the benchmarks."""
-HELP = re.compile(r"<!-- help: (\w+) -->")
+HELP = "<!-- help of every subcommand -->"
+SUBCOMMANDS = re.compile(r"usage: [^{]*\{([\w,-]+)\}")
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#:]+)\)")
 
 
@@ -49,20 +50,30 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         # A path that is nowhere stays a link, for the build to complain of.
         return match[0] if is_page or not (ROOT / target).exists() else match[1]
 
-    return HELP.sub(lambda match: _help(match[1]), LINK.sub(kept, markdown))
+    markdown = LINK.sub(kept, markdown)
+    return markdown.replace(HELP, _helps()) if HELP in markdown else markdown
 
 
-def _help(subcommand: str) -> str:
-    """Return what `tensor-optix SUBCOMMAND --help` prints, as a block."""
-    before = os.environ.get("COLUMNS")
+def _helps() -> str:
+    """Return what the command prints of each of its subcommands."""
+    found = SUBCOMMANDS.search(_printed("--help"))
+    assert found is not None, "the usage of tensor-optix lists no subcommands"
+    return "\n\n".join(
+        f"## tensor-optix {one}\n\n```text\n{_printed(one, '--help')}\n```"
+        for one in found[1].split(",")
+    )
+
+
+def _printed(*arguments: str) -> str:
+    """Return what the command prints."""
+    before, text = os.environ.get("COLUMNS"), io.StringIO()
     os.environ["COLUMNS"] = HELP_WIDTH
-    text = io.StringIO()
     try:
         with redirect_stdout(text):
-            main([subcommand, "--help"])
+            main(arguments)
     finally:
         _restore("COLUMNS", before)
-    return f"```text\n{text.getvalue().rstrip()}\n```"
+    return text.getvalue().rstrip()
 
 
 def _restore(name: str, value: Any) -> None:

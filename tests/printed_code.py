@@ -12,6 +12,7 @@ The blocks of a page run in order, in one process, in the present directory, and
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import tomllib
@@ -35,11 +36,22 @@ BLOCK = re.compile(
 )
 FRAMEWORK_WORDS = {
     "import torch": "torch",
+    'framework="torch"': "torch",
     "import keras": "tensorflow",
     "NativePPOAgent": "native",
     '"native"': "native",
 }
 """What shows that code needs a framework."""
+PACKAGE_WORDS = {
+    "TrialOrchestrator": "optuna",
+    "tensor-optix tune": "optuna",
+    "Pong-v5": "envpool",
+    "HalfCheetah-v5": "envpool",
+    "TensorBoardCallback": "tensorboard",
+    "--tensorboard": "tensorboard",
+    "MLflowCallback": "mlflow",
+}
+"""What shows that code needs another package."""
 SHORTER_TRIALS = {
     "n_trials=20": "n_trials=2, finalists=1",
     "trial_steps=20_000": "trial_steps=2048",
@@ -48,7 +60,7 @@ SHORT_RUN = '__import__("functools").partial(RLOptimizer, max_episodes=2)'
 SMALL_LEARNER = {"--num-envs": "2", "--window-size": "64", "--hidden-sizes": "8"}
 SMALL: dict[str, dict[str, str]] = {
     "train": SMALL_LEARNER | {"--max-steps": "256"},
-    "tune": SMALL_LEARNER | {"--trials": "2", "--trial-steps": "256"},
+    "tune": SMALL_LEARNER | {"--trials": "1", "--trial-steps": "256"},
     "evaluate": {"--episodes": "2"},
     "doctor": {"--seconds": "1"},
 }
@@ -82,8 +94,9 @@ def python_blocks(text: str) -> list[str]:
 
 def skip_what_needs_more(code: str) -> None:
     """Skip the test that is about to run code for which something is not installed."""
-    if "TrialOrchestrator" in code:
-        pytest.importorskip("optuna")
+    for word, package in PACKAGE_WORDS.items():
+        if word in code and importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
     for word, framework in FRAMEWORK_WORDS.items():
         if word in code:
             require(framework)

@@ -44,7 +44,7 @@ class VectorBatchPipeline(RolloutPipeline):
         env_fns: Functions that each make an environment of its own: Gymnasium's, or any object with
             `reset`, `step` and both spaces. Or None, with `env` or `env_id`.
         agent: Chooses the actions: any object with `act`; `RLOptimizer` sets its own.
-        window_size: Steps per environment; a window holds `window_size * n_envs` rows.
+        window_size: Steps per environment; a window holds `window_size * num_envs` rows.
         async_envs: Run the `env_fns` in a process each.
         env: A vector environment of Gymnasium's or an EnvPool; it stays yours and is not closed.
         env_id: The id of an environment that EnvPool or Gymnasium knows.

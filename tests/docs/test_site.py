@@ -84,13 +84,16 @@ def test_every_kernel_has_an_entry(site):
     assert {one for one in vars(kernels) if callable(getattr(kernels, one))} <= names
 
 
-@pytest.mark.parametrize("subcommand", ["train", "evaluate", "tune", "doctor"])
-def test_the_help_of_the_command_is_what_it_prints(site, subcommand, capsys, monkeypatch):
+def test_the_help_of_every_subcommand_is_what_it_prints(site, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "92")
-    assert main([subcommand, "--help"]) == 0
-    printed = capsys.readouterr().out.split()
-    page = Page(site / "reference" / "command.html").text.split()
-    assert " ".join(printed) in " ".join(page)
+    page = " ".join(Page(site / "reference" / "command.html").text.split())
+    assert main(["--help"]) == 0
+    usage = capsys.readouterr().out.partition("}")[0]
+    subcommands = usage.partition("{")[2].split(",")
+    assert {"train", "evaluate"} <= set(subcommands)
+    for one in subcommands:
+        assert main([one, "--help"]) == 0
+        assert " ".join(capsys.readouterr().out.split()) in page
 
 
 def test_the_index_of_the_reference_names_every_name():
