@@ -95,7 +95,8 @@ class RLOptimizer:
         pipeline_factory: `fn() -> pipeline`.
         param_space: What is searched, as `TrialOrchestrator` has it. None: there is no search.
         n_trials: How many trials.
-        trial_steps_fraction: The length of a trial as a share of the run.
+        trial_steps_fraction: The length of a trial as a share of `max_episodes`; of 2000 windows where there
+            is no such cap, whatever `max_steps` says. Never less than 5 windows.
         val_pipeline_factory: `fn() -> val_pipeline`.
         trial_agent_factory: Makes the agents of the trials. None: `agent_factory` does.
         warm_start: Let the agent go on from what the best trial has learned, in place of starting anew.

@@ -62,7 +62,7 @@ class WindowReport:
 
 @dataclass(frozen=True)
 class LoopEvent:
-    """A decision of the loop, with the numbers that it was taken on. A class for each kind is in `events`."""
+    """A decision of the loop, with the numbers that it was taken on. Each kind is a class in this module."""
 
     episode_id: int = 0
     """The window in which it was taken; like `total_steps`, filled in by the loop."""
@@ -159,7 +159,7 @@ class LoopCallback:
         """Called with the figures of every window, when it has ended."""
 
     def on_event(self, event: LoopEvent) -> None:
-        """Called with every decision of the loop; a class for each kind is in `events`."""
+        """Called with every decision of the loop; a class for each kind is in `core.callbacks`."""
 
     def state_dict(self) -> dict[str, Any] | None:
         """Return what a resumed run needs to go on as if it had not stopped; None: nothing is kept.

@@ -196,7 +196,11 @@ class EvalMetrics:
 
     @property
     def train_score(self) -> float | None:
-        """The training score, where there is a validation score beside it."""
+        """The training score, where there is a validation score beside it.
+
+        NaN where the environments of training were given as objects, so that there are no others to play
+        them greedily in.
+        """
         return self.metrics.get("train_score")
 
     @property

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ParamSpace: TypeAlias = Mapping[str, Sequence[Any]]
 """`{name: spec}`; a spec is `("float", lo, hi)`, `("log_float", lo, hi)`, `("int", lo, hi)`,
-`("log_int", lo, hi)` or `("categorical", v1, v2, ...)`. Bounds are inclusive."""
+`("log_int", lo, hi)` or `("categorical", v1, v2, ...)`, the values one by one. Bounds are inclusive."""
 
 _KINDS = ("float", "log_float", "int", "log_int", "categorical")
 
