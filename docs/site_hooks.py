@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mkdocs.structure.files import File
 
 from tensor_optix.cli.main import main
+from tensor_optix.public_names import homes
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -27,6 +28,10 @@ OUTSIDE = ("MIGRATING.md", "CHANGELOG.md", "CONTRIBUTING.md", "examples/README.m
 """Pages that stand outside docs/, beside those of the benchmarks."""
 HELP = "<!-- help of every subcommand -->"
 SUBCOMMANDS = re.compile(r"usage: [^{]*\{([\w,-]+)\}")
+APART = re.compile(r"(^```.*?^```$|^#[^\n]*$|^(?: {4})[^\n]*$)", re.DOTALL | re.MULTILINE)
+"""Blocks of code and headings."""
+NAME = re.compile(r"(?<![\[`])`(\w+)`(?![\]`])")
+ENTRIES = homes("tensor_optix")
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#:]+)\)")
 
 
@@ -50,8 +55,21 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         # A path that is nowhere stays a link, for the build to complain of.
         return match[0] if is_page or not (ROOT / target).exists() else match[1]
 
-    markdown = LINK.sub(kept, markdown)
+    markdown = _with_names(LINK.sub(kept, markdown))
     return markdown.replace(HELP, _helps()) if HELP in markdown else markdown
+
+
+def _with_names(markdown: str) -> str:
+    """Return a page whose public names lead to their entries, but for blocks, headings and links."""
+    parts = APART.split(markdown)
+    for place in range(0, len(parts), 2):
+        parts[place] = NAME.sub(_entry, parts[place])
+    return "".join(parts)
+
+
+def _entry(match: re.Match[str]) -> str:
+    home = ENTRIES.get(match[1])
+    return match[0] if home is None else f"[{match[0]}][{home}.{match[1]}]"
 
 
 def _helps() -> str:

@@ -150,7 +150,16 @@ def make_minibatches(
     shuffle: bool = True,
     rng: np.random.Generator | None = None,
 ) -> Iterator[dict[str, Array]]:
-    """Yield the rows of `data` (arrays of one length) in minibatches; the last one may be short.
+    """Yield the rows of `data` in minibatches; the last one may be short.
+
+    Args:
+        data: Arrays `[B, ...]` of one length, by name.
+        minibatch_size: Rows of each minibatch.
+        shuffle: Whether rows come in random order, the same one in all arrays.
+        rng: Draws that order. None: another one each time.
+
+    Raises:
+        ValueError: If the lengths differ, or `minibatch_size` is below 1.
 
     Examples:
         >>> import numpy as np

@@ -90,10 +90,13 @@ class EpisodeData:
     episode_id: int
     """The window's number, from 0."""
     values: Array | None = None
+    """`[R]`, values of the observations, if the data source has any: `PolicyGradient` then learns by A2C."""
     log_probs: Array | None = None
     """`[R]`, only where another policy than the learner's chose the actions."""
     timestamp: float = field(default_factory=time.time)
+    """When it was made, in seconds since 1970; so with the other types."""
     metadata: dict[str, Any] = field(default_factory=dict)
+    """What else is known of the window, such as `raw_rewards`."""
     episode_starts: list[int] | None = None
     """Flat rows at which an episode (or this window's part of one) begins; 0 is always among them."""
     final_obs: Array | None = None
@@ -186,8 +189,11 @@ class EvalMetrics:
     """
 
     primary_score: float
+    """What decisions rest on."""
     metrics: dict[str, Any]
+    """Whatever else is known of the window, by name; it is kept with a policy."""
     episode_id: int
+    """The number of the window."""
     timestamp: float = field(default_factory=time.time)
 
     def beats(self, other: EvalMetrics, margin: float = 0.0) -> bool:
@@ -307,7 +313,9 @@ class HyperparamSet:
     """
 
     params: dict[str, Any]
+    """Values, or functions for schedules, by name."""
     episode_id: int = 0
+    """A number of the user's own, kept with a policy; the library's own sets have 0."""
     timestamp: float = field(default_factory=time.time)
 
     def copy(self) -> HyperparamSet:
@@ -329,8 +337,13 @@ class PolicySnapshot:
     """
 
     snapshot_id: str
+    """Eight hexadecimal digits."""
     eval_metrics: EvalMetrics
+    """The score, and what it rests on."""
     hyperparams: HyperparamSet
+    """Those that the policy learned with."""
     weights_path: str
+    """The directory of its weights, for `load_weights`."""
     episode_id: int
+    """The number of the window that was scored."""
     timestamp: float = field(default_factory=time.time)

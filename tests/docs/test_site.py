@@ -109,6 +109,11 @@ def test_every_page_of_the_benchmarks_is_in_the_site(site, source):
     assert title.replace("`", "") in page.text
 
 
+def test_a_public_name_in_a_page_leads_to_its_entry(site):
+    entry = "../reference/training.html#tensor_optix.optimizer.RLOptimizer"
+    assert f'href="{entry}"' in (site / "concepts" / "loop.html").read_text()
+
+
 def test_pages_load_nothing_from_elsewhere(site):
     pages = sorted(site.rglob("*.html"))
     assert len(pages) > 30
