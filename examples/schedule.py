@@ -37,6 +37,7 @@ def main(max_steps):
         callbacks=[recorder],
         max_steps=max_steps,
         seed=0,
+        progress=True,
     )
     optimizer.run()
     score = optimizer.best_snapshot.eval_metrics.primary_score

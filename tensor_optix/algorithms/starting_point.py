@@ -276,4 +276,5 @@ def _ends_stand_out(look: FirstLook) -> bool:
 
 
 def _duration(seconds: float) -> str:
-    return f"{1e3 * seconds:.2g} ms" if seconds >= SLOW_STEP else f"{1e6 * seconds:.2g} us"
+    unit, size = ("ms", 1e3) if seconds >= SLOW_STEP else ("us", 1e6)
+    return f"{float(f'{size * seconds:.2g}'):g} {unit}"

@@ -71,7 +71,8 @@ class VectorBatchPipeline(RolloutPipeline):
 
     Raises:
         TypeError: If `env` is no environment, `env_fns` are no functions, or `info_keys` no list of names.
-        ValueError: Unless exactly one of `env_fns`, `env` and `env_id` is given.
+        ValueError: Unless exactly one of `env_fns`, `env` and `env_id` is given, or if another argument
+            does not go with it.
 
     Examples:
         >>> from tensor_optix import VectorBatchPipeline, make_agent
@@ -108,6 +109,11 @@ class VectorBatchPipeline(RolloutPipeline):
         if sum(source is not None for source in (env_fns, env, env_id)) != 1:
             raise ValueError("VectorBatchPipeline takes one of env_fns=, env= and env_id=")
         require_id(env_id, env_kwargs, wrappers)
+        if env_id is None and backend != "auto":
+            raise ValueError(
+                f"backend needs env_id=, got {backend!r} with environments of your own: those of env_fns= "
+                "run in this process, or with async_envs=True in one each"
+            )
         if env_fns is not None:
             _check_functions(env_fns, num_envs)
         if env is not None:

@@ -134,6 +134,10 @@ def _require_bounds(said: str, spec: Sequence[Any], is_log: bool, is_int: bool) 
 def _choice(said: str, values: list[Any]) -> ChoiceSpec:
     if not values:
         raise ValueError(f"{said} must be ('categorical', v1, v2, ...), got no value")
+    if len(values) == 1 and isinstance(values[0], list | tuple):
+        raise ValueError(
+            f"{said} must be ('categorical', v1, v2, ...), the values one by one, got one list: {values[0]!r}"
+        )
     marks = [(type(_stored(one)), _stored(one)) for one in values]
     if len(set(marks)) < len(marks):
         raise ValueError(f"{said} must have values that differ, got {values!r}")

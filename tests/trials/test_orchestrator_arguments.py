@@ -89,6 +89,7 @@ def test_trials_come_as_a_table() -> None:
         ({"x": ("float", "0", 1)}, "finite bounds"),
         ({"x": ("categorical",)}, "got no value"),
         ({"x": ("categorical", 1, 1)}, "values that differ"),
+        ({"x": ("categorical", [16, 32])}, r"one by one, got one list: \[16, 32\]"),
         ({"x": "float"}, "a tuple such as"),
         ({}, "at least one parameter"),
     ],
