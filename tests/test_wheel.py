@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 SCRIPT = """
 import sys
+import tarfile
 sys.meta_path = [finder for finder in sys.meta_path if "ScikitBuild" not in type(finder).__name__]
 sys.path.insert(0, sys.argv[1])
 import tensor_optix.kernels
@@ -44,3 +46,14 @@ def test_a_wheel_is_built_without_a_compiler_and_works(tmp_path):
     command = [sys.executable, "-P", "-c", SCRIPT, str(tmp_path / "site")]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     assert result.stdout.split() == ["True", "numba", "1.5", "1.0"]
+
+
+def test_the_source_distribution_has_what_a_wheel_is_built_from_and_no_more(tmp_path, monkeypatch):
+    build = pytest.importorskip("scikit_build_core.build")
+    monkeypatch.chdir(ROOT)
+    with tarfile.open(tmp_path / build.build_sdist(str(tmp_path))) as archive:
+        paths = [Path(*Path(name).parts[1:]) for name in archive.getnames()]
+    files = {path.parts[0] for path in paths}
+    assert {"CMakeLists.txt", "kernels", "tensor_optix", "LICENSE", "README.md"} <= files
+    assert not files & {".venv", "build", "dist", "benchmarks", "docs", "examples", "tests"}
+    assert Path("kernels/engine.cpp") in paths
