@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -67,6 +68,8 @@ def test_rows_are_sent_and_a_resumed_run_is_the_same_one(tmp_path: Path) -> None
     windows(made, 0, 2)
     state = made.state_dict()
     finish(made)
+    # The directories of offline runs are named by the second; one of the same name is written over.
+    time.sleep(1.0)
     again = offline(tmp_path)
     resume(again, state, 2)
     windows(again, 2, 3)
