@@ -7,7 +7,7 @@ The blocks of a page run in order, in one process, in the present directory, and
   there are, `make` a target, `python` a script of the repository.
 * others (`text`, `json`, ...): nothing happens, but that those with a title are written.
 
-`<!-- not run: REASON -->` above a block says that it does not run, and why.
+What is printed for a GPU runs on the CPU where there is none.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(
-    r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?"
-    r"^```(?P<language>\w+)(?P<attributes>[^\n]*)\n(?P<code>.*?)^```$",
-    re.DOTALL | re.MULTILINE,
+    r"^```(?P<language>\w+)(?P<attributes>[^\n]*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 FRAMEWORK_WORDS = {
     "import torch": "torch",
@@ -74,8 +72,6 @@ class Block:
     language: str
     code: str
     title: str | None = None
-    reason: str | None = None
-    """Why it does not run."""
 
 
 def blocks(text: str) -> list[Block]:
@@ -83,7 +79,7 @@ def blocks(text: str) -> list[Block]:
     found = []
     for match in BLOCK.finditer(text):
         title = re.search(r'title="([^"]+)"', match["attributes"])
-        found.append(Block(match["language"], match["code"], title and title[1], match["reason"]))
+        found.append(Block(match["language"], match["code"], title and title[1]))
     return found
 
 
@@ -122,14 +118,19 @@ def run_page(found: Iterable[Block], window_size: int = 128) -> None:
     """Run the blocks of a page, in order."""
     names: dict[str, Any] = {"__name__": "page"}
     for number, block in enumerate(found):
-        if block.reason is not None:
-            continue
         if block.title is not None:
             Path(block.title).write_text(block.code)
         elif block.language == "python":
-            run(shorter(block.code, window_size), names, f"block {number}")
+            run(shorter(on_this_machine(block.code), window_size), names, f"block {number}")
         elif block.language == "sh":
-            run_lines(block.code)
+            run_lines(on_this_machine(block.code))
+
+
+def on_this_machine(code: str) -> str:
+    """Return code that computes on a device that is there."""
+    if "cuda" not in code or pytest.importorskip("torch").cuda.is_available():
+        return code
+    return code.replace("cuda", "cpu")
 
 
 def run_lines(code: str) -> None:
