@@ -214,7 +214,9 @@ def test_validation_over_what_the_same_functions_return_ends_the_run_and_says_so
         ).run()
 
 
-@pytest.mark.parametrize("given", [{"env_fns": [Counter, Counter]}, {"env": Counter()}], ids=str)
+@pytest.mark.parametrize(
+    "given", [{"env_fns": [Counter, Counter]}, {"env": Counter()}], ids=["env_fns", "env"]
+)
 def test_a_backend_is_of_an_id(given):
     with pytest.raises(ValueError, match="backend needs env_id=, got 'async' with environments"):
         VectorBatchPipeline(**given, backend="async")
