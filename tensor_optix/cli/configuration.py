@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import tomllib
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args, get_type_hints
-
-import tomli_w
-import yaml
 
 from tensor_optix.algorithms.catalogue import ALGORITHMS, find_algorithm
 from tensor_optix.cli.errors import CommandError
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options", bound=LearnerOptions)
 
+SUFFIXES = (".toml", ".yaml", ".yml", ".json")
 OF_ONE_CALL = ("config", "save_config", "dry_run", "resume", "plain")
 """Options that no file holds."""
 _CALLED_ELSE = {"algorithm": "algo", "wrappers": "wrapper", "callbacks": "callback"}
@@ -222,7 +221,7 @@ def values_of(config: RunConfig) -> dict[str, Any]:
     values |= {option: getattr(config, name) for name, option in _CALLED_ELSE.items()}
     # What that stands for is among the others.
     values |= {"atari": False, config.algorithm: dict(config.hyperparams)}
-    return {name: value for name, value in values.items() if value not in (None, (), [], {})}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def save_options(config: RunConfig, path: Path) -> None:
@@ -238,7 +237,7 @@ def save_options(config: RunConfig, path: Path) -> None:
         raise CommandError(f"{path}: {form.title} cannot hold an option: {error}") from error
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+            file.write(text.rstrip() + "\n")
     except OSError as error:
         raise CommandError(f"cannot write {path}: {error.strerror}") from error
 
@@ -265,23 +264,19 @@ class _Form(NamedTuple):
     error: type[Exception]
 
 
-_YAML = _Form(
-    "YAML",
-    yaml.safe_load,
-    lambda values: str(yaml.safe_dump(values, sort_keys=False)),
-    yaml.YAMLError,
-)
-_FORMS = {
-    ".toml": _Form("TOML", tomllib.loads, tomli_w.dumps, tomllib.TOMLDecodeError),
-    ".yaml": _YAML,
-    ".yml": _YAML,
-    ".json": _Form(
-        "JSON", json.loads, lambda values: json.dumps(values, indent=1) + "\n", json.JSONDecodeError
-    ),
-}
-
-
 def _form(path: Path, purpose: str) -> _Form:
-    if path.suffix.lower() not in _FORMS:
-        raise CommandError(f"can {purpose} options in {', '.join(_FORMS)} files, got {path}")
-    return _FORMS[path.suffix.lower()]
+    """Return the way that the ending of a file says. Raises CommandError if it says none."""
+    match path.suffix.lower():
+        case ".toml":
+            import tomli_w
+
+            return _Form("TOML", tomllib.loads, tomli_w.dumps, tomllib.TOMLDecodeError)
+        case ".yaml" | ".yml":
+            import yaml
+
+            write = partial(yaml.safe_dump, sort_keys=False)
+            return _Form("YAML", yaml.safe_load, write, yaml.YAMLError)
+        case ".json":
+            write = partial(json.dumps, indent=1)
+            return _Form("JSON", json.loads, write, json.JSONDecodeError)
+    raise CommandError(f"can {purpose} options in {', '.join(SUFFIXES)} files, got {path}")

@@ -28,7 +28,6 @@ from tensor_optix.cli.options import (
     whole_number,
 )
 
-# The parser joins the lines of a paragraph, and does not wrap them: so these are short.
 Learner = TypeVar("Learner", bound=LearnerOptions)
 Options: TypeAlias = (
     TrainOptions
@@ -42,6 +41,7 @@ Options: TypeAlias = (
 )
 """Those of all subcommands."""
 
+# The parser joins the lines of a paragraph, and does not wrap them: so these are short.
 DESCRIPTION = """Trains a policy by itself, and stops when nothing is left to gain.
 
 - tensor-optix train CartPole-v1

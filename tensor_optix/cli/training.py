@@ -255,6 +255,7 @@ class _Training:
         display = self._make_display(self._record, self._config)
         with RunLock(self._directory.path), log_shown(display, replay_logger, _note):
             if resume:
+                # The limits may be others from here on.
                 self._directory.describe(self._config)
             for note in self._notes:
                 display.warn(f"warning: {note}")
@@ -273,7 +274,7 @@ class _Training:
         loop = assemble(agent, self._pipeline, settings, RunKeeper(directory.state, resume=resume))
         interruption = self._interruption
         interruption.stop = partial(loop.stop, ending=Ending.INTERRUPTED)
-        interruption.acknowledge = display.note
+        interruption.acknowledge = display.warn
         try:
             loop.run()
         except CheckpointError as unusable:

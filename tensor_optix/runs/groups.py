@@ -14,17 +14,8 @@ if TYPE_CHECKING:
     from tensor_optix.runs.logged_run import LoggedRun
 
 _OF_NO_MATTER = {
-    *(
-        "seed",
-        "max_steps",
-        "target_score",
-        "callbacks",
-        "device",
-        "computed_on",
-        "updates_by",
-        "engine",
-        "backend",
-    ),
+    *("seed", "max_steps", "target_score", "callbacks"),
+    *("device", "computed_on", "updates_by", "engine", "backend"),
     *("tensorboard", "csv", "wandb", "mlflow", "observation_space", "action_space"),
     *("env_id", "env_kwargs", "wrappers"),
 }

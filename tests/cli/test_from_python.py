@@ -121,13 +121,17 @@ def test_what_the_environment_raises_comes_out_and_says_where_the_rest_is(here: 
     assert isinstance(tensor_optix.load("run"), Policy)
 
 
-def test_ctrl_c_ends_the_window_and_keeps_what_was_learned(here: Path) -> None:
+def test_ctrl_c_ends_the_window_and_keeps_what_was_learned(
+    here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     windows = Windows(lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         tensor_optix.train(
             "CartPole-v1", "ppo", max_steps=5000, run_dir="run", callbacks=[windows], **TINY
         )
     assert len(windows.steps) == 1
+    # Also where nothing else is shown.
+    assert "the window under way is ended" in caplog.text
     assert isinstance(tensor_optix.load("run"), Policy)
     assert "interrupted" in Path("run/report.txt").read_text()
 
