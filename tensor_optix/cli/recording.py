@@ -64,7 +64,7 @@ class Films:
 
 
 class EpisodeRecorder(RecordVideo[Any, Any]):
-    """Films every episode that was played; one that was begun anew before its first step is none."""
+    """Films every episode that was played; one that was only begun is none."""
 
     ending = "mp4"
 
@@ -73,14 +73,6 @@ class EpisodeRecorder(RecordVideo[Any, Any]):
     ) -> None:
         super().__init__(env, str(directory), lambda episode: True, name_prefix=name)
         self._paths = paths
-
-    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode, and a film."""
-        if self.recording and len(self.recorded_frames) == 1:
-            self.recording, self.recorded_frames = False, []
-            self.episode_id -= 1
-        found: tuple[Any, dict[str, Any]] = super().reset(**options)
-        return found
 
     def stop_recording(self) -> None:
         """Write the film, if something was played."""
