@@ -27,6 +27,7 @@ def look(**figures: Any) -> FirstLook:
         "steps": 1000,
         "step_seconds": 1e-5,
         "rewards": np.linspace(-1, 1, 1000, dtype=np.float32),
+        "reward_paths": np.linspace(-1, 1, 1000, dtype=np.float32).reshape(8, 125).T,
         "actions": None,
         "returns": np.array([1.0, 2.0, 3.0, 4.0]),
         "last_rewards": np.array([0.5, -0.5, 0.5, 1.0], np.float32),
@@ -147,6 +148,18 @@ def test_the_horizon_reaches_the_limit_where_the_end_is_what_counts() -> None:
     assert choices("sac", ends, Box(-1, 1, (20,)), given={MEMORY}) == {}
     few = look(time_limit=1000, last_rewards=np.full(2, -100.0, np.float32))
     assert choices("ppo", few) == {}
+
+
+@pytest.mark.parametrize(("limit", "gamma"), [(500, 0.9998), (1000, 0.9999), (5000, 0.9999)])
+def test_the_whole_episode_counts_alike_where_later_rewards_take_back_what_earlier_ones_give(
+    limit: int, gamma: float
+) -> None:
+    swing = np.sin(np.arange(500)[:, None] / 10 + np.arange(8)).astype(np.float32)
+    swings = look(time_limit=limit, reward_paths=swing, lengths=np.zeros(0, np.int64))
+    given = {MEMORY, "hyperparams.learning_starts"}
+    assert swings.takes_back
+    for name, space in {"ppo": VECTOR, "sac": Box(-1, 1, (20,)), "td3": Box(-1, 1, (20,))}.items():
+        assert choices(name, swings, space, given=given) == {"hyperparams.gamma": gamma}
 
 
 @pytest.mark.parametrize(("limit", "memory"), [(1000, 64), (None, 64), (50, 12), (3, None)])

@@ -10,7 +10,13 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from tensor_optix.pipeline import first_look
-from tensor_optix.pipeline.first_look import FirstLook, is_blind, look_at, pays_for_actions_only
+from tensor_optix.pipeline.first_look import (
+    FirstLook,
+    is_blind,
+    look_at,
+    pays_for_actions_only,
+    variance_ratios,
+)
 from tensor_optix.pipeline.vector_env import from_env_fns, make_vector_env
 
 
@@ -108,6 +114,93 @@ def test_what_pays_in_one_of_many_episodes_is_hardly_anything(paying: int, blind
     returns = np.zeros(100)
     returns[:paying] = np.arange(1, paying + 1)
     assert is_blind(np.ones(300), returns) == blind
+
+
+class Clock(Corridor):
+    """Pays the number of its step, and a hundred for each of the resets so far."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self.resets = getattr(self, "resets", 0) + 1
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        seen, _, *rest = super().step(action)
+        return seen, 100.0 * self.resets + self.time, *rest
+
+
+def test_the_rewards_of_each_environment_are_kept_in_their_order() -> None:
+    look = looked([Clock(), Clock(), Clock()])
+    count, width = look.reward_paths.shape
+    assert width == 3
+    # Between two episodes lies a reset, which pays nothing, and each environment has the same of them.
+    assert count == look.steps // 3
+    times = np.arange(count)
+    expected = 100.0 * (times // 5 + 1) + times % 5 + 1
+    for path in look.reward_paths.T:
+        np.testing.assert_array_equal(path - path[0], expected - expected[0])
+
+
+def test_variance_ratios_tell_rewards_that_go_together_from_those_that_take_each_other_back() -> (
+    None
+):
+    spans = np.array([1, 2, 10])
+    lasting = np.tile([1.0, -1.0], (20, 1))
+    np.testing.assert_allclose(variance_ratios(lasting, spans), spans)
+    alternating = np.tile([[1.0], [-1.0]], (10, 2))
+    np.testing.assert_allclose(variance_ratios(alternating, spans), [1.0, 0.0, 0.0], atol=1e-12)
+    apart = np.random.default_rng(0).normal(5.0, 3.0, (2000, 8))
+    np.testing.assert_allclose(variance_ratios(apart, spans), 1.0, atol=0.05)
+    np.testing.assert_array_equal(variance_ratios(np.full((20, 2), 7.0), spans), 0.0)
+
+
+def moving_sums(values: Any, count: int) -> Any:
+    sums = np.concatenate([np.zeros((1, values.shape[1])), values.cumsum(axis=0)])
+    return sums[count:] - sums[:-count]
+
+
+def paid_along(paths: Any, limit: int | None = 1000, lengths: tuple[int, ...] = ()) -> FirstLook:
+    """Return a look at nothing but rewards in their order."""
+    none, paths = np.zeros(0), paths.astype(np.float32)
+    return FirstLook(
+        backend="sync",
+        num_envs=paths.shape[1],
+        time_limit=limit,
+        steps=paths.size,
+        step_seconds=1e-5,
+        rewards=paths.ravel(),
+        reward_paths=paths,
+        actions=None,
+        returns=none,
+        last_rewards=none,
+        lengths=np.array(lengths, np.int64),
+        spreads=None,
+        centers=None,
+    )
+
+
+@pytest.mark.parametrize("num_envs", [1, 8])
+@pytest.mark.parametrize("seed", range(5))
+def test_rewards_that_get_nowhere_are_told_from_those_that_do(num_envs: int, seed: int) -> None:
+    noise = np.random.default_rng(seed).normal(size=(4020 // num_envs + 40, num_envs))
+    together = moving_sums(noise, 20)
+    back_and_forth = together[20:] - together[:-20]
+    assert paid_along(back_and_forth).takes_back
+    assert not paid_along(together).takes_back
+    assert not paid_along(noise).takes_back
+    assert not paid_along(
+        np.diff(noise, axis=0)
+    ).takes_back  # Noise alone, which swings with nothing.
+
+
+def test_what_short_episodes_pay_does_not_tell_what_is_taken_back() -> None:
+    swing = np.sin(np.arange(500)[:, None] / 10 + np.arange(8))
+    assert paid_along(swing).takes_back
+    assert paid_along(swing, limit=400, lengths=(400, 400)).takes_back
+    assert not paid_along(swing, lengths=(1000, 999)).takes_back
+    assert not paid_along(swing, limit=399).takes_back
+    assert not paid_along(swing, limit=None).takes_back
+    assert not paid_along(swing[:399]).takes_back
+    assert not paid_along(swing[:, :5]).takes_back
 
 
 RNG = np.random.default_rng(0)
