@@ -227,6 +227,32 @@ def test_a_small_gain_over_the_best_policy_is_none(tmp_path, least_gain, has_gai
     assert agent.params["learning_rate"] == (1.0 if has_gained else 0.1)
 
 
+@pytest.mark.parametrize(("later", "has_gained"), [(2.0, True), (0.0, False)])
+def test_what_looks_like_a_gain_over_the_best_policy_is_decided_by_further_episodes(
+    tmp_path, later, has_gained
+):
+    agent, played = RateAgent(), []
+
+    def play(episodes):
+        played.append(episodes)
+        return np.array([4.0, -2.0, 4.0, -2.0] + [later] * (episodes - 4))
+
+    contest = Contest(
+        learn=lambda: agent.learn(None),
+        renew=lambda: None,
+        play=play,
+        play_best=np.zeros,
+        least_gain=0.1,
+        episodes=4,
+    )
+    plan = ForkPlan([HyperparamSet({"learning_rate": rate}) for rate in (0.1, 1.0)], 1, "")
+    result = Race(agent, plan, contest, tmp_path).run()
+    # Four of them, whose mean is above 0 by less than its error, and then twelve.
+    assert played == [4, 4, 12]
+    assert result.gain == pytest.approx((4.0 + 8 * later) / 12)
+    assert result.has_gained is has_gained
+
+
 def test_present_ones_that_break_down_are_left(tmp_path):
     class Breaking(RateAgent):
         def learn(self, episode_data):

@@ -35,6 +35,10 @@ PLAY_SHARE = 0.1
 """More than the least only as far as they take less than this share of the steps so far."""
 
 
+CONFIRMATION = 3
+"""Times as many decide whether what looks like a gain over the best policy is one."""
+
+
 class RaceOver(Exception):
     """No further window may be learned from: the run was asked to stop, or its budget is spent."""
 
@@ -221,13 +225,13 @@ class Race:
         )
 
     def _gain_over_best(self, lane: _Lane, reference: Array | None) -> _Gain:
-        """Return the gain over the best policy, confirmed by further episodes where it looks like one."""
+        """Return the gain over the best policy; what looks like one is decided by further episodes."""
         gain, play_best = _Gain.of(lane.returns, reference), self._contest.play_best
-        if not gain.is_sure or play_best is None:
+        if not gain.mean > self._contest.least_gain or play_best is None:
             return gain
         self._become(lane)
-        returns = self._contest.play(2 * self._contest.episodes)
-        return _Gain.of(returns, play_best(2 * self._contest.episodes))
+        episodes = CONFIRMATION * self._contest.episodes
+        return _Gain.of(self._contest.play(episodes), play_best(episodes))
 
     def _put_aside(self, name: str, params: HyperparamSet) -> _Lane:
         path = self._place / name
