@@ -227,7 +227,7 @@ class Race:
     def _gain_over_best(self, lane: _Lane, reference: Array | None) -> _Gain:
         """Return the gain over the best policy; what looks like one is decided by further episodes."""
         gain, play_best = _Gain.of(lane.returns, reference), self._contest.play_best
-        if not gain.mean > self._contest.least_gain or play_best is None:
+        if not gain.is_sure or play_best is None:
             return gain
         self._become(lane)
         episodes = CONFIRMATION * self._contest.episodes
