@@ -192,6 +192,18 @@ def test_rewards_that_get_nowhere_are_told_from_those_that_do(num_envs: int, see
     ).takes_back  # Noise alone, which swings with nothing.
 
 
+@pytest.mark.parametrize(("env_id", "expected"), [("Swimmer-v5", True), ("HalfCheetah-v5", False)])
+@pytest.mark.parametrize("num_envs", [2, 8])
+def test_a_swimmer_that_moves_at_random_gets_nowhere(
+    env_id: str, expected: bool, num_envs: int
+) -> None:
+    env = make_vector_env(env_id, num_envs, "envpool")
+    try:
+        assert look_at(env).takes_back is expected
+    finally:
+        env.close()
+
+
 def test_what_short_episodes_pay_does_not_tell_what_is_taken_back() -> None:
     swing = np.sin(np.arange(500)[:, None] / 10 + np.arange(8))
     assert paid_along(swing).takes_back
