@@ -53,6 +53,8 @@ WARM_UP = (10, 10_000)
 rows they learn what later ones hardly correct (Nikishin et al. 2022).
 LunarLanderContinuous-v3 after 60,000 steps: 166 with 10,000 random ones, -80 with 1,000, and -32 after
 100,000."""
+MANY_EPISODES = 100
+"""Random ones, at most: where they end at once, further ones show nothing new."""
 LONG_EPISODE = 500
 """Steps; where they are shorter nothing is gained by it. Pendulum-v1, of 200, after 20,000 steps: -205, -144
 and -150 with 2,000 random ones, -160, -146 and -151 with 1,000."""
@@ -264,7 +266,8 @@ def _warm_up(
     if not is_twin or usual is None or look.is_blind or limit is None or limit < LONG_EPISODE:
         return []
     episodes, steps = WARM_UP
-    steps = min(steps, episodes * limit)
+    longest = MANY_EPISODES * look.steps // max(1, len(look.lengths))
+    steps = min(steps, episodes * limit, longest)
     if most_steps is not None:
         steps = min(steps, int(WARM_UP_SHARE * most_steps))
     if steps <= usual:

@@ -220,6 +220,13 @@ def test_critics_of_continuous_actions_begin_with_random_episodes(
         assert choices(name, seen, space, most_steps=most_steps) == expected
     assert choices("ppo", seen, space, most_steps=most_steps) == {}
     assert choices("dqn", seen, space, Discrete(2), most_steps=most_steps) == {}
+    # Random play that ends at once shows little, and shows it soon.
+    few = starts and min(starts, 2500)
+    short = look(time_limit=limit, steps=1000, lengths=np.full(40, 25))
+    expected = {} if few is None else {"hyperparams.learning_starts": few}
+    assert choices("sac", short, space, most_steps=most_steps) == expected
+    shortest = look(time_limit=limit, steps=1000, lengths=np.full(100, 10))
+    assert choices("sac", shortest, space, most_steps=most_steps) == {}
     # Random play that meets nothing teaches nothing.
     blind = look(time_limit=limit, returns=np.zeros(5))
     made = choices("sac", blind, space, most_steps=most_steps)
