@@ -147,8 +147,11 @@ def variance_ratios(paths: Array, spans: Array) -> Array:
     more where they go together, less again over spans in which they take each other back.
 
     Args:
-        paths: `[T, N]`, rewards in their order. All 0, where they are all the same.
+        paths: `[T, N]`, rewards in their order.
         spans: `[K]`, each from 1 to T.
+
+    Returns:
+        `[K]` float64; all 0 where the rewards are all the same.
     """
     centered = paths.astype(np.float64) - paths.mean(dtype=np.float64)
     sums = np.concatenate([np.zeros((1, paths.shape[1])), centered.cumsum(axis=0)])
@@ -207,15 +210,15 @@ def look_at(env: VectorEnv, seed: int = 0) -> FirstLook:
         if moments is not None:
             moments.update(step.observations)
         steps += int(np.count_nonzero(valid))
-    seconds = time.perf_counter() - begun
+    seconds, paid_in_all = time.perf_counter() - begun, np.concatenate(rewards)
     return FirstLook(
         backend=env.name,
         num_envs=env.num_envs,
         time_limit=env.max_episode_steps,
         steps=steps,
         step_seconds=seconds / max(1, steps),
-        rewards=np.concatenate(rewards),
-        reward_paths=_paths(np.concatenate(rewards), np.concatenate(payers), env.num_envs),
+        rewards=paid_in_all,
+        reward_paths=_paths(paid_in_all, np.concatenate(payers), env.num_envs),
         actions=_as_numbers(space, np.concatenate(actions)),
         returns=np.concatenate(returns),
         last_rewards=np.concatenate(finals),
@@ -228,7 +231,8 @@ def look_at(env: VectorEnv, seed: int = 0) -> FirstLook:
 def _paths(rewards: Array, payers: Array, num_envs: int) -> Array:
     """Return the rewards of each environment in a column of its own."""
     columns = [rewards[payers == one] for one in range(num_envs)]
-    return np.stack([one[: min(map(len, columns))] for one in columns], axis=1)
+    shortest = min(map(len, columns))
+    return np.stack([one[:shortest] for one in columns], axis=1)
 
 
 class _Actions:

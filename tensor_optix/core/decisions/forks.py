@@ -33,8 +33,6 @@ EPISODES = (8, 20)
 """The least and the most that forks are compared in."""
 PLAY_SHARE = 0.1
 """More than the least only as far as they take less than this share of the steps so far."""
-
-
 CONFIRMATION = 3
 """Times as many decide whether what looks like a gain over the best policy is one."""
 
