@@ -74,8 +74,12 @@ class BasePipeline(ABC):
         """Begin fresh episodes, others than those of `restart` where the pipeline can; as `restart` does."""
         self.restart()
 
-    def twin(self) -> BasePipeline | None:
-        """Return a pipeline over further environments of the same kind; None where it can make none."""
+    def twin(self, most_rows: int | None = None) -> BasePipeline | None:
+        """Return a pipeline over further environments of the same kind; None where it can make none.
+
+        Args:
+            most_rows: Of each environment in a window, where there would be more. None: as many as here.
+        """
         return None
 
     @property

@@ -39,6 +39,7 @@ from tensor_optix.core.decisions.forks import (
     Race,
     RaceOver,
     episodes_to_compare,
+    most_plays,
     most_windows,
 )
 from tensor_optix.core.decisions.run_state import Budget, RunState
@@ -699,23 +700,14 @@ class LoopController:
             run: Counts their steps.
             is_last: Whether it is the best policy that they have to beat.
         """
-        episodes = self._episodes_of_forks(plan, run)
-        if not episodes:
+        contest = self._contest(plan, run, is_last)
+        if contest is None:
             return False
         self.record(events.Forking(reason=plan.reason, tried=_tried(plan)))
         steps = run.total_steps
         if is_last or self._agent.is_on_policy:
             # What learns from the replay as well may know more than its best policy.
             self._best.restore(self._agent)
-        test = self._scheduler.last_plateau_test
-        contest = Contest(
-            learn=self._learn_in_fork,
-            renew=self._renew,
-            play=self._play_fork,
-            play_best=self._play_best if is_last else None,
-            least_gain=0.0 if test is None else GAIN_SHARE * test.gain,
-            episodes=episodes,
-        )
         result = self._raced(plan, contest)
         self._begin_anew()
         if result is None:
@@ -725,16 +717,25 @@ class LoopController:
         self.record(_forked(plan, result, run.total_steps - steps))
         return result.has_gained
 
-    def _episodes_of_forks(self, plan: ForkPlan, run: RunState) -> int:
-        """Return how many episodes forks are compared in; 0 where there can be none, or no room for them."""
-        if not self._collector.can_play:
-            return 0
-        comparisons = 2 * len(plan.candidates)
+    def _contest(self, plan: ForkPlan, run: RunState, is_last: bool) -> Contest | None:
+        """Return what forks do and how they are compared; None where they cannot be, or there is no room."""
         length = run.history[-1].episode_length
-        episodes = episodes_to_compare(run.total_steps, length, comparisons)
-        limit = self._collector.time_limit or length
-        most_steps = int(limit * episodes * comparisons) if limit > 0.0 else 0
-        return episodes if self._budget.has_room(most_windows(plan), most_steps) else 0
+        bounds = self._collector.play_bounds(length)
+        if bounds is None:
+            return None
+        episodes = episodes_to_compare(run.total_steps, length, plan, bounds.num_envs)
+        played = most_plays(plan, is_last) * bounds.steps(episodes)
+        if not self._budget.has_room(most_windows(plan), played):
+            return None
+        test = self._scheduler.last_plateau_test
+        return Contest(
+            learn=self._learn_in_fork,
+            renew=self._renew,
+            play=partial(self._play_fork, longest=bounds.longest),
+            play_best=partial(self._play_best, longest=bounds.longest) if is_last else None,
+            least_gain=0.0 if test is None else GAIN_SHARE * test.gain,
+            episodes=episodes,
+        )
 
     def _raced(self, plan: ForkPlan, contest: Contest) -> RaceResult | None:
         """Let forks learn and play; return None where that was cut short."""
@@ -776,11 +777,12 @@ class LoopController:
         _cut_episodes([self._agent])
         self._collector.hand_over(self._agent)
 
-    def _play_fork(self, episodes: int) -> Array | None:
+    def _play_fork(self, episodes: int, longest: int) -> Array | None:
         """Return the returns `[episodes]` of the agent's greedy policy; None if one does not end."""
         before = self._collector.steps_played
         try:
-            return np.asarray(self._collector.play([self._agent], episodes, self._agent)[0])
+            returns = self._collector.play([self._agent], episodes, self._agent, longest)
+            return np.asarray(returns[0])
         except EpisodesWithoutEnd as error:
             logger.warning("a fork is not compared: %s", error)
             return None
@@ -789,9 +791,9 @@ class LoopController:
             self._run.count_steps(steps)
             self._budget.count_steps(steps)
 
-    def _play_best(self, episodes: int) -> Array | None:
+    def _play_best(self, episodes: int, longest: int) -> Array | None:
         self._best.restore(self._agent)
-        return self._play_fork(episodes)
+        return self._play_fork(episodes, longest)
 
     def _rest(self, run: RunState) -> None:
         """Stop, unless a callback lets the loop go on."""

@@ -554,14 +554,18 @@ class RolloutPipeline(BasePipeline):
         self._window = window
         return goes_on
 
-    def twin(self) -> BasePipeline | None:
-        """Return a pipeline over further environments of the same kind; None where these are the user's."""
+    def twin(self, most_rows: int | None = None) -> BasePipeline | None:
+        """Return a pipeline over further environments of the same kind; None where these are the user's.
+
+        Args:
+            most_rows: Of each environment in a window, where there would be more. None: as many as here.
+        """
         if not self._makes_new:
             return None
         return RolloutPipeline(
             self._make_env,
             None,
-            self.window_size,
+            min(self.window_size, most_rows or self.window_size),
             self._seed,
             self._rescale_actions,
             makes_new=True,

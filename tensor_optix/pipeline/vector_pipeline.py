@@ -155,10 +155,10 @@ class VectorBatchPipeline(RolloutPipeline):
         """The environments given by `env`, without wrappers; none where they were made here."""
         return given_environments(self._given)
 
-    def twin(self) -> BasePipeline | None:
+    def twin(self, most_rows: int | None = None) -> BasePipeline | None:
         """Return a pipeline over further environments of the same kind; None where there are none."""
         shares = any(factory.gives_one_and_the_same() for factory in self._factories[:1])
-        return None if shares else super().twin()
+        return None if shares else super().twin(most_rows)
 
 
 class _Factory:

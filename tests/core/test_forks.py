@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tensor_optix import RLOptimizer, VectorBatchPipeline, make_agent
 from tensor_optix.core.base_optimizer import FixedHyperparams, ForkPlan, OrdinaryRange
 from tensor_optix.core.callbacks import Forked, LoopCallback
 from tensor_optix.core.checkpoints.run_keeper import RunKeeper
 from tensor_optix.core.decisions.episode_ends import EpisodesWithoutEnd
-from tensor_optix.core.decisions.forks import Contest, Race, episodes_to_compare, most_windows
-from tensor_optix.core.decisions.validation import Collector
+from tensor_optix.core.decisions.forks import (
+    Contest,
+    Race,
+    episodes_to_compare,
+    most_plays,
+    most_windows,
+)
+from tensor_optix.core.decisions.validation import PLAYED_ROWS, Collector
 from tensor_optix.core.types import EpisodeData, HyperparamSet, LoopState
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
 from tests.faults.lasting_run import make_run as lasting_run
@@ -347,7 +355,7 @@ def test_a_disk_that_takes_no_learner_is_told_of_and_training_goes_on(tmp_path):
 
 
 def test_a_fork_whose_episodes_do_not_end_is_out(tmp_path, monkeypatch):
-    def play(self, agents, episodes, trainee):
+    def play(self, agents, episodes, trainee, longest):
         if agents[0].updates > 1.0:
             raise EpisodesWithoutEnd("it stands still")
         return [[agents[0].updates] * episodes]
@@ -361,6 +369,55 @@ def test_a_fork_whose_episodes_do_not_end_is_out(tmp_path, monkeypatch):
 def test_without_room_in_the_budget_nothing_is_tried(tmp_path):
     assert not forked(run(tmp_path, Proposer([0.5]), max_episodes=7))
     assert not forked(run(tmp_path / "steps", Proposer([0.5]), max_episodes=None, max_steps=7))
+
+
+@pytest.mark.parametrize(("at_the_end", "plays"), [(False, 2), (True, 2 + 7)])
+def test_there_is_room_where_every_episode_may_last_ten_times_as_long_as_the_latest(
+    tmp_path, at_the_end, plays
+):
+    tuner = partial(Proposer, [0.1], at_the_end=at_the_end)
+    found = run(tmp_path / "free", tuner(), lambda *_: 1.0, max_episodes=None, max_steps=10_000)
+    (begun,) = [event for event in found.diary.events if event.kind == "forking"][:1]
+    asked = begun.total_steps + 4 + plays * 8 * 10
+    for room, is_tried in ((asked, True), (asked - 1, False)):
+        setup = run(
+            tmp_path / str(room), tuner(), lambda *_: 1.0, max_episodes=None, max_steps=room
+        )
+        assert bool(forked(setup)) is is_tried
+
+
+class AfterThree(FixedHyperparams):
+    """Tries four other rates after three evaluations."""
+
+    def propose_forks(self, standing):
+        if len(standing.history) != 3:
+            return None
+        rate = standing.hyperparams.params["learning_rate"]
+        tried = [HyperparamSet({"learning_rate": rate * factor}) for factor in (1, 2, 3, 4, 5)]
+        return ForkPlan(tried, 1, "because")
+
+
+@pytest.mark.parametrize(("missing", "is_tried"), [(0, True), (1, False)])
+def test_forks_keep_within_the_budget(tmp_path, missing, is_tried):
+    num_envs, window_size, diary = 12, 200, Diary()
+    pipeline = VectorBatchPipeline(
+        env_id="Pendulum-v1", num_envs=num_envs, window_size=window_size, seed=0
+    )
+    # Four windows, one of them without an end, nine of the learners, and seven plays of one episode each.
+    asked = num_envs * (4 * window_size - 3 + 9 * window_size + 7 * (200 + PLAYED_ROWS))
+    RLOptimizer(
+        make_agent("Pendulum-v1", framework="native", seed=0),
+        pipeline,
+        optimizer=AfterThree(),
+        checkpoint_dir=str(tmp_path),
+        max_steps=asked - missing,
+        callbacks=[diary],
+        seed=0,
+    ).run()
+    assert bool(forked_in(diary)) is is_tried
+    # Each learner's window lacks the row in which an episode begins; a play ends with its 224th row.
+    steps = num_envs * (9 * window_size - 9 + 7 * 224)
+    assert [event.steps for event in forked_in(diary)] == [steps] * is_tried
 
 
 def test_live_data_cannot_be_played_again_and_nothing_is_tried(tmp_path):
@@ -383,10 +440,41 @@ def test_windows_of_successive_halving():
 
 
 def test_comparisons_take_a_small_share_of_the_steps():
-    assert episodes_to_compare(1_000, 100.0, 8) == 8
-    assert episodes_to_compare(10**7, 100.0, 8) == 20
-    assert episodes_to_compare(100_000, 100.0, 8) == 12
-    assert episodes_to_compare(100_000, math.nan, 8) == 8
+    plan = ForkPlan([HyperparamSet({})] * 4, 2, "")
+    assert episodes_to_compare(1_000, 100.0, plan, 1) == 8
+    assert episodes_to_compare(10**7, 100.0, plan, 1) == 20
+    assert episodes_to_compare(100_000, 100.0, plan, 1) == 12
+    assert episodes_to_compare(100_000, math.nan, plan, 1) == 8
+
+
+@pytest.mark.parametrize(("num_envs", "episodes"), [(5, 15), (8, 16), (16, 16), (20, 20), (64, 12)])
+def test_environments_that_step_anyhow_play_episodes_that_count(num_envs, episodes):
+    plan = ForkPlan([HyperparamSet({})] * 4, 2, "")
+    assert episodes_to_compare(100_000, 100.0, plan, num_envs) == episodes
+
+
+@pytest.mark.parametrize("has_best", [True, False])
+@pytest.mark.parametrize("others", [1, 3, 4, 6])
+def test_no_race_plays_or_learns_more_than_was_foretold(tmp_path, others, has_best):
+    agent, windows, played = RateAgent(), [], []
+
+    def learn():
+        windows.append(1)
+        return agent.learn(None)
+
+    def play(episodes):
+        played.append(episodes)
+        return np.full(episodes, agent.updates)
+
+    def play_best(episodes):
+        return 0.0 * play(episodes)
+
+    contest = Contest(learn, lambda: None, play, play_best if has_best else None, 0.0, 4)
+    candidates = [HyperparamSet({"learning_rate": 0.1 * (1 + k)}) for k in range(1 + others)]
+    plan = ForkPlan(candidates, 2, "")
+    assert Race(agent, plan, contest, tmp_path).run().has_gained
+    assert len(windows) == most_windows(plan)
+    assert sum(played) == 4 * most_plays(plan, has_best)
 
 
 class ThirdWindow(FixedHyperparams):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tensor_optix.core.decisions.validation import PLAYED_ROWS
 from tensor_optix.core.types import LoopState
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
@@ -80,6 +81,26 @@ def test_the_gap_compares_best_actions_with_best_actions(tmp_path, pipeline, gap
     metrics = setup.controller.best_snapshot.eval_metrics
     assert metrics.primary_score == 4.0
     assert metrics.generalization_gap == gap
+
+
+@pytest.mark.parametrize("is_held_out", [False, True])
+def test_a_twin_that_only_plays_has_short_windows(tmp_path, monkeypatch, is_held_out):
+    made = []
+
+    def twin(self, most_rows=None):
+        made.append(own_twin(self, most_rows))
+        return made[-1]
+
+    own_twin = VectorBatchPipeline.twin
+    monkeypatch.setattr(VectorBatchPipeline, "twin", twin)
+    pipeline = VectorBatchPipeline([lambda: Paying(0.25)], window_size=40)
+    held_out = {"val_pipeline": BatchPipeline(env=Paying(), window_size=8)} if is_held_out else {}
+    setup = Setup(tmp_path, None, agent=Guessing(), pipeline=pipeline, max_episodes=1, **held_out)
+    setup.run()
+    setup.controller.play([setup.agent], 2)
+    assert [one.window_size for one in made] == [40 if is_held_out else PLAYED_ROWS]
+    assert own_twin(pipeline, 4).window_size == 4
+    assert own_twin(pipeline, 41).window_size == 40
 
 
 def test_validation_acts_greedily_and_is_never_learned_from(tmp_path):

@@ -93,6 +93,17 @@ def test_the_size_of_the_first_updates_is_judged_once_and_by_their_median():
     assert tuner().propose_forks(one_larger) is None
 
 
+def test_small_updates_are_judged_when_scores_begin_to_differ_and_large_ones_at_once():
+    made, alike = tuner(), [-200.0] * 5
+    assert made.propose_forks(standing(alike[:3], 1e-4)) is None
+    assert made.propose_forks(standing(alike, 1e-4)) is None
+    assert made.propose_forks(standing([*alike, -150.0], 1e-4)) is not None
+    assert made.propose_forks(standing([*alike, -150.0, -160.0], 1e-4)) is None
+    made = tuner()
+    assert made.propose_forks(standing(alike[:3], 0.9)) is not None
+    assert made.propose_forks(standing(alike, 0.9)) is None
+
+
 def test_one_update_that_goes_very_far_is_enough():
     ruined = standing(FEW, 0.0, learning_rate=0.5)
     ruined.history[0].metrics["approx_kl"] = 100.0

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tensor_optix.core.base_agent import BaseAgent
@@ -281,27 +281,44 @@ class _Gain:
         return not self.mean <= self.error
 
 
-def episodes_to_compare(steps: int, length: float, comparisons: int) -> int:
-    """Return how many episodes forks are compared in.
+def episodes_to_compare(steps: int, length: float, plan: ForkPlan, num_envs: int) -> int:
+    """Return how many episodes forks are compared in, as many of each environment where these are few.
 
     Args:
         steps: Of the run so far.
         length: Of an episode, in steps; NaN where that is not known.
-        comparisons: How often so many are played.
+        plan: What they are to try.
+        num_envs: Of the environments that play, all of which step until the last episode has ended.
     """
     least, most = EPISODES
-    if not length > 0.0:
-        return least
-    return max(least, min(most, int(PLAY_SHARE * steps / (comparisons * length))))
+    comparisons = 2 * len(plan.candidates)
+    affordable = int(PLAY_SHARE * steps / (comparisons * length)) if length > 0.0 else least
+    episodes = max(least, min(most, affordable))
+    return episodes if num_envs > most else num_envs * math.ceil(episodes / num_envs)
+
+
+def most_plays(plan: ForkPlan, has_best: bool) -> int:
+    """Return how often so many episodes are played at most.
+
+    Args:
+        plan: What forks are to try.
+        has_best: Whether they are compared with the best policy.
+    """
+    plays = sum(lanes for lanes, _ in _rounds(plan))
+    return plays + has_best * (1 + 2 * CONFIRMATION)
 
 
 def most_windows(plan: ForkPlan) -> int:
     """Return how many windows the learners of a plan take in all, where none breaks down."""
-    others, windows, taken = len(plan.candidates) - 1, plan.windows, 0
+    return sum(lanes * windows for lanes, windows in _rounds(plan))
+
+
+def _rounds(plan: ForkPlan) -> Iterator[tuple[int, int]]:
+    """Yield how many learn and play in each round, and from how many windows each learns."""
+    others, windows = len(plan.candidates) - 1, plan.windows
     while others:
-        taken += (1 + others) * windows
+        yield 1 + others, windows
         others, windows = _left_of(others), 2 * windows
-    return taken
 
 
 def _left_of(others: int) -> int:

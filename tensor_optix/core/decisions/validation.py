@@ -32,6 +32,28 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+PLAYED_ROWS = 32
+"""Rows of each environment in a window of what only plays: all step on until a window's end, also those whose
+episodes are over."""
+OUTLIVED = 10.0
+"""Times as long as the latest episodes one may last that is played within bounds, where no limit is known."""
+
+
+@dataclass(frozen=True)
+class PlayBounds:
+    """What playing takes at most."""
+
+    num_envs: int
+    rows: int
+    """Of each environment in a window."""
+    longest: int
+    """Steps that an episode is given to end."""
+
+    def steps(self, episodes: int) -> int:
+        """Return how many steps a policy takes, of all environments, to play so many episodes."""
+        of_each = math.ceil(episodes / self.num_envs)
+        return self.num_envs * of_each * (self.longest + self.rows)
+
 
 class GreedyAgent(BaseAgent):
     """Acts without exploration and never learns; weights and hyperparameters are the agent's own."""
@@ -212,18 +234,30 @@ class Validation:
             metrics = metrics.pooled(self.confirm())
         return metrics
 
-    def play(self, agents: Sequence[BaseAgent], episodes: int) -> Array:
+    def play(self, agents: Sequence[BaseAgent], episodes: int, longest: int | None = None) -> Array:
         """Play the same episodes with each agent; return `[len(agents), episodes]` returns.
 
+        Args:
+            agents: Play in turn.
+            episodes: How many.
+            longest: Steps that an episode is given to end. None: its time limit, or `MOST_STEPS`.
+
         Raises:
-            EpisodesWithoutEnd: If one takes more steps than it is given.
+            EpisodesWithoutEnd: If one takes more.
         """
-        most_steps = steps_to_end(self._pipeline.time_limit)
+        most_steps = steps_to_end(self._pipeline.time_limit) if longest is None else longest
         returns = []
         for agent in agents:
             self._begin(agent)
             returns.append(first_returns(self._windows, episodes, most_steps))
         return np.array(returns)
+
+    def play_bounds(self, length: float) -> PlayBounds:
+        """Return what `play` takes at most, where episodes last so many steps at present (NaN: not known)."""
+        source, longest = self._pipeline.source, steps_to_end(self._pipeline.time_limit)
+        if self._pipeline.time_limit is None and OUTLIVED * length < longest:
+            longest = math.ceil(OUTLIVED * length)
+        return PlayBounds(source.num_envs, source.window_size or 0, longest)
 
     def teardown(self) -> None:
         """Let go of the pipeline, if it was used."""
@@ -496,6 +530,17 @@ class Collector:
         """Steps after which an episode that is trained on is cut; None where that is not known."""
         return self._pipeline.time_limit
 
+    def play_bounds(self, length: float) -> PlayBounds | None:
+        """Return what playing takes at most; None where nothing can be compared, as far as is known.
+
+        Args:
+            length: Of the latest episodes, in steps; NaN where that is not known.
+        """
+        if self._ends.are_given_up or self._ends.are_late:
+            return None
+        player = self.validation or self._training_twin() or self.contest()
+        return None if player is None else player.play_bounds(length)
+
     def windows(self) -> Iterator[EpisodeData]:
         """Yield the pipeline's windows; after a restart, those of the fresh episodes."""
         while True:
@@ -525,12 +570,24 @@ class Collector:
             self._pipeline.renew()
             self._is_restarted = True
 
-    def play(self, agents: Sequence[BaseAgent], episodes: int, trainee: BaseAgent) -> Array:
+    def play(
+        self,
+        agents: Sequence[BaseAgent],
+        episodes: int,
+        trainee: BaseAgent,
+        longest: int | None = None,
+    ) -> Array:
         """Play the same greedy episodes with each agent; return `[len(agents), episodes]` returns.
 
         Held-out ones, or else some of further environments of the kind that is trained on, so that the
         training's episodes go on. Where the pipeline can make none, its own environments are played in,
         and the training goes on with `trainee` in new episodes.
+
+        Args:
+            agents: Play in turn.
+            episodes: How many.
+            trainee: Is trained on after it.
+            longest: Steps that an episode is given to end. None: its time limit, or `MOST_STEPS`.
 
         Raises:
             RuntimeError: If the data are live and cannot be replayed, or no episode ends.
@@ -541,22 +598,15 @@ class Collector:
             )
         apart = self.validation or self._training_twin()
         if apart is not None:
-            return apart.play(agents, episodes)
+            return apart.play(agents, episodes, longest)
         contest = self.contest()
         if contest is None:
             raise RuntimeError("live data cannot be played again: give a val_pipeline")
         try:
-            return contest.play(agents, episodes)
+            return contest.play(agents, episodes, longest)
         finally:
             self._contest_steps += contest.steps
             self.hand_over(trainee)
-
-    @property
-    def can_play(self) -> bool:
-        """Whether policies can play the same episodes to their ends, as far as is known."""
-        if self._ends.are_given_up or self._ends.are_late:
-            return False
-        return self.validation is not None or not self._pipeline.is_live
 
     def contest(self) -> Validation | None:
         """Return a validation in the training pipeline itself; None if its data are live."""
@@ -566,7 +616,9 @@ class Collector:
 
     def _training_twin(self) -> Validation | None:
         """Return what plays in further environments of the kind that is trained on; None without such."""
-        if self._twin is None and (pipeline := self._pipeline.twin()) is not None:
+        # Beside held-out episodes it scores windows, which are to be as long as those that are trained on.
+        most_rows = PLAYED_ROWS if self.validation is None else None
+        if self._twin is None and (pipeline := self._pipeline.twin(most_rows)) is not None:
             self._twin = Validation(pipeline, self._evaluator, ends=self._ends)
         return self._twin
 
