@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tensor_optix.core.types import EvalMetrics
 
 LOOKS = 3
-"""The first evaluations, after which the size of the updates is judged, and by which later ones are."""
+"""Evaluations, first and latest ones, by which the size of the updates is judged."""
 ORDINARY_KL = (4.2e-3, 0.1)
 """How far a window's updates move a policy that learns well: `approx_kl`, nats. Measured with PPO on
 CartPole-v1, Acrobot-v1, Pendulum-v1 and LunarLander-v3: 0.0046 to 0.035 with settings that learn fast (the
@@ -33,7 +33,7 @@ RUINOUS_KL = 1.0
 """A single update that goes so far is enough."""
 STUCK_AFTER = 24
 """Evaluations until a run without progress is looked at, about as many windows as the forks take then; twice
-as many before the next look."""
+as many before the next look. The size of updates is looked at from the start, and as rarely after forks."""
 TRIES = 4
 """Sets of hyperparameters that are tried at most beside the present ones. With four in two rounds, and the
 present ones in both, that is 9 times what each learns from at first."""
@@ -53,8 +53,9 @@ LONGER = 3.0
 class ForkOptimizer(BaseOptimizer):
     """Lets learners with other hyperparameters go on from the present one, where progress is in doubt.
 
-    * At the start, where the first updates move the policy hardly at all, or much too far, and without
-      progress where later ones go too far: learning rates over a decade and a half to that side.
+    * At the start, where the first updates move the policy hardly at all, or much too far, and as soon as
+      nothing improves while later ones go too far, before the policy is ruined: learning rates over a decade
+      and a half to that side.
     * Where nothing was gained in the first evaluations: exploration that lasts, more entropy, learning rates
       to both sides. Not while all scores are alike: those of forks would be, too, and tell nothing.
     * Where the run would stop: the same if nothing was gained, else learning rates to both sides and a longer
@@ -82,6 +83,7 @@ class ForkOptimizer(BaseOptimizer):
         self._bounds = SearchSpace(param_bounds or {}).bounds
         self._has_started = False
         self._stuck_after = STUCK_AFTER
+        self._judged_after = LOOKS
 
     def take_defaults(
         self, param_bounds: Mapping[str, tuple[float, float]], log_params: Sequence[str]
@@ -106,17 +108,21 @@ class ForkOptimizer(BaseOptimizer):
         """Return what is to be tried now; None: nothing."""
         if standing.state is LoopState.DORMANT:
             return self._before_the_end(standing)
-        if not self._has_started and len(standing.history) >= LOOKS:
+        evaluations = len(standing.history)
+        if not self._has_started and evaluations >= LOOKS:
             plan = self._by_size_of_updates(standing, "the first updates")
             self._has_started = plan is not None or _differ(standing)
-            return plan
-        if len(standing.history) >= self._stuck_after and standing.state is LoopState.COOLING:
-            self._stuck_after = 2 * len(standing.history)
-            if not _has_gained(standing):
-                return self._where_nothing_is_gained(standing) if _differ(standing) else None
-            if _moved_by(standing) > ORDINARY_KL[1]:
-                return self._by_size_of_updates(standing, "the updates")
-        return None
+            return self._noted(plan, evaluations)
+        if standing.state is not LoopState.COOLING:
+            return None
+        if evaluations >= self._judged_after and _moved_by(standing) > ORDINARY_KL[1]:
+            return self._noted(self._by_size_of_updates(standing, "the updates"), evaluations)
+        if evaluations < self._stuck_after:
+            return None
+        self._stuck_after = 2 * evaluations
+        if _has_gained(standing) or not _differ(standing):
+            return None
+        return self._where_nothing_is_gained(standing)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was tried already."""
@@ -124,6 +130,7 @@ class ForkOptimizer(BaseOptimizer):
             "class": type(self).__name__,
             "has_started": self._has_started,
             "stuck_after": self._stuck_after,
+            "judged_after": self._judged_after,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -135,6 +142,13 @@ class ForkOptimizer(BaseOptimizer):
         require_kind(self, state)
         self._has_started = bool(state["has_started"])
         self._stuck_after = int(state["stuck_after"])
+        self._judged_after = int(state["judged_after"])
+
+    def _noted(self, plan: ForkPlan | None, evaluations: int) -> ForkPlan | None:
+        """Leave the size of updates alone for as long again, if there is a plan that is to change it."""
+        if plan is not None:
+            self._judged_after = max(STUCK_AFTER, 2 * evaluations)
+        return plan
 
     def _by_size_of_updates(self, standing: Standing, which: str) -> ForkPlan | None:
         (least, most), kl = ORDINARY_KL, _moved_by(standing)

@@ -169,6 +169,25 @@ def test_updates_that_go_too_far_later_are_noticed_where_there_is_no_progress():
     assert calm.propose_forks(standing(rising, 0.001, LoopState.COOLING)) is None
 
 
+@pytest.mark.parametrize(
+    ("first_kl", "judged"),
+    [(0.01, [6, STUCK_AFTER, 2 * STUCK_AFTER]), (0.3, [LOOKS, STUCK_AFTER, 2 * STUCK_AFTER])],
+    ids=["a quiet start", "forks at the start"],
+)
+def test_updates_that_go_too_far_are_noticed_at_once_and_then_ever_more_rarely(first_kl, judged):
+    made, at = tuner(), []
+    rising = [float(k) for k in range(3 * STUCK_AFTER)]
+    for count in range(1, len(rising)):
+        kl, state = (0.3, LoopState.COOLING) if count > 5 else (first_kl, LoopState.ACTIVE)
+        # As a run that is resumed between any two evaluations has it.
+        resumed = tuner()
+        resumed.load_state_dict(made.state_dict())
+        made = resumed
+        if made.propose_forks(standing(rising[:count], kl, state)):
+            at.append(count)
+    assert at == judged
+
+
 def test_exploration_that_lasts_is_tried_where_nothing_is_gained():
     params = {"noise_memory": 0}
     plan = tuner().propose_forks(
