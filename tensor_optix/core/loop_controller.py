@@ -560,8 +560,8 @@ class LoopController:
         if run.smoothed is not None and len(run.history) > 1:
             run.improved = self._transition(run, run.smoothed)
             self._tune(run)
-            if self.state is not LoopState.DORMANT:
-                self._plan = self._tuning.propose_forks(self._agent, run, self.state)
+        if run.smoothed is not None and self.state is not LoopState.DORMANT:
+            self._plan = self._tuning.propose_forks(self._agent, run, self.state)
         self._tell_of_window(window, diagnostics, interval)
 
     def _tell_of_window(
@@ -599,8 +599,10 @@ class LoopController:
 
     def _checkpoint(self, metrics: EvalMetrics, candidate: Candidate, is_baseline: bool) -> None:
         """Keep the weights that made the score, if they are the best so far."""
-        if not self._best.offer(candidate, metrics):
-            return
+        if self._best.offer(candidate, metrics):
+            self._tell_of_best(metrics, is_baseline)
+
+    def _tell_of_best(self, metrics: EvalMetrics, is_baseline: bool = False) -> None:
         self._rollbacks = 0
         kind = events.Baseline if is_baseline else events.Best
         score, episodes = metrics.primary_score, metrics.score_count
@@ -715,6 +717,12 @@ class LoopController:
         if result.has_gained:
             self._scheduler.record_restart()
         self.record(_forked(plan, result, run.total_steps - steps))
+        if (
+            is_last
+            and result.has_gained
+            and (metrics := self._best.succeed(self._agent, run.window_id))
+        ):
+            self._tell_of_best(metrics)
         return result.has_gained
 
     def _contest(self, plan: ForkPlan, run: RunState, is_last: bool) -> Contest | None:

@@ -109,7 +109,9 @@ class ForkOptimizer(BaseOptimizer):
         if standing.state is LoopState.DORMANT:
             return self._before_the_end(standing)
         evaluations = len(standing.history)
-        if not self._has_started and evaluations >= LOOKS:
+        # What is ruined already is not awaited: forks begin with the best policy, which may be the first one.
+        is_ruined = evaluations > 0 and _moved_by(standing) > RUINOUS_KL
+        if not self._has_started and (evaluations >= LOOKS or is_ruined):
             plan = self._by_size_of_updates(standing, "the first updates")
             self._has_started = plan is not None or _differ(standing)
             return self._noted(plan, evaluations)

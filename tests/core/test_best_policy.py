@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.decisions.best_policy import BestPolicy, lower_bound, variance_of_returns
+from tensor_optix.core.decisions.validation import HeldOut
 from tensor_optix.core.types import EvalMetrics
 from tests.scripted import CountingAgent
 
 
 def scored(score: float, episodes: int = 0, std: float = 0.0) -> EvalMetrics:
     return EvalMetrics(score, {"score_count": episodes, "score_std": std}, 0)
+
+
+def agent_of(updates: int) -> CountingAgent:
+    agent = CountingAgent()
+    agent.updates = updates
+    return agent
 
 
 def offered(best: BestPolicy, metrics: EvalMetrics) -> bool:
@@ -114,3 +122,31 @@ def test_an_external_score_that_is_no_number_is_said_once(tmp_path, caplog):
     for _ in range(3):
         assert not offered(best, scored(1.0))
     assert caplog.text.count("checkpoint_score_fn returned nan") == 1
+
+
+def test_who_beat_the_best_for_sure_takes_its_place_and_no_more_is_said_of_it(tmp_path):
+    best = BestPolicy(CheckpointRegistry(tmp_path))
+    assert best.succeed(agent_of(1), 3) is None
+    offered(best, scored(10.0, 25, 5.0))
+    rank = best.rank
+    metrics = best.succeed(agent_of(2), 7)
+    assert (metrics.primary_score, metrics.episode_id) == (10.0, 7)
+    assert best.snapshot.eval_metrics == metrics
+    assert rank < best.rank < rank + 1e-9
+    agent = agent_of(3)
+    best.restore(agent)
+    assert agent.updates == 2
+    assert offered(best, scored(10.5, 25, 5.0))
+
+
+def test_where_others_than_scores_of_training_rank_the_policies_these_decide(tmp_path):
+    by_function = BestPolicy(CheckpointRegistry(tmp_path / "function"), lambda agent: 1.0)
+    offered(by_function, scored(10.0))
+    held_out = BestPolicy(CheckpointRegistry(tmp_path / "held out"))
+    agent = agent_of(1)
+    candidate = held_out.stage(agent, agent.get_hyperparams())
+    held_out.offer(replace(candidate, held_out=HeldOut(scored(10.0))), scored(10.0))
+    for best in (by_function, held_out):
+        kept = best.snapshot
+        assert best.succeed(agent_of(2), 7) is None
+        assert best.snapshot is kept

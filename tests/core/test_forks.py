@@ -294,6 +294,12 @@ def test_a_run_that_would_stop_goes_on_only_if_a_fork_beats_its_best_policy(tmp_
     assert events[0].has_gained
     assert not events[-1].has_gained
     assert again.registry.best.eval_metrics.primary_score == 9.0
+    # What beat the best takes its place at once, whatever comes of it, and counts as much.
+    at = again.diary.events.index(events[0])
+    before, best = [one for one in again.diary.events[: at + 2] if one.kind == "best"][-2:]
+    assert best is again.diary.events[at + 1]
+    assert best.score == before.score
+    assert best.rank > before.rank
 
 
 def test_a_stop_within_forks_ends_the_run_with_the_window_under_way(tmp_path):

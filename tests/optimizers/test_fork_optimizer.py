@@ -105,9 +105,11 @@ def test_small_updates_are_judged_when_scores_begin_to_differ_and_large_ones_at_
 
 
 def test_one_update_that_goes_very_far_is_enough():
-    ruined = standing(FEW, 0.0, learning_rate=0.5)
-    ruined.history[0].metrics["approx_kl"] = 100.0
-    assert changes(tuner().propose_forks(ruined))[1] == {"learning_rate": 3e-3}
+    for count in range(1, LOOKS + 1):
+        made, ruined = tuner(), standing(FEW[:count], 0.0, learning_rate=0.5)
+        ruined.history[0].metrics["approx_kl"] = 100.0
+        assert changes(made.propose_forks(ruined))[1] == {"learning_rate": 3e-3}
+        assert made.propose_forks(standing([*FEW, 4.0], 100.0)) is None
 
 
 def test_without_that_figure_nothing_is_judged():

@@ -233,6 +233,30 @@ class BestPolicy:
             return False
         return self._keep(candidate, candidate.staged, metrics, candidate.hyperparams, rank)
 
+    def succeed(self, agent: BaseAgent, window_id: int) -> EvalMetrics | None:
+        """Keep an agent that beat the best policy for sure, in episodes that both played, in its place.
+
+        What bounds the score of the best from below is said of it, too. Where others than scores of training
+        rank the policies, these decide, when it is scored next.
+
+        Args:
+            agent: Whose state.
+            window_id: Of the window before.
+
+        Returns:
+            What it counts as; None if it was not kept.
+        """
+        best = self.snapshot
+        if best is None or self._score_fn is not None or best.snapshot_id in self._held_out:
+            return None
+        candidate = self.stage(agent, agent.get_hyperparams())
+        if candidate.staged is None or candidate.hyperparams is None:
+            return None
+        metrics = replace(best.eval_metrics, episode_id=window_id)
+        rank = math.nextafter(self._rank, math.inf)
+        is_kept = self._keep(candidate, candidate.staged, metrics, candidate.hyperparams, rank)
+        return metrics if is_kept else None
+
     def _keep(
         self,
         candidate: Candidate,
