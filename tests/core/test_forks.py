@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from tensor_optix import RLOptimizer, VectorBatchPipeline, make_agent
 from tensor_optix.core.base_optimizer import FixedHyperparams, ForkPlan, OrdinaryRange
 from tensor_optix.core.callbacks import Forked, LoopCallback
+from tensor_optix.core.checkpoint_registry import CheckpointRegistry
 from tensor_optix.core.checkpoints.run_keeper import RunKeeper
 from tensor_optix.core.decisions.episode_ends import EpisodesWithoutEnd
 from tensor_optix.core.decisions.forks import (
@@ -27,6 +28,9 @@ from tensor_optix.core.types import EpisodeData, HyperparamSet, LoopState
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
 from tests.faults.lasting_run import make_run as lasting_run
 from tests.scripted import CountingAgent, Diary, KillAt, Killed, ScriptedPipeline
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class RateAgent(CountingAgent):
@@ -494,18 +498,11 @@ class ThirdWindow(FixedHyperparams):
         return ForkPlan(tried, 1, "because")
 
 
-def make_run(directory, algorithm, *callbacks) -> tuple[Any, Diary]:
+def make_run(directory, algorithm, *callbacks, **settings) -> tuple[Any, Diary]:
     diary = Diary()
-    made = lasting_run(
-        str(directory),
-        algorithm,
-        "native",
-        optimizer=ThirdWindow(),
-        max_episodes=12,
-        checkpoint_seconds=0.0,
-        callbacks=[diary, *callbacks],
-    )
-    return made, diary
+    common = {"optimizer": ThirdWindow(), "max_episodes": 12, "checkpoint_seconds": 0.0}
+    told = {"callbacks": [diary, *callbacks]}
+    return lasting_run(str(directory), algorithm, "native", **common | settings | told), diary
 
 
 @pytest.fixture
@@ -537,6 +534,55 @@ def test_a_run_killed_in_a_fork_tries_the_forks_again(tmp_path, algorithm, windo
     again.run()
     assert told(diary) == told(whole)[-len(diary.windows) :]
     assert [one.numbers for one in forked_in(diary)] == ([event.numbers] if window < 8 else [])
+
+
+class FasterAtTheEnd(FixedHyperparams):
+    """Tries a larger rate where the run would stop."""
+
+    def propose_forks(self, standing):
+        if standing.state is not LoopState.DORMANT:
+            return None
+        rate = standing.hyperparams.params["learning_rate"]
+        return ForkPlan(
+            [HyperparamSet({"learning_rate": one}) for one in (rate, 2.0 * rate)], 1, ""
+        )
+
+
+@pytest.mark.parametrize("window", [6, 8, 12])
+@pytest.mark.usefixtures("every_window")
+def test_a_run_killed_about_a_fork_that_becomes_the_best_policy_finds_it_again(
+    tmp_path, monkeypatch, window
+):
+    def play(self, agents, episodes, trainee, longest=None):
+        # The larger its rate, the better an agent is.
+        return [[agents[0].get_hyperparams().params["learning_rate"]] * episodes]
+
+    monkeypatch.setattr(Collector, "play", play)
+    settings = {"dormant_threshold": 2, "min_episodes_before_dormant": 4, "max_episodes": 16}
+
+    def made(name, *callbacks):
+        own = {"optimizer": FasterAtTheEnd(), **settings}
+        return make_run(tmp_path / name, "ppo", *callbacks, **own)
+
+    straight, whole = made("straight")
+    straight.run()
+    assert any(event.has_gained for event in forked_in(whole))
+    killed, _ = made("killed", KillAt(window))
+    with pytest.raises(Killed):
+        killed.run()
+    again, diary = made("killed")
+    again.run()
+    assert told(diary) == told(whole)[-len(diary.windows) :]
+    crowned = [
+        [event.numbers for event in one.events if event.kind == "best"] for one in (diary, whole)
+    ]
+    assert crowned[0] == crowned[1][-len(crowned[0]) :]
+    assert stored(tmp_path / "killed") == stored(tmp_path / "straight") != []
+
+
+def stored(run_dir: Path) -> list[Any]:
+    policies = CheckpointRegistry(run_dir / "checkpoints").snapshots
+    return [(one.eval_metrics.primary_score, one.hyperparams.params) for one in policies]
 
 
 def forked_in(diary: Diary) -> list[Forked]:
