@@ -9,7 +9,13 @@ import pytest
 
 from tensor_optix.core.base_optimizer import Standing
 from tensor_optix.core.types import EvalMetrics, HyperparamSet, LoopState
-from tensor_optix.optimizers.fork_optimizer import LOOKS, STUCK_AFTER, TRIES, ForkOptimizer
+from tensor_optix.optimizers.fork_optimizer import (
+    LOOKS,
+    ORDINARY_KL,
+    STUCK_AFTER,
+    TRIES,
+    ForkOptimizer,
+)
 from tests.contracts.optimizer_contract import OptimizerContract
 
 BOUNDS = {
@@ -93,15 +99,14 @@ def test_the_size_of_the_first_updates_is_judged_once_and_by_their_median():
     assert tuner().propose_forks(one_larger) is None
 
 
-def test_small_updates_are_judged_when_scores_begin_to_differ_and_large_ones_at_once():
-    made, alike = tuner(), [-200.0] * 5
-    assert made.propose_forks(standing(alike[:3], 1e-4)) is None
-    assert made.propose_forks(standing(alike, 1e-4)) is None
-    assert made.propose_forks(standing([*alike, -150.0], 1e-4)) is not None
-    assert made.propose_forks(standing([*alike, -150.0, -160.0], 1e-4)) is None
+def test_where_all_scores_are_alike_policies_move_half_as_far():
+    small = 0.7 * ORDINARY_KL[0]
+    assert tuner().propose_forks(standing([-200.0] * LOOKS, small)) is None
+    assert tuner().propose_forks(standing(FEW, small)) is not None
+    assert tuner().propose_forks(standing([-200.0] * LOOKS, 0.6 * small)) is not None
     made = tuner()
-    assert made.propose_forks(standing(alike[:3], 0.9)) is not None
-    assert made.propose_forks(standing(alike, 0.9)) is None
+    assert made.propose_forks(standing([-200.0] * LOOKS, small)) is None
+    assert made.propose_forks(standing([-200.0] * LOOKS + [-150.0], small)) is None
 
 
 def test_one_update_that_goes_very_far_is_enough():
