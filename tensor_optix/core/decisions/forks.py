@@ -294,7 +294,9 @@ def episodes_to_compare(steps: int, length: float, plan: ForkPlan, num_envs: int
     comparisons = 2 * len(plan.candidates)
     affordable = int(PLAY_SHARE * steps / (comparisons * length)) if length > 0.0 else least
     episodes = max(least, min(most, affordable))
-    return episodes if num_envs > most else num_envs * math.ceil(episodes / num_envs)
+    if num_envs > most:
+        return episodes
+    return num_envs * max(math.ceil(least / num_envs), episodes // num_envs)
 
 
 def most_plays(plan: ForkPlan, has_best: bool) -> int:
