@@ -74,11 +74,14 @@ class BasePipeline(ABC):
         """Begin fresh episodes, others than those of `restart` where the pipeline can; as `restart` does."""
         self.restart()
 
-    def twin(self, most_rows: int | None = None) -> BasePipeline | None:
+    def twin(
+        self, most_envs: int | None = None, most_rows: int | None = None
+    ) -> BasePipeline | None:
         """Return a pipeline over further environments of the same kind; None where it can make none.
 
         Args:
-            most_rows: Of each environment in a window, where there would be more. None: as many as here.
+            most_envs: Environments, where there would be more and all are of one kind. None: as many as here.
+            most_rows: Of each environment in a window, in the same way.
         """
         return None
 

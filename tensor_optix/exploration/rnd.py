@@ -150,9 +150,11 @@ class RNDPipeline(BasePipeline):
         """Begin fresh episodes, others than those of `restart`."""
         self._pipeline.renew()
 
-    def twin(self, most_rows: int | None = None) -> BasePipeline | None:
+    def twin(
+        self, most_envs: int | None = None, most_rows: int | None = None
+    ) -> BasePipeline | None:
         """Return a twin of the wrapped pipeline, whose rewards are the environments' own."""
-        return self._pipeline.twin(most_rows)
+        return self._pipeline.twin(most_envs, most_rows)
 
     def teardown(self) -> None:
         """Tear the wrapped pipeline down."""

@@ -82,7 +82,7 @@ class BatchPipeline(RolloutPipeline):
                 f"window_size and n_steps are one thing, got {window_size} and {n_steps}"
             )
 
-        def make_env(seed: int | None) -> VectorEnv:
+        def make_env(seed: int | None, most_envs: int | None = None) -> VectorEnv:
             if env_id is None:
                 return _require_one(wrap_env(env))
             return make_vector_env(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -408,7 +409,8 @@ class RolloutPipeline(BasePipeline):
     A rollout is filled again when nobody holds a row of it any more; until then the next one takes its turn.
 
     Args:
-        make_env: Makes the environments, with a seed or None; called by the first `setup`.
+        make_env: `fn(seed, most_envs=None)` makes the environments, with a seed or None, and no more than so
+            many; called by the first `setup`.
         agent: Chooses the actions; may also be given later, by `set_agent`.
         window_size: Rows per environment and window.
         seed: Where the environments' randomness starts, at every `setup`; pipelines of different seeds share
@@ -422,7 +424,7 @@ class RolloutPipeline(BasePipeline):
 
     def __init__(
         self,
-        make_env: Callable[[int | None], VectorEnv],
+        make_env: Callable[..., VectorEnv],
         agent: Actor | None,
         window_size: int,
         seed: int | None,
@@ -554,16 +556,19 @@ class RolloutPipeline(BasePipeline):
         self._window = window
         return goes_on
 
-    def twin(self, most_rows: int | None = None) -> BasePipeline | None:
+    def twin(
+        self, most_envs: int | None = None, most_rows: int | None = None
+    ) -> BasePipeline | None:
         """Return a pipeline over further environments of the same kind; None where these are the user's.
 
         Args:
-            most_rows: Of each environment in a window, where there would be more. None: as many as here.
+            most_envs: Environments, where there would be more and all are of one kind. None: as many as here.
+            most_rows: Of each environment in a window, in the same way.
         """
         if not self._makes_new:
             return None
         return RolloutPipeline(
-            self._make_env,
+            partial(self._make_env, most_envs=most_envs),
             None,
             min(self.window_size, most_rows or self.window_size),
             self._seed,

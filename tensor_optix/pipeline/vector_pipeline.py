@@ -127,12 +127,14 @@ class VectorBatchPipeline(RolloutPipeline):
         self._given = env
         self._factories = [_Factory(function) for function in env_fns or ()]
 
-        def make_env(seed: int | None) -> VectorEnv:
+        def make_env(seed: int | None, most_envs: int | None = None) -> VectorEnv:
             if self._factories:
+                # All of them, as they may make environments that differ.
                 return from_env_fns(self._factories, async_envs, timeouts, restart_environments)
             if env_id is None:
                 return wrap_env(env)
             number = DEFAULT_NUM_ENVS if num_envs is None else num_envs
+            number = min(number, most_envs or number)
             made: dict[str, Any] = {
                 "env_kwargs": env_kwargs,
                 "wrappers": wrappers,
@@ -155,10 +157,12 @@ class VectorBatchPipeline(RolloutPipeline):
         """The environments given by `env`, without wrappers; none where they were made here."""
         return given_environments(self._given)
 
-    def twin(self, most_rows: int | None = None) -> BasePipeline | None:
+    def twin(
+        self, most_envs: int | None = None, most_rows: int | None = None
+    ) -> BasePipeline | None:
         """Return a pipeline over further environments of the same kind; None where there are none."""
         shares = any(factory.gives_one_and_the_same() for factory in self._factories[:1])
-        return None if shares else super().twin(most_rows)
+        return None if shares else super().twin(most_envs, most_rows)
 
 
 class _Factory:

@@ -23,7 +23,7 @@ from tensor_optix.core.decisions.forks import (
     most_plays,
     most_windows,
 )
-from tensor_optix.core.decisions.validation import PLAYED_ROWS, Collector
+from tensor_optix.core.decisions.validation import PLAYED_ENVS, PLAYED_ROWS, Collector
 from tensor_optix.core.types import EpisodeData, HyperparamSet, LoopState
 from tests.core.scripted_loop import EVERY_WINDOW, Setup
 from tests.faults.lasting_run import make_run as lasting_run
@@ -414,7 +414,8 @@ def test_forks_keep_within_the_budget(tmp_path, missing, is_tried):
         env_id="Pendulum-v1", num_envs=num_envs, window_size=window_size, seed=0
     )
     # Four windows, one of them without an end, nine of the learners, and seven plays of one episode each.
-    asked = num_envs * (4 * window_size - 3 + 9 * window_size + 7 * (200 + PLAYED_ROWS))
+    asked = num_envs * (4 * window_size - 3 + 9 * window_size)
+    asked += PLAYED_ENVS * 7 * (200 + PLAYED_ROWS)
     RLOptimizer(
         make_agent("Pendulum-v1", framework="native", seed=0),
         pipeline,
@@ -426,7 +427,7 @@ def test_forks_keep_within_the_budget(tmp_path, missing, is_tried):
     ).run()
     assert bool(forked_in(diary)) is is_tried
     # Each learner's window lacks the row in which an episode begins; a play ends with its 224th row.
-    steps = num_envs * (9 * window_size - 9 + 7 * 224)
+    steps = num_envs * (9 * window_size - 9) + PLAYED_ENVS * 7 * 224
     assert [event.steps for event in forked_in(diary)] == [steps] * is_tried
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tensor_optix.core.decisions.validation import PLAYED_ROWS
+from tensor_optix.core.decisions.validation import PLAYED_ENVS, PLAYED_ROWS
 from tensor_optix.core.types import LoopState
 from tensor_optix.pipeline.batch_pipeline import BatchPipeline
 from tensor_optix.pipeline.vector_pipeline import VectorBatchPipeline
@@ -84,23 +84,31 @@ def test_the_gap_compares_best_actions_with_best_actions(tmp_path, pipeline, gap
 
 
 @pytest.mark.parametrize("is_held_out", [False, True])
-def test_a_twin_that_only_plays_has_short_windows(tmp_path, monkeypatch, is_held_out):
+def test_a_twin_that_only_plays_has_few_environments_and_short_windows(
+    tmp_path, monkeypatch, is_held_out
+):
     made = []
 
-    def twin(self, most_rows=None):
-        made.append(own_twin(self, most_rows))
+    def twin(self, *most):
+        made.append(own_twin(self, *most))
         return made[-1]
 
     own_twin = VectorBatchPipeline.twin
     monkeypatch.setattr(VectorBatchPipeline, "twin", twin)
-    pipeline = VectorBatchPipeline([lambda: Paying(0.25)], window_size=40)
-    held_out = {"val_pipeline": BatchPipeline(env=Paying(), window_size=8)} if is_held_out else {}
-    setup = Setup(tmp_path, None, agent=Guessing(), pipeline=pipeline, max_episodes=1, **held_out)
+    many = VectorBatchPipeline(env_id="CartPole-v1", num_envs=12, window_size=40, backend="sync")
+    held_out = {}
+    if is_held_out:
+        held_out["val_pipeline"] = BatchPipeline(env_id="CartPole-v1", window_size=8)
+    setup = Setup(tmp_path, None, agent=Guessing(), pipeline=many, max_episodes=1, **held_out)
     setup.run()
     setup.controller.play([setup.agent], 2)
-    assert [one.window_size for one in made] == [40 if is_held_out else PLAYED_ROWS]
-    assert own_twin(pipeline, 4).window_size == 4
-    assert own_twin(pipeline, 41).window_size == 40
+    size = (12, 40) if is_held_out else (PLAYED_ENVS, PLAYED_ROWS)
+    assert [(one.env.num_envs, one.window_size) for one in made] == [size]
+    few = own_twin(many, 13, 41)
+    assert (few.env.num_envs, few.window_size) == (12, 40)
+    # Those of functions may be of several kinds: all of them are made.
+    made_by_functions = VectorBatchPipeline([lambda: Paying(0.25)] * 3, window_size=8)
+    assert own_twin(made_by_functions, 2, 4).env.num_envs == 3
 
 
 def test_validation_acts_greedily_and_is_never_learned_from(tmp_path):

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PLAYED_ROWS = 32
-"""Rows of each environment in a window of what only plays: all step on until a window's end, also those whose
-episodes are over."""
+PLAYED_ENVS, PLAYED_ROWS = 8, 32
+"""Environments of what only plays, at most, and rows of each in a window: all of them step on until the last
+episode is over, and its window."""
 OUTLIVED = 10.0
 """Times as long as the latest episodes one may last that is played within bounds, where no limit is known."""
 
@@ -617,8 +617,8 @@ class Collector:
     def _training_twin(self) -> Validation | None:
         """Return what plays in further environments of the kind that is trained on; None without such."""
         # Beside held-out episodes it scores windows, which are to be as long as those that are trained on.
-        most_rows = PLAYED_ROWS if self.validation is None else None
-        if self._twin is None and (pipeline := self._pipeline.twin(most_rows)) is not None:
+        most = (PLAYED_ENVS, PLAYED_ROWS) if self.validation is None else (None, None)
+        if self._twin is None and (pipeline := self._pipeline.twin(*most)) is not None:
             self._twin = Validation(pipeline, self._evaluator, ends=self._ends)
         return self._twin
 
