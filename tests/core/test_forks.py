@@ -426,8 +426,9 @@ def test_forks_keep_within_the_budget(tmp_path, missing, is_tried):
         seed=0,
     ).run()
     assert bool(forked_in(diary)) is is_tried
-    # Each learner's window lacks the row in which an episode begins; a play ends with its 224th row.
-    steps = num_envs * (9 * window_size - 9) + PLAYED_ENVS * 7 * 224
+    # A play ends with its 224th row. Rows in which an episode begins are no steps: one of each play, and two
+    # of the nine windows.
+    steps = num_envs * (9 * window_size - 2) + PLAYED_ENVS * 7 * 223
     assert [event.steps for event in forked_in(diary)] == [steps] * is_tried
 
 
