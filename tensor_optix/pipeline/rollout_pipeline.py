@@ -559,11 +559,9 @@ class RolloutPipeline(BasePipeline):
     def twin(
         self, most_envs: int | None = None, most_rows: int | None = None
     ) -> BasePipeline | None:
-        """Return a pipeline over further environments of the same kind; None where these are the user's.
+        """Return a pipeline over further environments of the same kind, as `BasePipeline.twin` has it.
 
-        Args:
-            most_envs: Environments, where there would be more and all are of one kind. None: as many as here.
-            most_rows: Of each environment in a window, in the same way.
+        None where the environments are the user's.
         """
         if not self._makes_new:
             return None
