@@ -50,6 +50,8 @@ LONG = {
     "sac": {"updates_per_step": 700, "learning_rate": 3e-4},
     "td3": {"updates_per_step": 700, "learning_rate": 3e-4},
 }
+NEARER = {"dqn": 3e-4}
+"""Steps of a third are to stay together within a third of what others are."""
 
 
 @pytest.mark.parametrize("case", LONG)
@@ -57,4 +59,4 @@ def test_two_thousand_updates_stay_together(case):
     pair = make_pair(CASES[case], **LONG[case])
     for agent in pair:
         assert agent.learn(CASES[case].window())["n_updates"] > 2000
-    pair.assert_same_weights(1e-3)
+    pair.assert_same_weights(NEARER.get(case, 1e-3))
