@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 MOST_STEPS = 4_000
 """Of all environments together."""
-MOST_SECONDS = 1.0
-"""No step is begun after them."""
+MOST_SECONDS = 4.0
+"""No step is begun after them. A step of 0.3 ms was seen on a busy machine: what is chosen is not to depend
+on what else runs."""
 FEW_EPISODES = 3
 """Fewer do not tell whether one pays more than another."""
 FEW_STEPS = 200

@@ -196,8 +196,9 @@ def test_rewards_that_get_nowhere_are_told_from_those_that_do(num_envs: int, see
 @pytest.mark.parametrize(("env_id", "expected"), [("Swimmer-v5", True), ("HalfCheetah-v5", False)])
 @pytest.mark.parametrize("num_envs", [2, 8])
 def test_a_swimmer_that_moves_at_random_gets_nowhere(
-    env_id: str, expected: bool, num_envs: int
+    env_id: str, expected: bool, num_envs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(first_look, "MOST_SECONDS", 60.0)
     env = make_vector_env(env_id, num_envs, "envpool")
     try:
         assert look_at(env).takes_back is expected
